@@ -1,0 +1,265 @@
+"""The plain data that flows through the house, from sample to summary, and the model contract.
+
+All are frozen and hold only JSON-like values, so they hash, serialise and travel between processes unchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from evalkit.images import ImageHandle
+
+#: What `json.dumps` takes without help.
+Json = Any
+
+FinishReason = Literal["stop", "length"]
+Flag = Literal["unparsed", "truncated", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One thing a benchmark asks.
+
+    Attributes:
+        id: stable and unique in its split (the scheme of each task is in docs/tasks.md).
+        turns: user texts of the conversation, the question last; `<image>` marks where a picture goes.
+            A text without any `<image>` gets the pictures in front, as the model's own chat does.
+        images: lazy handles in the order of their `<image>` marks; nothing is decoded until needed.
+        target: the reference answer in the form the scorer reads; None where labels are not public.
+        cluster: what makes samples dependent (frame, photo, clip, document); intervals resample clusters.
+        tags: what reports are split by, tag name to raw value.
+        data: whatever else the scorer needs (options, box sizes ...).
+    """
+
+    id: str
+    turns: tuple[str, ...]
+    images: tuple[ImageHandle, ...]
+    target: Json
+    cluster: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation as handed to a model."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How an answer is generated. `temperature` 0 is greedy."""
+
+    max_new_tokens: int = 100
+    min_new_tokens: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    num_beams: int = 1
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePolicy:
+    """How a picture becomes tiles (InternVL 1.5 dynamic tiling, protocols.md section 0).
+
+    Attributes:
+        min_tiles, max_tiles: bounds of the grid, thumbnail not counted, for each picture.
+        thumbnail: whether a picture cut in more than one tile is followed by its thumbnail.
+        grid: an exact (columns, rows) grid in place of the dynamic choice.
+        total_tiles: bound for all pictures of a request together, or None.
+    """
+
+    min_tiles: int = 1
+    max_tiles: int = 12
+    thumbnail: bool = True
+    grid: tuple[int, int] | None = None
+    total_tiles: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a model is asked for one sample."""
+
+    id: str
+    messages: tuple[Message, ...]
+    images: tuple[ImageHandle, ...]
+    generation: Generation = Generation()
+    image_policy: ImagePolicy = ImagePolicy()
+
+    def key(self) -> str:
+        """Content hash (32 hexadecimal digits) over texts, picture contents and settings, not the id.
+
+        The key of resume: a stored response counts only for a request with the same key.
+        A picture that cannot be read enters as missing, so that mending it changes the key.
+        """
+        body = {
+            "messages": [[m.role, m.text] for m in self.messages],
+            "images": [image.digest() for image in self.images],
+            "generation": dataclasses.asdict(self.generation),
+            "image_policy": dataclasses.asdict(self.image_policy),
+        }
+        text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a sample has no answer: a kind to count by (`image`, `memory`, `missing` ...) and one line."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A model's answer, or the error in its place; an error is never an empty answer.
+
+    Attributes:
+        finish: `stop` for an ended answer, `length` for one cut by max_new_tokens, None for an error
+            or where it is not known (stored predictions).
+        prompt_tokens: text tokens of the prompt; visual_tokens: image tokens; new_tokens: generated ones.
+        seconds: model time attributed to this answer.
+    """
+
+    text: str = ""
+    finish: FinishReason | None = None
+    prompt_tokens: int = 0
+    visual_tokens: int = 0
+    new_tokens: int = 0
+    seconds: float = 0.0
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One scored sample: everything that metrics, comparison and the leaderboard need of it.
+
+    Attributes:
+        text: the raw answer. prediction: what the parser made of it (JSON). target: the reference (JSON).
+        scores: per-sample numbers by name (`accuracy` 0/1, `iou`, `anls` ...).
+        flags: `unparsed`, `truncated`, `error`.
+        data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).
+        error: set exactly where flags holds `error`; such a record enters no metric.
+    """
+
+    id: str
+    cluster: str
+    text: str
+    prediction: Json
+    target: Json
+    scores: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[Flag, ...] = ()
+    data: Mapping[str, Json] = field(default_factory=dict)
+    error: Failure | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the sample has no answer at all."""
+        return self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """A figure with what it rests on.
+
+    Attributes:
+        value: full precision in the metric's unit; None with `reason` where it cannot be computed.
+        n: samples the figure rests on.
+        ci95: clustered bootstrap interval (evalkit.statistics), or None.
+    """
+
+    value: float | None
+    unit: str
+    n: int
+    ci95: tuple[float, float] | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What makes an answer attributable to a model.
+
+    Attributes:
+        name: as shown and as in the run folder's path.
+        fingerprint: content hash of the weights (or of the predictions file).
+        settings: whatever else changes answers (image size, template ...), into the manifest.
+        notes: words every output must carry, e.g. "untrained".
+    """
+
+    name: str
+    revision: str | None = None
+    fingerprint: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    engine: str = "local"
+    parameters: int | None = None
+    settings: Mapping[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What the command line may set about a model; a family refuses what it cannot honour."""
+
+    checkpoint: str | None = None
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_size: int | None = None
+    seed: int = 0
+    base_url: str | None = None
+    offline: bool = False
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the runner needs of a model."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identity of the model."""
+        ...
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Answer a plan window of requests, in any order, as they finish.
+
+        Yields exactly one (request id, response) for each request; what goes wrong with one request
+        (an unreadable picture) is its response's `error`, what goes wrong with the model raises.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free devices and processes."""
+        ...
+
+
+@runtime_checkable
+class ModelFamily(Protocol):
+    """A kind of model found by the entry point group `evalkit.models`."""
+
+    def names(self) -> Sequence[str]:
+        """Names and schemes to list, e.g. `mini-internvl-2b`, `predictions:FILE`."""
+        ...
+
+    def matches(self, spec: str) -> bool:
+        """Whether `spec` (what follows `--model`) belongs to this family. Cheap: no heavy imports."""
+        ...
+
+    def load(self, spec: str, options: ModelOptions) -> Model:
+        """Load the model.
+
+        Raises:
+            UsageError: an option this family cannot honour.
+            CheckpointError: weights missing, corrupt or refused.
+        """
+        ...

@@ -1,0 +1,51 @@
+"""Errors that a user can act on: one line that says what, where and the mend, and an exit status."""
+
+from __future__ import annotations
+
+
+class EvalkitError(Exception):
+    """Base of all errors meant for the user; the command line prints its text as one line.
+
+    Attributes:
+        exit_code: process status of the command line (see docs/quickstart.md).
+    """
+
+    exit_code = 2
+
+
+class UsageError(EvalkitError):
+    """A wrong flag, an unknown name, a combination that has no meaning (exit 2)."""
+
+
+class NotComparableError(EvalkitError):
+    """Two results that do not measure the same thing (exit 2)."""
+
+
+class DataError(EvalkitError):
+    """Benchmark data missing, corrupt or refused (exit 3)."""
+
+    exit_code = 3
+
+
+class CheckpointError(EvalkitError):
+    """A checkpoint missing, corrupt or refused (exit 3)."""
+
+    exit_code = 3
+
+
+class ImageError(EvalkitError):
+    """A picture that is missing, truncated or absurd; becomes the error record of its sample."""
+
+    exit_code = 3
+
+
+class RunFolderError(EvalkitError):
+    """A run folder that is locked, broken or cannot be written (exit 3)."""
+
+    exit_code = 3
+
+
+class JudgeError(EvalkitError):
+    """A judge that cannot be reached or answers nonsense beyond its retries."""
+
+    exit_code = 3

@@ -1,0 +1,154 @@
+"""Readers of benchmark files as downloaded, with errors that say file, place and mend.
+
+TSV tables are indexed by record, so that a table of many gigabytes of base64 pictures costs one pass over its
+bytes and no memory for the pictures.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import DataError
+from evalkit.images import TableImage
+
+#: No field of a benchmark table is larger than this.
+FIELD_LIMIT = 1 << 30
+
+
+def require(path: Path, mend: str = "see `evalkit data where TASK`") -> Path:
+    """The path itself, if it exists.
+
+    Raises:
+        DataError: it does not.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: missing; {mend}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        DataError: missing, not UTF-8, or not JSON, with line and column.
+    """
+    try:
+        return json.loads(require(path).read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}: download it again") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise DataError(f"{path}: broken JSON at {place} ({error.msg}): download it again") from None
+    except RecursionError:
+        raise DataError(f"{path}: JSON nested too deeply: not the official file") from None
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Objects of a JSON Lines file; blank lines are skipped.
+
+    Raises:
+        DataError: missing, or a line that is not a JSON object, with its number.
+    """
+    with require(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                item = json.loads(line)
+            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise DataError(f"{path}: line {number} is not JSON ({error}): download it again") from None
+            if not isinstance(item, dict):
+                raise DataError(f"{path}: line {number} is not an object: not the official file")
+            yield item
+
+
+def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    """`item` as a mapping that has all of `names`.
+
+    Raises:
+        DataError: it is no mapping or lacks a field, naming `where`.
+    """
+    if not isinstance(item, Mapping):
+        raise DataError(f"{where}: expected an object, found {type(item).__name__}: not the official file")
+    for name in names:
+        if name not in item:
+            raise DataError(f"{where}: field {name!r} missing: not the official file")
+    return item
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One record of a TSV table: cells by column name as text, and where the record lies."""
+
+    cells: Mapping[str, str]
+    path: str
+    offset: int
+    length: int
+    columns: Mapping[str, int]
+
+    def image(self, column: str) -> TableImage:
+        """Handle of the base64 picture in `column`."""
+        return TableImage(self.path, self.offset, self.length, self.columns[column])
+
+
+def _record_spans(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Byte offset and bytes of every record; a quoted field may span lines."""
+    offset, start, pending = 0, 0, b""
+    with path.open("rb") as file:
+        for line in file:
+            pending += line
+            offset += len(line)
+            if pending.count(b'"') % 2 == 0:
+                yield start, pending
+                start, pending = offset, b""
+    if pending:
+        raise DataError(f"{path}: the record at byte {start} has an open quote: truncated, download it again")
+
+
+def read_tsv(
+    path: Path, required: tuple[str, ...], heavy: tuple[str, ...] = ("image",)
+) -> Iterator[TableRow]:
+    """Rows of a TSV table in file order; cells of `heavy` columns longer than 64 characters are left empty.
+
+    Column names are stripped, and a byte order mark is ignored. Texts are never turned into numbers or
+    missing values.
+
+    Raises:
+        DataError: missing, not UTF-8, a column missing, a row with another number of cells, an open quote.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    header: list[str] | None = None
+    for number, (offset, raw) in enumerate(_record_spans(require(path))):
+        try:
+            text = raw.decode("utf-8-sig" if number == 0 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: record {number + 1} is not UTF-8 ({error.reason}): download it again"
+            ) from None
+        if not text.strip("\r\n"):
+            continue
+        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
+        if header is None:
+            header = [name.strip() for name in cells]
+            if absent := [name for name in required if name not in header]:
+                raise DataError(f"{path}: column {absent[0]!r} missing (found {', '.join(header)})")
+            columns = {name: position for position, name in enumerate(header)}
+            continue
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path}: record {number + 1} has {len(cells)} cells, the header {len(header)}: "
+                "truncated or not the official file, download it again"
+            )
+        values = dict(zip(header, cells, strict=True))
+        for name in heavy:
+            if len(values.get(name, "")) > 64:
+                values[name] = ""
+        yield TableRow(values, str(path), offset, len(raw), columns)
+    if header is None:
+        raise DataError(f"{path}: empty file: download it again")

@@ -1,0 +1,231 @@
+"""Lazy handles of pictures: where the pixels are, not the pixels.
+
+A handle is small, immutable and pickles; `open()` decodes, in whichever worker needs it. Tasks may define
+their own handle (DriveLM's six stitched views) by following `ImageHandle`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from evalkit.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Pictures with more pixels than this are refused; the largest benchmark pictures have some 60 million.
+MAX_PIXELS = 300_000_000
+
+MISSING = "missing"
+
+
+@runtime_checkable
+class ImageHandle(Protocol):
+    """A picture that can be opened later."""
+
+    def open(self) -> Image:
+        """Decode to a PIL picture (EXIF orientation applied, any mode).
+
+        Raises:
+            ImageError: missing, truncated or absurd, naming the file and the cause.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Content hash of the encoded picture, `missing` where it cannot be read. Never raises."""
+        ...
+
+    def identity(self) -> str:
+        """What planning groups by: equal for equal pictures, found without reading the file."""
+        ...
+
+    def paths(self) -> tuple[str, ...]:
+        """Files the picture comes from, to show and to check."""
+        ...
+
+
+def decode(data: bytes, where: str) -> Image:
+    """Decode an encoded picture fully, upright by its EXIF orientation.
+
+    Raises:
+        ImageError: not a picture, truncated, or more than `MAX_PIXELS` pixels.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise ImageError(f"{where}: {width}x{height} pixels, more than {MAX_PIXELS}: refused")
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{where}: not a picture that can be read: replace the file") from None
+    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{where}: cannot be decoded ({error}): replace the file") from error
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: picture missing: put it there or check the data root") from None
+    except OSError as error:
+        raise ImageError(f"{path}: picture cannot be read ({error.strerror})") from None
+
+
+@lru_cache(maxsize=4096)
+def _file_digest(path: str, size: int, modified_ns: int) -> str:
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:32]
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 (32 digits) of a file, remembered by size and change time; `missing` if unreadable."""
+    try:
+        status = Path(path).stat()
+        return _file_digest(str(path), status.st_size, status.st_mtime_ns)
+    except OSError:
+        return MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A picture in a file of its own."""
+
+    path: str
+
+    def open(self) -> Image:
+        """See `ImageHandle.open`."""
+        return decode(_read(self.path), self.path)
+
+    def digest(self) -> str:
+        """See `ImageHandle.digest`."""
+        return file_digest(self.path)
+
+    def identity(self) -> str:
+        """The path."""
+        return self.path
+
+    def paths(self) -> tuple[str, ...]:
+        """The one file."""
+        return (self.path,)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBytes:
+    """An encoded picture in memory (a Parquet cell); `name` is what errors call it."""
+
+    data: bytes
+    name: str
+
+    def open(self) -> Image:
+        """See `ImageHandle.open`."""
+        return decode(self.data, self.name)
+
+    def digest(self) -> str:
+        """See `ImageHandle.digest`."""
+        return hashlib.sha256(self.data).hexdigest()[:32]
+
+    def identity(self) -> str:
+        """The content hash."""
+        return self.digest()
+
+    def paths(self) -> tuple[str, ...]:
+        """No file."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class TableImage:
+    """A base64 picture in one cell of a TSV file, read from its record's byte range when needed.
+
+    Attributes:
+        offset, length: byte range of the whole record (it may span lines where fields are quoted).
+        column: position of the cell in the record.
+    """
+
+    path: str
+    offset: int
+    length: int
+    column: int
+
+    def encoded(self) -> bytes:
+        """The picture file's bytes.
+
+        Raises:
+            ImageError: the record changed or holds no base64 there.
+        """
+        where = f"{self.path} at byte {self.offset}"
+        try:
+            with Path(self.path).open("rb") as file:
+                file.seek(self.offset)
+                record = file.read(self.length).decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImageError(f"{where}: record cannot be read ({error})") from None
+        csv.field_size_limit(1 << 30)
+        rows = list(csv.reader(io.StringIO(record, newline=""), delimiter="\t"))
+        try:
+            return base64.b64decode(rows[0][self.column], validate=False)
+        except (IndexError, binascii.Error, ValueError) as error:
+            raise ImageError(f"{where}: no base64 picture in column {self.column + 1} ({error})") from None
+
+    def open(self) -> Image:
+        """See `ImageHandle.open`."""
+        return decode(self.encoded(), f"{self.path} at byte {self.offset}")
+
+    def digest(self) -> str:
+        """See `ImageHandle.digest`."""
+        try:
+            return hashlib.sha256(self.encoded()).hexdigest()[:32]
+        except ImageError:
+            return MISSING
+
+    def identity(self) -> str:
+        """File and record."""
+        return f"{self.path}@{self.offset}"
+
+    def paths(self) -> tuple[str, ...]:
+        """The table."""
+        return (self.path,)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFrame:
+    """One frame of a video file: the middle of the `position`-th of `of` equal parts (extra `video`)."""
+
+    path: str
+    position: int
+    of: int
+
+    def open(self) -> Image:
+        """See `ImageHandle.open`."""
+        from evalkit.video import frame
+
+        return frame(self.path, self.position, self.of)
+
+    def digest(self) -> str:
+        """See `ImageHandle.digest`."""
+        content = file_digest(self.path)
+        return content if content == MISSING else f"{content}#{self.position}/{self.of}"
+
+    def identity(self) -> str:
+        """File and position."""
+        return f"{self.path}#{self.position}/{self.of}"
+
+    def paths(self) -> tuple[str, ...]:
+        """The video."""
+        return (self.path,)

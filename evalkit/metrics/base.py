@@ -1,0 +1,216 @@
+"""Metrics as functions of sums of per-sample statistics.
+
+`statistics(records)` gives one row of numbers a record; `value(sums)` makes the figure from column sums over
+any set of records. So one vectorised path (evalkit.statistics) gives the value, the clustered interval, the
+paired comparison and the power of every metric; a metric never resamples anything itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from evalkit.contracts import Record
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Select = Callable[[Record], bool]
+
+
+class Metric(ABC):
+    """One figure of a report.
+
+    Attributes:
+        name: as in reports and JSON.
+        unit: `percent`, `fraction`, `score`, `m/s`, `degrees` ... of `value`.
+        higher_is_better: direction of an improvement.
+        binary: whether `outcomes` are 0/1, so that McNemar's test applies.
+    """
+
+    def __init__(
+        self, name: str, *, unit: str = "percent", higher_is_better: bool = True, select: Select | None = None
+    ) -> None:
+        self.name = name
+        self.unit = unit
+        self.higher_is_better = higher_is_better
+        self.binary = False
+        self._select = select
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Which records the figure rests on, [n]; errors never belong."""
+        select = self._select
+        return np.fromiter(
+            (not r.failed and (select is None or select(r)) for r in records),
+            dtype=np.bool_,
+            count=len(records),
+        )
+
+    def reason(self, records: Sequence[Record]) -> str | None:
+        """Why the figure cannot be computed from these records, or None where it can."""
+        return None if self.selected(records).any() else "no answered sample of this kind"
+
+    def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
+        """Per-sample figures [n] (NaN where not selected) for flips and McNemar, or None."""
+        return None
+
+    @abstractmethod
+    def statistics(self, records: Sequence[Record]) -> FloatArray:
+        """Statistics [n, k], a row a record in order; zero rows for records that are not selected.
+
+        Must not depend on which subset is resampled: corpus constants (CIDEr's document frequencies) are
+        taken from all the records given.
+        """
+
+    @abstractmethod
+    def value(self, sums: FloatArray) -> FloatArray:
+        """The figure [...] from column sums [..., k]; NaN where undefined (nothing selected)."""
+
+
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Elementwise division with NaN, not a warning, where the denominator is 0."""
+    numerator, denominator = np.broadcast_arrays(
+        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    )
+    out = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return out
+
+
+class Mean(Metric):
+    """Mean of the per-sample score `score`, times `scale`; statistics are [sum, count]."""
+
+    def __init__(
+        self,
+        name: str,
+        score: str | None = None,
+        *,
+        unit: str = "percent",
+        scale: float = 100.0,
+        select: Select | None = None,
+        higher_is_better: bool = True,
+        binary: bool = False,
+    ) -> None:
+        super().__init__(name, unit=unit, higher_is_better=higher_is_better, select=select)
+        self.score = score or name
+        self.scale = scale
+        self.binary = binary
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Records that carry the score and pass `select`."""
+        has = np.fromiter((self.score in r.scores for r in records), dtype=np.bool_, count=len(records))
+        chosen: BoolArray = has & super().selected(records)
+        return chosen
+
+    def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
+        """The score of each selected record."""
+        chosen = self.selected(records)
+        return np.array(
+            [r.scores[self.score] if keep else np.nan for r, keep in zip(records, chosen, strict=True)],
+            dtype=np.float64,
+        )
+
+    def statistics(self, records: Sequence[Record]) -> FloatArray:
+        """[score, 1] for selected records."""
+        outcomes = self.outcomes(records)
+        assert outcomes is not None
+        chosen = ~np.isnan(outcomes)
+        return np.stack([np.where(chosen, outcomes, 0.0), chosen.astype(np.float64)], axis=1)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """scale * sum / count."""
+        return self.scale * ratio(sums[..., 0], sums[..., 1])
+
+
+class Accuracy(Mean):
+    """Share of samples whose 0/1 score is 1."""
+
+    def __init__(
+        self,
+        name: str,
+        score: str | None = None,
+        *,
+        unit: str = "percent",
+        scale: float = 100.0,
+        select: Select | None = None,
+    ) -> None:
+        super().__init__(name, score, unit=unit, scale=scale, select=select, binary=True)
+
+
+class RootMeanSquare(Metric):
+    """Root of the mean of the squared per-sample error `score`; smaller is better."""
+
+    def __init__(self, name: str, score: str, *, unit: str, select: Select | None = None) -> None:
+        super().__init__(name, unit=unit, higher_is_better=False, select=select)
+        self._mean = Mean(name, score, unit=unit, scale=1.0, select=select)
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Records that carry the error."""
+        return self._mean.selected(records)
+
+    def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
+        """The error of each selected record."""
+        return self._mean.outcomes(records)
+
+    def statistics(self, records: Sequence[Record]) -> FloatArray:
+        """[error squared, 1]."""
+        sums = self._mean.statistics(records)
+        sums[:, 0] **= 2
+        return sums
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """sqrt(sum / count)."""
+        return np.sqrt(ratio(sums[..., 0], sums[..., 1]))
+
+
+class Composite(Metric):
+    """A figure made of other figures: `combine` maps part values [..., parts] to [...]."""
+
+    def __init__(
+        self,
+        name: str,
+        parts: Sequence[Metric],
+        combine: Callable[[FloatArray], FloatArray],
+        *,
+        unit: str = "percent",
+        higher_is_better: bool = True,
+    ) -> None:
+        super().__init__(name, unit=unit, higher_is_better=higher_is_better)
+        self.parts = tuple(parts)
+        self._combine = combine
+        self._widths: tuple[int, ...] | None = None
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Records that any part rests on."""
+        chosen = np.zeros(len(records), dtype=np.bool_)
+        for part in self.parts:
+            chosen |= part.selected(records)
+        return chosen
+
+    def reason(self, records: Sequence[Record]) -> str | None:
+        """The first part's reason that cannot be computed, with its name."""
+        for part in self.parts:
+            if (why := part.reason(records)) is not None:
+                return f"{part.name}: {why}"
+        return None
+
+    def statistics(self, records: Sequence[Record]) -> FloatArray:
+        """The parts' statistics side by side."""
+        blocks = [part.statistics(records) for part in self.parts]
+        self._widths = tuple(block.shape[1] for block in blocks)
+        return np.concatenate(blocks, axis=1)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """`combine` of the parts' values; `statistics` must have been called before."""
+        assert self._widths is not None
+        edges = np.cumsum(self._widths)[:-1]
+        blocks = np.split(sums, edges, axis=-1)
+        values = [part.value(block) for part, block in zip(self.parts, blocks, strict=True)]
+        return self._combine(np.stack(values, axis=-1))
+
+
+def macro_mean(name: str, parts: Sequence[Metric], *, unit: str = "percent") -> Composite:
+    """Unweighted mean of the parts' values."""
+    return Composite(name, parts, lambda values: values.mean(axis=-1), unit=unit)

@@ -1,0 +1,25 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def find_shared() -> Path | None:
+    """Folder with real benchmark samples and reference outputs, where somebody has put one."""
+    folder = Path(os.environ.get("EVALKIT_SHARED", str(REPOSITORY.parent / "shared")))
+    return folder if (folder / "data").is_dir() or (folder / "oracle").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The shared folder; skips with a reason where it is absent."""
+    folder = find_shared()
+    if folder is None:
+        pytest.skip("no folder of real samples (set EVALKIT_SHARED)")
+    return folder
