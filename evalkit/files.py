@@ -97,14 +97,25 @@ class TableRow:
         return TableImage(self.path, self.offset, self.length, self.columns[column])
 
 
+def _stays_open(line: bytes, quoted: bool) -> bool:
+    """Whether a quoted field is still open after `line`; a quote inside an unquoted field is a character."""
+    if b'"' not in line:
+        return quoted
+    for cell in line.split(b"\t"):
+        if (quoted or cell.startswith(b'"')) and cell.count(b'"') % 2:
+            quoted = not quoted
+    return quoted
+
+
 def _record_spans(path: Path) -> Iterator[tuple[int, bytes]]:
     """Byte offset and bytes of every record; a quoted field may span lines."""
-    offset, start, pending = 0, 0, b""
+    offset, start, pending, quoted = 0, 0, b"", False
     with path.open("rb") as file:
         for line in file:
             pending += line
             offset += len(line)
-            if pending.count(b'"') % 2 == 0:
+            quoted = _stays_open(line, quoted)
+            if not quoted:
                 yield start, pending
                 start, pending = offset, b""
     if pending:
