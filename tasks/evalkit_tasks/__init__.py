@@ -1,1 +1,8 @@
+"""Benchmarks of the Mini-InternVL paper, one file each, by domain."""
 
+from __future__ import annotations
+
+from evalkit.task import Task
+
+#: Every task, in the order of `evalkit list tasks`.
+TASKS: tuple[type[Task], ...] = ()

@@ -1,0 +1,1 @@
+"""Drawn miniatures of the benchmarks in their official file formats, by seeded code."""
