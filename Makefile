@@ -1,0 +1,50 @@
+# Two commands need nothing but python3 and make: `make demo` and `make test`. Both set up .venv themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := evalkit tasks models train leaderboard_app tests benchmarks
+
+.PHONY: demo test lint types tests setup clean
+
+demo: $(VENV)/.installed
+	@echo "== evalkit run: the embedded model on DriveLM's miniature"
+	$(BIN)/evalkit run --model mini-internvl-tiny --task drivelm --split miniature
+	@echo
+	@echo "Next: $(BIN)/evalkit list tasks, then README.md for a released checkpoint; 'make test' checks the project."
+
+test: lint types tests
+	@echo
+	@echo "All checks passed. Next: 'make demo', or CONTRIBUTING.md to change something."
+
+lint: $(VENV)/.installed-dev
+	@echo "== lint"
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.installed-dev
+	@echo "== types"
+	$(BIN)/mypy
+
+tests: $(VENV)/.installed-dev
+	@echo "== tests"
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+setup: $(VENV)/.installed-dev
+
+$(VENV)/bin/pip:
+	@echo "== virtual environment in $(VENV)"
+	$(PYTHON) -c "import sys; assert (3, 10) <= sys.version_info < (3, 14), f'Python 3.10 to 3.13 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...'"
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
+	@echo "== installing evalkit (about two minutes)"
+	$(BIN)/pip install -q -c constraints.txt -e '.[train,video]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt
+	@echo "== installing evalkit with everything for development (about three minutes)"
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
