@@ -1,0 +1,130 @@
+"""Clustered resampling: multinomial cluster weights times per-cluster sums.
+
+A bootstrap resample draws G clusters with replacement from G. Drawing is the same as weighting: how often each
+cluster came up is one row of a multinomial weight matrix W [resamples, G], and the column sums of all resamples
+are the one product W @ S, with S [G, k] the sums of a metric's statistics within each cluster.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evalkit.contracts import Record
+from evalkit.metrics.base import BoolArray, FloatArray, Metric
+
+IntArray = npt.NDArray[np.intp]
+
+#: Weights drawn at a time (cells of W, 8 bytes each), which bounds memory whatever the run's size.
+CHUNK_CELLS = 1 << 22
+#: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
+CACHE_CELLS = 1 << 24
+
+
+class Resampler:
+    """Cluster weights of one report, drawn once and shared by all metrics of the same number of clusters.
+
+    Weights depend on the seed and the number of clusters alone, so any two metrics (or the two sides of a
+    comparison) with the same clusters see the same resamples.
+    """
+
+    def __init__(self, seed: int = 0, resamples: int = 2000) -> None:
+        """Raises ValueError for fewer than 100 resamples, of which no interval can be made."""
+        if resamples < 100:
+            raise ValueError(f"resamples must be at least 100, not {resamples}")
+        self.seed = seed
+        self.resamples = resamples
+        self._kept: OrderedDict[int, tuple[FloatArray, ...]] = OrderedDict()
+
+    def _draw(self, clusters: int) -> Iterator[FloatArray]:
+        rng = np.random.default_rng([self.seed, clusters])
+        rows = max(1, min(self.resamples, CHUNK_CELLS // clusters))
+        for start in range(0, self.resamples, rows):
+            count = min(rows, self.resamples - start)
+            drawn = rng.integers(0, clusters, size=(count, clusters), dtype=np.intp)
+            drawn += np.arange(count)[:, None] * clusters
+            flat = np.bincount(drawn.ravel(), minlength=count * clusters)
+            yield flat.reshape(count, clusters).astype(np.float64)
+
+    def weights(self, clusters: int) -> Iterator[FloatArray]:
+        """Multinomial weights in chunks [rows, clusters]; every row sums to `clusters`."""
+        if clusters in self._kept:
+            self._kept.move_to_end(clusters)
+            yield from self._kept[clusters]
+            return
+        if clusters * self.resamples > CACHE_CELLS:
+            yield from self._draw(clusters)
+            return
+        chunks = self._kept[clusters] = tuple(self._draw(clusters))
+        while sum(self._kept) * self.resamples > CACHE_CELLS:
+            self._kept.popitem(last=False)
+        yield from chunks
+
+    def sums(self, cluster_sums: FloatArray) -> FloatArray:
+        """Column sums of every resample, [resamples, k], from per-cluster sums [clusters, k]."""
+        return np.concatenate([chunk @ cluster_sums for chunk in self.weights(len(cluster_sums))])
+
+
+@dataclass(frozen=True, slots=True)
+class Clusters:
+    """Which cluster each of n samples belongs to.
+
+    Attributes:
+        codes: cluster number of each sample, [n].
+        count: number of clusters.
+    """
+
+    codes: IntArray
+    count: int
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Clusters:
+        """Number the clusters in the order of their names, so that the samples' order plays no part."""
+        order = {name: code for code, name in enumerate(sorted(set(names)))}
+        codes = np.fromiter((order[name] for name in names), dtype=np.intp, count=len(names))
+        return cls(codes, len(order))
+
+    def sums(self, rows: FloatArray) -> FloatArray:
+        """Sums of rows [n, k] within each cluster, [count, k]."""
+        columns = [np.bincount(self.codes, weights=column, minlength=self.count) for column in rows.T]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.count, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A metric's statistics over one set of records, ready to resample.
+
+    Attributes:
+        sums: statistics summed within each cluster that holds a selected sample, [clusters, k].
+        selected: which records the metric rests on, [n].
+    """
+
+    metric: Metric
+    sums: FloatArray
+    selected: BoolArray
+
+    @classmethod
+    def of(cls, metric: Metric, records: Sequence[Record]) -> Tally:
+        """Tally of `metric` over `records`, of which at least one must be selected."""
+        selected = metric.selected(records)
+        rows = metric.statistics(records)[selected]
+        names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
+        return cls(metric, Clusters.of(names).sums(rows), selected)
+
+    @property
+    def n(self) -> int:
+        """Samples that the figure rests on."""
+        return int(self.selected.sum())
+
+    @property
+    def clusters(self) -> int:
+        """Clusters that the figure rests on."""
+        return len(self.sums)
+
+    def value(self) -> float:
+        """The figure itself; NaN where undefined."""
+        return float(self.metric.value(self.sums.sum(axis=0)))
