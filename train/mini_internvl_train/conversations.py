@@ -1,0 +1,207 @@
+"""InternVL's training files: conversation JSONL and the meta JSON that lists them, read as published.
+
+A line is `{id, image | video (optional), width/height (advisory), conversations: [{from, value}]}`. A bad
+line is an error with file and line; it is never replaced by another sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mini_internvl_train.errors import TrainingDataError
+
+ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message: `role` is user, assistant or system."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One training sample.
+
+    Attributes:
+        id: `<data set>/<line id or number>`.
+        turns: alternating from user, an optional system message first; ends with the assistant.
+        images: picture paths in the order of their `<image>` marks. video: path of a video, or None.
+        clip: (start, end) seconds of the video, or None for all of it.
+        max_tiles: bound of the data set, or None for the recipe's.
+        augment: whether pictures are re-encoded as JPEG at random quality (data_augment).
+        where: file and line.
+    """
+
+    id: str
+    turns: tuple[Turn, ...]
+    images: tuple[str, ...] = ()
+    video: str | None = None
+    clip: tuple[float, float] | None = None
+    max_tiles: int | None = None
+    augment: bool = False
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """One entry of a meta file."""
+
+    name: str
+    root: Path
+    annotation: Path
+    repeat_time: float = 1.0
+    data_augment: bool = False
+    max_dynamic_patch: int | None = None
+
+    def fingerprint(self) -> str:
+        """Content hash of the annotation file with the entry's settings (16 hexadecimal digits)."""
+        digest = hashlib.sha256(
+            json.dumps([self.name, self.repeat_time, self.data_augment, self.max_dynamic_patch]).encode()
+        )
+        digest.update(self.annotation.read_bytes())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(slots=True)
+class BadLines:
+    """Lines that were left out under an explicit `skip_bad`, counted and listed."""
+
+    messages: list[str] = field(default_factory=list)
+
+    def add(self, error: TrainingDataError) -> None:
+        """Note one line."""
+        self.messages.append(str(error))
+
+
+def read_meta(path: str | Path) -> list[DataSet]:
+    """Data sets of a meta JSON, in its order; relative paths count from the meta file's folder.
+
+    Raises:
+        TrainingDataError: not such a file, or an entry without root or annotation, or a wrong repeat_time.
+    """
+    path = Path(path)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingDataError(f"{path}: meta file missing") from None
+    except (OSError, ValueError) as error:
+        raise TrainingDataError(f"{path}: not a meta JSON ({error})") from None
+    if not isinstance(raw, dict) or not raw:
+        raise TrainingDataError(f"{path}: a meta file is an object of data sets by name")
+    return [_data_set(path, name, entry) for name, entry in raw.items()]
+
+
+def _data_set(path: Path, name: str, entry: Any) -> DataSet:
+    where = f"{path}: data set {name!r}"
+    if not isinstance(entry, dict) or "annotation" not in entry or "root" not in entry:
+        raise TrainingDataError(f"{where}: needs root and annotation")
+    repeat = entry.get("repeat_time", 1)
+    if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat < 0:
+        raise TrainingDataError(f"{where}: repeat_time {repeat!r} is not a number from 0")
+    if repeat > 1 and repeat != int(repeat):
+        raise TrainingDataError(f"{where}: repeat_time {repeat!r} above 1 must be whole")
+    annotation = path.parent / str(entry["annotation"])
+    if not annotation.is_file():
+        raise TrainingDataError(f"{where}: annotation {annotation} missing")
+    tiles = entry.get("max_dynamic_patch")
+    return DataSet(
+        name=name,
+        root=path.parent / str(entry["root"]),
+        annotation=annotation,
+        repeat_time=float(repeat),
+        data_augment=bool(entry.get("data_augment", False)),
+        max_dynamic_patch=None if tiles is None else int(tiles),
+    )
+
+
+def read_conversations(data_set: DataSet, bad: BadLines | None = None) -> Iterator[Conversation]:
+    """The data set's samples once, in file order.
+
+    Args:
+        data_set: which.
+        bad: where bad lines are noted and left out; None makes the first one an error.
+
+    Raises:
+        TrainingDataError: a bad line, with file and line number.
+    """
+    with data_set.annotation.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield _conversation(data_set, number, line)
+            except TrainingDataError as error:
+                if bad is None:
+                    raise
+                bad.add(error)
+
+
+def _conversation(data_set: DataSet, number: int, line: bytes) -> Conversation:
+    where = f"{data_set.annotation}:{number}"
+    try:
+        raw = json.loads(line)
+    except ValueError as error:
+        raise TrainingDataError(f"{where}: not JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise TrainingDataError(f"{where}: not an object")
+    images = raw.get("image") or []
+    images = [images] if isinstance(images, str) else images
+    if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
+        raise TrainingDataError(f"{where}: image must be a path or a list of paths")
+    video = raw.get("video")
+    turns = _turns(raw.get("conversations"), where)
+    if video is not None:
+        turns = _with_marks(turns, "<video>", 1, where)
+    elif images:
+        turns = _with_marks(turns, "<image>", len(images), where)
+    elif any("<image>" in turn.text or "<video>" in turn.text for turn in turns if turn.role == "user"):
+        raise TrainingDataError(f"{where}: <image> without a picture")
+    clip = raw.get("clip")
+    return Conversation(
+        id=f"{data_set.name}/{raw.get('id', number)}",
+        turns=turns,
+        images=tuple(str(data_set.root / name) for name in images),
+        video=None if video is None else str(data_set.root / str(video)),
+        clip=None if clip is None else (float(clip[0]), float(clip[1])),
+        max_tiles=data_set.max_dynamic_patch,
+        augment=data_set.data_augment,
+        where=where,
+    )
+
+
+def _turns(raw: Any, where: str) -> tuple[Turn, ...]:
+    if not isinstance(raw, list) or not raw:
+        raise TrainingDataError(f"{where}: conversations must be a list of turns")
+    turns = []
+    for position, item in enumerate(raw):
+        role = ROLES.get(str(item.get("from"))) if isinstance(item, dict) else None
+        if role is None or not isinstance(item.get("value"), str):
+            raise TrainingDataError(f"{where}: turn {position + 1} needs from (human, gpt, system) and value")
+        turns.append(Turn(role, item["value"]))
+    spoken = turns[1:] if turns[0].role == "system" else turns
+    expected = ["user", "assistant"] * ((len(spoken) + 1) // 2)
+    if not spoken or len(spoken) % 2 or [turn.role for turn in spoken] != expected:
+        raise TrainingDataError(f"{where}: turns must alternate human, gpt and end with gpt")
+    if not any(turn.text.strip() for turn in spoken if turn.role == "assistant"):
+        raise TrainingDataError(f"{where}: every answer is empty, nothing to learn")
+    return tuple(turns)
+
+
+def _with_marks(turns: tuple[Turn, ...], mark: str, count: int, where: str) -> tuple[Turn, ...]:
+    """Turns with exactly `count` marks in user turns; one that is missing altogether goes in front."""
+    found = sum(turn.text.count(mark) for turn in turns if turn.role == "user")
+    if found == 0 and count == 1:
+        first = next(i for i, turn in enumerate(turns) if turn.role == "user")
+        marked = Turn("user", f"{mark}\n{turns[first].text}")
+        return (*turns[:first], marked, *turns[first + 1 :])
+    if found != count:
+        raise TrainingDataError(f"{where}: {found} {mark} for {count} pictures")
+    return turns

@@ -1,0 +1,99 @@
+"""Packs planned ahead: which samples share one sequence, as a pure function of lengths, seed and epoch.
+
+First-fit decreasing inside shuffled windows: near-full packs, while every part of training still sees a random
+mix. Nothing here depends on ranks or workers, so a resumed or re-sharded run meets the same packs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mini_internvl_train.errors import TrainingDataError
+
+#: Samples packed together; larger packs tighter, smaller mixes better.
+WINDOW = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """What a sample costs: tokens of its whole sequence (visual ones included) and tiles."""
+
+    tokens: int
+    tiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one pack may hold."""
+
+    max_tokens: int
+    max_tiles: int
+
+
+def plan_packs(
+    lengths: Sequence[Length], order: Sequence[int], bounds: Bounds, *, enabled: bool = True
+) -> list[tuple[int, ...]]:
+    """Packs of sample indices for one pass over `order`.
+
+    Args:
+        lengths: of every sample, by index.
+        order: sample indices of this pass (an index may come more than once).
+        bounds: tokens and tiles of one pack.
+        enabled: False makes every sample its own pack.
+
+    Returns:
+        Packs in training order; every element of `order` is in exactly one.
+
+    Raises:
+        TrainingDataError: a sample that fits no pack.
+    """
+    for index in order:
+        length = lengths[index]
+        if length.tokens > bounds.max_tokens or length.tiles > bounds.max_tiles:
+            raise TrainingDataError(
+                f"sample {index}: {length.tokens} tokens and {length.tiles} tiles exceed a pack of "
+                f"{bounds.max_tokens} tokens and {bounds.max_tiles} tiles: raise packing.max_tokens or lower max_tiles"
+            )
+    if not enabled:
+        return [(index,) for index in order]
+    packs: list[tuple[int, ...]] = []
+    for start in range(0, len(order), WINDOW):
+        packs.extend(_first_fit(lengths, order[start : start + WINDOW], bounds))
+    return packs
+
+
+def _first_fit(lengths: Sequence[Length], window: Sequence[int], bounds: Bounds) -> list[tuple[int, ...]]:
+    """First-fit decreasing; packs come back in the order of their first sample in the window."""
+    by_size = sorted(
+        range(len(window)), key=lambda i: (-lengths[window[i]].tiles, -lengths[window[i]].tokens, i)
+    )
+    packs: list[list[int]] = []
+    tokens: list[int] = []
+    tiles: list[int] = []
+    for position in by_size:
+        length = lengths[window[position]]
+        for pack in range(len(packs)):
+            if (
+                tokens[pack] + length.tokens <= bounds.max_tokens
+                and tiles[pack] + length.tiles <= bounds.max_tiles
+            ):
+                break
+        else:
+            pack = len(packs)
+            packs.append([])
+            tokens.append(0)
+            tiles.append(0)
+        packs[pack].append(position)
+        tokens[pack] += length.tokens
+        tiles[pack] += length.tiles
+    packs.sort(key=min)
+    return [tuple(window[position] for position in sorted(pack)) for pack in packs]
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """Indices 0..count-1 shuffled for one epoch, a pure function of seed and epoch."""
+    generator = np.random.Generator(np.random.PCG64([seed, epoch]))
+    return [int(index) for index in generator.permutation(count)]
