@@ -100,7 +100,7 @@ class MiniInternVL(nn.Module):
         return self.project(states)
 
     def project(self, states: Tensor) -> Tensor:
-        """Encoder states `[tiles, 1 + patches, hidden]` to visual tokens: drop the class token, unshuffle, MLP."""
+        """Visual tokens from encoder states `[tiles, 1 + patches, hidden]`, the class token left out."""
         patches = states[:, 1:]
         side = round(patches.shape[1] ** 0.5)
         grid = patches.unflatten(1, (side, side))
@@ -171,7 +171,7 @@ def pixel_unshuffle(grid: Tensor, ratio: float, version: str = "v2") -> Tensor:
 
 
 def normalise(tiles: Tensor) -> Tensor:
-    """uint8 tiles to ImageNet-normalised float32, bit-equal to the reference's transform; floats pass through."""
+    """uint8 tiles to ImageNet-normalised float32, bit-equal to the reference; floats pass through."""
     if tiles.dtype != torch.uint8:
         return tiles
     mean = torch.tensor(IMAGENET_MEAN, device=tiles.device).view(3, 1, 1)

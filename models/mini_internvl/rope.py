@@ -59,7 +59,7 @@ class RotaryEmbedding(nn.Module):
         if self.kind == "longrope":
             short, long = (exponents.new_tensor(f) * self.base**exponents for f in self.factors)
             return torch.where(lengths > self.original_positions, 1.0 / long, 1.0 / short)
-        # dynamic NTK: https://github.com/ggml-org/llama.cpp/pull/4 discussions; same expression as transformers
+        # dynamic NTK: the base grows with the length (arXiv 2309.00071, section 3.3 and appendix B.2)
         lengths = lengths.clamp(min=self.max_positions).float()
         growth = self.factor * lengths / self.max_positions - (self.factor - 1)
         base = self.base * growth ** (self.dim / (self.dim - 2))

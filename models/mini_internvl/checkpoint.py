@@ -1,0 +1,205 @@
+"""Reading a checkpoint folder into the network, and writing one in the released layout."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mini_internvl.config import MiniInternVLConfig, read_json
+from mini_internvl.errors import CheckpointError, ConfigError
+from mini_internvl.layout import Recipe, canonical_native, native_recipe, released_recipe, released_state
+from mini_internvl.model import MiniInternVL
+from mini_internvl.native import config_from_native
+from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
+
+logger = logging.getLogger(__name__)
+
+HEAD = "language_model.lm_head.weight"
+EMBEDDING = "language_model.model.embed_tokens.weight"
+
+Network = TypeVar("Network", bound=MiniInternVL)
+
+
+def read_config(folder: Path) -> tuple[MiniInternVLConfig, bool]:
+    """The settings of a checkpoint folder, and whether it is in transformers' native layout.
+
+    Raises:
+        ConfigError: config.json is missing, broken, of another model, or asks for code to be run.
+    """
+    raw = read_json(folder / "config.json")
+    kind = raw.get("model_type")
+    if kind == "internvl":
+        return config_from_native(raw), True
+    if kind != "internvl_chat":
+        needs = (
+            " and would need code from the checkpoint to be run, which is refused"
+            if "auto_map" in raw
+            else ""
+        )
+        raise ConfigError(
+            f"{folder}: model_type {kind!r} is not a Mini-InternVL (internvl_chat, internvl){needs}"
+        )
+    return MiniInternVLConfig.from_dict(raw), False
+
+
+def read_network(
+    folder: str | Path,
+    kind: type[Network],
+    *,
+    dtype: torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    attention: str = "sdpa",
+) -> Network:
+    """Builds the network on the meta device and assigns the stored weights, trainable, in evaluation mode.
+
+    Memory stays near the size of the weights: a tensor already in the wanted type is used where it is mapped.
+
+    Args:
+        folder: a checkpoint in the released or in transformers' native layout.
+        kind: `MiniInternVL` or a subclass of it.
+        dtype: of the weights; None keeps the stored one.
+        device: where they go.
+        attention: the language model's attention, by its name in transformers' registry.
+
+    Raises:
+        ConfigError: config.json cannot be understood.
+        CheckpointError: weights are missing, unexpected, misshapen, damaged or pickled.
+    """
+    folder = Path(folder)
+    config, native = read_config(folder)
+    reader = WeightReader(weight_files(folder), str(device))
+    stored = {canonical_native(name) if native else name: name for name in reader.names()}
+    config = _settle_tying(config, native, stored)
+    with torch.device("meta"):
+        network = kind(config, attention)
+    target = dtype or reader.stored_dtype()
+    recipes = {
+        name: native_recipe(name) if native else released_recipe(name, config)
+        for name in _own_parameters(network)
+    }
+    _check_names(folder, recipes, stored)
+    state: dict[str, Tensor] = {}
+    misshapen: list[str] = []
+    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name, recipe in recipes.items():
+        try:
+            tensor = recipe.make(lambda source: reader.fetch(stored[source]))
+        except RuntimeError:  # stored parts that cannot even be put together
+            misshapen.append(f"{' + '.join(recipe.sources)} (do not make {list(shapes[name])})")
+            continue
+        if tensor.shape != shapes[name]:
+            misshapen.append(f"{recipe.sources[0]} {list(tensor.shape)}, not {list(shapes[name])}")
+        state[name] = tensor.to(target)
+    if misshapen:
+        raise CheckpointError(f"{folder}: {_listed(misshapen, 'of another shape than config.json says')}")
+    network.load_state_dict(state, strict=False, assign=True)
+    _tie(network)
+    return network.eval()
+
+
+def initialise(
+    config: MiniInternVLConfig, kind: type[Network], *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Network:
+    """The network with random weights from a seed, the same on every machine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = kind(config)
+    return network.to(dtype).eval()
+
+
+def save_checkpoint(
+    network: MiniInternVL,
+    folder: str | Path,
+    *,
+    tokenizer_from: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int = 5_000_000_000,
+) -> list[Path]:
+    """Writes config.json and safetensors in the released layout, under the released names.
+
+    Args:
+        network: any Mini-InternVL.
+        folder: is made if need be; each file is replaced as a whole.
+        tokenizer_from: a folder whose tokenizer files are copied along.
+        dtype: of the stored weights; None keeps theirs.
+        shard_bytes: most bytes of one weight file.
+
+    Returns:
+        The weight files.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: network.state_dict()[name] for name in _own_parameters(network)}
+    released = released_state(state, network.config)
+    if dtype is not None:
+        released = {name: tensor.to(dtype) for name, tensor in released.items()}
+    raw = network.config.to_dict()
+    raw["torch_dtype"] = str(next(iter(released.values())).dtype).removeprefix("torch.")
+    if network.image_token_id is not None:
+        raw["image_token_id"] = network.image_token_id
+    with replacing(folder / "config.json") as path:
+        path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if tokenizer_from is not None:
+        from mini_internvl.tokenizers import copy_tokenizer
+
+        copy_tokenizer(Path(tokenizer_from), folder)
+    return write_weights(released, folder, shard_bytes)
+
+
+def _settle_tying(config: MiniInternVLConfig, native: bool, stored: Mapping[str, str]) -> MiniInternVLConfig:
+    """Whether head and embedding are one is settled by the weights: a stored head is always used."""
+    head = HEAD if native else released_recipe(HEAD, config).sources[0]
+    if head not in stored:
+        return config
+    return replace(config, llm={**config.llm, "tie_word_embeddings": False})
+
+
+def _own_parameters(network: nn.Module) -> list[str]:
+    """Names in the state dict, without a tied head."""
+    tied = bool(network.language_model.config.tie_word_embeddings)  # type: ignore[union-attr]
+    return [name for name in network.state_dict() if not (tied and name == HEAD)]
+
+
+def _tie(network: MiniInternVL) -> None:
+    if network.language_model.config.tie_word_embeddings:
+        network.language_model.lm_head.weight = network.language_model.model.embed_tokens.weight
+
+
+def _check_names(folder: Path, recipes: Mapping[str, Recipe], stored: Mapping[str, str]) -> None:
+    needed = {source for recipe in recipes.values() for source in recipe.sources}
+    missing = sorted(needed - stored.keys())
+    ignorable = (".rotary_emb.inv_freq", ".position_ids")  # buffers that old versions wrote along
+    unexpected = sorted(stored[name] for name in stored.keys() - needed if not name.endswith(ignorable))
+    problems = []
+    if missing:
+        problems.append(_listed(missing, "missing"))
+    if unexpected:
+        problems.append(_listed(unexpected, "unexpected"))
+    if problems:
+        raise CheckpointError(f"{folder}: the weights do not fit config.json: {'; '.join(problems)}")
+
+
+def _listed(names: list[str], what: str) -> str:
+    """`3 weights missing: a, b, c`; at most ten are named."""
+    shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+    return f"{len(names)} weights {what}: {shown}"
+
+
+def settings_summary(config: MiniInternVLConfig) -> dict[str, Any]:
+    """What of a checkpoint's settings can change an answer, for manifests."""
+    return {
+        "family": config.family,
+        "template": config.template,
+        "image_size": config.image_size,
+        "tokens_per_tile": config.num_image_token,
+        "ps_version": config.ps_version,
+        "max_dynamic_patch": config.max_dynamic_patch,
+        "use_thumbnail": config.use_thumbnail,
+    }

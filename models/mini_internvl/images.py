@@ -1,0 +1,236 @@
+"""Pictures to tiles: opening anything as RGB, dynamic tiling, normalisation left to the device.
+
+Tiling is that of InternVL 1.5 (arXiv 2404.16821, section 3.3), bit-equal to the reference for the same Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mini_internvl.errors import ImageError
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_PIXELS = 300_000_000
+"""Pictures with more pixels are refused before they are decoded."""
+
+MAX_TILES = 40
+"""Most tiles of one picture's grid (InternVL 1.5 at inference)."""
+
+Source = str | Path | bytes | Image.Image
+"""A path, an encoded picture, or a picture already open."""
+
+
+def open_image(source: Source) -> Image.Image:
+    """Any picture as upright 8-bit RGB.
+
+    EXIF orientation is applied; transparency is laid on white; 16-bit and floating greyscale is scaled to 8
+    bits; palette, 1-bit, greyscale and CMYK are converted before any resizing. Of an animation, the first frame.
+
+    Raises:
+        ImageError: missing, not a picture, truncated, or of more than `MAX_PIXELS` pixels.
+    """
+    if isinstance(source, Image.Image):
+        return _upright_rgb(source, "the picture given")
+    where = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    try:
+        with _open_any_size(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _upright_rgb(image, where)
+    except ImageError:
+        raise
+    except FileNotFoundError:
+        raise ImageError(f"{where}: no such picture") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ImageError(f"{where}: cannot be read as a picture ({cause})") from error
+
+
+def choose_grid(
+    width: int, height: int, *, min_tiles: int = 1, max_tiles: int = 12, tile_size: int = 448
+) -> tuple[int, int]:
+    """Columns and rows of the grid whose shape is nearest to the picture's.
+
+    On a tie the later, larger grid wins where the picture covers more than half of it.
+
+    Args:
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        min_tiles: fewest tiles.
+        max_tiles: most tiles.
+        tile_size: side of a tile in pixels.
+    """
+    shape = width / height
+    best, best_difference = (1, 1), float("inf")
+    for columns, rows in _grids(min_tiles, max_tiles):
+        difference = abs(shape - columns / rows)
+        if difference < best_difference:
+            best, best_difference = (columns, rows), difference
+        elif difference == best_difference and width * height > 0.5 * tile_size**2 * columns * rows:
+            best = (columns, rows)
+    return best
+
+
+def tile_image(
+    image: Image.Image,
+    *,
+    tile_size: int = 448,
+    min_tiles: int = 1,
+    max_tiles: int = 12,
+    thumbnail: bool = True,
+    grid: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """Cuts an RGB picture into tiles.
+
+    The whole picture is resized to the grid, its aspect not kept, and cut row by row; a view of the whole
+    follows where there is more than one tile.
+
+    Args:
+        image: RGB, as `open_image` returns it.
+        tile_size: side of a tile in pixels.
+        min_tiles: fewest tiles, the thumbnail not counted.
+        max_tiles: most tiles, the thumbnail not counted; at most `MAX_TILES`.
+        thumbnail: whether the view of the whole is added.
+        grid: exact (columns, rows) in place of the dynamic choice.
+
+    Returns:
+        uint8 `[tiles, 3, tile_size, tile_size]`; the network normalises it on its own device.
+
+    Raises:
+        ValueError: the bounds are not 1 <= min_tiles <= max_tiles <= 40, or the grid is empty or larger.
+    """
+    if not 1 <= min_tiles <= max_tiles <= MAX_TILES:
+        raise ValueError(f"tiles from {min_tiles} to {max_tiles}: must be 1 <= min <= max <= {MAX_TILES}")
+    if grid is not None and not (min(grid) >= 1 and grid[0] * grid[1] <= MAX_TILES):
+        raise ValueError(f"grid {grid[0]}x{grid[1]}: must have 1 to {MAX_TILES} tiles")
+    columns, rows = grid or choose_grid(
+        *image.size, min_tiles=min_tiles, max_tiles=max_tiles, tile_size=tile_size
+    )
+    resized = image.resize((columns * tile_size, rows * tile_size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(resized).reshape(rows, tile_size, columns, tile_size, 3)
+    tiles = pixels.transpose(0, 2, 4, 1, 3).reshape(-1, 3, tile_size, tile_size)
+    if thumbnail and len(tiles) > 1:
+        whole = image.resize((tile_size, tile_size), Image.Resampling.BICUBIC)
+        tiles = np.concatenate([tiles, np.asarray(whole).transpose(2, 0, 1)[None]])
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(tiles))
+
+
+def tile_images(
+    images: Iterable[Image.Image],
+    *,
+    tile_size: int = 448,
+    min_tiles: int = 1,
+    max_tiles: int = 12,
+    thumbnail: bool = True,
+    grid: tuple[int, int] | None = None,
+    total_tiles: int | None = None,
+) -> tuple[torch.Tensor | None, list[int]]:
+    """Tiles of several pictures in one tensor.
+
+    Args:
+        images: RGB pictures, in the order of their `<image>` marks.
+        tile_size, min_tiles, max_tiles, thumbnail, grid: as for `tile_image`, for each picture.
+        total_tiles: lowers `max_tiles` so that all grids together stay within it (VLMEvalKit divides 64 so).
+
+    Returns:
+        uint8 `[tiles, 3, tile_size, tile_size]`, or None without pictures; and each picture's tile count.
+    """
+    import torch
+
+    pictures = list(images)
+    if not pictures:
+        return None, []
+    if total_tiles is not None:
+        max_tiles = max(1, min(max_tiles, total_tiles // len(pictures)))
+        min_tiles = min(min_tiles, max_tiles)
+    tiles = [
+        tile_image(
+            picture,
+            tile_size=tile_size,
+            min_tiles=min_tiles,
+            max_tiles=max_tiles,
+            thumbnail=thumbnail,
+            grid=grid,
+        )
+        for picture in pictures
+    ]
+    return torch.cat(tiles), [len(part) for part in tiles]
+
+
+def sample_frames(count: int, frames: int) -> list[int]:
+    """Indices of `frames` frames spread evenly over a clip of `count`: the middle of each of equal parts.
+
+    Raises:
+        ValueError: either number is below 1.
+    """
+    if count < 1 or frames < 1:
+        raise ValueError(f"{frames} frames of a clip of {count}: both must be at least 1")
+    return [min(int(count / frames * (i + 0.5)), count - 1) for i in range(frames)]
+
+
+@lru_cache(maxsize=64)
+def _grids(min_tiles: int, max_tiles: int) -> Sequence[tuple[int, int]]:
+    # the reference's expression: the order of grids of equal area is that of this set, and it breaks ties
+    ratios = {
+        (i, j)
+        for n in range(min_tiles, max_tiles + 1)
+        for i in range(1, n + 1)
+        for j in range(1, n + 1)
+        if min_tiles <= i * j <= max_tiles
+    }
+    return sorted(ratios, key=lambda ratio: ratio[0] * ratio[1])
+
+
+def _open_any_size(source: io.BytesIO | str | Path) -> Image.Image:
+    """`Image.open` with this module's bound on pixels in place of Pillow's warning and error."""
+    try:
+        image = Image.open(source)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{source}: refused as a decompression bomb ({error})") from error
+    return image
+
+
+def _upright_rgb(image: Image.Image, where: str) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{where}: {width}x{height} pixels is more than {MAX_PIXELS:,}; "
+            "refused as a decompression bomb, scale it down"
+        )
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    return _to_rgb(upright)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image.copy()
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bits(pixels: np.ndarray, mode: str) -> np.ndarray:
+    """Wide greyscale to 8 bits: 16-bit by its full range, floats from 0..1 (or 0..255 where they exceed 1)."""
+    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    peak = float(values.max(initial=0.0))
+    if mode == "F":
+        scale = 255.0 if peak <= 1.0 else 1.0 if peak <= 255.0 else 255.0 / peak
+    elif mode.startswith("I;16") or 255.0 < peak <= 65535.0:
+        scale = 1 / 257
+    else:
+        scale = 1.0 if peak <= 255.0 else 255.0 / peak
+    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
