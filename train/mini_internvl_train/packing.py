@@ -1,7 +1,7 @@
 """Packs planned ahead: which samples share one sequence, as a pure function of lengths, seed and epoch.
 
-First-fit decreasing inside shuffled windows: near-full packs, while every part of training still sees a random
-mix. Nothing here depends on ranks or workers, so a resumed or re-sharded run meets the same packs.
+First-fit decreasing inside shuffled windows: near-full packs, while every part of training still sees a
+random mix. Nothing here depends on ranks or workers, so a resumed or re-sharded run meets the same packs.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def plan_packs(
         if length.tokens > bounds.max_tokens or length.tiles > bounds.max_tiles:
             raise TrainingDataError(
                 f"sample {index}: {length.tokens} tokens and {length.tiles} tiles exceed a pack of "
-                f"{bounds.max_tokens} tokens and {bounds.max_tiles} tiles: raise packing.max_tokens or lower max_tiles"
+                f"{bounds.max_tokens} tokens and {bounds.max_tiles} tiles: "
+                "raise packing.max_tokens or lower max_tiles"
             )
     if not enabled:
         return [(index,) for index in order]

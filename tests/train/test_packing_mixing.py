@@ -1,0 +1,80 @@
+"""Packs and mixes: nothing lost, nothing over the bounds, the same for the same seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mini_internvl_train.errors import RecipeError, TrainingDataError
+from mini_internvl_train.mixing import Pool, mix
+from mini_internvl_train.packing import Bounds, Length, epoch_order, plan_packs
+
+lengths = st.lists(
+    st.builds(Length, tokens=st.integers(1, 100), tiles=st.integers(0, 13)), min_size=1, max_size=200
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths, st.integers(0, 5))
+def test_packs_hold_every_sample_once_within_bounds(sizes: list[Length], seed: int) -> None:
+    order = epoch_order(len(sizes), seed, 0)
+    packs = plan_packs(sizes, order, Bounds(120, 16))
+    assert Counter(index for pack in packs for index in pack) == Counter(order)
+    for pack in packs:
+        assert sum(sizes[index].tokens for index in pack) <= 120
+        assert sum(sizes[index].tiles for index in pack) <= 16
+    assert packs == plan_packs(sizes, order, Bounds(120, 16))
+
+
+def test_packing_is_tight() -> None:
+    sizes = [Length(tokens, 1) for tokens in (60, 60, 40, 40, 50, 50)]
+    assert len(plan_packs(sizes, range(6), Bounds(100, 48))) == 3
+
+
+def test_a_sample_that_fits_nowhere_is_an_error() -> None:
+    with pytest.raises(TrainingDataError, match="sample 0: 200 tokens"):
+        plan_packs([Length(200, 1)], [0], Bounds(100, 48))
+
+
+def test_packing_off() -> None:
+    assert plan_packs([Length(1, 1)] * 3, [2, 0, 1], Bounds(100, 48), enabled=False) == [(2,), (0,), (1,)]
+
+
+def test_epochs_differ_and_repeat() -> None:
+    assert epoch_order(50, 1, 0) == epoch_order(50, 1, 0)
+    assert epoch_order(50, 1, 0) != epoch_order(50, 1, 1)
+
+
+def test_ratio_takes_every_general_set_at_the_same_fraction() -> None:
+    domain = [Pool("d", 0, 400)]
+    general = [Pool("a", 400, 300), Pool("b", 700, 100)]
+    chosen = mix(domain, general, ratio=0.25, share=None, seed=1)
+    by_pool = Counter("d" if i < 400 else "a" if i < 700 else "b" for i in chosen)
+    assert by_pool == {"d": 400, "a": 75, "b": 25}
+    lines = [i for i in chosen if 400 <= i < 700]
+    assert lines != list(range(400, 475)), "the first lines are not a random sample"
+    assert chosen == mix(domain, general, ratio=0.25, share=None, seed=1)
+    assert chosen != mix(domain, general, ratio=0.25, share=None, seed=2)
+
+
+def test_share_and_repeat() -> None:
+    domain = [Pool("d", 0, 10, repeat_time=2.5)]
+    general = [Pool("a", 10, 100)]
+    chosen = mix(domain, general, ratio=None, share=0.2, seed=0)
+    counts = Counter(i for i in chosen if i < 10)
+    assert sum(counts.values()) == 25
+    assert set(counts.values()) == {2, 3}
+    assert len([i for i in chosen if i >= 10]) == 20
+
+
+def test_ratio_larger_than_the_pool_repeats_it() -> None:
+    chosen = mix([Pool("d", 0, 10)], [Pool("a", 10, 4)], ratio=1.0, share=None, seed=0)
+    assert sorted(Counter(i for i in chosen if i >= 10).values()) == [2, 2, 3, 3]
+
+
+def test_ratio_without_general_data_is_an_error() -> None:
+    with pytest.raises(RecipeError, match="general"):
+        mix([Pool("d", 0, 10)], [], ratio=0.5, share=None, seed=0)
