@@ -28,7 +28,7 @@ class DataFile:
         source: where it comes from, as a person finds it (hub id, DOI, page).
         licence: the terms in a word or two.
         size: bytes as published, or None where not known or many files.
-        alternatives: other accepted spellings of `path`; one of them is enough.
+        alternatives: other accepted spellings of `path`; one of them is enough. `*` stands for any text.
     """
 
     path: str
@@ -40,6 +40,8 @@ class DataFile:
     def find(self, root: Path) -> Path | None:
         """The file under `root` by any of its spellings, or None."""
         for name in (self.path, *self.alternatives):
+            if "*" in name and (found := sorted(root.glob(name))):
+                return found[0]
             if (root / name).exists():
                 return root / name
         return None
@@ -84,7 +86,8 @@ class Task(ABC):
         splits: default first; `miniature` is always there besides.
         protocols: default first (`paper`).
         template: the last turn's text around `{question}`.
-        generation, image_policy: the protocol's settings.
+        generation, image_policy: the protocol's settings. These three may also be set in `__init__`, where
+            protocols differ.
         group_by: tag names by which every report is split.
     """
 
@@ -93,9 +96,9 @@ class Task(ABC):
     version: ClassVar[str] = "1"
     splits: ClassVar[tuple[str, ...]] = ("test",)
     protocols: ClassVar[tuple[str, ...]] = ("paper",)
-    template: ClassVar[str] = "{question}"
-    generation: ClassVar[Generation] = Generation()
-    image_policy: ClassVar[ImagePolicy] = ImagePolicy()
+    template: str = "{question}"
+    generation: Generation = Generation()
+    image_policy: ImagePolicy = ImagePolicy()
     group_by: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, protocol: str | None = None) -> None:

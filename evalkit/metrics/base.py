@@ -50,7 +50,12 @@ class Metric(ABC):
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """Why the figure cannot be computed from these records, or None where it can."""
-        return None if self.selected(records).any() else "no answered sample of this kind"
+        if self.selected(records).any():
+            return None
+        answered = [r for r in records if not r.failed]
+        if answered and all(r.target is None for r in answered):
+            return "the split's answers are not public; `evalkit export` writes the submission file"
+        return "no answered sample of this kind"
 
     def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
         """Per-sample figures [n] (NaN where not selected) for flips and McNemar, or None."""
