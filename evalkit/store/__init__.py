@@ -1,0 +1,21 @@
+"""Run folders: generation is stored before anything is computed from it, and everything else is derived."""
+
+from __future__ import annotations
+
+from evalkit.store.folder import RunFolder, StoredRun, find_runs, load_run, open_for_scoring, open_run
+from evalkit.store.records import Scored, image_reference, write_records
+from evalkit.store.responses import ResponseLog, StoredResponse
+
+__all__ = [
+    "ResponseLog",
+    "RunFolder",
+    "Scored",
+    "StoredResponse",
+    "StoredRun",
+    "find_runs",
+    "image_reference",
+    "load_run",
+    "open_for_scoring",
+    "open_run",
+    "write_records",
+]

@@ -1,0 +1,206 @@
+"""Run folders: `<output>/<model>/<task>@<split>/<time>-<short id>/`, one writer, any number of readers."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from evalkit.contracts import Json, Record
+from evalkit.errors import RunFolderError
+from evalkit.store import lock
+from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
+from evalkit.store.names import folder_name
+from evalkit.store.records import read_records, read_table
+from evalkit.store.responses import StoredResponse, read_responses
+
+MANIFEST_NAME = "manifest.json"
+SUMMARY_NAME = "summary.json"
+
+#: Runs lie three levels under the output folder; somebody may point at any folder above them.
+_DEPTH = 5
+
+
+@dataclass
+class StoredRun:
+    """A run folder as it lies on disk; reading changes nothing.
+
+    Attributes:
+        path: the folder.
+        manifest: what was asked, with every version, hash and setting.
+    """
+
+    path: Path
+    manifest: dict[str, Any] = field(repr=False)
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The summary, or None while there is none. Raises RunFolderError where it is broken."""
+        path = self.path / SUMMARY_NAME
+        return read_json(path) if path.exists() else None
+
+    @property
+    def status(self) -> str:
+        """`running`, `complete`, `partial` (limited or interrupted) or `failed`."""
+        summary = self.summary
+        if summary is not None:
+            return str(summary.get("status", "failed"))
+        if lock.is_held(self.path):
+            return "running"
+        outcome = self.manifest.get("outcome")
+        return "failed" if isinstance(outcome, Mapping) and outcome.get("status") == "failed" else "partial"
+
+    def records(self) -> list[Record]:
+        """Scored samples in sample order. Raises RunFolderError where missing or broken."""
+        return read_records(self.path)
+
+    def request_keys(self) -> dict[str, str]:
+        """Content hash of each scored sample's request, by sample id."""
+        table = read_table(self.path).select(["id", "request_key"])
+        return dict(zip(table["id"].to_pylist(), table["request_key"].to_pylist(), strict=True))
+
+    def responses(self) -> dict[str, StoredResponse]:
+        """The last stored response of each sample id."""
+        return read_responses(self.path)
+
+
+def load_run(path: str | os.PathLike[str]) -> StoredRun:
+    """Open a run folder for reading.
+
+    Raises:
+        RunFolderError: it is none, or its manifest is broken.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder}: no such run folder; `evalkit list runs` shows all")
+    if not (folder / MANIFEST_NAME).is_file():
+        below = next(find_runs(folder), None)
+        hint = f"; a run below it is {below}" if below else "; `evalkit list runs` shows all"
+        raise RunFolderError(f"{folder}: not a run folder (no {MANIFEST_NAME}){hint}")
+    return StoredRun(folder, read_json(folder / MANIFEST_NAME))
+
+
+def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
+    """Run folders under `root` in the order of their paths; links are not followed."""
+    base = str(root)
+    for place, folders, files in os.walk(base):
+        if MANIFEST_NAME in files:
+            folders.clear()
+            yield Path(place)
+            continue
+        depth = place[len(base) :].count(os.sep)
+        folders[:] = [] if depth >= _DEPTH else sorted(name for name in folders if not name.startswith("."))
+
+
+class RunFolder:
+    """A run folder held by this process for writing; use as a context manager."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], held: FileLock, resumed: bool) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.resumed = resumed
+        self._held = held
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.release()
+
+    @cached_property
+    def stored(self) -> StoredRun:
+        """The reader's view."""
+        return StoredRun(self.path, self.manifest)
+
+    def update_manifest(self, **changes: Json) -> None:
+        """Replace fields of the manifest, whole or not at all."""
+        self.manifest.update(changes)
+        write_json(self.path / MANIFEST_NAME, self.manifest)
+
+    def write_summary(self, summary: Mapping[str, Json]) -> None:
+        """Write the summary; its presence says that what was asked is done."""
+        write_json(self.path / SUMMARY_NAME, summary)
+
+    def drop_summary(self) -> None:
+        """Take the summary away before responses are added that it does not know of."""
+        try:
+            (self.path / SUMMARY_NAME).unlink(missing_ok=True)
+            sync_folder(self.path)
+        except OSError as error:
+            raise disk_error(error, self.path) from None
+
+
+def open_for_scoring(path: Path) -> RunFolder:
+    """Take an existing run folder for writing.
+
+    Raises:
+        RunFolderError: it is none, broken, or another process has it.
+    """
+    load_run(path)
+    held = lock.acquire(path)
+    try:
+        return RunFolder(path, load_run(path).manifest, held, resumed=True)
+    except BaseException:
+        held.release()
+        raise
+
+
+def open_run(
+    output: Path, model: str, task: str, split: str, identity: str, manifest: dict[str, Any], resume: bool
+) -> RunFolder:
+    """The latest run folder of the same identity, or a new one with `manifest`, held for writing.
+
+    Args:
+        identity: hash of everything that decides the answers; stored in the manifest.
+        manifest: of a new run, written before anything else; an old run keeps its own.
+        resume: False always starts a new folder.
+
+    Raises:
+        RunFolderError: another process has it, or it cannot be written.
+    """
+    parent = output / folder_name(model) / f"{folder_name(task)}@{folder_name(split)}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, parent) from None
+    with lock.held(parent):
+        found = _latest(parent, identity) if resume else None
+        path = found or _create(parent, {**manifest, "identity": identity})
+        held = lock.acquire(path)
+    return RunFolder(path, read_json(path / MANIFEST_NAME), held, resumed=found is not None)
+
+
+def _latest(parent: Path, identity: str) -> Path | None:
+    for folder in sorted(parent.iterdir(), reverse=True):
+        if folder.name.startswith(".") or not (folder / MANIFEST_NAME).is_file():
+            continue
+        try:
+            if read_json(folder / MANIFEST_NAME).get("identity") == identity:
+                return folder
+        except RunFolderError:
+            continue  # a broken folder is never gone on with; readers show it as broken
+    return None
+
+
+def _create(parent: Path, manifest: Mapping[str, Json]) -> Path:
+    """A new folder that has its manifest from the first moment it can be seen."""
+    path = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    scratch = parent / f".new-{path.name}"
+    try:
+        scratch.mkdir()
+        write_json(scratch / MANIFEST_NAME, manifest)
+        scratch.rename(path)
+        sync_folder(parent)
+    except OSError as error:
+        raise disk_error(error, path) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return path

@@ -1,0 +1,172 @@
+"""Scored samples as one Parquet table, written whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.contracts import Failure, Json, Record, Response
+from evalkit.errors import RunFolderError
+from evalkit.images import ImageBytes, ImageHandle, TableImage, VideoFrame
+from evalkit.store.atomic import write_whole
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RECORDS_NAME = "records.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A record with what a reader wants to see beside it."""
+
+    record: Record
+    response: Response
+    request_key: str
+    question: str
+    images: tuple[str, ...]
+
+
+def image_reference(handle: ImageHandle) -> tuple[str, ...]:
+    """Where a picture is, as text: its files, or file and byte range of a table's cell."""
+    if isinstance(handle, TableImage):
+        return (f"{handle.path}#bytes={handle.offset}+{handle.length}&column={handle.column}",)
+    if isinstance(handle, VideoFrame):
+        return (handle.identity(),)
+    if isinstance(handle, ImageBytes):
+        return (handle.name,)
+    return handle.paths()
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    text, number, names = pa.string(), pa.float64(), pa.list_(pa.string())
+    return pa.schema(
+        {
+            "id": text,
+            "cluster": text,
+            "text": text,
+            "prediction": text,
+            "target": text,
+            "scores": pa.map_(text, number),
+            "tags": pa.map_(text, text),
+            "flags": names,
+            "data": text,
+            "error_kind": text,
+            "error_message": text,
+            "finish": text,
+            "prompt_tokens": pa.int64(),
+            "visual_tokens": pa.int64(),
+            "new_tokens": pa.int64(),
+            "seconds": number,
+            "request_key": text,
+            "images": names,
+            "question": text,
+        }
+    )
+
+
+def _plain(text: str) -> str:
+    """Valid UTF-8: a lone surrogate, which a model or a file may hold, becomes U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _row(scored: Scored) -> dict[str, Any]:
+    record, response = scored.record, scored.response
+    return {
+        "id": _plain(record.id),
+        "cluster": _plain(record.cluster),
+        "text": _plain(record.text),
+        "prediction": json.dumps(record.prediction),
+        "target": json.dumps(record.target),
+        "scores": [(name, float(value)) for name, value in record.scores.items()],
+        "tags": [(_plain(name), _plain(value)) for name, value in record.tags.items()],
+        "flags": list(record.flags),
+        "data": json.dumps(dict(record.data)),
+        "error_kind": record.error.kind if record.error else None,
+        "error_message": _plain(record.error.message) if record.error else None,
+        "finish": response.finish,
+        "prompt_tokens": response.prompt_tokens,
+        "visual_tokens": response.visual_tokens,
+        "new_tokens": response.new_tokens,
+        "seconds": response.seconds,
+        "request_key": scored.request_key,
+        "images": [_plain(image) for image in scored.images],
+        "question": _plain(scored.question),
+    }
+
+
+def write_records(folder: Path, scored: Iterable[Scored]) -> None:
+    """Write `records.parquet` whole.
+
+    Raises:
+        RunFolderError: the disk is full or refuses.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    table = pa.Table.from_pylist([_row(item) for item in scored], schema=_schema())
+    write_whole(
+        folder / RECORDS_NAME, lambda scratch: parquet.write_table(table, scratch, compression="zstd")
+    )
+
+
+def read_table(folder: Path) -> pa.Table:
+    """The whole table.
+
+    Raises:
+        RunFolderError: missing, cut, or with other columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    path = folder / RECORDS_NAME
+    if not path.is_file():
+        raise RunFolderError(f"{path}: missing; the run was not scored yet: `evalkit score {folder}`")
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        cause = str(error).splitlines()[0]
+        raise RunFolderError(f"{path}: broken ({cause}); make it again: `evalkit score {folder}`") from None
+    if absent := [name for name in _schema().names if name not in table.column_names]:
+        raise RunFolderError(f"{path}: column {absent[0]} missing; make it again: `evalkit score {folder}`")
+    return table
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Records in sample order.
+
+    Raises:
+        RunFolderError: see `read_table`.
+    """
+    return [_record(row) for row in read_table(folder).to_pylist()]
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    failed = row["error_kind"] is not None
+    return Record(
+        id=row["id"],
+        cluster=row["cluster"],
+        text=row["text"],
+        prediction=_loads(row["prediction"]),
+        target=_loads(row["target"]),
+        scores=_pairs(row["scores"]),
+        tags=_pairs(row["tags"]),
+        flags=tuple(row["flags"]),
+        data=_loads(row["data"]),
+        error=Failure(row["error_kind"], row["error_message"]) if failed else None,
+    )
+
+
+def _loads(text: str) -> Json:
+    return json.loads(text)
+
+
+def _pairs(items: Sequence[tuple[str, Any]] | Mapping[str, Any]) -> dict[str, Any]:
+    return dict(items)

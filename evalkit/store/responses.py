@@ -1,0 +1,201 @@
+"""Responses as they finish: append-only JSON Lines, one line a response, one file a worker.
+
+A line is complete once its newline is there. Whatever follows the last newline was torn by a kill or a full
+disk: readers leave it out, and a writer cuts it off before it goes on. The last response of an id wins.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.contracts import Failure, Response
+from evalkit.store.atomic import disk_error, sync_folder
+
+log = logging.getLogger(__name__)
+
+#: Lines between two flushes to the disk itself: a killed process loses none, a power cut at most these.
+_BATCH = 64
+_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """One line: a response to the request with that content hash, and when it was stored (Unix seconds)."""
+
+    id: str
+    request_key: str
+    response: Response
+    at: float = 0.0
+
+    def to_json(self) -> str:
+        """The line without its newline."""
+        answer = self.response
+        error = None if answer.error is None else {"kind": answer.error.kind, "message": answer.error.message}
+        return json.dumps(
+            {
+                "id": self.id,
+                "request_key": self.request_key,
+                "text": answer.text,
+                "finish": answer.finish,
+                "prompt_tokens": answer.prompt_tokens,
+                "visual_tokens": answer.visual_tokens,
+                "new_tokens": answer.new_tokens,
+                "seconds": answer.seconds,
+                "error": error,
+                "at": self.at,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, line: bytes) -> StoredResponse:
+        """Parse a line.
+
+        Raises:
+            ValueError: not a response.
+        """
+        item = json.loads(line)
+        if not isinstance(item, dict):
+            raise ValueError("not an object")
+        identifier, key, text = item.get("id"), item.get("request_key"), item.get("text", "")
+        if not (isinstance(identifier, str) and isinstance(key, str) and isinstance(text, str)):
+            raise ValueError("id, request_key or text is no string")
+        finish = item.get("finish")
+        response = Response(
+            text=text,
+            finish=finish if finish in ("stop", "length") else None,
+            prompt_tokens=int(item.get("prompt_tokens") or 0),
+            visual_tokens=int(item.get("visual_tokens") or 0),
+            new_tokens=int(item.get("new_tokens") or 0),
+            seconds=float(item.get("seconds") or 0.0),
+            error=_failure(item.get("error")),
+        )
+        return cls(identifier, key, response, float(item.get("at") or 0.0))
+
+
+def _failure(item: Any) -> Failure | None:
+    if item is None:
+        return None
+    if not isinstance(item, Mapping):
+        raise ValueError("error is no object")
+    return Failure(str(item.get("kind", "unknown")), str(item.get("message", "")))
+
+
+class ResponseLog:
+    """The responses file of one worker, opened for appending.
+
+    Raises:
+        RunFolderError: from every method, when the disk is full or refuses; what was stored is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pending = 0
+        self._flushed = time.monotonic()
+        try:
+            self._file = path.open("ab", buffering=0)
+            self._size = _cut_torn_line(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise disk_error(error, path) from None
+
+    def append(self, identifier: str, request_key: str, response: Response) -> None:
+        """Hand one line to the operating system; it is flushed to the disk a batch at a time."""
+        stored = StoredResponse(identifier, request_key, response, time.time())
+        data = stored.to_json().encode("ascii") + b"\n"
+        try:
+            self._write(data)
+        except OSError as error:
+            self._undo()
+            raise disk_error(error, self.path) from None
+        self._size += len(data)
+        self._pending += 1
+        if self._pending >= _BATCH or time.monotonic() - self._flushed >= _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make every line so far last through a power cut."""
+        if self._pending:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise disk_error(error, self.path) from None
+        self._pending = 0
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Flush and close."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def _undo(self) -> None:
+        """Cut off the half line that a full disk took."""
+        try:
+            self._file.truncate(self._size)
+        except OSError as error:
+            log.warning("%s: a torn last line stays (%s); it is left out on reading", self.path, error)
+
+
+def _cut_torn_line(path: Path) -> int:
+    """Truncate to the last newline; returns the size left."""
+    with path.open("rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            block = file.read(end - start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            log.info("%s: a torn last line of %d bytes is dropped", path, size - end)
+            file.truncate(end)
+            os.fsync(file.fileno())
+    return end
+
+
+def read_file(path: Path) -> Iterator[StoredResponse]:
+    """Responses of one file in order; a torn last line is left out, a broken line is warned of."""
+    broken = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                yield StoredResponse.from_json(line)
+            except (ValueError, TypeError, RecursionError):
+                broken += 1
+    if broken:
+        log.warning("%s: %d broken lines are left out; their samples are asked again", path, broken)
+
+
+def response_files(folder: Path) -> list[Path]:
+    """Responses files of a run folder, by name."""
+    return sorted(path for path in folder.glob("responses-*.jsonl") if path.is_file())
+
+
+def read_responses(folder: Path) -> dict[str, StoredResponse]:
+    """The last response of each id: by place within a file, by time between files."""
+    merged: dict[str, StoredResponse] = {}
+    for path in response_files(folder):
+        latest = {stored.id: stored for stored in read_file(path)}
+        for identifier, stored in latest.items():
+            known = merged.get(identifier)
+            if known is None or stored.at >= known.at:
+                merged[identifier] = stored
+    return merged
