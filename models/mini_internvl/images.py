@@ -1,6 +1,7 @@
 """Pictures to tiles: opening anything as RGB, dynamic tiling, normalisation left to the device.
 
-Tiling is that of InternVL 1.5 (arXiv 2404.16821, section 3.3), bit-equal to the reference for the same Pillow.
+Tiling is that of InternVL 1.5 (arXiv 2404.16821, section 3.3), bit-equal to the reference's under the same
+Pillow.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import io
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mini_internvl.errors import ImageError
@@ -19,8 +21,8 @@ from mini_internvl.errors import ImageError
 if TYPE_CHECKING:
     import torch
 
-MAX_PIXELS = 300_000_000
-"""Pictures with more pixels are refused before they are decoded."""
+MAX_PIXELS = 178_956_970
+"""Pictures with more pixels are refused before they are decoded; it is Pillow's own bound."""
 
 MAX_TILES = 40
 """Most tiles of one picture's grid (InternVL 1.5 at inference)."""
@@ -33,19 +35,20 @@ def open_image(source: Source) -> Image.Image:
     """Any picture as upright 8-bit RGB.
 
     EXIF orientation is applied; transparency is laid on white; 16-bit and floating greyscale is scaled to 8
-    bits; palette, 1-bit, greyscale and CMYK are converted before any resizing. Of an animation, the first frame.
+    bits; palette, 1-bit, greyscale and CMYK are converted before any resizing. An animation gives its first
+    frame.
 
     Raises:
         ImageError: missing, not a picture, truncated, or of more than `MAX_PIXELS` pixels.
     """
-    if isinstance(source, Image.Image):
-        return _upright_rgb(source, "the picture given")
-    where = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    where = str(source) if isinstance(source, (str, Path)) else "the picture given"
     try:
-        with _open_any_size(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return _upright_rgb(image, where)
-    except ImageError:
-        raise
+        if isinstance(source, Image.Image):
+            return _upright_rgb(source)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            return _upright_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{where}: refused as a decompression bomb ({error}); scale it down") from error
     except FileNotFoundError:
         raise ImageError(f"{where}: no such picture") from None
     except Exception as error:  # decoders of damaged files raise nearly anything
@@ -166,17 +169,6 @@ def tile_images(
     return torch.cat(tiles), [len(part) for part in tiles]
 
 
-def sample_frames(count: int, frames: int) -> list[int]:
-    """Indices of `frames` frames spread evenly over a clip of `count`: the middle of each of equal parts.
-
-    Raises:
-        ValueError: either number is below 1.
-    """
-    if count < 1 or frames < 1:
-        raise ValueError(f"{frames} frames of a clip of {count}: both must be at least 1")
-    return [min(int(count / frames * (i + 0.5)), count - 1) for i in range(frames)]
-
-
 @lru_cache(maxsize=64)
 def _grids(min_tiles: int, max_tiles: int) -> Sequence[tuple[int, int]]:
     # the reference's expression: the order of grids of equal area is that of this set, and it breaks ties
@@ -190,41 +182,26 @@ def _grids(min_tiles: int, max_tiles: int) -> Sequence[tuple[int, int]]:
     return sorted(ratios, key=lambda ratio: ratio[0] * ratio[1])
 
 
-def _open_any_size(source: io.BytesIO | str | Path) -> Image.Image:
-    """`Image.open` with this module's bound on pixels in place of Pillow's warning and error."""
-    try:
-        image = Image.open(source)
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{source}: refused as a decompression bomb ({error})") from error
-    return image
-
-
-def _upright_rgb(image: Image.Image, where: str) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{where}: {width}x{height} pixels is more than {MAX_PIXELS:,}; "
-            "refused as a decompression bomb, scale it down"
-        )
+        raise Image.DecompressionBombError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    return _to_rgb(upright)
+    return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image.copy()
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def _to_8_bits(pixels: np.ndarray, mode: str) -> np.ndarray:
-    """Wide greyscale to 8 bits: 16-bit by its full range, floats from 0..1 (or 0..255 where they exceed 1)."""
+def _to_8_bits(pixels: NDArray[Any], mode: str) -> NDArray[np.uint8]:
+    """Wide greyscale to 8 bits: 16-bit by its full range, floats from 0..1, or 0..255 where they exceed 1."""
     values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     peak = float(values.max(initial=0.0))
     if mode == "F":
