@@ -16,6 +16,7 @@ from typing import Any
 
 from evalkit.errors import DataError
 from evalkit.images import TableImage
+from evalkit.json_stream import JsonStream
 
 #: No field of a benchmark table is larger than this.
 FIELD_LIMIT = 1 << 30
@@ -47,6 +48,30 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: broken JSON at {place} ({error.msg}): download it again") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply: not the official file") from None
+
+
+def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
+    """Elements of a JSON file's array, one at a time: a file of gigabytes costs no memory for its whole.
+
+    Args:
+        key: the file is an object and the array is this member of it; None: the file is the array.
+
+    Raises:
+        DataError: missing, not UTF-8, not of this form, or broken, with the number of elements read before.
+    """
+    count = 0
+    try:
+        with require(path).open(encoding="utf-8-sig") as file:
+            stream = JsonStream(file)
+            if key is not None and not stream.enter(key):
+                raise DataError(f"{path}: holds no list {key!r}: not the official file")
+            for item in stream.array():
+                count += 1
+                yield item
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 after {count} records: download it again") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: broken JSON after {count} records ({error}): download it again") from None
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,89 @@
+"""JSON arrays read element by element from a text stream."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+_COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+CHUNK = 1 << 20
+
+
+class JsonStream:
+    """A position in a JSON text of which only a window is in memory.
+
+    All methods raise ValueError where the text is not JSON of the expected form.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._text = ""
+        self._at = 0
+        self._decoder = json.JSONDecoder()
+
+    def enter(self, key: str) -> bool:
+        """Move into an object up to the value of `key`; False where the object has none."""
+        self._expect("{")
+        while self._peek() != "}":
+            name = self._value()
+            self._expect(":")
+            if name == key:
+                return True
+            self._value()
+            self._skip_comma("}")
+        return False
+
+    def array(self) -> Iterator[Any]:
+        """Yield the elements of the array that begins here."""
+        self._expect("[")
+        while self._peek() != "]":
+            yield self._value()
+            self._skip_comma("]")
+
+    def _fill(self) -> bool:
+        """Read on, at least doubling what is unread; False at the end of the text."""
+        more = self._file.read(max(CHUNK, len(self._text) - self._at))
+        self._text = self._text[self._at :] + more
+        self._at = 0
+        return bool(more)
+
+    def _peek(self) -> str:
+        """The next character that is not blank; empty at the end of the text."""
+        while True:
+            found = _SPACE.match(self._text, self._at)
+            assert found is not None
+            self._at = found.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._fill():
+                return ""
+
+    def _expect(self, character: str) -> None:
+        found = self._peek()
+        if found != character:
+            raise ValueError(f"{character!r} expected, found {found!r}" if found else "truncated")
+        self._at += 1
+
+    def _skip_comma(self, closing: str) -> None:
+        comma = _COMMA.match(self._text, self._at)
+        if comma is not None and comma.end() < len(self._text):
+            self._at = comma.end()
+        elif self._peek() != closing:
+            self._expect(",")
+
+    def _value(self) -> Any:
+        self._peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                if not self._fill():
+                    raise ValueError("truncated" if error.pos >= len(self._text) else error.msg) from None
+                continue
+            # A number at the window's edge may go on beyond it.
+            if end < len(self._text) or not self._fill():
+                self._at = end
+                return value
