@@ -71,6 +71,12 @@ RELEASES = _releases()
 """Every release by its short name."""
 
 
+def release_of_folder(folder: Path) -> Release | None:
+    """The release whose repository has the folder's name, so that a download keeps its own settings."""
+    wanted = folder.resolve().name.lower()
+    return next((r for r in RELEASES.values() if r.hub_id and r.hub_id.lower().endswith(f"/{wanted}")), None)
+
+
 def find_release(name: str) -> Release | None:
     """The release of a short name or hub id, in any case; `mini-internvl2-…` means `mini-internvl-…`."""
     wanted = name.strip().lower()

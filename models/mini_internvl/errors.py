@@ -29,3 +29,7 @@ class PromptError(MiniInternVLError):
 
 class ImageTokenMismatch(MiniInternVLError, ValueError):
     """The number of image tokens in the text differs from the number of visual features."""
+
+
+class OutOfMemory(MiniInternVLError):
+    """One sequence alone does not fit into the device's memory."""

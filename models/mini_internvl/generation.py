@@ -68,7 +68,7 @@ class TokenRules:
 
 @dataclass(frozen=True)
 class Generated:
-    """One answer as tokens, the stop token left out, and why it ended."""
+    """One answer as tokens, a stop token at its end included, and why it ended."""
 
     tokens: list[int]
     finish: Finish
@@ -100,7 +100,7 @@ class Prefilled:
 @torch.inference_mode()
 def encode_tiles(network: MiniInternVL, tiles: Tensor) -> Tensor:
     """Visual tokens `[tiles, tokens, width]`, a limited number of tiles at a time."""
-    return torch.cat([network.encode_images(part) for part in tiles.split(TILES_AT_ONCE)])
+    return torch.cat([network.encode_images(part) for part in torch.split(tiles, TILES_AT_ONCE)])
 
 
 @torch.inference_mode()
@@ -140,7 +140,7 @@ def decode(
         rules: stop and forbidden tokens.
         stop_text: whether a row's tokens so far hold a stop text.
     """
-    choose = _Chooser(settings, rules, state.logits.shape[0])
+    choose = _Chooser(settings, rules, state.logits)
     rows = list(range(state.logits.shape[0]))
     tokens: list[list[int]] = [[] for _ in rows]
     finish: list[Finish] = ["length" for _ in rows]
@@ -148,11 +148,8 @@ def decode(
         chosen = choose(state.logits, rows, step)
         going: list[int] = []
         for place, (row, token) in enumerate(zip(rows, chosen, strict=True)):
-            if token in rules.stop:
-                finish[row] = "stop"
-                continue
             tokens[row].append(token)
-            if stop_text is not None and stop_text(tokens[row]):
+            if token in rules.stop or (stop_text is not None and stop_text(tokens[row])):
                 finish[row] = "stop"
             else:
                 going.append(place)
@@ -223,18 +220,15 @@ def _advance(network: MiniInternVL, state: Prefilled, chosen: list[int]) -> None
 class _Chooser:
     """Picks each row's next token, with one stream of random numbers a row."""
 
-    def __init__(self, settings: GenerationSettings, rules: TokenRules, rows: int) -> None:
+    def __init__(self, settings: GenerationSettings, rules: TokenRules, logits: Tensor) -> None:
         self.settings = settings
-        self.rules = rules
-        self.streams = [torch.Generator().manual_seed(settings.seed) for _ in range(rows)]
+        self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=logits.device)
+        self.at_first = torch.tensor((*rules.forbidden, *rules.stop), dtype=torch.long, device=logits.device)
+        self.streams = [torch.Generator().manual_seed(settings.seed) for _ in range(logits.shape[0])]
 
     def __call__(self, logits: Tensor, rows: list[int], step: int) -> list[int]:
-        scores = logits.float()
-        banned = list(self.rules.forbidden)
-        if step < self.settings.min_new_tokens:
-            banned += self.rules.stop
-        if banned:
-            scores = scores.index_fill(1, torch.tensor(banned, device=scores.device), float("-inf"))
+        banned = self.at_first if step < self.settings.min_new_tokens else self.forbidden
+        scores = logits.float().index_fill(1, banned, float("-inf"))
         if self.settings.temperature == 0:
             return [int(token) for token in scores.argmax(dim=-1).tolist()]
         probabilities = (scores / self.settings.temperature).softmax(dim=-1).cpu()
@@ -250,5 +244,5 @@ class _Chooser:
 def _until_stop(row: list[int], stop: tuple[int, ...]) -> Generated:
     for place, token in enumerate(row):
         if token in stop:
-            return Generated(row[:place], "stop")
+            return Generated(row[: place + 1], "stop")
     return Generated(row, "length")

@@ -103,7 +103,7 @@ class MiniInternVL(nn.Module):
         """Visual tokens from encoder states `[tiles, 1 + patches, hidden]`, the class token left out."""
         patches = states[:, 1:]
         side = round(patches.shape[1] ** 0.5)
-        grid = patches.unflatten(1, (side, side))
+        grid = patches.reshape(patches.shape[0], side, side, -1)
         tokens: Tensor = self.mlp1(
             pixel_unshuffle(grid, self.config.downsample_ratio, self.config.ps_version).flatten(1, 2)
         )
@@ -123,33 +123,48 @@ class MiniInternVL(nn.Module):
             ImageTokenMismatch: the counts differ, or a row's image tokens are not whole tiles.
         """
         embeddings: Tensor = self.language_model.get_input_embeddings()(input_ids.to(self.device))
-        if features is None and self.image_token_id is None:
+        self.check_image_tokens(input_ids, 0 if features is None else features.shape[0])
+        if features is None or self.image_token_id is None:
             return embeddings
-        if self.image_token_id is None:
+        if features.shape[1] != self.config.num_image_token:
             raise ImageTokenMismatch(
-                "pictures were given but the id of the image token is unknown; "
-                "load a folder with its tokenizer, or give image_token_id=…"
+                f"a tile gave {features.shape[1]} visual tokens, not {self.config.num_image_token}; "
+                f"tiles must be {self.config.image_size} pixels on a side"
             )
-        at_image = input_ids.to(self.device) == self.image_token_id
-        self._check_counts(at_image, 0 if features is None else features.shape[0] * features.shape[1])
-        if features is None:
-            return embeddings
+        at_image = torch.eq(input_ids.to(self.device), self.image_token_id)
         flat = features.reshape(-1, features.shape[-1]).to(embeddings.dtype)
         return embeddings.masked_scatter(at_image[..., None], flat)
 
-    def _check_counts(self, at_image: Tensor, features: int) -> None:
-        per_row = at_image.sum(dim=1).tolist()
-        if sum(per_row) != features:
+    def check_image_tokens(self, input_ids: Tensor, tiles: int) -> None:
+        """Checks that every row's image tokens are whole tiles, and all together as many as there are.
+
+        Args:
+            input_ids: `[batch, length]`.
+            tiles: tiles of the whole batch.
+
+        Raises:
+            ImageTokenMismatch: they are not.
+        """
+        if self.image_token_id is None:
+            if tiles:
+                raise ImageTokenMismatch(
+                    "pictures were given but the id of the image token is unknown; "
+                    "load a folder with its tokenizer, or give image_token_id=…"
+                )
+            return
+        each = self.config.num_image_token
+        per_row = torch.eq(input_ids, self.image_token_id).sum(dim=1).tolist()
+        if sum(per_row) != tiles * each:
             raise ImageTokenMismatch(
-                f"{sum(per_row)} image tokens in the text but {features} visual features "
-                f"({features // self.config.num_image_token} tiles of {self.config.num_image_token})"
+                f"{sum(per_row)} image tokens in the text but {tiles * each} visual features "
+                f"({tiles} tiles of {each})"
             )
-        broken = [row for row, count in enumerate(per_row) if count % self.config.num_image_token]
-        if broken:
-            raise ImageTokenMismatch(
-                f"row {broken[0]} holds {per_row[broken[0]]} image tokens, "
-                f"not a multiple of {self.config.num_image_token}: a tile would be torn between rows"
-            )
+        for row, count in enumerate(per_row):
+            if count % each:
+                raise ImageTokenMismatch(
+                    f"row {row} holds {count} image tokens, not a multiple of {each}: "
+                    "a tile would be torn between rows"
+                )
 
 
 def pixel_unshuffle(grid: Tensor, ratio: float, version: str = "v2") -> Tensor:

@@ -39,8 +39,8 @@ class SentencePieceTokenizer:
         model: the contents of `tokenizer.model`.
         added: added tokens by id, the special tokens of the base vocabulary among them.
         roles: special tokens by role (`bos_token` …).
-        special: texts of the registered special tokens, which decoding leaves out; an added token that is only
-            flagged special (Phi-3's `<|system|>`) is not among them.
+        special: texts of the registered special tokens, which decoding leaves out; an added token that is
+            only flagged special (Phi-3's `<|system|>`) is not among them.
         internlm2: InternLM2's class, else Llama's.
         add_bos: whether `encode` puts the beginning token in front.
         legacy: Llama's behaviour before transformers 4.31 around control tokens and spaces.
@@ -116,7 +116,7 @@ class SentencePieceTokenizer:
         return tokenizer
 
     def __len__(self) -> int:
-        return max(self._sp.get_piece_size(), max(self._added, default=-1) + 1)
+        return max(int(self._sp.get_piece_size()), max(self._added, default=-1) + 1)
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""

@@ -30,11 +30,14 @@ _CONVERT = (
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that hold a checkpoint's weights, sorted by name.
 
-    Those of the index if there is one, else every `*.safetensors` of the folder.
+    `model.safetensors` if there is one, else those of the index, else every `*.safetensors` of the folder.
 
     Raises:
         CheckpointError: there are none, a shard is missing, or the weights are pickled.
     """
+    single = folder / "model.safetensors"
+    if single.is_file():
+        return [single]
     index = folder / INDEX
     if index.is_file():
         files = sorted({folder / name for name in _weight_map(index).values()})
@@ -84,7 +87,7 @@ class WeightReader:
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path}: {_damage(path, error)}") from error
             self._handles[path] = handle
-            for name in handle.keys():  # noqa: SIM118  (a handle cannot be iterated)
+            for name in self._handles[path].keys():  # noqa: SIM118  (a handle cannot be iterated)
                 if name in self._where:
                     raise CheckpointError(
                         f"{path}: holds {name}, which {self._where[name].name} holds as well; "

@@ -1,0 +1,303 @@
+"""A loaded checkpoint: the network with its tokenizer and template, ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mini_internvl.batching import BatchRunner, Row
+from mini_internvl.errors import TokenizerError
+from mini_internvl.generation import (
+    Finish,
+    Generated,
+    GenerationSettings,
+    StopText,
+    TokenRules,
+    cut_at_stop,
+)
+from mini_internvl.images import Source, open_image, tile_images
+from mini_internvl.model import MiniInternVL
+from mini_internvl.prompts import IMAGE_CONTEXT, INTERNVL_SYSTEM, Template, build_prompt, find_template
+from mini_internvl.tokenizers import MARKUP, Tokenizer
+from mini_internvl.weights import fingerprint, weight_files
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One conversation made ready on the CPU.
+
+    Attributes:
+        text: rendered, with visual tokens.
+        tiles: uint8 `[tiles, 3, size, size]`, None without pictures.
+    """
+
+    text: str
+    tiles: Tensor | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: cut at the separator and at stop texts, outer space removed.
+        finish: `stop`, or `length` where `max_new_tokens` cut it.
+        prompt_tokens: text tokens of the prompt.
+        visual_tokens: image tokens of the prompt.
+        new_tokens: generated tokens, the stop token included.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    visual_tokens: int
+    new_tokens: int
+
+
+class ChatModel(MiniInternVL):
+    """A Mini-InternVL that answers questions; made by `mini_internvl.load`.
+
+    It is the network itself (`model(input_ids=…)` gives logits), so it can be trained and saved as well.
+
+    Attributes:
+        name: as it was asked for.
+        revision: on the hub, if one was given.
+        folder: where its files are.
+        tokenizer: None where the folder has none; then only tensors go in and out.
+        system_message: goes first in every conversation.
+        untrained: whether the weights are random, for want of a weights file.
+    """
+
+    name: str = ""
+    revision: str | None = None
+    folder: Path | None = None
+    tokenizer: Tokenizer | None = None
+    system_message: str = INTERNVL_SYSTEM
+    untrained: bool = False
+
+    @cached_property
+    def template(self) -> Template:
+        """The conversation template of the checkpoint."""
+        return find_template(self.config.template)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the contents of the weight files; `untrained` where there are none."""
+        if self.untrained or self.folder is None:
+            return "untrained"
+        return fingerprint(weight_files(self.folder))
+
+    @cached_property
+    def rules(self) -> TokenRules:
+        """Stop and forbidden tokens, from the tokenizer or else from config.json."""
+        image = () if self.image_token_id is None else (self.image_token_id,)
+        if self.tokenizer is None:
+            eos = self.config.llm.get("eos_token_id")
+            stop = tuple(eos) if isinstance(eos, (list, tuple)) else () if eos is None else (int(eos),)
+            return TokenRules(stop, image, stop[0] if stop else 0)
+        tokenizer = self.tokenizer
+        ends = (tokenizer.token_id(self.template.separator), tokenizer.eos_id)
+        stop = tuple(dict.fromkeys(i for i in ends if i is not None))
+        if not stop:
+            raise TokenizerError(
+                f"{self.folder}: neither {self.template.separator} nor an end of text is known"
+            )
+        control = {i for token, i in tokenizer.special_ids.items() if token not in MARKUP}
+        control.update(image, range(len(tokenizer), int(self.config.llm["vocab_size"])))
+        if tokenizer.pad_id is not None:
+            control.add(tokenizer.pad_id)
+        return TokenRules(stop, tuple(sorted(control.difference(stop))), stop[0])
+
+    def chat(
+        self,
+        images: Source | Sequence[Source] | None,
+        question: str,
+        history: Sequence[tuple[str, str]] | None = None,
+        max_tiles: int = 12,
+        max_new_tokens: int = 100,
+        settings: GenerationSettings | None = None,
+    ) -> str:
+        """Answers one question.
+
+        Args:
+            images: pictures of the whole conversation, in order: paths, encoded bytes or PIL images.
+            question: may say where each picture goes by `<image>`; else they go before the first question.
+            history: earlier (question, answer) pairs.
+            max_tiles: most tiles of each picture, the thumbnail not counted.
+            max_new_tokens: most tokens of the answer.
+            settings: everything else about generation; its `max_new_tokens` then counts.
+
+        Raises:
+            ImageError: a picture cannot be read.
+            PromptError: the number of `<image>` differs from the number of pictures.
+        """
+        pictures = _as_list(images)
+        prompt = self.prompt(pictures, question, history or (), max_tiles=max_tiles)
+        chosen = settings or GenerationSettings(max_new_tokens=max_new_tokens)
+        return self.answer([prompt], chosen)[0].text
+
+    def prompt(
+        self,
+        images: Sequence[Source],
+        question: str,
+        history: Sequence[tuple[str, str]] = (),
+        *,
+        system_message: str | None = None,
+        min_tiles: int = 1,
+        max_tiles: int = 12,
+        thumbnail: bool = True,
+        grid: tuple[int, int] | None = None,
+        total_tiles: int | None = None,
+    ) -> Prompt:
+        """Makes a conversation ready: opens and tiles the pictures and renders the text.
+
+        Works on the CPU alone and is safe to call from many threads.
+
+        Args:
+            images: in the order of their `<image>` marks.
+            question: the question to be answered.
+            history: earlier (question, answer) pairs.
+            system_message: in place of the checkpoint's own.
+            min_tiles, max_tiles, thumbnail, grid, total_tiles: as for `images.tile_images`.
+        """
+        if not self.config.dynamic_image_size:
+            min_tiles, max_tiles, grid = 1, 1, None
+        tiles, counts = tile_images(
+            map(open_image, images),
+            tile_size=self.config.image_size,
+            min_tiles=min_tiles,
+            max_tiles=max_tiles,
+            thumbnail=thumbnail and self.config.use_thumbnail,
+            grid=grid,
+            total_tiles=total_tiles,
+        )
+        text = build_prompt(
+            self.template,
+            question,
+            counts,
+            tokens_per_tile=self.config.num_image_token,
+            history=history,
+            system_message=self.system_message if system_message is None else system_message,
+        )
+        return Prompt(text, tiles)
+
+    def answer(self, prompts: Sequence[Prompt], settings: GenerationSettings | None = None) -> list[Answer]:
+        """Answers a batch of unlike conversations, in their order.
+
+        Raises:
+            TokenizerError: the checkpoint came without tokenizer files.
+            ImageTokenMismatch: a text holds another number of image tokens than its tiles give.
+            OutOfMemory: one conversation alone is too much for the device.
+        """
+        settings = settings or GenerationSettings()
+        tokenizer = self._need_tokenizer()
+        rows = [Row(tokenizer.encode(prompt.text), prompt.tiles) for prompt in prompts]
+        stop_text = self._holds(settings.stop) if settings.stop else None
+        generated = self._runner.run(rows, settings, self.rules, stop_text)
+        return [self._answer(row, result, settings) for row, result in zip(rows, generated, strict=True)]
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        max_new_tokens: int = 100,
+        settings: GenerationSettings | None = None,
+    ) -> Tensor:
+        """Generates from tensors.
+
+        Args:
+            input_ids: int64 `[batch, length]`, padded on the left.
+            attention_mask: int64 `[batch, length]`; without it nothing is padding.
+            pixel_values: `[tiles of the whole batch in order, 3, size, size]`, float or uint8.
+            max_new_tokens: most new tokens.
+            settings: everything else about generation; its `max_new_tokens` then counts.
+
+        Returns:
+            int64 `[batch, new]`, the prompt left out; a row that ended earlier is filled with a stop token.
+
+        Raises:
+            ValueError: padding is not on the left.
+            ImageTokenMismatch: image tokens and visual features differ in number.
+        """
+        settings = settings or GenerationSettings(max_new_tokens=max_new_tokens)
+        rows = self._rows(input_ids, attention_mask, pixel_values)
+        generated = self._runner.run(rows, settings, self.rules)
+        longest = max((len(row.tokens) for row in generated), default=0)
+        padded = [row.tokens + [self.rules.pad] * (longest - len(row.tokens)) for row in generated]
+        return torch.tensor(padded, dtype=torch.long, device=input_ids.device)
+
+    @cached_property
+    def _runner(self) -> BatchRunner:
+        return BatchRunner(self)
+
+    def _rows(self, input_ids: Tensor, mask: Tensor | None, tiles: Tensor | None) -> list[Row]:
+        """A padded batch as single prompts with their own tiles."""
+        mask = torch.ones_like(input_ids) if mask is None else mask.long()
+        if (
+            mask.shape != input_ids.shape
+            or bool((mask.diff(dim=1) < 0).any())
+            or not bool(mask[:, -1:].all())
+        ):
+            raise ValueError("attention_mask must have the shape of input_ids, with padding on the left only")
+        self.check_image_tokens(input_ids, 0 if tiles is None else len(tiles))
+        rows: list[Row] = []
+        start = 0
+        for ids, real in zip(input_ids.tolist(), mask.sum(dim=1).tolist(), strict=True):
+            count = self._visual(ids) // self.config.num_image_token
+            own = None if tiles is None or not count else tiles[start : start + count]
+            rows.append(Row(ids[len(ids) - real :], own))
+            start += count
+        return rows
+
+    def _answer(self, row: Row, result: Generated, settings: GenerationSettings) -> Answer:
+        tokens = result.tokens
+        ended = bool(tokens) and tokens[-1] in self.rules.stop
+        text = self._need_tokenizer().decode(tokens[:-1] if ended else tokens)
+        cut = cut_at_stop(text, settings.stop)
+        visual = self._visual(row.ids)
+        return Answer(
+            text=self.template.trim(cut),
+            finish="stop" if cut != text else result.finish,
+            prompt_tokens=len(row.ids) - visual,
+            visual_tokens=visual,
+            new_tokens=len(tokens),
+        )
+
+    def _holds(self, stop: Sequence[str]) -> StopText:
+        """Whether tokens spell one of the stop texts."""
+        tokenizer = self._need_tokenizer()
+        return lambda tokens: any(mark in tokenizer.decode(tokens) for mark in stop)
+
+    def _visual(self, ids: Sequence[int]) -> int:
+        """Image tokens among ids."""
+        return 0 if self.image_token_id is None else list(ids).count(self.image_token_id)
+
+    def _need_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise TokenizerError(
+                f"{self.folder}: has no tokenizer files, so only tensors go in and out; put tokenizer.model, "
+                "or vocab.json and merges.txt, with tokenizer_config.json beside the weights"
+            )
+        return self.tokenizer
+
+
+def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:
+    """The id of the image token: as given, else the tokenizer's, else of config.json."""
+    if given is not None:
+        return given
+    return configured if tokenizer is None else tokenizer.token_id(IMAGE_CONTEXT)
+
+
+def _as_list(images: Source | Sequence[Source] | None) -> list[Source]:
+    if images is None:
+        return []
+    if isinstance(images, (list, tuple)):
+        return list(images)
+    return [images]  # type: ignore[list-item]

@@ -1,0 +1,128 @@
+"""`load`: from a name, folder or hub id to a model that answers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from mini_internvl.catalog import TINY, TINY_FOLDER, Release, find_release, release_of_folder
+from mini_internvl.chat import ChatModel, image_token_of
+from mini_internvl.checkpoint import initialise, read_config, read_network
+from mini_internvl.config import MiniInternVLConfig
+from mini_internvl.errors import CheckpointError, TokenizerError
+from mini_internvl.hub import locate
+from mini_internvl.prompts import INTERNVL_SYSTEM, published_system_message
+from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def load(
+    name: str | Path,
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "auto",
+    *,
+    image_token_id: int | None = None,
+    attention: str = "sdpa",
+) -> ChatModel:
+    """Loads a checkpoint for inference: evaluation mode, no gradients.
+
+    Args:
+        name: a folder, a hub id (`OpenGVLab/InternVL2-2B`) or a short name (`mini-internvl-2b`,
+            `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `catalog.RELEASES` has them all).
+        revision: branch, tag or commit on the hub.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but float16 in place of bfloat16 on a
+            GPU that has no bfloat16.
+        device: as torch names it, or `auto`: the GPU if there is one.
+        image_token_id: id of the image token, for a folder without tokenizer files.
+        attention: the language model's attention, by its name in transformers' registry.
+
+    Raises:
+        CheckpointError: no such checkpoint, or its weights are missing, damaged, misshapen or refused.
+        ConfigError: its config.json cannot be understood.
+        TokenizerError: its tokenizer files cannot be read.
+    """
+    folder = locate(name, revision)
+    place = _device(device)
+    tokenizer = read_tokenizer(folder)
+    untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
+    if untrained:
+        logger.warning("%s: no trained weights in the package; they are random, from a fixed seed", TINY)
+        wanted = torch.float32 if dtype == "auto" else _dtype(dtype)
+        model = initialise(read_config(folder)[0], ChatModel, dtype=wanted).to(place)
+    else:
+        model = read_network(
+            folder,
+            ChatModel,
+            dtype=_auto_dtype(folder, place) if dtype == "auto" else _dtype(dtype),
+            device=place,
+            attention=attention,
+        )
+    release = find_release(str(name)) or release_of_folder(folder)
+    model.name = str(name)
+    model.revision = revision
+    model.folder = folder
+    model.tokenizer = tokenizer
+    model.untrained = untrained
+    model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
+    model.system_message = _system_message(model.config, folder, release)
+    _check_vocabulary(folder, tokenizer, model.config)
+    return model.requires_grad_(False).eval()
+
+
+def _system_message(config: MiniInternVLConfig, folder: Path, release: Release | None) -> str:
+    """The first that is set: config.json, the published conversation.py (read as text), the release's."""
+    if config.system_message is not None:
+        return config.system_message
+    published = published_system_message(folder, config.template)
+    if published is not None:
+        return published
+    return INTERNVL_SYSTEM if release is None or release.system_message is None else release.system_message
+
+
+def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInternVLConfig) -> None:
+    rows = int(config.llm["vocab_size"])
+    if tokenizer is not None and len(tokenizer) > rows:
+        raise TokenizerError(
+            f"{folder}: the tokenizer has {len(tokenizer)} ids but the embedding only {rows} rows; "
+            "weights and tokenizer are not of the same checkpoint"
+        )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise CheckpointError(f"unknown device {device!r}; auto, cpu, cuda or cuda:N") from error
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype not in DTYPES:
+        raise CheckpointError(f"unknown dtype {dtype!r}; auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
+    """None keeps the stored type."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        from mini_internvl.weights import WeightReader, weight_files
+
+        if WeightReader(weight_files(folder)).stored_dtype() == torch.bfloat16:
+            return torch.float16
+    return None
