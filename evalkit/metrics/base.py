@@ -7,6 +7,7 @@ paired comparison and the power of every metric; a metric never resamples anythi
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
@@ -38,6 +39,15 @@ class Metric(ABC):
         self.higher_is_better = higher_is_better
         self.binary = False
         self._select = select
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Range that the figure cannot leave, at which intervals end.
+
+        By unit: 0 to 100 for percent, 0 to 1 for a fraction, none for others. A metric that can leave it
+        (CIDEr in percent) says so here.
+        """
+        return {"percent": (0.0, 100.0), "fraction": (0.0, 1.0)}.get(self.unit, (-math.inf, math.inf))
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Which records the figure rests on, [n]; errors never belong."""
@@ -150,6 +160,11 @@ class RootMeanSquare(Metric):
     def __init__(self, name: str, score: str, *, unit: str, select: Select | None = None) -> None:
         super().__init__(name, unit=unit, higher_is_better=False, select=select)
         self._mean = Mean(name, score, unit=unit, scale=1.0, select=select)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """A root of squares is not negative."""
+        return 0.0, math.inf
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that carry the error."""

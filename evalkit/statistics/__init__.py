@@ -3,6 +3,23 @@
 from __future__ import annotations
 
 from evalkit.statistics.estimate import estimate, estimate_all
+from evalkit.statistics.hypotheses import McNemar, holm, mcnemar
+from evalkit.statistics.paired import Difference, difference
+from evalkit.statistics.power import Need, detectable, needed
 from evalkit.statistics.resampling import Clusters, Resampler, Tally
 
-__all__ = ["Clusters", "Resampler", "Tally", "estimate", "estimate_all"]
+__all__ = [
+    "Clusters",
+    "Difference",
+    "McNemar",
+    "Need",
+    "Resampler",
+    "Tally",
+    "detectable",
+    "difference",
+    "estimate",
+    "estimate_all",
+    "holm",
+    "mcnemar",
+    "needed",
+]

@@ -9,21 +9,39 @@ import numpy as np
 
 from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Metric
-from evalkit.statistics.intervals import percentile
-from evalkit.statistics.resampling import Resampler, Tally
+from evalkit.statistics.functional import replicate
+from evalkit.statistics.intervals import (
+    FEW_CLUSTERS,
+    RARE_CLUSTERS,
+    Interval,
+    alike,
+    bootstrap_t,
+    cut,
+    exact_share,
+    join,
+)
+from evalkit.statistics.resampling import Clusters, Resampler, Tally, thinnest
+
+#: Below this share of the value's size a standard error is rounding.
+_ROUNDING = 1e-12
 
 
 def estimate(
     metric: Metric, records: Sequence[Record], *, seed: int = 0, resamples: int = 2000
 ) -> MetricValue:
-    """The metric's value over `records` with its 95% interval, clustered by `Record.cluster`."""
+    """The metric's value over `records` with its 95% interval, clustered by `Record.cluster`.
+
+    The interval is bootstrap-t over clusters, cut at the metric's bounds. It is None with one cluster, or
+    where the figure is undefined in most resamples; `reason` then says so, and also when clusters are few
+    and the interval is therefore widened.
+    """
     return estimate_all([metric], records, seed=seed, resamples=resamples)[metric.name]
 
 
 def estimate_all(
     metrics: Sequence[Metric], records: Sequence[Record], *, seed: int = 0, resamples: int = 2000
 ) -> dict[str, MetricValue]:
-    """`estimate` of every metric of a report, by name; the metrics share their cluster weights."""
+    """`estimate` of every metric of a report, by name; metrics of the same clusters share their weights."""
     resampler = Resampler(seed, resamples)
     return {metric.name: _estimate(metric, records, resampler) for metric in metrics}
 
@@ -36,10 +54,42 @@ def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -
     value = tally.value()
     if not math.isfinite(value):
         return MetricValue(None, metric.unit, tally.n, reason="undefined for these answers")
-    if tally.clusters < 2:
-        return MetricValue(value, metric.unit, tally.n, reason="one cluster: no interval")
-    replicates = metric.value(resampler.sums(tally.sums))
-    replicates = replicates[np.isfinite(replicates)]
-    if 2 * len(replicates) < resampler.resamples:
-        return MetricValue(value, metric.unit, tally.n, reason="undefined in most resamples: no interval")
-    return MetricValue(value, metric.unit, tally.n, percentile(replicates, tally.clusters))
+    interval, reason = _interval(tally, records, value, resampler)
+    return MetricValue(value, metric.unit, tally.n, interval, reason)
+
+
+def _interval(
+    tally: Tally, records: Sequence[Record], value: float, resampler: Resampler
+) -> tuple[Interval | None, str | None]:
+    """The interval, and what must be said about it."""
+    metric, count = tally.metric, thinnest(tally.metric, records)
+    if count < 2:
+        return None, "one cluster: no interval"
+    note = f"only {count} clusters: the interval is widened and rough" if count < FEW_CLUSTERS else None
+    replicates = replicate(metric.value, tally.sums, resampler)
+    if replicates.se <= _ROUNDING * max(1.0, abs(value)):
+        interval = alike(value, count, metric.bounds)
+        return interval, note if interval else "all clusters alike: no interval"
+    interval = bootstrap_t(replicates)
+    if interval is None:
+        return None, "undefined in most resamples: no interval"
+    if metric.binary and (rare := _rare(tally, records, value, replicates.se)) is not None:
+        interval = join(interval, rare)
+    return cut(interval, metric.bounds, value), note
+
+
+def _rare(tally: Tally, records: Sequence[Record], value: float, se: float) -> Interval | None:
+    """For a share whose rarer outcome lies in a handful of clusters, the exact interval."""
+    outcomes = tally.metric.outcomes(records)
+    scale = tally.metric.bounds[1]
+    if outcomes is None or not math.isfinite(scale):
+        return None
+    names = [record.cluster for record, keep in zip(records, tally.selected, strict=True) if keep]
+    codes = Clusters.of(names).codes
+    chosen = outcomes[tally.selected]
+    if min(len(np.unique(codes[chosen == outcome])) for outcome in (0.0, 1.0)) >= RARE_CLUSTERS:
+        return None
+    share = value / scale
+    effective = min(float(tally.n), share * (1 - share) * (scale / se) ** 2)
+    low, high = exact_share(share, effective)
+    return low * scale, high * scale

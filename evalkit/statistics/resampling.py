@@ -1,8 +1,8 @@
 """Clustered resampling: multinomial cluster weights times per-cluster sums.
 
-A bootstrap resample draws G clusters with replacement from G. Drawing is the same as weighting: how often each
-cluster came up is one row of a multinomial weight matrix W [resamples, G], and the column sums of all resamples
-are the one product W @ S, with S [G, k] the sums of a metric's statistics within each cluster.
+A bootstrap resample draws G clusters with replacement from G. Drawing is the same as weighting: how often
+each cluster came up is one row of a multinomial weight matrix W [resamples, G], and the column sums of all
+resamples are the one product W @ S, with S [G, k] the sums of a metric's statistics within each cluster.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import BoolArray, FloatArray, Metric
+from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
 
 IntArray = npt.NDArray[np.intp]
 
 #: Weights drawn at a time (cells of W, 8 bytes each), which bounds memory whatever the run's size.
-CHUNK_CELLS = 1 << 22
+CHUNK_CELLS = 1 << 21
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 24
 
@@ -64,9 +64,13 @@ class Resampler:
             self._kept.popitem(last=False)
         yield from chunks
 
-    def sums(self, cluster_sums: FloatArray) -> FloatArray:
-        """Column sums of every resample, [resamples, k], from per-cluster sums [clusters, k]."""
-        return np.concatenate([chunk @ cluster_sums for chunk in self.weights(len(cluster_sums))])
+    def swaps(self, clusters: int) -> Iterator[FloatArray]:
+        """Random signs -1 and 1 in chunks [rows, clusters]: which clusters exchange the two runs."""
+        rng = np.random.default_rng([self.seed, clusters, 1])
+        rows = max(1, min(self.resamples, CHUNK_CELLS // clusters))
+        for start in range(0, self.resamples, rows):
+            count = min(rows, self.resamples - start)
+            yield rng.integers(0, 2, size=(count, clusters), dtype=np.int8) * 2.0 - 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +132,11 @@ class Tally:
     def value(self) -> float:
         """The figure itself; NaN where undefined."""
         return float(self.metric.value(self.sums.sum(axis=0)))
+
+
+def thinnest(metric: Metric, records: Sequence[Record]) -> int:
+    """Clusters under the figure, for a composite those under its thinnest part."""
+    if isinstance(metric, Composite):
+        return min(thinnest(part, records) for part in metric.parts)
+    selected = metric.selected(records)
+    return len({record.cluster for record, keep in zip(records, selected, strict=True) if keep})

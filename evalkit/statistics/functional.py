@@ -1,0 +1,107 @@
+"""Figures as smooth functions of cluster sums, with the standard error of every resample.
+
+A metric, the difference of a metric between two runs and the slope of a metric over checkpoints are all
+functions F of column sums. With d_g = grad F . S_g the influence of cluster g, the clustered standard error
+is sqrt(G / (G - 1) * sum_g (d_g - mean d)^2): the delta method with the usual small-sample factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalkit.metrics.base import BoolArray, FloatArray
+from evalkit.statistics.resampling import Resampler
+
+#: Maps column sums [..., k] to figures [...]; NaN where undefined.
+Functional = Callable[[FloatArray], FloatArray]
+
+#: Step of the numerical derivative, as a share of a column's total.
+_STEP = 1e-6
+#: Standard errors below this share of the sample's own are rounding: the resample has no variance.
+_NOTHING = 1e-7
+
+
+def gradient(figure: Functional, sums: FloatArray, cluster_sums: FloatArray) -> FloatArray:
+    """Derivatives of `figure` at `sums` [..., k] by every column, [..., k].
+
+    Central differences; at the edge of a column that holds no negative number, one-sided.
+    """
+    result = np.zeros_like(sums)
+    steps = _STEP * np.abs(cluster_sums).sum(axis=0)
+    positive = (cluster_sums >= 0).all(axis=0)
+    for column in np.flatnonzero(steps > 0):
+        above, below = sums.copy(), sums.copy()
+        above[..., column] += steps[column]
+        below[..., column] -= steps[column]
+        if positive[column]:
+            below[..., column] = np.maximum(below[..., column], 0.0)
+        distance = above[..., column] - below[..., column]
+        result[..., column] = (figure(above) - figure(below)) / distance
+    return result
+
+
+def influences(figure: Functional, cluster_sums: FloatArray) -> FloatArray:
+    """How much each cluster moves the figure, [clusters]."""
+    with np.errstate(all="ignore"):
+        return cluster_sums @ gradient(figure, cluster_sums.sum(axis=0), cluster_sums)
+
+
+def standard_error(influence: FloatArray) -> float:
+    """Clustered standard error from the clusters' influences."""
+    count = len(influence)
+    spread = influence - influence.mean()
+    return float(np.sqrt(count / (count - 1) * (spread @ spread)))
+
+
+@dataclass(frozen=True, slots=True)
+class Replicates:
+    """A figure with its resamples.
+
+    Attributes:
+        value: the figure; se: its clustered standard error; clusters: what it rests on.
+        figures, errors: figure and standard error of each resample, [resamples], NaN where undefined.
+    """
+
+    value: float
+    se: float
+    clusters: int
+    figures: FloatArray
+    errors: FloatArray
+
+    @property
+    def defined(self) -> BoolArray:
+        """Resamples of which the studentised deviation can be taken, [resamples]."""
+        with np.errstate(invalid="ignore"):
+            usable: BoolArray = np.isfinite(self.figures) & (self.errors > _NOTHING * self.se)
+        return usable
+
+    def deviations(self) -> FloatArray:
+        """(figure - value) / error of the usable resamples, sorted."""
+        keep = self.defined
+        return np.sort((self.figures[keep] - self.value) / self.errors[keep])
+
+
+def replicate(figure: Functional, cluster_sums: FloatArray, resampler: Resampler) -> Replicates:
+    """Resample clusters and evaluate `figure` and its standard error on each resample.
+
+    Args:
+        cluster_sums: statistics by cluster, [clusters, k], at least two clusters.
+    """
+    count = len(cluster_sums)
+    value = float(figure(cluster_sums.sum(axis=0)))
+    se = standard_error(influences(figure, cluster_sums))
+    figures, errors = [], []
+    with np.errstate(all="ignore"):
+        for weights in resampler.weights(count):
+            sums = weights @ cluster_sums
+            figures.append(figure(sums))
+            influence = gradient(figure, sums, cluster_sums) @ cluster_sums.T
+            weighted = weights * influence
+            total = weighted.sum(axis=1)
+            squares = np.einsum("bg,bg->b", weighted, influence)
+            variance = count / (count - 1) * (squares - total**2 / count)
+            errors.append(np.sqrt(np.maximum(variance, 0.0)))
+    return Replicates(value, se, count, np.concatenate(figures), np.concatenate(errors))
