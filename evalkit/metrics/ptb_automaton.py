@@ -15,7 +15,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ _NEWLINE_ACTION: Final = 5
 
 _SOFT_HYPHEN = "\u00ad"
 _LINE_SPACES = " \t\n\x0b\x0c\r\x85"
+_BEYOND = re.compile("[\U00010000-\U0010ffff]")
 #: Latin, Greek, Cyrillic; Vietnamese; arrows and other symbols without the circled letters; full-width Latin.
 _CERTAIN = re.compile(
     "[\0-\u012f\u0131-\u03a2\u03a4-\u052f\u1ea0-\u1ef9\u2190-\u24b5\u24ea-\u2bff\uff21-\uff3a]+"
@@ -246,7 +247,8 @@ class Automaton:
     def classes(self, text: str) -> bytes:
         """Character class of each UTF-16 unit."""
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
-        return self._classes[units].tobytes()
+        classes: bytes = self._classes[units].tobytes()
+        return classes
 
     def starts_with_space(self, classes: bytes) -> bool:
         """Whether white space before it would swallow the first character."""
@@ -337,10 +339,14 @@ class Automaton:
 
 def utf16_units(text: str) -> str:
     """The text with each character beyond U+FFFF as its two surrogates."""
-    data: Any = text.encode("utf-16-le", "surrogatepass")
-    if len(data) == 2 * len(text):
+    if text.isascii() or not _BEYOND.search(text):
         return text
-    return "".join(map(chr, np.frombuffer(data, "<u2").tolist()))
+    return _BEYOND.sub(_surrogates, text)
+
+
+def _surrogates(match: re.Match[str]) -> str:
+    high, low = struct.unpack("<HH", match[0].encode("utf-16-le"))
+    return chr(high) + chr(low)
 
 
 def lower_case(token: str) -> str:
