@@ -163,11 +163,11 @@ class TableImage:
     length: int
     column: int
 
-    def encoded(self) -> bytes:
-        """The picture file's bytes.
+    def cell(self) -> str:
+        """The cell's text.
 
         Raises:
-            ImageError: the record changed or holds no base64 there.
+            ImageError: the record cannot be read or is shorter.
         """
         where = f"{self.path} at byte {self.offset}"
         try:
@@ -177,11 +177,23 @@ class TableImage:
         except (OSError, UnicodeDecodeError) as error:
             raise ImageError(f"{where}: record cannot be read ({error})") from None
         csv.field_size_limit(1 << 30)
-        rows = list(csv.reader(io.StringIO(record, newline=""), delimiter="\t"))
         try:
-            return base64.b64decode(rows[0][self.column], validate=False)
-        except (IndexError, binascii.Error, ValueError) as error:
-            raise ImageError(f"{where}: no base64 picture in column {self.column + 1} ({error})") from None
+            return next(csv.reader(io.StringIO(record, newline=""), delimiter="\t"))[self.column]
+        except (IndexError, StopIteration, csv.Error):
+            raise ImageError(f"{where}: no column {self.column + 1}: the table has changed") from None
+
+    def encoded(self) -> bytes:
+        """The picture file's bytes.
+
+        Raises:
+            ImageError: the record changed or holds no base64 there.
+        """
+        try:
+            return base64.b64decode(self.cell(), validate=False)
+        except (binascii.Error, ValueError) as error:
+            raise ImageError(
+                f"{self.path} at byte {self.offset}: no base64 picture in column {self.column + 1} ({error})"
+            ) from None
 
     def open(self) -> Image:
         """See `ImageHandle.open`."""

@@ -59,23 +59,31 @@ class HubSource:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A published row: figures by our metric names, in our units, with the table they were printed in."""
+    """A published row: figures by our metric names, in our units, with the table they were printed in.
+
+    `split` is the one they were measured on. `note` says what is doubtful about the row.
+    """
 
     table: str
     model: str
     metrics: Mapping[str, float]
     size: str = ""
     note: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeQuestion:
-    """What a judge model is asked about one record; the reply is stored in `Record.data["judge"]`."""
+    """What a judge model is asked about one record; the reply is stored in `Record.data["judge"]`.
+
+    `numeric`: the reply must be one finite number; anything else is asked again and then counts as failed.
+    """
 
     system: str
     user: str
     temperature: float = 0.0
     max_tokens: int = 64
+    numeric: bool = False
 
 
 class Task(ABC):
@@ -89,6 +97,7 @@ class Task(ABC):
         generation, image_policy: the protocol's settings. These three may also be set in `__init__`, where
             protocols differ.
         group_by: tag names by which every report is split.
+        sizes: published number of samples by split, where it is known.
     """
 
     name: ClassVar[str]
@@ -100,6 +109,7 @@ class Task(ABC):
     generation: Generation = Generation()
     image_policy: ImagePolicy = ImagePolicy()
     group_by: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, protocol: str | None = None) -> None:
         """Raises UsageError for a protocol the task does not have."""

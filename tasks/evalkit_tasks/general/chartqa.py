@@ -1,0 +1,150 @@
+"""ChartQA (Masry et al. 2022): questions about charts, asked by people and generated.
+
+Protocols differ in prompt, length of the answer and the direction of the 5 % rule; see docs/tasks.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json, read_jsonl
+from evalkit.images import ImageHandle
+from evalkit.metrics.base import Accuracy, Metric, macro_mean
+from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
+from evalkit.task import MINIATURE, DataFile, HubSource, Reference, record
+
+from evalkit_tasks.general.rows import parquet_files, parquet_rows
+from evalkit_tasks.general.settings import (
+    SHORT_ANSWER,
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    ProtocolTask,
+    Settings,
+    find,
+    lacking,
+    picture,
+)
+
+SUBSETS = ("human", "augmented")
+_SOURCE = "https://github.com/vis-nlp/ChartQA (ChartQA Dataset.zip), or hub ahmed-masry/ChartQA"
+_LICENCE = "GPL-3.0"
+_SCORERS = {"paper": internvl_relaxed, "vlmevalkit": vlmevalkit_relaxed, "lmms-eval": lmms_relaxed}
+
+
+class ChartQA(ProtocolTask):
+    """ChartQA."""
+
+    name = "chartqa"
+    title = "ChartQA"
+    splits = ("test", "val")
+    settings = {
+        "paper": Settings("{question} " + SHORT_ANSWER, 100, 12),
+        "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 12, VLMEVALKIT_TILES),
+        "lmms-eval": Settings("{question}\nAnswer the question with a single word.", 16, 6),
+    }
+    protocols = tuple(settings)
+    sizes = {"test": 2500, "val": 1920}
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; official JSON, Qwen-VL's jsonl, or the hub's Parquet files."""
+        split = self.splits[0] if split == MINIATURE else split
+        files = {subset: find(root, _names(split, subset)) for subset in SUBSETS}
+        if any(files.values()):
+            for subset, path in files.items():
+                if path is None:
+                    raise lacking(self, root, _names(split, subset))
+                yield from _read(path, root, split, subset)
+        elif parquet := parquet_files(root, split):
+            yield from _from_hub(parquet)
+        else:
+            raise lacking(self, root, _names(split, SUBSETS[0]))
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
+        right = _SCORERS[self.protocol](response.text, sample.target)
+        return record(sample, response, prediction=response.text.strip(), scores={"accuracy": right})
+
+    def metrics(self) -> Sequence[Metric]:
+        """The mean of both subsets, and each."""
+        parts = [Accuracy(name, "accuracy", select=partial(_in_subset, name)) for name in SUBSETS]
+        return macro_mean("average", parts), *parts
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        annotations = [_names(split, subset) for subset in SUBSETS]
+        files = [DataFile(names[0], _SOURCE, _LICENCE, alternatives=names[1:]) for names in annotations]
+        png = DataFile(f"{split}/png/", _SOURCE, _LICENCE, alternatives=(f"ChartQA Dataset/{split}/png/",))
+        return *files, png
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        return HubSource("lmms-lab/ChartQA", split="test") if split == "test" else None
+
+    def references(self) -> Sequence[Reference]:
+        """See `Task.references`."""
+        from evalkit_tasks.published import references
+
+        return references(self.name)
+
+    def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
+        from evalkit_tasks.miniatures.chartqa import draw
+
+        draw(folder)
+
+
+def _in_subset(subset: str, item: Record) -> bool:
+    return item.tags["subset"] == subset
+
+
+def _names(split: str, subset: str) -> tuple[str, ...]:
+    official = f"{split}/{split}_{subset}.json"
+    return official, f"ChartQA Dataset/{official}", f"{split}_{subset}.jsonl", f"{split}_{subset}.json"
+
+
+def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
+    if path.suffix == ".jsonl":
+        for row, item in enumerate(read_jsonl(path)):
+            found = fields(item, ("image", "question", "answer"), f"{path} line {row + 1}")
+            answers = references_of(found["answer"])
+            image = picture(root, str(found["image"]))
+            yield _sample(subset, row, str(found["question"]), answers, image, str(found["image"]))
+        return
+    items = read_json(path)
+    if not isinstance(items, list):
+        raise DataError(f"{path}: expected a list of questions: not the official file")
+    for row, item in enumerate(items):
+        found = fields(item, ("imgname", "query", "label"), f"{path} item {row}")
+        name = str(found["imgname"])
+        folder = path.parent.relative_to(root) / "png"
+        image = picture(root, str(folder / name), f"{split}/png/{name}", f"png/{name}")
+        yield _sample(subset, row, str(found["query"]), references_of(found["label"]), image, name)
+
+
+def references_of(value: object) -> list[str]:
+    """One reference, or the several that a list holds; a text is never taken apart."""
+    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+
+
+def _from_hub(paths: Sequence[Path]) -> Iterator[Sample]:
+    seen = Counter[str]()
+    for row in parquet_rows(paths, ("type", "question", "answer", "image")):
+        subset = row.text("type").partition("_")[0]
+        if subset not in SUBSETS:
+            raise DataError(f"{row.where}: type {row.text('type')!r} is neither human nor augmented")
+        answers = references_of(row.cells["answer"])
+        yield _sample(subset, seen[subset], row.text("question"), answers, row.images[0], row.cluster)
+        seen[subset] += 1
+
+
+def _sample(
+    subset: str, row: int, question: str, answers: list[str], image: ImageHandle, cluster: str
+) -> Sample:
+    if not answers:
+        raise DataError(f"{subset} item {row}: no answer: not the official file")
+    return Sample(f"{subset}-{row}", (question,), (image,), answers, cluster, {"subset": subset})

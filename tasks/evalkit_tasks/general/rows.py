@@ -1,0 +1,232 @@
+"""Rows of benchmark tables, from VLMEvalKit's TSV files or the hub's Parquet files, with their pictures.
+
+A picture cell holds base64, a list of base64 texts, or the index of the row that holds it; a table may name
+picture files in `image_path` instead. Only an empty cell is missing; "None", "NA" and the like are texts.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import DataError, ImageError
+from evalkit.files import TableRow, read_tsv
+from evalkit.images import MISSING, ImageFile, ImageHandle, TableImage, decode
+from evalkit.parquet import read_parquet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: A picture cell of at most this many characters is the index of another row (as VLMEvalKit takes it).
+_REFERENCE = 64
+_LISTED = re.compile(r"""['"]([^'"]*)['"]""")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        cells: values by column name; names longer than a letter are in lower case.
+        images: the row's pictures in order.
+        cluster: equal for rows that show the same pictures.
+        where: file and place, for errors.
+    """
+
+    cells: Mapping[str, Any]
+    images: tuple[ImageHandle, ...]
+    cluster: str
+    where: str
+
+    def text(self, column: str) -> str:
+        """The cell as text, empty where it is missing or absent."""
+        value = self.cells.get(column)
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """The `position`-th picture of a TSV cell that lists several."""
+
+    table: TableImage
+    position: int
+
+    def _encoded(self) -> bytes:
+        from base64 import b64decode
+
+        try:
+            return b64decode(_LISTED.findall(self.table.cell())[self.position])
+        except (IndexError, ValueError) as error:
+            raise ImageError(f"{self.table.path} at byte {self.table.offset}: no picture ({error})") from None
+
+    def open(self) -> Image:
+        """See `evalkit.images.ImageHandle.open`."""
+        return decode(self._encoded(), f"{self.table.path} at byte {self.table.offset}")
+
+    def digest(self) -> str:
+        """See `evalkit.images.ImageHandle.digest`."""
+        try:
+            return hashlib.sha256(self._encoded()).hexdigest()[:32]
+        except ImageError:
+            return MISSING
+
+    def identity(self) -> str:
+        """File, record and position."""
+        return f"{self.table.identity()}#{self.position}"
+
+    def paths(self) -> tuple[str, ...]:
+        """The table."""
+        return self.table.paths()
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentImage:
+    """A picture that a table names but does not hold; its sample fails with `reason`."""
+
+    reason: str
+
+    def open(self) -> Image:
+        """Raises ImageError, always."""
+        raise ImageError(self.reason)
+
+    def digest(self) -> str:
+        """`missing`."""
+        return MISSING
+
+    def identity(self) -> str:
+        """The reason."""
+        return self.reason
+
+    def paths(self) -> tuple[str, ...]:
+        """No file."""
+        return ()
+
+
+def tsv_rows(path: Path, required: tuple[str, ...]) -> list[Row]:
+    """Rows of a TSV table in file order, references between rows followed; pictures stay in the file.
+
+    Raises:
+        DataError: see `evalkit.files.read_tsv`; also an `index` that occurs twice.
+    """
+    rows, kept = [], dict[str, _Pictures]()
+    for number, row in enumerate(read_tsv(path, required, heavy=()), 1):
+        cells = {_name(column): value for column, value in row.cells.items()}
+        pictures = _pictures(row, cells, path.parent)
+        cells.pop("image", None)
+        index = cells.get("index", str(number - 1)).strip()
+        if index in kept:
+            raise DataError(f"{path}: index {index} occurs twice: not the official file, download it again")
+        kept[index] = pictures
+        rows.append((cells, pictures, f"{path} row {number}"))
+    return [
+        Row(cells, *_resolved(pictures, kept, where), where) for cells, pictures, where in rows
+    ]  # pictures of later rows may be referred to, so references are followed last
+
+
+def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[Row]:
+    """Rows of the hub's Parquet files in order.
+
+    Raises:
+        DataError: see `evalkit.parquet.read_parquet`.
+    """
+    for row in read_parquet(list(paths), required):
+        images = tuple(row.images.values())
+        cells = {_name(column): value for column, value in row.cells.items()}
+        cluster = "+".join(image.content[:16] for image in images)
+        yield Row(
+            cells, images or (AbsentImage(f"{row.where}: no picture"),), cluster or row.where, row.where
+        )
+
+
+def parquet_files(root: Path, split: str) -> list[Path]:
+    """The hub's Parquet files of a split under `root`, in order: `<split>-*.parquet` in any folder."""
+    return sorted(path for path in root.rglob("*.parquet") if re.match(rf"{split}[-_.]", path.name))
+
+
+def unique(rows: Iterable[Row], identify: Callable[[Row], str]) -> Iterator[tuple[str, Row]]:
+    """Rows with their ids.
+
+    Raises:
+        DataError: an id occurs twice.
+    """
+    seen = set[str]()
+    for row in rows:
+        if (name := identify(row)) in seen:
+            raise DataError(f"{row.where}: id {name} occurs twice: not the official file, download it again")
+        seen.add(name)
+        yield name, row
+
+
+def literal_list(text: Any, where: str) -> list[str]:
+    """A list of texts, given as a list or spelled as a Python list; another text is a list of itself.
+
+    Raises:
+        DataError: it looks like a list but does not read as one.
+    """
+    if isinstance(text, (list, tuple)):
+        return [str(item) for item in text]
+    if not (stripped := str(text).strip()).startswith("["):
+        return [str(text)]
+    try:
+        value = ast.literal_eval(stripped)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise DataError(f"{where}: {stripped[:60]!r} does not read as a list") from None
+    return [str(item) for item in value]
+
+
+# Picture cells ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Pictures:
+    """What a picture cell says: pictures with their content's hash, or the index of another row."""
+
+    images: tuple[ImageHandle, ...] = ()
+    content: str = ""
+    reference: str = ""
+
+
+def _name(column: str) -> str:
+    return column if len(column) == 1 else column.lower()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _pictures(row: TableRow, cells: Mapping[str, str], folder: Path) -> _Pictures:
+    text = cells.get("image", "").strip()
+    if text and len(text) <= _REFERENCE:
+        return _Pictures(reference=text)
+    if text:
+        table = row.image(next(column for column in row.columns if _name(column) == "image"))
+        if not text.startswith("["):
+            return _Pictures((table,), _hash(text))
+        count = len(_LISTED.findall(text))
+        return _Pictures(tuple(ListedImage(table, i) for i in range(count)), _hash(text))
+    if paths := cells.get("image_path", "").strip():
+        names = literal_list(paths, f"{row.path} at byte {row.offset}")
+        return _Pictures(tuple(ImageFile(str(folder / name)) for name in names), _hash(paths))
+    return _Pictures()
+
+
+def _resolved(
+    pictures: _Pictures, kept: Mapping[str, _Pictures], where: str
+) -> tuple[tuple[ImageHandle, ...], str]:
+    """Pictures and cluster of a row, its reference followed."""
+    seen = set[str]()
+    while (index := pictures.reference) and index not in seen:
+        seen.add(index)
+        if index not in kept:
+            return (
+                AbsentImage(f"{where}: picture is that of row {index}, which is not in the table"),
+            ), index
+        pictures = kept[index]
+    if pictures.images:
+        return pictures.images, pictures.content
+    return (AbsentImage(f"{where}: no picture in the table"),), where

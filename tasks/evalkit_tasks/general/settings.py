@@ -1,0 +1,90 @@
+"""What the protocols of a benchmark set: prompt, length of the answer, tiles; and where its files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from evalkit.contracts import Generation, ImagePolicy, Record
+from evalkit.errors import DataError, UsageError
+from evalkit.images import ImageFile
+from evalkit.task import Task
+
+#: VLMEvalKit divides the tiles down so that all pictures of a question together stay within this.
+VLMEVALKIT_TILES = 64
+#: VLMEvalKit's limit of new tokens when the paper was written, and today's.
+VLMEVALKIT_TOKENS_2024 = 1024
+VLMEVALKIT_TOKENS = 4096
+
+SHORT_ANSWER = "Answer the question using a single word or phrase."
+LETTER_ANSWER = "Answer with the option's letter from the given choices directly."
+
+
+class Settings(NamedTuple):
+    """A protocol's prompt template, limit of new tokens, tiles a picture, and tiles in all."""
+
+    template: str
+    new_tokens: int
+    tiles: int
+    total_tiles: int | None = None
+
+
+class ProtocolTask(Task):
+    """A task whose protocols differ in their settings."""
+
+    settings: ClassVar[Mapping[str, Settings]]
+
+    def __init__(self, protocol: str | None = None) -> None:
+        """See `Task`."""
+        super().__init__(protocol)
+        chosen = self.settings[self.protocol]
+        self.template = chosen.template
+        self.generation = Generation(max_new_tokens=chosen.new_tokens)
+        self.image_policy = ImagePolicy(max_tiles=chosen.tiles, total_tiles=chosen.total_tiles)
+
+
+def find(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of `names` that exists under `root`; `*` stands for any text."""
+    for name in names:
+        if "*" in name and (found := sorted(root.glob(name))):
+            return found[0]
+        if (root / name).exists():
+            return root / name
+    return None
+
+
+def lacking(task: Task, root: Path, names: Sequence[str]) -> DataError:
+    """The error for a root that holds none of `names`."""
+    return DataError(
+        f"{task.name}: {root} holds none of {', '.join(names)}; see `evalkit data where {task.name}`"
+    )
+
+
+def picture(root: Path, *candidates: str) -> ImageFile:
+    """The first of the paths that exists under `root`; else the first, which fails when it is opened.
+
+    Lists made on other machines carry their folders ("data/chartqa/test/png/1.png"), so leading folders are
+    left off one by one.
+    """
+    relative = [Path(candidate.lstrip("/\\")) for candidate in candidates]
+    for path in relative:
+        if ".." in path.parts:
+            raise DataError(f"{path}: a picture's path must lie under the data root {root}")
+        for start in range(len(path.parts)):
+            if (place := root.joinpath(*path.parts[start:])).is_file():
+                return ImageFile(str(place))
+    return ImageFile(str(root / relative[0]))
+
+
+def answered(task: Task, records: Sequence[Record]) -> Sequence[Record]:
+    """The records, all answered, for a submission file.
+
+    Raises:
+        UsageError: some have no answer; a submission must hold every question.
+    """
+    if failed := [record.id for record in records if record.failed]:
+        raise UsageError(
+            f"{task.name}: {len(failed)} samples have no answer (first: {failed[0]}); run it again to fill them"
+        )
+    return records
