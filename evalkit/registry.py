@@ -1,7 +1,7 @@
 """Tasks, models and suites by name, found through entry points; unknown names are answered with the nearest.
 
 Entry point groups: `evalkit.tasks` (a Task class, or a module-level sequence of Task classes),
-`evalkit.models` (a ModelFamily object) and `evalkit.suites` (a mapping of suite name to task names).
+`evalkit.models` (a ModelFamily object) and `evalkit.suites` (a sequence of Suite).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 
 from evalkit.contracts import Model, ModelFamily, ModelOptions
 from evalkit.errors import UsageError
-from evalkit.task import Task
+from evalkit.suite import Suite, Target
+from evalkit.task import MINIATURE, Task
 
 _included: dict[str, type[Task]] = {}
 
@@ -39,12 +40,9 @@ def tasks() -> Mapping[str, type[Task]]:
 
 
 @lru_cache(maxsize=1)
-def suites() -> Mapping[str, tuple[str, ...]]:
-    """Task names by suite name."""
-    found: dict[str, tuple[str, ...]] = {}
-    for point in entry_points(group="evalkit.suites"):
-        found.update({name: tuple(members) for name, members in point.load().items()})
-    return found
+def suites() -> Mapping[str, Suite]:
+    """Suites by name."""
+    return {suite.name: suite for point in entry_points(group="evalkit.suites") for suite in point.load()}
 
 
 @lru_cache(maxsize=1)
@@ -78,19 +76,40 @@ def expand(names: Sequence[str]) -> list[str]:
     Raises:
         UsageError: something that matches nothing.
     """
-    known, groups = tasks(), suites()
-    chosen: dict[str, None] = {}
+    return list(dict.fromkeys(target.task for target in targets(names)))
+
+
+def targets(names: Sequence[str], split: str | None = None) -> list[Target]:
+    """What to run for names, `name@split`, comma lists, globs and suites, each once, in the order asked.
+
+    Args:
+        split: takes the place of every other split, a suite's own included.
+
+    Raises:
+        UsageError: something that matches nothing, or a split that a task does not have.
+    """
+    chosen: dict[Target, None] = {}
     for name in (part.strip() for text in names for part in text.split(",") if part.strip()):
-        if name in known:
-            chosen[name] = None
-        elif name in groups:
-            chosen.update(dict.fromkeys(groups[name]))
-        elif matches := fnmatch.filter(sorted(known), name):
-            chosen.update(dict.fromkeys(matches))
-        else:
-            hint = nearest(name, [*known, *groups])
-            raise UsageError(f"unknown task or suite {name!r}{hint}; `evalkit list tasks` shows all")
+        for target in _matching(name):
+            chosen[target._replace(split=split) if split else target] = None
+    for target in chosen:
+        known = (*tasks()[target.task].splits, MINIATURE)
+        if target.split is not None and target.split not in known:
+            raise UsageError(f"{target.task}: no split {target.split!r}; it has {', '.join(known)}")
     return list(chosen)
+
+
+def _matching(name: str) -> Sequence[Target]:
+    known, groups = tasks(), suites()
+    if name in groups:
+        return groups[name].targets()
+    wanted = Target.parse(name)
+    if wanted.task in known:
+        return [wanted]
+    if matches := fnmatch.filter(sorted(known), wanted.task):
+        return [wanted._replace(task=task) for task in matches]
+    hint = nearest(name, [*known, *groups])
+    raise UsageError(f"unknown task or suite {name!r}{hint}; `evalkit list tasks` shows all")
 
 
 def include(path: Path) -> list[str]:

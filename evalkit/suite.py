@@ -1,0 +1,98 @@
+"""Suites: several tasks asked at once, and the table in which their results belong together."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from evalkit.contracts import Json
+
+#: A run's summary, as in `summary.json`.
+Summary = Mapping[str, Json]
+
+
+class Target(NamedTuple):
+    """What one run measures: a task and its split (None: the default split)."""
+
+    task: str
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """From `task` or `task@split`."""
+        task, _, split = text.partition("@")
+        return cls(task, split or None)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row of a table: what was measured, and a cell for each column (None: blank).
+
+    Attributes:
+        ours: whether it was measured here and not taken from a publication.
+        note: what a reader must know of the row.
+    """
+
+    label: str
+    size: str
+    cells: tuple[str | None, ...]
+    ours: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table ready to print."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Aligned plain text; rows measured here are marked `>`, notes follow as `[n]`."""
+        notes = list(dict.fromkeys([*(row.note for row in self.rows if row.note), *self.notes]))
+        lines = [["", "model", "size", *self.columns]]
+        for row in self.rows:
+            mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
+            cells = ("-" if cell is None else cell for cell in row.cells)
+            lines.append([">" if row.ours else "", row.label + mark, row.size, *cells])
+        widths = [max(_width(line[i]) for line in lines) for i in range(len(lines[0]))]
+        body = ["  ".join(_padded(line, widths)).rstrip() for line in lines]
+        body.insert(1, "-" * max(_width(line) for line in body))
+        return "\n".join([self.title, *body, *(f"[{i}] {note}" for i, note in enumerate(notes, 1))])
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Tasks run together.
+
+    Attributes:
+        members: `task` or `task@split`.
+        table: makes the suite's table from the summaries of finished runs (of any models, in any order;
+            those of other tasks are passed over), or None where the suite has no table of its own.
+    """
+
+    name: str
+    members: tuple[str, ...]
+    table: Callable[[Sequence[Summary]], Table] | None = None
+
+    def targets(self) -> tuple[Target, ...]:
+        """What to run."""
+        return tuple(Target.parse(member) for member in self.members)
+
+
+def _width(text: str) -> int:
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
+
+
+def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Names to the left, figures to the right."""
+    pairs = list(zip(line, widths, strict=True))
+    blanks = [" " * (width - _width(text)) for text, width in pairs]
+    return [
+        text + blank if i < 2 else blank + text
+        for i, (text, blank) in enumerate(zip(line, blanks, strict=True))
+    ]

@@ -1,0 +1,60 @@
+"""Published rows as figures of our metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from evalkit.task import Reference
+from evalkit_tasks.published.columns import COLUMNS, Column
+from evalkit_tasks.published.rows import PublishedRow, table
+
+#: Rows whose printed Avg is the unweighted mean of the types: (model, task).
+_MACRO = frozenset(
+    {
+        *((model, "rsvqa-lr") for model in ("RSVQA", "EasyToHard", "SkyEyeGPT", "SkySenseGPT")),
+        *((model, "rsvqa-hr") for model in ("SkyEyeGPT", "SkySenseGPT")),
+    }
+)
+#: Rows whose printed Avg is no figure of ours.
+_OTHER_AVERAGE = frozenset(
+    {("Bi-Modal", "rsvqa-lr"), *((model, "rsvqa-hr") for model in ("RSVQA", "Bi-Modal", "EasyToHard"))}
+)
+#: Printed on another scale than their column: (table, model, metric) to the factor.
+_RESCALED = {("4", "MTMM", "match"): 100.0}
+
+
+@lru_cache(maxsize=64)
+def references(task: str) -> Sequence[Reference]:
+    """Published rows of a task: one for each table, model and split, figures in our units.
+
+    Averages are named by how they were made (`average` pooled, `average_macro`); what is neither is left out.
+    """
+    return tuple(
+        Reference(number, row.model, figures, row.size, row.note, split)
+        for number, columns in COLUMNS.items()
+        for split, chosen in _by_split(columns, task).items()
+        for row in table(number)
+        if (figures := dict(filter(None, (_figure(row, column) for column in chosen))))
+    )
+
+
+def _by_split(columns: Sequence[Column], task: str) -> dict[str, list[Column]]:
+    found: dict[str, list[Column]] = {}
+    for column in columns:
+        if column.task == task:
+            found.setdefault(column.splits[0], []).append(column)
+    return found
+
+
+def _figure(row: PublishedRow, column: Column) -> tuple[str, float] | None:
+    printed = row.printed.get(column.key)
+    if printed is None:
+        return None
+    metric = column.metric
+    if metric == "average" and (row.model, column.task) in _OTHER_AVERAGE:
+        return None
+    if metric == "average" and (row.model, column.task) in _MACRO:
+        metric = "average_macro"
+    value = float(printed) * _RESCALED.get((row.table, row.model, metric), 1.0)
+    return metric, value

@@ -1,0 +1,89 @@
+"""The paper's tables in its own columns, with the rows measured here among the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from evalkit.contracts import Json
+from evalkit.suite import Summary, Table, TableRow
+from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
+from evalkit_tasks.published.rows import TABLE_NOTES, table
+
+#: Table 2's average counts OCRBench in tenths, so that it is of 100 like the rest.
+_TENTHS = "OCRBench"
+
+
+def paper_table(number: str, summaries: Sequence[Summary] = ()) -> Table:
+    """Table `number` with a row for each model of `summaries`.
+
+    A cell is filled by the run on the paper's split where there is one with a figure, else by one on a split
+    that may stand in for it, which a note then says. What is missing is named, never filled.
+    """
+    columns = COLUMNS[number]
+    published = [
+        TableRow(row.model, row.size, tuple(row.printed.get(column.key) for column in columns), note=row.note)
+        for row in table(number)
+    ]
+    ours = [_our_row(columns, model, summaries) for model in _models(columns, summaries)]
+    general = TABLE_NOTES.get(number, "")
+    headings = tuple(column.heading for column in columns)
+    return Table(TITLES[number], headings, (*published, *ours), (general,) if general else ())
+
+
+def average_score(cells: Mapping[str, float | None]) -> float | None:
+    """Table 2's Avg. Score of figures by heading: the plain mean, OCRBench in tenths, blanks skipped."""
+    values = [value / 10 if name == _TENTHS else value for name, value in cells.items() if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _models(columns: Sequence[Column], summaries: Sequence[Summary]) -> list[str]:
+    tasks = {column.task for column in columns}
+    return list(dict.fromkeys(str(summary["model"]) for summary in summaries if summary["task"] in tasks))
+
+
+def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]) -> TableRow:
+    mine = [summary for summary in summaries if str(summary["model"]) == model]
+    figures: dict[str, float | None] = {}
+    notes: list[str] = []
+    for column in columns:
+        if column.task:
+            figures[column.heading] = _figure(column, mine, notes)
+    missing = [name for name, value in figures.items() if value is None]
+    measured = len(figures) - len(missing)
+    if any(not column.task for column in columns):
+        average = average_score(figures)
+        figures.update({column.heading: average for column in columns if not column.task})
+        notes.insert(0, f"Avg. Score over {measured} of {measured + len(missing)} benchmarks")
+    if missing:
+        notes.append(f"missing: {', '.join(missing)}")
+    cells = tuple(_printed(figures[column.heading], column.decimals) for column in columns)
+    note = f"{model}: {'; '.join(dict.fromkeys(notes))}" if notes else ""
+    return TableRow(model, "", cells, ours=True, note=note)
+
+
+def _figure(column: Column, summaries: Sequence[Summary], notes: list[str]) -> float | None:
+    """The figure for a column; says in `notes` what is not as in the paper."""
+    fitting = [s for s in summaries if s["task"] == column.task and column.accepts(str(s["split"]))]
+    for summary in sorted(fitting, key=lambda s: column.splits.index(str(s["split"]))):
+        value = _value(summary, column.metric)
+        if value is None:
+            continue
+        split, protocol = str(summary["split"]), summary.get("protocol", "paper")
+        if split != column.splits[0]:
+            notes.append(f"{column.task} on {split}, the paper's is {column.splits[0]}")
+        if protocol != "paper":
+            notes.append(f"{column.task} by protocol {protocol}")
+        if summary.get("status", "complete") != "complete":
+            notes.append(f"{column.task} {summary['status']}")
+        return value
+    return None
+
+
+def _value(summary: Summary, metric: str) -> float | None:
+    metrics: Mapping[str, Mapping[str, Json]] = summary.get("metrics") or {}
+    value = metrics.get(metric, {}).get("value")
+    return None if value is None else float(value)
+
+
+def _printed(value: float | None, decimals: int) -> str | None:
+    return None if value is None else f"{value:.{decimals}f}"

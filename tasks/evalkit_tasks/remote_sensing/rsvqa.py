@@ -1,0 +1,224 @@
+"""RSVQA, low and high resolution (Lobry et al., TGRS 2020): questions on satellite and aerial pictures.
+
+Reads the official JSON files (questions, answers; inactive stubs skipped, everything looked up by id) or
+InternVL's converted lists. Questions are streamed, so that a split of a million costs its answers in memory
+and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from sys import intern
+from typing import Any, ClassVar
+
+from evalkit.contracts import Generation, Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json_items
+from evalkit.images import ImageFile
+from evalkit.metrics.base import Accuracy, Metric, macro_mean
+from evalkit.metrics.counts import same_bin, square_metres, whole_number
+from evalkit.task import MINIATURE, DataFile, Reference, Task, record
+from evalkit_tasks.published import references
+from evalkit_tasks.remote_sensing.pictures import picture_folder
+
+COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
+#: The official files say `comp`.
+COMPARE = ("comp", "compare")
+INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
+
+
+def of_type(*types: str) -> Callable[[Record], bool]:
+    """Selects records of these question types."""
+    return lambda r: r.tags["type"] in types
+
+
+def averaged(r: Record) -> bool:
+    """Whether a question enters the average: neither count nor area (score.py's total_score_useful)."""
+    return r.tags["type"] not in (COUNT, AREA)
+
+
+class _Rsvqa(Task):
+    protocols = ("paper", "official")
+    template = "{question}\nAnswer the question using a single word or phrase."
+    generation = Generation(max_new_tokens=50)
+
+    prefixes: ClassVar[Mapping[str, str]]
+    lists: ClassVar[Mapping[str, str]]
+    folder: ClassVar[str]
+    list_folder: ClassVar[str]
+    source: ClassVar[str]
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        split = self.splits[0] if split == MINIATURE else split
+        questions = root / f"{self.prefixes[split]}_questions.json"
+        listing = next((path for name in self._list_names(split) if (path := root / name).is_file()), None)
+        if listing is not None and not questions.is_file():
+            return self._from_list(listing, root)
+        return self._from_official(questions, root / f"{self.prefixes[split]}_answers.json", root)
+
+    def _from_official(self, questions: Path, answers: Path, root: Path) -> Iterator[Sample]:
+        by_id = {
+            row["id"]: intern(str(row["answer"]))
+            for row in _active(read_json_items(answers, "answers"), ("id", "answer"), answers)
+        }
+        build = _Builder(root / self.folder)
+        needed = ("id", "img_id", "type", "question", "answers_ids")
+        for row in _active(read_json_items(questions, "questions"), needed, questions):
+            try:
+                answer = by_id[row["answers_ids"][0]]
+            except (LookupError, TypeError):
+                raise DataError(
+                    f"{questions}: question {row['id']} has no active answer in {answers.name}: "
+                    "the two files do not belong together, download both again"
+                ) from None
+            yield build.sample(row["id"], f"{row['img_id']}.tif", row["type"], row["question"], answer)
+
+    def _from_list(self, listing: Path, root: Path) -> Iterator[Sample]:
+        build: _Builder | None = None
+        where = f"{listing}: an item"
+        for position, item in enumerate(read_json_items(listing)):
+            row = fields(item, ("image", "question", "gt_answer", "type"), where)
+            if build is None:
+                build = _Builder(picture_folder(root, (self.list_folder, self.folder), str(row["image"])))
+            name = row.get("id", position)
+            yield build.sample(name, row["image"], row["type"], row["question"], str(row["gt_answer"]))
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        kind, target, quirk = sample.tags["type"], str(sample.target), self.protocol == "paper"
+        if kind not in (COUNT, AREA):
+            right = response.text != "" and response.text.lower() == target.lower()
+            return record(sample, response, prediction=response.text, scores={"accuracy": float(right)})
+        if kind == AREA:
+            wanted = square_metres(target, quirk=quirk)
+            given = whole_number(response.text) if quirk else square_metres(response.text, quirk=False)
+        else:
+            wanted, given = whole_number(target), whole_number(response.text)
+        right = wanted is not None and given is not None and same_bin(given, wanted)
+        return record(
+            sample,
+            response,
+            prediction=None if given is None else str(given),
+            scores={"accuracy": float(right)},
+            unparsed=given is None,
+        )
+
+    def metrics(self) -> Sequence[Metric]:
+        parts = self._parts()
+        return [
+            *parts,
+            Accuracy("average", "accuracy", select=averaged),
+            macro_mean("average_macro", parts),
+            *(Accuracy(kind, "accuracy", select=of_type(kind)) for kind in self._others()),
+        ]
+
+    def _parts(self) -> list[Metric]:
+        return [
+            Accuracy("presence", "accuracy", select=of_type(PRESENCE)),
+            Accuracy("compare", "accuracy", select=of_type(*COMPARE)),
+        ]
+
+    def _others(self) -> tuple[str, ...]:
+        return (COUNT,)
+
+    def _list_names(self, split: str) -> tuple[str, ...]:
+        name = self.lists.get(split)
+        return (name, f"val/{name}") if name else ()
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        licence = "see the Zenodo record"
+        return [
+            *(
+                DataFile(
+                    f"{self.prefixes[split]}_{part}.json",
+                    f"{self.source}; or {INTERNVL}" if self._list_names(split) else self.source,
+                    licence,
+                    alternatives=self._list_names(split),
+                )
+                for part in ("questions", "answers")
+            ),
+            DataFile(f"{self.folder}/", self.source, licence, alternatives=(self.list_folder,)),
+        ]
+
+    def references(self) -> Sequence[Reference]:
+        return references(self.name)
+
+
+class RsvqaLr(_Rsvqa):
+    """Sentinel-2 pictures of the Netherlands, 256 x 256; Table 11."""
+
+    name = "rsvqa-lr"
+    title = "RSVQA-LR"
+    splits = ("test", "val")
+    prefixes: ClassVar[Mapping[str, str]] = {"test": "LR_split_test", "val": "LR_split_val"}
+    lists: ClassVar[Mapping[str, str]] = {"test": "rsvqa_l_test_instruct.json"}
+    folder = "Images_LR"
+    list_folder = "images/RSVQA_L/Images_LR"
+    source = "zenodo.org/records/6344334"
+
+    def _parts(self) -> list[Metric]:
+        return [Accuracy(RURAL_URBAN, "accuracy", select=of_type(RURAL_URBAN)), *super()._parts()]
+
+    def draw_miniature(self, folder: Path) -> None:
+        from evalkit_tasks.miniatures import rsvqa_lr
+
+        rsvqa_lr.draw(folder)
+
+
+class RsvqaHr(_Rsvqa):
+    """USGS aerial pictures, 512 x 512; test1 in the training region, test2 in Philadelphia; Table 11."""
+
+    name = "rsvqa-hr"
+    title = "RSVQA-HR"
+    splits = ("test1", "test2", "val")
+    prefixes: ClassVar[Mapping[str, str]] = {
+        "test1": "USGS_split_test",
+        "test2": "USGS_split_test_phili",
+        "val": "USGS_split_val",
+    }
+    lists: ClassVar[Mapping[str, str]] = {
+        "test1": "rsvqa_h_test_1_instruct.json",
+        "test2": "rsvqa_h_test_2_instruct.json",
+    }
+    folder = "Data"
+    list_folder = "images/RSVQA-H/Data"
+    source = "zenodo.org/records/6344367"
+
+    def _others(self) -> tuple[str, ...]:
+        return (COUNT, AREA)
+
+    def draw_miniature(self, folder: Path) -> None:
+        from evalkit_tasks.miniatures import rsvqa_hr
+
+        rsvqa_hr.draw(folder)
+
+
+class _Builder:
+    """Makes samples that share their pictures' handles, tags and cluster names."""
+
+    def __init__(self, pictures: Path) -> None:
+        self._pictures = pictures
+        self._images: dict[str, tuple[ImageFile, ...]] = {}
+        self._tags: dict[str, Mapping[str, str]] = {}
+        self._data: Mapping[str, Any] = {}
+
+    def sample(self, name: object, image: str, kind: str, question: str, answer: str) -> Sample:
+        images = self._images.get(image)
+        if images is None:
+            if not isinstance(image, str):
+                raise DataError(f"question {name}: its picture is {image!r}: not the official file")
+            images = self._images.setdefault(image, (ImageFile(str(self._pictures / image)),))
+        tags = self._tags.get(kind)
+        if tags is None:
+            if not isinstance(kind, str):
+                raise DataError(f"question {name}: its type is {kind!r}: not the official file")
+            tags = self._tags.setdefault(kind, {"type": kind})
+        return Sample(str(name), (question,), images, intern(answer), intern(image), tags, self._data)
+
+
+def _active(rows: Iterator[Any], names: tuple[str, ...], path: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows that are no stubs of another split, with all of `names`."""
+    where = f"{path}: a record"
+    for row in rows:
+        if not (isinstance(row, Mapping) and not row.get("active", True)):
+            yield fields(row, names, where)
