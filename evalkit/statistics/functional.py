@@ -31,7 +31,7 @@ def gradient(figure: Functional, sums: FloatArray, cluster_sums: FloatArray) -> 
     """
     result = np.zeros_like(sums)
     steps = _STEP * np.abs(cluster_sums).sum(axis=0)
-    positive = (cluster_sums >= 0).all(axis=0)
+    positive = cluster_sums.min(axis=0) >= 0
     for column in np.flatnonzero(steps > 0):
         above, below = sums.copy(), sums.copy()
         above[..., column] += steps[column]

@@ -33,7 +33,7 @@ def mcnemar(base: FloatArray, new: FloatArray) -> McNemar:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values that hold the chance of any false rejection at alpha (Holm 1979), in the given order."""
+    """Adjusted p values, in the given order: the chance of any false rejection stays at alpha (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     adjusted = [0.0] * len(p_values)
     highest = 0.0

@@ -2,9 +2,10 @@
 
 Base and new are two halves of one table of cluster sums, so a resample gives both sides the same clusters and
 the difference is one more figure to resample (functional.py). Beside the bootstrap stands a swap test: where
-the two runs do not differ, exchanging them in any cluster changes nothing in law (approximate randomisation,
-Noreen 1989). It is exact for any number of clusters, and guards the bootstrap where few answers changed: three
-changed answers that all went one way say nothing, but no resample of them goes the other way.
+the two runs do not differ, exchanging them in any cluster changes nothing in law (approximate
+randomisation, Noreen 1989). It is exact for any number of clusters, and guards the bootstrap where few
+answers changed: three changed answers that all went one way say nothing, but no resample of them goes the
+other way.
 """
 
 from __future__ import annotations
@@ -110,26 +111,25 @@ def difference(
             return _unknown(metric, base, new, n, clusters.count, f"{side}: {reason}")
     base_sums = clusters.sums(metric.statistics(base)[either])
     new_sums = clusters.sums(metric.statistics(new)[either])
-    figures = [float(metric.value(sums.sum(axis=0))) for sums in (base_sums, new_sums)]
-    if not all(math.isfinite(figure) for figure in figures):
+    before, after = (float(metric.value(sums.sum(axis=0))) for sums in (base_sums, new_sums))
+    if not (math.isfinite(before) and math.isfinite(after)):
         return _unknown(metric, base, new, n, clusters.count, "undefined for these answers")
-    pair = _Pair(metric, base_sums, new_sums)
+    pair = PairedSums(metric, base_sums, new_sums)
     exact = _mcnemar(metric, base, new)
     if clusters.count < 2:
-        return Difference(
-            metric, *figures, n, clusters.count, mcnemar=exact, reason="one cluster: no interval and no test"
-        )
-    ci95, interval, p, se = _judge(pair, resampler, alpha)
+        reason = "one cluster: no interval and no test"
+        return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
+    ci95, interval, p, se = judge(pair, resampler, alpha)
     few = f"only {clusters.count} clusters: the interval is widened and rough"
     reason = few if clusters.count < FEW_CLUSTERS else None
     if ci95 is None:
         reason = "undefined in most resamples: no interval"
-    return Difference(metric, *figures, n, clusters.count, ci95, interval, p, se, exact, reason)
+    return Difference(metric, before, after, n, clusters.count, ci95, interval, p, se, exact, reason)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """Cluster sums of both sides, [clusters, k] each."""
+class PairedSums:
+    """A metric's statistics on both sides, summed by cluster, [clusters, k] each."""
 
     metric: Metric
     base: FloatArray
@@ -173,10 +173,10 @@ class _Swaps:
         return value - reach, value + reach
 
 
-def _judge(
-    pair: _Pair, resampler: Resampler, alpha: float
+def judge(
+    pair: PairedSums, resampler: Resampler, alpha: float
 ) -> tuple[Interval | None, Interval | None, float | None, float]:
-    """95% interval, interval at `alpha`, p value and standard error."""
+    """95% interval, interval at `alpha`, p value and standard error of a difference."""
     if np.array_equal(pair.base, pair.new):
         return (0.0, 0.0), (0.0, 0.0), 1.0, 0.0
     replicates = replicate(pair.figure, pair.sums(), resampler)
@@ -209,7 +209,7 @@ def _bootstrap_p(replicates: Replicates) -> float:
     return student if 2 * len(deviations) < len(replicates.figures) else max(p, student)
 
 
-def _swap(pair: _Pair, value: float, resampler: Resampler) -> _Swaps:
+def _swap(pair: PairedSums, value: float, resampler: Resampler) -> _Swaps:
     """Swap the two runs in random clusters.
 
     The error of a swapped difference comes from the influences at the mean of both sides, where the sums lie

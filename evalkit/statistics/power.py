@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 
 def detectable(se: float, clusters: int, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The true change that a two-sided test at `alpha` finds with probability `power`: (t_alpha + t_power) se.
+    """The true change that a two-sided test at `alpha` finds with probability `power`.
+
+    (t_{alpha/2} + t_{power}) se, with Student's quantiles at clusters - 1.
 
     Args:
         se: clustered standard error of the difference; clusters: at least 2, their number.

@@ -70,7 +70,7 @@ class Resampler:
         rows = max(1, min(self.resamples, CHUNK_CELLS // clusters))
         for start in range(0, self.resamples, rows):
             count = min(rows, self.resamples - start)
-            yield rng.integers(0, 2, size=(count, clusters), dtype=np.int8) * 2.0 - 1.0
+            yield rng.integers(0, 2, size=(count, clusters), dtype=np.int8).astype(np.float64) * 2 - 1
 
 
 @dataclass(frozen=True, slots=True)
