@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -240,6 +240,15 @@ class Model(Protocol):
 
     def close(self) -> None:
         """Free devices and processes."""
+        ...
+
+
+@runtime_checkable
+class SampleAware(Protocol):
+    """A model whose answers belong to given samples (stored predictions), told of them before it is asked."""
+
+    def announce(self, ids: Collection[str]) -> Mapping[str, int]:
+        """Take note of all sample ids of the split; returns counts for the summary (`unknown` ...)."""
         ...
 
 

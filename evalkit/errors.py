@@ -49,3 +49,15 @@ class JudgeError(EvalkitError):
     """A judge that cannot be reached or answers nonsense beyond its retries."""
 
     exit_code = 3
+
+
+class TaskError(EvalkitError):
+    """A task's own code that fails or breaks its contract (exit 3)."""
+
+    exit_code = 3
+
+
+class SetupError(EvalkitError):
+    """A run that was stopped because the first samples all failed (exit 3)."""
+
+    exit_code = 3

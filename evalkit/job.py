@@ -1,0 +1,170 @@
+"""What one run asks: a task's selected samples, their requests, and what identifies them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.contracts import Json, ModelInfo, Request, Sample
+from evalkit.data import locate
+from evalkit.environment import evalkit_version
+from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
+from evalkit.options import RunOptions
+from evalkit.planning import select, unique
+from evalkit.settings import Overrides, parse_gen
+from evalkit.signature import data_hash, signature, subset_hash
+from evalkit.task import MINIATURE, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task's samples as asked.
+
+    Attributes:
+        samples: the selected ones, in file order. split_ids: ids of the whole split.
+        data: content hash of the whole split. subset: hash of the ids where not all are asked.
+        nonstandard: settings that differ from the protocol's, by name.
+    """
+
+    task: Task
+    split: str
+    root: Path
+    samples: Sequence[Sample]
+    split_ids: frozenset[str]
+    data: str
+    subset: str | None
+    overrides: Overrides
+    nonstandard: Mapping[str, Json]
+
+    @property
+    def limited(self) -> bool:
+        """Whether some of the split's samples are left out."""
+        return self.subset is not None
+
+    def request(self, position: int) -> Request:
+        """The request of the sample at `position`, with the user's settings."""
+        return self.overrides.apply(build_request(self.task, self.samples[position]))
+
+    def signature(self, dtype: str | None, judge: str | None) -> str:
+        """The signature of a result of this job."""
+        standard = Request("", (), (), self.task.generation, self.task.image_policy)
+        settings = self.overrides.apply(standard)
+        return signature(
+            self.task,
+            self.split,
+            n=len(self.samples),
+            tiles=settings.image_policy.max_tiles,
+            generation=settings.generation,
+            dtype=dtype,
+            data=self.data,
+            version=evalkit_version(),
+            subset=self.subset,
+            judge=judge,
+            nonstandard=self.nonstandard,
+        )
+
+
+def build_request(task: Task, sample: Sample) -> Request:
+    """The task's request for a sample.
+
+    Raises:
+        TaskError: the task's own code fails, or names another sample.
+    """
+    try:
+        request = task.request(sample)
+    except EvalkitError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TaskError(f"task {task.name}: request() fails on sample {sample.id!r} ({cause})") from error
+    if request.id != sample.id:
+        raise TaskError(f"task {task.name}: request() of sample {sample.id!r} carries the id {request.id!r}")
+    return request
+
+
+def choose_task(name: str, split: str | None, protocol: str | None) -> tuple[Task, str]:
+    """The task and the split to run.
+
+    Raises:
+        UsageError: unknown task, protocol or split.
+    """
+    task = registry.task(name, protocol)
+    chosen = split or task.splits[0]
+    if chosen not in (*task.splits, MINIATURE):
+        known = ", ".join((*task.splits, MINIATURE))
+        raise UsageError(f"--split {chosen}: {name} has {known}")
+    return task, chosen
+
+
+def make_job(name: str, options: RunOptions) -> Job:
+    """Read the task's samples and select.
+
+    Raises:
+        DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
+    """
+    task, split = choose_task(name, options.split, options.protocol)
+    generation, _ = parse_gen(options.gen)
+    overrides = Overrides(options.max_tiles, generation, options.seed)
+    root = locate(task, split, options.data_root, options.offline)
+    every = unique(_samples(task, split, root), f"{root}: {name} {split}")
+    if not every:
+        raise DataError(f"{root}: {name} {split} holds no samples; see `evalkit data check {name}`")
+    chosen = select(every, options.limit, options.sample_ids, options.seed)
+    return Job(
+        task=task,
+        split=split,
+        root=root,
+        samples=chosen,
+        split_ids=frozenset(sample.id for sample in every),
+        data=data_hash(every),
+        subset=subset_hash(chosen) if len(chosen) < len(every) else None,
+        overrides=overrides,
+        nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
+    )
+
+
+def _samples(task: Task, split: str, root: Path) -> list[Sample]:
+    try:
+        return list(task.samples(split, root))
+    except EvalkitError:
+        raise
+    except OSError as error:
+        raise DataError(f"{root}: {task.name} {split} cannot be read ({error})") from error
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TaskError(f"task {task.name}: samples() fails on {root} ({cause})") from error
+
+
+def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
+    """Hash of everything that decides the answers: runs of the same identity are gone on with.
+
+    Device, batch size and engine are left out: they may change between sessions.
+    """
+    _, extra = parse_gen(options.gen)
+    return _digest(
+        {
+            "model": [info.name, info.revision, info.fingerprint, info.dtype, dict(info.settings), extra],
+            "task": [job.task.name, job.task.version, job.task.protocol, job.split],
+            "subset": job.subset,
+            "nonstandard": dict(job.nonstandard),
+            "seed": options.seed if _sampled(job) else None,
+        }
+    )
+
+
+def _sampled(job: Job) -> bool:
+    temperature: Any = job.nonstandard.get("temperature", job.task.generation.temperature)
+    return bool(temperature > 0)
+
+
+def _digest(content: Json) -> str:
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]

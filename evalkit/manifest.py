@@ -1,0 +1,101 @@
+"""The manifest: what was asked, with every version, hash and setting that makes a figure reproducible."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from datetime import datetime, timezone
+
+from evalkit.contracts import Json, ModelInfo
+from evalkit.environment import git_revision, hardware, versions
+from evalkit.job import Job, build_request
+from evalkit.options import RunOptions, without_password
+from evalkit.settings import parse_gen
+
+FORMAT = 1
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
+    """The manifest of a new run."""
+    _, extra = parse_gen(options.gen)
+    return {
+        "format": FORMAT,
+        "created": now(),
+        "model": model_json(info, options.model),
+        "task": {
+            "name": job.task.name,
+            "title": job.task.title,
+            "version": job.task.version,
+            "protocol": job.task.protocol,
+            "scorer": job.task.scorer_version(),
+            "split": job.split,
+        },
+        "data": data_json(job),
+        "prompt": prompt_json(job),
+        "selection": {
+            "expected": len(job.samples),
+            "limited": job.limited,
+            "limit": options.limit if job.limited else None,
+            "sample_ids": list(options.sample_ids),
+            "seed": options.seed,
+        },
+        "settings": {
+            "generation": dataclasses.asdict(job.request(0).generation),
+            "image_policy": dataclasses.asdict(job.request(0).image_policy),
+            "nonstandard": dict(job.nonstandard),
+            "gen": list(options.gen),
+            "max_tiles": options.max_tiles,
+            "model_options": extra,
+            "checkpoint": options.checkpoint,
+            "base_url": without_password(options.base_url) if options.base_url else None,
+        },
+        "judge": options.judge.to_json() if options.judge else None,
+        "versions": versions(),
+        "git": git_revision(),
+        "hardware": hardware(),
+        "sessions": [],
+        "outcome": None,
+    }
+
+
+def model_json(info: ModelInfo, spec: str) -> dict[str, Json]:
+    """Identity of the model, and what was asked for."""
+    content = dataclasses.asdict(info)
+    return {**content, "settings": dict(info.settings), "notes": list(info.notes), "spec": spec}
+
+
+def data_json(job: Job) -> dict[str, Json]:
+    """Where the samples came from and their content hash."""
+    return {
+        "root": str(job.root.resolve()),
+        "hash": job.data,
+        "samples": len(job.split_ids),
+        "subset": job.subset,
+    }
+
+
+def prompt_json(job: Job) -> dict[str, Json]:
+    """The task's own prompt hash, and a hash over every text that is sent."""
+    digest = hashlib.sha256()
+    for sample in job.samples:
+        for message in build_request(job.task, sample).messages:
+            digest.update(f"{message.role}\0{message.text}\0".encode("utf-8", "surrogatepass"))
+    return {"fingerprint": job.task.prompt_fingerprint(), "hash": digest.hexdigest()[:32]}
+
+
+def session(info: ModelInfo, options: RunOptions) -> dict[str, Json]:
+    """One stretch of generating into the folder, as it begins."""
+    return {
+        "started": now(),
+        "device": info.device,
+        "engine": info.engine,
+        "batch_size": options.batch_size,
+        "versions": versions(),
+        "git": git_revision(),
+        "hardware": hardware(),
+    }

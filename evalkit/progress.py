@@ -1,0 +1,106 @@
+"""How far a run is: a bar on a terminal, otherwise one line every so often."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from evalkit.contracts import Response
+from evalkit.environment import peak_memory
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two lines where there is no terminal.
+INTERVAL = 10.0
+
+
+class Progress:
+    """Counts responses and shows them; `quiet` only counts.
+
+    Attributes:
+        done: responses of this session. kept: those found in the run folder. tokens: new ones generated.
+    """
+
+    def __init__(self, title: str, total: int, kept: int, quiet: bool) -> None:
+        self.total = total
+        self.kept = kept
+        self.done = 0
+        self.errors = 0
+        self.tokens = 0
+        self.started = self._shown = time.monotonic()
+        self._title = title
+        self._quiet = quiet or not log.isEnabledFor(logging.INFO)
+        self._bar: tqdm[Any] | None = None
+        if not self._quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, initial=kept, desc=title, unit="sample", dynamic_ncols=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since the start of this session."""
+        return time.monotonic() - self.started
+
+    def add(self, response: Response) -> None:
+        """Count one response and show it when it is time to."""
+        self.done += 1
+        self.errors += response.error is not None
+        self.tokens += response.new_tokens
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update()
+            if now - self._shown >= 1.0:
+                self._shown = now
+                self._bar.set_postfix_str(self._figures())
+        elif not self._quiet and now - self._shown >= INTERVAL:
+            self._shown = now
+            log.info("%s", self.line())
+
+    def line(self) -> str:
+        """Samples done and in all, speed, time left, peak memory."""
+        speed = self.done / max(self.seconds, 1e-9)
+        finished = self.kept + self.done
+        left = (self.total - finished) / speed if speed else 0.0
+        return (
+            f"{self._title}: {finished}/{self.total} samples, {speed:.3g} samples/s, {self._figures()}, "
+            f"{clock(left)} left"
+        )
+
+    def close(self) -> None:
+        """End the bar, or print the last line."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._figures())
+            self._bar.close()
+        elif not self._quiet and self.done:
+            log.info("%s", self.line())
+
+    def throughput(self) -> dict[str, float | int]:
+        """Figures for the manifest."""
+        seconds = self.seconds
+        return {
+            "samples": self.done,
+            "seconds": seconds,
+            "samples_per_second": self.done / seconds if seconds else 0.0,
+            "new_tokens": self.tokens,
+            "new_tokens_per_second": self.tokens / seconds if seconds else 0.0,
+        }
+
+    def _figures(self) -> str:
+        parts = [f"{self.tokens / max(self.seconds, 1e-9):.3g} tokens/s"]
+        parts += [f"peak {name.split('_')[0]} {size / 2**30:.2f} GiB" for name, size in peak_memory().items()]
+        if self.errors:
+            parts.append(f"{self.errors} errors")
+        return ", ".join(parts)
+
+
+def clock(seconds: float) -> str:
+    """`4:05` or `1:02:03`."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"

@@ -1,0 +1,138 @@
+"""A run's result as a user of the Python interface sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.contracts import MetricValue
+from evalkit.store import StoredRun
+from evalkit.store import load_run as load_stored
+from evalkit.summary import metric_from_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class RunResult:
+    """Figures of one run folder.
+
+    Attributes:
+        stored: the folder's reader.
+        summary: one element of `runs` in the `--json` document.
+    """
+
+    def __init__(self, stored: StoredRun, summary: Mapping[str, Any] | None = None) -> None:
+        self.stored = stored
+        self.summary: dict[str, Any] = dict(summary) if summary is not None else describe(stored)
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.stored.path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What was asked, with every version, hash and setting."""
+        return self.stored.manifest
+
+    @property
+    def status(self) -> str:
+        """`running`, `complete`, `partial` (limited or interrupted) or `failed`."""
+        return str(self.summary["status"])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Samples expected, answered, failed, unparsed, truncated."""
+        return dict(self.summary["counts"])
+
+    @property
+    def metrics(self) -> dict[str, MetricValue]:
+        """Figures by metric name, headline first."""
+        return {name: metric_from_json(content) for name, content in self.summary["metrics"].items()}
+
+    @property
+    def signature(self) -> str:
+        """What the figures measure, in one line."""
+        return str(self.summary["signature"])
+
+    def records(self) -> pd.DataFrame:
+        """One row a sample: id, text, prediction, target, a column a score and a tag (`tag:NAME`), flags.
+
+        Raises:
+            RunFolderError: the run was not scored yet, or the table is broken.
+        """
+        import pandas as pd
+
+        rows = []
+        for record in self.stored.records():
+            row: dict[str, Any] = {
+                "id": record.id,
+                "cluster": record.cluster,
+                "text": record.text,
+                "prediction": record.prediction,
+                "target": record.target,
+                **record.scores,
+                **{f"tag:{name}": value for name, value in record.tags.items()},
+                "flags": list(record.flags),
+                "error": record.error.message if record.error else None,
+            }
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def __repr__(self) -> str:
+        figures = ", ".join(f"{name} {value.value}" for name, value in self.metrics.items())
+        return f"<RunResult {self.path} {self.status}: {figures}>"
+
+
+def load_run(path: str | os.PathLike[str]) -> RunResult:
+    """The result stored in a run folder.
+
+    Raises:
+        RunFolderError: it is none, or it is broken.
+    """
+    return RunResult(load_stored(path))
+
+
+def describe(stored: StoredRun) -> dict[str, Any]:
+    """The summary of a run folder; without one yet, what is known so far.
+
+    Raises:
+        RunFolderError: manifest or summary is broken.
+    """
+    summary = stored.summary
+    if summary is not None:
+        return {**summary, "run": str(stored.path)}
+    manifest = stored.manifest
+    task, selection = _part(manifest, "task"), _part(manifest, "selection")
+    outcome = _part(manifest, "outcome")
+    responses = stored.responses().values()
+    errors = sum(stored.response.error is not None for stored in responses)
+    return {
+        "run": str(stored.path),
+        "status": stored.status,
+        "model": str(_part(manifest, "model").get("name", "unknown")),
+        "task": str(task.get("name", "unknown")),
+        "split": str(task.get("split", "unknown")),
+        "protocol": str(task.get("protocol", "unknown")),
+        "counts": {
+            "expected": selection.get("expected", 0),
+            "answered": len(responses) - errors,
+            "errors": errors,
+            "unparsed": 0,
+            "truncated": sum(stored.response.finish == "length" for stored in responses),
+        },
+        "metrics": {},
+        "groups": {},
+        "reference": [],
+        "signature": str(manifest.get("signature", "")),
+        "notes": list(_part(manifest, "model").get("notes", ())),
+        "reason": str(outcome.get("reason") or "not scored yet"),
+    }
+
+
+def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, Mapping) else {}

@@ -1,0 +1,81 @@
+"""The generation loop: what the run folder lacks is handed to the model, window by window, and stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from evalkit.contracts import Failure, Model, Request, Response
+from evalkit.errors import EvalkitError, SetupError
+from evalkit.planning import WINDOW, Plan
+from evalkit.progress import Progress
+from evalkit.store import ResponseLog, StoredResponse
+
+#: When so many samples have failed and none was answered, the set-up is wrong.
+FIRST = 50
+
+#: A stored prediction that is not there says nothing about the others.
+_HARMLESS = "missing"
+
+
+def unanswered(
+    samples: Sequence[str], request: Callable[[int], Request], stored: dict[str, StoredResponse]
+) -> set[int]:
+    """Positions without a response to the very request they would make now; failed ones are tried again."""
+    pending: set[int] = set()
+    for position, identifier in enumerate(samples):
+        known = stored.get(identifier)
+        if known is None or known.response.error is not None or known.request_key != request(position).key():
+            pending.add(position)
+    return pending
+
+
+class Generation:
+    """One session of generating into a run folder."""
+
+    def __init__(self, model: Model, log: ResponseLog, progress: Progress, answered_before: bool) -> None:
+        self._model = model
+        self._log = log
+        self._progress = progress
+        self._answered = answered_before
+        self._causes: Counter[str] = Counter()
+
+    def run(
+        self, plan: Plan, request: Callable[[int], Request], pending: set[int], window: int = WINDOW
+    ) -> None:
+        """Ask for every pending position.
+
+        Raises:
+            SetupError: the first samples all failed. RunFolderError: the disk is full.
+            EvalkitError: the model breaks its contract; whatever the model itself raises passes through.
+        """
+        for positions in plan.windows(pending, window):
+            self._ask([request(position) for position in positions])
+
+    def _ask(self, requests: Sequence[Request]) -> None:
+        waiting = {request.id: request for request in requests}
+        for identifier, response in self._model.generate(requests):
+            request = waiting.pop(identifier, None)
+            if request is None:
+                raise EvalkitError(
+                    f"model {self._model.info.name}: answered {identifier!r}, which was not asked or is "
+                    "answered already; the model's adapter is wrong"
+                )
+            self._store(request, response)
+        for request in waiting.values():
+            self._store(request, Response(error=Failure("model", "the model gave no answer")))
+
+    def _store(self, request: Request, response: Response) -> None:
+        self._log.append(request.id, request.key(), response)
+        self._progress.add(response)
+        if self._answered:
+            return
+        if response.error is None or response.error.kind == _HARMLESS:
+            self._answered = True
+            return
+        self._causes[response.error.message] += 1
+        if self._causes.total() >= FIRST:
+            cause, _ = self._causes.most_common(1)[0]
+            raise SetupError(
+                f"the first {FIRST} samples all failed, so the set-up is wrong; stopped: {cause}"
+            )

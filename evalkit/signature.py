@@ -1,0 +1,78 @@
+"""One line that says what a figure measures, in the manner of sacreBLEU's signatures."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from evalkit.contracts import Generation, Json, Sample
+from evalkit.task import Task
+
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
+def data_hash(samples: Iterable[Sample]) -> str:
+    """Content hash (32 digits) of what a split asks and expects: ids, texts and targets, in order.
+
+    The pictures are in the requests' own hashes.
+    """
+    digest = hashlib.sha256()
+    for sample in samples:
+        line = json.dumps([sample.id, sample.turns, sample.target], sort_keys=True, default=str)
+        digest.update(line.encode("ascii") + b"\n")
+    return digest.hexdigest()[:32]
+
+
+def subset_hash(samples: Iterable[Sample]) -> str:
+    """Six digits over the ids of a chosen subset."""
+    names = "\0".join(sample.id for sample in samples)
+    return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+
+
+def describe_generation(generation: Generation) -> str:
+    """`greedy,200`, `beams5,100`, `sampled,t0.6,p0.9,200`."""
+    if generation.temperature > 0:
+        how = f"sampled,t{generation.temperature:g},p{generation.top_p:g}"
+    elif generation.num_beams > 1:
+        how = f"beams{generation.num_beams}"
+    else:
+        how = "greedy"
+    return f"{how},{generation.max_new_tokens}"
+
+
+def signature(
+    task: Task,
+    split: str,
+    *,
+    n: int,
+    tiles: int,
+    generation: Generation,
+    dtype: str | None,
+    data: str,
+    version: str,
+    subset: str | None = None,
+    judge: str | None = None,
+    nonstandard: Mapping[str, Json] | None = None,
+) -> str:
+    """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`."""
+    fields = [
+        task.name,
+        f"v{task.version}",
+        split,
+        f"n:{n}",
+        f"tiles:{tiles}",
+        f"prompt:{task.prompt_fingerprint()}",
+        f"gen:{describe_generation(generation)}",
+        f"scorer:{task.scorer_version()}",
+        f"dtype:{_DTYPES.get(dtype or 'none', dtype)}",
+        f"data:{data[:6]}",
+    ]
+    if subset:
+        fields.append(f"subset:{subset}")
+    if judge:
+        fields.append(f"judge:{judge}")
+    if nonstandard:
+        fields.append("nonstandard:" + ",".join(f"{name}={value}" for name, value in nonstandard.items()))
+    fields.append(f"evalkit:{version}")
+    return "|".join(field.replace("|", "/").replace("\n", " ") for field in fields)

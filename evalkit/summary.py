@@ -1,0 +1,113 @@
+"""The summary of a run: figures with what they rest on, the reasons where there is none, the signature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from evalkit.contracts import Json, MetricValue, Record
+from evalkit.task import Reference, Task
+
+
+def metric_values(task: Task, records: Sequence[Record]) -> dict[str, MetricValue]:
+    """Every metric of the report with its clustered interval, headline first."""
+    from evalkit.statistics import estimate_all
+
+    return estimate_all(task.metrics(), records)
+
+
+def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[str, Json]]]:
+    """`{tag: {value: {metric: {value, n}}}}` for the tags of `Task.group_by`; a metric is left out of a group
+    that none of its samples is in.
+
+    Corpus constants (CIDEr's document frequencies) are those of all records.
+    """
+    members = {tag: _members(records, tag) for tag in task.group_by}
+    if not any(members.values()):
+        return {}
+    report: dict[str, dict[str, dict[str, Json]]] = {
+        tag: {value: {} for value in values} for tag, values in members.items()
+    }
+    for metric in task.group_metrics():
+        chosen = metric.selected(records)
+        reason = metric.reason(records)
+        rows = metric.statistics(records) if reason is None else None
+        for tag, values in members.items():
+            for value, places in values.items():
+                n = int(chosen[places].sum())
+                if n:
+                    figure = None if rows is None else float(metric.value(rows[places].sum(axis=0)))
+                    report[tag][value][metric.name] = _grouped(figure, n, reason)
+    return report
+
+
+def _members(records: Sequence[Record], tag: str) -> dict[str, np.ndarray[Any, np.dtype[np.intp]]]:
+    found: dict[str, list[int]] = {}
+    for place, record in enumerate(records):
+        if tag in record.tags:
+            found.setdefault(record.tags[tag], []).append(place)
+    return {value: np.array(places, dtype=np.intp) for value, places in found.items()}
+
+
+def _grouped(value: float | None, n: int, reason: str | None) -> dict[str, Json]:
+    if value is not None and math.isfinite(value):
+        return {"value": value, "n": n}
+    return {"value": None, "n": n, "reason": reason or "undefined for these answers"}
+
+
+def metric_json(value: MetricValue) -> dict[str, Json]:
+    """A figure as in interface `metrics`: full precision, null with its reason where there is none."""
+    figure = value.value if value.value is not None and math.isfinite(value.value) else None
+    interval = value.ci95 if figure is not None else None
+    content: dict[str, Json] = {
+        "value": figure,
+        "unit": value.unit,
+        "n": value.n,
+        "ci95": list(interval) if interval is not None and all(map(math.isfinite, interval)) else None,
+    }
+    reason = value.reason or ("undefined for these answers" if figure is None else None)
+    return {**content, "reason": reason} if reason else content
+
+
+def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
+    """The inverse of `metric_json`."""
+    interval = content.get("ci95")
+    return MetricValue(
+        content.get("value"),
+        str(content.get("unit", "")),
+        int(content.get("n") or 0),
+        (float(interval[0]), float(interval[1])) if interval else None,
+        content.get("reason"),
+    )
+
+
+def counts(records: Iterable[Record], expected: int) -> dict[str, int]:
+    """Samples asked, answered, failed, and answers that could not be parsed or were cut."""
+    found = {"expected": expected, "answered": 0, "errors": 0, "unparsed": 0, "truncated": 0}
+    for record in records:
+        found["errors" if record.failed else "answered"] += 1
+        found["unparsed"] += "unparsed" in record.flags
+        found["truncated"] += "truncated" in record.flags
+    return found
+
+
+def status(found: Mapping[str, int], limited: bool) -> str:
+    """`complete`, `partial` (limited, or samples without response) or `failed` (nothing answered)."""
+    if found["answered"] + found["errors"] < found["expected"]:
+        return "partial"
+    if found["expected"] and not found["answered"]:
+        return "failed"
+    return "partial" if limited else "complete"
+
+
+def reference_json(row: Reference) -> dict[str, Json]:
+    """A published row."""
+    content: dict[str, Json] = {"table": row.table, "model": row.model, "metrics": dict(row.metrics)}
+    if row.size:
+        content["size"] = row.size
+    if row.note:
+        content["note"] = row.note
+    return content

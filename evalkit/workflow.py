@@ -1,0 +1,270 @@
+"""`run` and `score` from end to end: job, model, run folder, generation, records, summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evalkit import manifest, registry
+from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
+from evalkit.environment import peak_memory
+from evalkit.errors import EvalkitError, RunFolderError
+from evalkit.job import Job, identity, make_job
+from evalkit.options import JudgeOptions, RunOptions
+from evalkit.planning import make_plan
+from evalkit.progress import Progress
+from evalkit.results import RunResult
+from evalkit.runner import Generation, unanswered
+from evalkit.scoring import Asks, score
+from evalkit.settings import parse_gen
+from evalkit.store import ResponseLog, RunFolder, open_for_scoring, open_run, write_records
+from evalkit.summary import counts, groups, metric_json, metric_values, reference_json, status
+
+log = logging.getLogger(__name__)
+
+#: One process writes one responses file.
+_WORKER = "0"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run that was stopped by the user; its text says how to go on.
+
+    Attributes:
+        path: the run folder.
+    """
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class RunStopped(EvalkitError):
+    """A run that broke off with its folder kept: the cause, and the folder.
+
+    Attributes:
+        path: the run folder. exit_code: that of the cause.
+    """
+
+    def __init__(self, message: str, path: Path, exit_code: int) -> None:
+        super().__init__(message)
+        self.path = path
+        self.exit_code = exit_code
+
+
+def load_model(options: RunOptions) -> Model:
+    """The model that the flags name.
+
+    Raises:
+        UsageError: unknown, or an option it cannot honour. CheckpointError: it cannot be loaded.
+    """
+    _, extra = parse_gen(options.gen)
+    return registry.model(
+        options.model,
+        ModelOptions(
+            checkpoint=options.checkpoint,
+            revision=options.revision,
+            dtype=options.dtype,
+            device=options.device,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            base_url=options.base_url,
+            offline=options.offline,
+            extra=extra,
+        ),
+    )
+
+
+def run_task(name: str, model: Model, options: RunOptions) -> RunResult:
+    """Generate what the run folder lacks, score, and store the summary.
+
+    Raises:
+        EvalkitError: with one line for the user; RunStopped where a folder holds what was done.
+        Interrupted: Ctrl-C or SIGTERM during the run.
+    """
+    job = make_job(name, options)
+    info = model.info
+    known = model.announce(job.split_ids) if isinstance(model, SampleAware) else {}
+    with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
+        _generate(folder, job, model, options)
+        return _finish(folder, job, info.notes, options.judge, known)
+
+
+def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
+    content = manifest.build(job, info, options)
+    content["signature"] = job.signature(info.dtype, options.judge.model if options.judge else None)
+    return open_run(
+        options.output,
+        info.name,
+        job.task.name,
+        job.split,
+        identity(job, info, options),
+        content,
+        options.resume,
+    )
+
+
+@contextmanager
+def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
+    """Keep in the manifest why a run broke off, and tell the user how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _note(folder, "interrupted", "interrupted")
+        done = len(folder.stored.responses())
+        raise Interrupted(
+            f"interrupted: {done} of {expected} samples are stored in {folder.path}; "
+            "the same command goes on",
+            folder.path,
+        ) from None
+    except EvalkitError as error:
+        _note(folder, "failed", str(error))
+        raise RunStopped(str(error), folder.path, error.exit_code) from error
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        _note(folder, "failed", cause)
+        raise RunStopped(
+            f"{folder.path}: stopped by {cause}; what was done is kept", folder.path, 3
+        ) from error
+
+
+def _note(folder: RunFolder, outcome: str, reason: str) -> None:
+    try:
+        folder.update_manifest(outcome={"status": outcome, "reason": reason, "at": manifest.now()})
+    except RunFolderError as error:
+        log.debug("%s", error)  # the disk may be full, which the user is told already
+
+
+def _generate(folder: RunFolder, job: Job, model: Model, options: RunOptions) -> None:
+    stored = folder.stored.responses()
+    names = [sample.id for sample in job.samples]
+    pending = unanswered(names, job.request, stored)
+    if not pending:
+        log.info("%s: all %d samples are answered already", folder.path, len(names))
+        return
+    if folder.resumed:
+        log.info("%s: going on, %d of %d samples left", folder.path, len(pending), len(names))
+    folder.drop_summary()
+    session = manifest.session(model.info, options)
+    folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
+    progress = Progress(f"{job.task.name} {job.split}", len(names), len(names) - len(pending), options.quiet)
+    responses = ResponseLog(folder.path / f"responses-{_WORKER}.jsonl")
+    try:
+        generation = Generation(model, responses, progress, answered_before=len(pending) < len(names))
+        generation.run(make_plan(job.request(i) for i in range(len(names))), job.request, pending)
+    finally:
+        progress.close()
+        try:
+            responses.close()
+        finally:
+            _end_session(folder, session, progress)
+
+
+def _end_session(folder: RunFolder, session: dict[str, Json], progress: Progress) -> None:
+    ended = {"ended": manifest.now(), "throughput": progress.throughput(), "peak_memory": peak_memory()}
+    sessions: list[Json] = [*folder.manifest.get("sessions", []), {**session, **ended}]
+    try:
+        folder.update_manifest(sessions=sessions)
+    except RunFolderError as error:
+        log.debug("%s", error)  # whatever ended the session is what the user is told
+
+
+def _finish(
+    folder: RunFolder,
+    job: Job,
+    notes: tuple[str, ...],
+    judge: JudgeOptions | None,
+    known: Mapping[str, int],
+) -> RunResult:
+    """Score what is stored and write records, then the summary."""
+    started = time.monotonic()
+    judge = judge or _stored_judge(folder)
+    scored = score(job.task, job.samples, folder.stored.responses(), _judge(folder, judge))
+    records = [item.record for item in scored]
+    found = counts(records, len(job.samples))
+    if not records:
+        raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+    summary: dict[str, Any] = {
+        "run": str(folder.path),
+        "status": status(found, job.limited),
+        "model": folder.manifest["model"]["name"],
+        "task": job.task.name,
+        "split": job.split,
+        "protocol": job.task.protocol,
+        "counts": {**found, **known},
+        "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
+        "groups": groups(job.task, records),
+        "reference": [reference_json(row) for row in job.task.references()],
+        "signature": job.signature(folder.manifest["model"].get("dtype"), judge.model if judge else None),
+        "title": job.task.title,
+        "limited": job.limited,
+        "nonstandard": dict(job.nonstandard),
+        "notes": list(notes),
+    }
+    write_records(folder.path, scored)
+    folder.update_manifest(
+        outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
+        scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
+        judge=judge.to_json() if judge else None,
+        signature=summary["signature"],
+    )
+    folder.write_summary(summary)
+    return RunResult(folder.stored, summary)
+
+
+def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
+    """The judge of an earlier scoring of the run, whose replies are in the folder."""
+    stored = folder.manifest.get("judge")
+    if not isinstance(stored, Mapping) or not (folder.path / "judge.jsonl").is_file():
+        return None
+    return JudgeOptions(str(stored["url"]), str(stored["model"]))
+
+
+def _judge(folder: RunFolder, options: JudgeOptions | None) -> Asks | None:
+    if options is None:
+        return None
+    from evalkit.judge import Judge
+
+    judge: Asks = Judge(options.url, options.model, folder.path / "judge.jsonl")
+    return judge
+
+
+def score_run(
+    path: Path, data_root: Path | None = None, judge: JudgeOptions | None = None, offline: bool = False
+) -> RunResult:
+    """Score a run folder's stored responses again; no model is loaded.
+
+    Raises:
+        RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
+    """
+    with open_for_scoring(path) as folder:
+        job = make_job(*_stored_job(folder, data_root, offline))
+        if job.data != folder.manifest.get("data", {}).get("hash"):
+            log.warning(
+                "%s: the data is not what the answers were generated from; the signature names the new data",
+                path,
+            )
+        return _finish(folder, job, tuple(folder.manifest["model"].get("notes", ())), judge, {})
+
+
+def _stored_job(folder: RunFolder, data_root: Path | None, offline: bool) -> tuple[str, RunOptions]:
+    try:
+        task, model = folder.manifest["task"], folder.manifest["model"]
+        settings, selection = folder.manifest["settings"], folder.manifest["selection"]
+        return str(task["name"]), RunOptions(
+            model=str(model["spec"]),
+            data_root=data_root or Path(folder.manifest["data"]["root"]),
+            split=str(task["split"]),
+            protocol=str(task["protocol"]),
+            limit=selection["limit"],
+            sample_ids=tuple(selection["sample_ids"]),
+            seed=int(selection["seed"]),
+            gen=tuple(settings["gen"]),
+            max_tiles=settings["max_tiles"],
+            offline=offline,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{folder.path}: manifest.json lacks {error}; restore it") from None
