@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from evalkit.contracts import Record, Response, Sample
 from evalkit.errors import DataError
@@ -16,8 +17,7 @@ from evalkit.files import fields, read_json, read_jsonl
 from evalkit.images import ImageHandle
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
-from evalkit.task import MINIATURE, DataFile, HubSource, Reference, record
-
+from evalkit.task import MINIATURE, DataFile, HubSource, record
 from evalkit_tasks.general.rows import parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -42,13 +42,13 @@ class ChartQA(ProtocolTask):
     name = "chartqa"
     title = "ChartQA"
     splits = ("test", "val")
-    settings = {
+    settings: ClassVar = {
         "paper": Settings("{question} " + SHORT_ANSWER, 100, 12),
         "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 12, VLMEVALKIT_TILES),
         "lmms-eval": Settings("{question}\nAnswer the question with a single word.", 16, 6),
     }
     protocols = tuple(settings)
-    sizes = {"test": 2500, "val": 1920}
+    sizes: ClassVar = {"test": 2500, "val": 1920}
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; official JSON, Qwen-VL's jsonl, or the hub's Parquet files."""
@@ -84,18 +84,6 @@ class ChartQA(ProtocolTask):
     def hub(self, split: str) -> HubSource | None:
         """See `Task.hub`."""
         return HubSource("lmms-lab/ChartQA", split="test") if split == "test" else None
-
-    def references(self) -> Sequence[Reference]:
-        """See `Task.references`."""
-        from evalkit_tasks.published import references
-
-        return references(self.name)
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures.chartqa import draw
-
-        draw(folder)
 
 
 def _in_subset(subset: str, item: Record) -> bool:

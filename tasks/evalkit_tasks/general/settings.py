@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from evalkit.contracts import Generation, ImagePolicy, Record
 from evalkit.errors import DataError, UsageError
 from evalkit.images import ImageFile
-from evalkit.task import Task
+from evalkit.task import Reference, Task
 
 #: VLMEvalKit divides the tiles down so that all pictures of a question together stay within this.
 VLMEVALKIT_TILES = 64
@@ -31,7 +32,7 @@ class Settings(NamedTuple):
 
 
 class ProtocolTask(Task):
-    """A task whose protocols differ in their settings."""
+    """A task whose protocols differ in their settings; its miniature and published rows are found by name."""
 
     settings: ClassVar[Mapping[str, Settings]]
 
@@ -42,6 +43,17 @@ class ProtocolTask(Task):
         self.template = chosen.template
         self.generation = Generation(max_new_tokens=chosen.new_tokens)
         self.image_policy = ImagePolicy(max_tiles=chosen.tiles, total_tiles=chosen.total_tiles)
+
+    def references(self) -> Sequence[Reference]:
+        """See `Task.references`."""
+        from evalkit_tasks.published import references
+
+        return references(self.name)
+
+    def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
+        module = import_module(f"evalkit_tasks.miniatures.{self.name.replace('-', '_')}")
+        module.draw(folder)
 
 
 def find(root: Path, names: Sequence[str]) -> Path | None:
@@ -85,6 +97,6 @@ def answered(task: Task, records: Sequence[Record]) -> Sequence[Record]:
     """
     if failed := [record.id for record in records if record.failed]:
         raise UsageError(
-            f"{task.name}: {len(failed)} samples have no answer (first: {failed[0]}); run it again to fill them"
+            f"{task.name}: {len(failed)} samples have no answer (first: {failed[0]}); run it again for them"
         )
     return records

@@ -1,0 +1,101 @@
+"""TextVQA (Singh et al. 2019): questions about text in photographs, each answered by ten people.
+
+Not a column of the paper's tables; `paper` is InternVL's script, whose evaluator is the challenge's (m4c).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json
+from evalkit.images import ImageHandle
+from evalkit.metrics.base import Mean, Metric
+from evalkit.metrics.vqa_accuracy import textvqa_accuracy, textvqa_process, vqa_accuracy, vqa_process
+from evalkit.task import DataFile, HubSource, record
+from evalkit_tasks.general.rows import parquet_files, parquet_rows
+from evalkit_tasks.general.settings import (
+    SHORT_ANSWER,
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    ProtocolTask,
+    Settings,
+    lacking,
+    picture,
+)
+
+_FILE = "TextVQA_0.5.1_val.json"
+_SOURCE = "https://textvqa.org/dataset (train_val_images.zip holds train_images/), or hub lmms-lab/textvqa"
+_LICENCE = "CC BY 4.0"
+_HUMANS = 10
+
+
+class TextVQA(ProtocolTask):
+    """TextVQA."""
+
+    name = "textvqa"
+    title = "TextVQA"
+    splits = ("val",)
+    settings: ClassVar = {
+        "paper": Settings("{question} " + SHORT_ANSWER, 10, 6),
+        "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
+        "lmms-eval": Settings("{question}\n" + SHORT_ANSWER, 16, 6),
+    }
+    protocols = tuple(settings)
+    sizes: ClassVar = {"val": 5000}
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; official JSON or the hub's Parquet files."""
+        for sample in self._read(root):
+            if self.protocol == "lmms-eval":  # its prompt capitalises the question, lowering all the rest
+                sample = dataclasses.replace(sample, turns=(sample.turns[0].capitalize(),))
+            yield sample
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
+        plain = self.protocol == "vlmevalkit"
+        accuracy, process = (vqa_accuracy, vqa_process) if plain else (textvqa_accuracy, textvqa_process)
+        scores = {"vqa_accuracy": accuracy(response.text, sample.target)}
+        return record(sample, response, prediction=process(response.text), scores=scores)
+
+    def metrics(self) -> Sequence[Metric]:
+        """VQA accuracy."""
+        return (Mean("vqa_accuracy"),)
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        return DataFile(_FILE, _SOURCE, _LICENCE), DataFile("train_images/", _SOURCE, _LICENCE)
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        return HubSource("lmms-lab/textvqa", split="validation")
+
+    def _read(self, root: Path) -> Iterator[Sample]:
+        seen = set[str]()
+        if (path := root / _FILE).exists():
+            content = fields(read_json(path), ("data",), str(path))
+            for number, item in enumerate(content["data"]):
+                where = f"{path} item {number}"
+                found = fields(item, ("question_id", "image_id", "question", "answers"), where)
+                name = str(found["image_id"])
+                image = picture(root, f"train_images/{name}.jpg")
+                yield _sample(found, image, name, seen, where)
+        elif parquet := parquet_files(root, "validation"):
+            for row in parquet_rows(parquet, ("question_id", "question", "answers", "image")):
+                yield _sample(row.cells, row.images[0], row.cluster, seen, row.where)
+        else:
+            raise lacking(self, root, (_FILE,))
+
+
+def _sample(item: Mapping[str, Any], image: ImageHandle, cluster: str, seen: set[str], where: str) -> Sample:
+    identity, answers = str(item["question_id"]), item["answers"]
+    if identity in seen:
+        raise DataError(f"{where}: question_id {identity} occurs twice: not the official file")
+    if not isinstance(answers, list) or len(answers) != _HUMANS:
+        raise DataError(f"{where}: expected {_HUMANS} answers: not the official file")
+    seen.add(identity)
+    return Sample(identity, (str(item["question"]),), (image,), [str(a) for a in answers], cluster)
