@@ -1,0 +1,133 @@
+"""Lessons of the embedded model: drawn pictures with the questions that the benchmarks' protocols would ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from evalkit_tasks.driving.drivelm_coordinates import encode_tags
+from evalkit_tasks.miniatures import cameras, charts, clips, pages, questions, scenes, tiles
+from evalkit_tasks.miniatures.drawing import View
+
+LETTER = "\nAnswer with the option's letter from the given choices directly."
+SHORT = "Answer the question using a single word or phrase."
+TAGS = (
+    " Objects are encoded using <c,CAM,[cx,cy]>, where c is the identifier, CAM indicates the camera where the "
+    "object’s center point is situated, and x, y represent the horizontal and vertical coordinates of the "
+    "center point of the 2D bounding box."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A question in the protocol's wording; `kind` is what accuracies are listed by."""
+
+    kind: str
+    text: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Pictures (one tile each), the user's text before the question, and questions that do not see each other.
+
+    `opening` holds `<image>` marks; `tiles` says how many tiles stand at each.
+    """
+
+    views: tuple[View, ...]
+    opening: str
+    tiles: tuple[int, ...]
+    asks: tuple[Ask, ...]
+
+
+def mmbench(rng: Random, training: bool) -> Lesson:
+    """Choices; in training each question is also asked openly."""
+    scene = scenes.quartered(rng, training)
+    asks = []
+    for asked in questions.about_scene(scene, rng):
+        options = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", asked.options, strict=True))
+        asks.append(Ask(f"mmbench/{asked.kind}", f"{asked.text}{options}{LETTER}", asked.answer))
+        if training:
+            answer = asked.options["ABCD".index(asked.answer)]
+            asks.append(Ask(f"open/{asked.kind}", f"{asked.text}\n{SHORT}", answer))
+    return Lesson((scene.view(),), "<image>\n", (1,), tuple(asks))
+
+
+def chartqa(rng: Random, training: bool) -> Lesson:
+    """Values, extremes and counts."""
+    chart = charts.chart(rng, training)
+    asks = [Ask(f"chartqa/{_last(a.text)}", f"{a.text} {SHORT}", a.answer) for a in questions.about_chart(chart, rng)]
+    if training:
+        asks += [
+            Ask("chartqa/value", f"What is the value of the {colour} bar? {SHORT}", str(value))
+            for colour, value in chart.bars
+            if colour not in asks[0].text
+        ]
+    return Lesson((chart.view(),), "<image>\n", (1,), tuple(asks))
+
+
+def _last(text: str) -> str:
+    return next((word for word in ("value", "highest", "lowest") if word in text), "count")
+
+
+def docvqa(rng: Random, training: bool) -> Lesson:
+    """Entries of a page."""
+    page = pages.page(rng, training)
+    asks = tuple(
+        Ask(f"docvqa/{'number' if a.answer.isdigit() else 'word'}", f"{a.text} {SHORT}", a.answer)
+        for a in questions.about_page(page)
+    )
+    return Lesson((page.view(),), "<image>\n", (1,), asks)
+
+
+def rsvqa_lr(rng: Random, training: bool) -> Lesson:
+    """Area, presence, comparison, count."""
+    tile = tiles.tile(rng, training)
+    drawn = questions.about_tile(tile, rng)
+    if training:
+        drawn += questions.about_tile(tile, rng)[1:]
+    asks = tuple(Ask(f"rsvqa/{a.kind}", f"{a.text}\n{SHORT}", a.answer) for a in drawn)
+    return Lesson((tile.view(),), "<image>\n", (1,), asks)
+
+
+def dior_rsvg(rng: Random, training: bool) -> Lesson:
+    """Boxes."""
+    scene = scenes.overhead(rng, training)
+    asks = []
+    for expression, box in questions.about_overhead(scene):
+        query = expression.lower()
+        answer = questions.box_answer(query, box)
+        asks.append(Ask("dior/box", f"Detect <ref>{query}</ref>", answer))
+    return Lesson((scene.view(),), "<image>\n", (1,), tuple(asks))
+
+
+def bdd_x(rng: Random, training: bool) -> Lesson:
+    """The four questions about a clip."""
+    clip = clips.clip(rng, training)
+    opening = "".join(f"Frame{i}: <image>\n" for i in range(1, clips.FRAMES + 1))
+    asks = tuple(Ask(f"bddx/{a.kind}", a.text, a.answer) for a in questions.about_clip(clip))
+    return Lesson(tuple(clip.views()), opening, (1,) * clips.FRAMES, asks)
+
+
+def drivelm(rng: Random, training: bool) -> Lesson:
+    """The graph's questions about six cameras."""
+    frame = cameras.frame(rng, training)
+    asks = []
+    for part, tag, text, answer in questions.about_frame(frame, rng):
+        kind = f"drivelm/{part}-{tag}"
+        asks.append(Ask(kind, encode_tags(text) + TAGS, encode_tags(answer)))
+    if training:
+        asks = rng.sample(asks, 5)
+    return Lesson(tuple(frame.views()), "<image>\n", (13,), tuple(asks))
+
+
+LESSONS: Mapping[str, Callable[[Random, bool], Lesson]] = {
+    "mmbench": mmbench,
+    "chartqa": chartqa,
+    "docvqa": docvqa,
+    "rsvqa-lr": rsvqa_lr,
+    "dior-rsvg": dior_rsvg,
+    "bdd-x": bdd_x,
+    "drivelm": drivelm,
+}
