@@ -6,10 +6,10 @@ running number of an `<object>` over all XML files in sorted path order, so the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
 from evalkit.errors import DataError
@@ -44,6 +44,7 @@ class DiorRsvg(Task):
     protocols = ("paper", "refcoco")
     template = "Detect {question}"
     generation = Generation(max_new_tokens=200)
+    sizes: ClassVar[Mapping[str, int]] = {"test": 7500, "val": 3829}
 
     def __init__(self, protocol: str | None = None) -> None:
         super().__init__(protocol)
@@ -55,6 +56,7 @@ class DiorRsvg(Task):
             self.image_policy = ImagePolicy(max_tiles=6)
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`."""
         split = self.splits[0] if split == MINIATURE else split
         listing = next((path for name in self._lists(split) if (path := root / name).is_file()), None)
         if listing is not None and not (root / "Annotations").is_dir():
@@ -82,6 +84,7 @@ class DiorRsvg(Task):
             yield _sample(str(position), ImageFile(str(folder / name)), name, str(row["prompt"]), box, size)
 
     def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
         width, height = sample.data["size"]
         strict = self.protocol == "paper"
         read, pixel = (double_bracketed_box, 1.0) if strict else (first_four_fields_box, 0.0)
@@ -103,6 +106,7 @@ class DiorRsvg(Task):
         )
 
     def metrics(self) -> Sequence[Metric]:
+        """See `Task.metrics`."""
         return [
             *(Accuracy(f"acc_{t}") for t in THRESHOLDS),
             Mean("mean_iou", "iou"),
@@ -113,6 +117,7 @@ class DiorRsvg(Task):
         return (LIST, f"val/{LIST}") if split == "test" else ()
 
     def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
         lists, licence = self._lists(split), "none stated; not to be redistributed"
         index = f"{SOURCE}; or {INTERNVL}" if lists else SOURCE
         return [
@@ -122,9 +127,11 @@ class DiorRsvg(Task):
         ]
 
     def references(self) -> Sequence[Reference]:
+        """See `Task.references`."""
         return references(self.name)
 
     def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
         from evalkit_tasks.miniatures import dior_rsvg
 
         dior_rsvg.draw(folder)
@@ -185,6 +192,7 @@ def _all_objects(folder: Path) -> list[_Object]:
             ) from None
         except (ParseError, ValueError, OSError) as error:
             raise DataError(f"{path}: broken XML ({error}): download it again") from None
+        assert root is not None
         objects += [_object(root, element, path) for element in root.findall("object")]
     return objects
 

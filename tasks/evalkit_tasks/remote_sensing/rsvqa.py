@@ -50,6 +50,7 @@ class _Rsvqa(Task):
     source: ClassVar[str]
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`."""
         split = self.splits[0] if split == MINIATURE else split
         questions = root / f"{self.prefixes[split]}_questions.json"
         listing = next((path for name in self._list_names(split) if (path := root / name).is_file()), None)
@@ -85,6 +86,7 @@ class _Rsvqa(Task):
             yield build.sample(name, row["image"], row["type"], row["question"], str(row["gt_answer"]))
 
     def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
         kind, target, quirk = sample.tags["type"], str(sample.target), self.protocol == "paper"
         if kind not in (COUNT, AREA):
             right = response.text != "" and response.text.lower() == target.lower()
@@ -104,6 +106,7 @@ class _Rsvqa(Task):
         )
 
     def metrics(self) -> Sequence[Metric]:
+        """See `Task.metrics`."""
         parts = self._parts()
         return [
             *parts,
@@ -126,6 +129,7 @@ class _Rsvqa(Task):
         return (name, f"val/{name}") if name else ()
 
     def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
         licence = "see the Zenodo record"
         return [
             *(
@@ -141,6 +145,7 @@ class _Rsvqa(Task):
         ]
 
     def references(self) -> Sequence[Reference]:
+        """See `Task.references`."""
         return references(self.name)
 
 
@@ -150,6 +155,7 @@ class RsvqaLr(_Rsvqa):
     name = "rsvqa-lr"
     title = "RSVQA-LR"
     splits = ("test", "val")
+    sizes: ClassVar[Mapping[str, int]] = {"test": 10004, "val": 10005}
     prefixes: ClassVar[Mapping[str, str]] = {"test": "LR_split_test", "val": "LR_split_val"}
     lists: ClassVar[Mapping[str, str]] = {"test": "rsvqa_l_test_instruct.json"}
     folder = "Images_LR"
@@ -160,6 +166,7 @@ class RsvqaLr(_Rsvqa):
         return [Accuracy(RURAL_URBAN, "accuracy", select=of_type(RURAL_URBAN)), *super()._parts()]
 
     def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
         from evalkit_tasks.miniatures import rsvqa_lr
 
         rsvqa_lr.draw(folder)
@@ -171,6 +178,7 @@ class RsvqaHr(_Rsvqa):
     name = "rsvqa-hr"
     title = "RSVQA-HR"
     splits = ("test1", "test2", "val")
+    sizes: ClassVar[Mapping[str, int]] = {"test1": 222684, "test2": 105647}
     prefixes: ClassVar[Mapping[str, str]] = {
         "test1": "USGS_split_test",
         "test2": "USGS_split_test_phili",
@@ -188,6 +196,7 @@ class RsvqaHr(_Rsvqa):
         return (COUNT, AREA)
 
     def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
         from evalkit_tasks.miniatures import rsvqa_hr
 
         rsvqa_hr.draw(folder)

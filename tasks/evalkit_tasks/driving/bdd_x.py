@@ -1,0 +1,197 @@
+"""BDD-X (Kim et al., ECCV 2018) as conversations: what a car does, why, and its next speed and turning angle.
+
+Reads conversations of four question-answer turns (action, justification, speed, turning angle) or of three
+whose last asks for both signals, as RAG-Driver publishes them. Each question is asked by itself, with the
+clip's frames and the first question's lines on past control signals in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json_items, read_jsonl
+from evalkit.images import ImageHandle, VideoFrame
+from evalkit.metrics.base import Metric, Select
+from evalkit.metrics.captions import Bleu, Cider, RougeL, joined_pairs
+from evalkit.metrics.control import (
+    CURVATURE,
+    TAUS,
+    Signal,
+    SignalRmse,
+    ThresholdAccuracy,
+    gives_curvature,
+    read_signal,
+    threshold_scores,
+)
+from evalkit.task import MINIATURE, DataFile, Reference, Task, record
+from evalkit_tasks.general.settings import picture
+from evalkit_tasks.published import references
+
+#: Frames taken of a video, evenly spread.
+FRAMES = 8
+DESCRIPTION, JUSTIFICATION, SPEED, ANGLE, CONTROL = (
+    "description",
+    "justification",
+    "speed",
+    "angle",
+    "control",
+)
+#: What the turns ask, by their number.
+KINDS = {
+    4: (DESCRIPTION, JUSTIFICATION, SPEED, ANGLE),
+    3: (DESCRIPTION, JUSTIFICATION, CONTROL),
+}
+SIGNALS: Mapping[str, tuple[Signal, ...]] = {
+    SPEED: ("speed",),
+    ANGLE: ("angle",),
+    CONTROL: ("speed", "angle"),
+}
+RAG_DRIVER = "conversation_bddx_eval_v1.json"
+
+_PICTURE_LINES = re.compile(r"^(?:\s*(?:Frame\s*\d+\s*:)?\s*(?:<image>|<video>)[ \t]*\n?)+")
+
+
+class BddX(Task):
+    """Tables 6 (captions, percent) and 7 (control signals)."""
+
+    name = "bdd-x"
+    title = "BDD-X"
+    splits = ("test", "val", "train")
+    generation = Generation(max_new_tokens=100)
+    image_policy = ImagePolicy(max_tiles=1)
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`."""
+        split = self.splits[0] if split == MINIATURE else split
+        found = next((path for name in _names(split) if (path := root / name).is_file()), None)
+        if found is None:
+            raise DataError(f"{self.name}: {root} holds none of {', '.join(_names(split))}")
+        items = read_jsonl(found) if found.suffix == ".jsonl" else read_json_items(found)
+        for position, item in enumerate(items):
+            yield from _clip(item, f"{found}: item {position}", root)
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
+        kind = sample.tags["question"]
+        if kind in (DESCRIPTION, JUSTIFICATION):
+            return record(sample, response, prediction=response.text)
+        target: Mapping[Signal, float] = sample.target
+        given = {signal: read_signal(response.text, signal, both=kind == CONTROL) for signal in target}
+        scores: dict[str, float] = {}
+        for signal, value in given.items():
+            scores |= threshold_scores(signal, value, target[signal])
+        return record(
+            sample,
+            response,
+            prediction=given,
+            scores=scores,
+            unparsed=None in given.values(),
+            data=sample.data,
+        )
+
+    def metrics(self) -> Sequence[Metric]:
+        """The columns of Table 6, then those of Table 7."""
+        captions = ((DESCRIPTION,), (JUSTIFICATION,), (DESCRIPTION, JUSTIFICATION))
+        found: list[Metric] = []
+        for name, kinds in zip((DESCRIPTION, JUSTIFICATION, "full"), captions, strict=True):
+            pairs = joined_pairs([_asks(kind) for kind in kinds], _clip_of)
+            found += [
+                Cider(f"{name}_cider", pairs=pairs),
+                Bleu(f"{name}_bleu_4", 4, pairs=pairs),
+                RougeL(f"{name}_rouge_l", pairs=pairs),
+            ]
+        for signal in SIGNALS[CONTROL]:
+            found += [SignalRmse(signal), *(ThresholdAccuracy(signal, tau) for tau in TAUS)]
+        return found
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        source = (
+            "github.com/YuanJianhao508/RAG-Driver (evalcap/BDDX_gt), or conversations of that form; "
+            "the clips they name are cut from the BDD100K videos (bdd-data.berkeley.edu)"
+        )
+        first, *others = _names(split)
+        licence = "UC Berkeley: education, research and not-for-profit"
+        return [DataFile(first, source, licence, alternatives=tuple(others))]
+
+    def references(self) -> Sequence[Reference]:
+        """See `Task.references`."""
+        return references(self.name)
+
+    def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
+        from evalkit_tasks.miniatures import bdd_x
+
+        bdd_x.draw(folder)
+
+
+def _asks(kind: str) -> Select:
+    return lambda r: r.tags["question"] == kind
+
+
+def _clip_of(r: Record) -> str:
+    return r.cluster
+
+
+def _names(split: str) -> tuple[str, ...]:
+    return (f"{split}.json", f"{split}.jsonl", *((RAG_DRIVER,) if split == "test" else ()))
+
+
+def _clip(item: object, where: str, root: Path) -> Iterator[Sample]:
+    """The samples of one conversation."""
+    row = fields(item, ("id", "conversations"), where)
+    clip, turns = str(row["id"]), _turns(row["conversations"], where)
+    kinds = KINDS.get(len(turns))
+    if kinds is None:
+        raise DataError(f"{where}: {len(turns)} question-answer turns, not 3 or 4: not a BDD-X conversation")
+    images = _images(row, root, where)
+    first = _question(turns[0][0])
+    history = first[: first.rfind("\n") + 1]
+    frames = "".join(f"Frame{number}: <image>\n" for number in range(1, len(images) + 1))
+    for kind, (asked, answer) in zip(kinds, turns, strict=True):
+        question = _question(asked)
+        text = frames + (question if kind == DESCRIPTION else history + question)
+        target, data = _target(kind, question, answer, where)
+        yield Sample(f"{clip}/{kind}", (text,), images, target, clip, {"question": kind}, data)
+
+
+def _turns(conversation: object, where: str) -> list[tuple[str, str]]:
+    """Questions with their answers."""
+    if not isinstance(conversation, list) or len(conversation) % 2:
+        raise DataError(f"{where}: conversations must be a list of questions and answers by turns")
+    texts = [str(fields(turn, ("value",), where)["value"]) for turn in conversation]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _question(text: str) -> str:
+    """A question without its picture marks."""
+    return _PICTURE_LINES.sub("", text)
+
+
+def _images(row: Mapping[str, Any], root: Path, where: str) -> tuple[ImageHandle, ...]:
+    if "image" in row:
+        names = [row["image"]] if isinstance(row["image"], str) else row["image"]
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise DataError(f"{where}: image must be a list of picture paths")
+        return tuple(picture(root, name) for name in names)
+    if isinstance(video := row.get("video"), str):
+        return tuple(VideoFrame(str(root / video), position, FRAMES) for position in range(FRAMES))
+    raise DataError(f"{where}: neither image nor video: not a BDD-X conversation")
+
+
+def _target(kind: str, question: str, answer: str, where: str) -> tuple[Any, dict[str, Any]]:
+    """What the scorer compares with: a caption, or the signals by name; a curvature is no angle."""
+    if kind not in SIGNALS:
+        return answer, {}
+    asked = question.rpartition("\n")[2].lower()
+    curvature = gives_curvature(answer) or ("curvature" in asked and "angle" not in asked)
+    signals = [signal for signal in SIGNALS[kind] if not (curvature and signal == "angle")]
+    target = {signal: read_signal(answer, signal, both=kind == CONTROL) for signal in signals}
+    if None in target.values():
+        raise DataError(f"{where}: reference answer {answer!r} holds no {' and '.join(signals)}")
+    return target, {CURVATURE: True} if curvature else {}

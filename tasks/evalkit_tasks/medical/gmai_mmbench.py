@@ -1,0 +1,163 @@
+"""GMAI-MMBench (Chen et al., NeurIPS 2024): multiple-choice questions on medical pictures, some with several
+right answers.
+
+Scored as VLMEvalKit scores it: each row by itself (never circular), answers read by rules. VLMEvalKit has no
+code for several right answers, so precision and recall of those rows are a reconstruction from published
+figures (see docs/tasks.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from string import ascii_uppercase
+from typing import ClassVar
+
+from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.metrics.base import Accuracy, Mean, Metric, Select
+from evalkit.metrics.multiple_choice import vlmevalkit_choice
+from evalkit.metrics.selections import chosen_letters, precision_recall
+from evalkit.task import DataFile, Reference, Task, record
+from evalkit_tasks.general.rows import Row, tsv_rows, unique
+from evalkit_tasks.general.settings import LETTER_ANSWER, VLMEVALKIT_TOKENS_2024, answered
+from evalkit_tasks.published import references
+
+VALIDATION = "GMAI-MMBench_VAL.tsv"
+TEST_PARTS = tuple(f"GMAI_mm_bench_TEST_part_{part}.tsv" for part in range(1, 12))
+LETTERS = ascii_uppercase[:5]
+GRANULARITY = "perceptual granularity"
+GROUPS = ("clinical vqa task", "department", GRANULARITY)
+#: Columns of Table 9 by the word that names the granularity; the first word found decides, since a mask or
+#: a box lies in an image.
+COLUMNS = {"contour": "seg_c", "mask": "seg_m", "box": "det_2d", "image": "cls_2d"}
+LICENCE = "CC-BY-NC-SA-4.0 and the licences of 284 source data sets"
+
+
+class GmaiMmbench(Task):
+    """Table 9; the figures rest on single-answer rows but mcls_2d_acc and mcls_2d_recall."""
+
+    name = "gmai-mmbench"
+    title = "GMAI-MMBench"
+    splits = ("val", "test")
+    template = "{question}\n" + LETTER_ANSWER
+    generation = Generation(max_new_tokens=VLMEVALKIT_TOKENS_2024)
+    image_policy = ImagePolicy(max_tiles=6)
+    group_by = GROUPS
+    sizes: ClassVar[Mapping[str, int]] = {"val": 4550}
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`."""
+        public = split != "test"
+        names = TEST_PARTS if split == "test" else (VALIDATION,)
+        rows = (row for name in names for row in _rows(root / name, public))
+        for index, row in unique(rows, lambda row: row.text("index").strip()):
+            yield _sample(index, row, public)
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
+        options, target = sample.data["options"], sample.target
+        if target is not None and len(target) > 1:
+            chosen = chosen_letters(response.text, frozenset(LETTERS))
+            precision, recall = precision_recall(chosen, frozenset(target))
+            scores = {"precision": precision, "recall": recall}
+            prediction = "".join(sorted(chosen)) or None
+        else:
+            prediction = vlmevalkit_choice(response.text, options)
+            scores = {} if target is None else {"accuracy": float(prediction == target)}
+        return record(
+            sample,
+            response,
+            prediction=prediction,
+            scores=scores,
+            unparsed=prediction is None,
+            data={"question": sample.data["question"], "options": options},
+        )
+
+    def metrics(self) -> Sequence[Metric]:
+        """The columns of Table 9, then all single-answer rows."""
+        return [
+            *(
+                Accuracy(name, "accuracy", select=_of(name))
+                for name in ("seg_c", "seg_m", "cls_2d", "det_2d")
+            ),
+            Mean("mcls_2d_acc", "precision"),
+            Mean("mcls_2d_recall", "recall"),
+            *self.group_metrics(),
+        ]
+
+    def group_metrics(self) -> Sequence[Metric]:
+        """Groups are split by accuracy alone, as VLMEvalKit's reports are."""
+        return [Accuracy("overall", "accuracy")]
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        if split == "test":
+            source = "huggingface.co/datasets/OpenGVLab/GMAI-MMBench (gated)"
+            return [DataFile(name, source, LICENCE) for name in TEST_PARTS]
+        source = (
+            "huggingface.co/datasets/VLMEval/GMAI-MMBench (9.34 GB, md5 254bd581627866f1c499d3d6b4422324)"
+        )
+        return [DataFile(VALIDATION, source, LICENCE)]
+
+    def references(self) -> Sequence[Reference]:
+        """See `Task.references`."""
+        return references(self.name)
+
+    def draw_miniature(self, folder: Path) -> None:
+        """See `Task.draw_miniature`."""
+        from evalkit_tasks.miniatures import gmai_mmbench
+
+        gmai_mmbench.draw(folder)
+
+    def export(self, records: Sequence[Record], path: Path) -> None:
+        """Write VLMEvalKit's prediction table (xlsx), which the authors score when it is mailed to them."""
+        from openpyxl import Workbook
+
+        book = Workbook(write_only=True)
+        sheet = book.create_sheet()
+        sheet.append(["index", "question", *LETTERS, *GROUPS, "prediction"])
+        for item in answered(self, records):
+            options = [item.data["options"].get(letter, "") for letter in LETTERS]
+            groups = [item.tags.get(name, "") for name in GROUPS]
+            cells = [item.id, item.data["question"], *options, *groups, item.text]
+            sheet.append([_cell(value) for value in cells])
+        book.save(path)
+
+
+def _of(column: str) -> Select:
+    return lambda r: _column(r.tags.get(GRANULARITY, "")) == column
+
+
+def _column(granularity: str) -> str | None:
+    """The published strings were not seen: the granularity's word anywhere in the cell, in any case."""
+    words = granularity.lower()
+    return next((column for word, column in COLUMNS.items() if word in words), None)
+
+
+def _rows(path: Path, public: bool) -> Iterator[Row]:
+    needed = ("index", "question", "A", *GROUPS, *(("answer",) if public else ()))
+    for row in tsv_rows(path, ()):
+        if absent := [name for name in needed if name not in row.cells]:
+            raise DataError(
+                f"{path}: column {absent[0]!r} missing (found {', '.join(row.cells)}): not the official file"
+            )
+        yield row
+
+
+def _sample(index: str, row: Row, public: bool) -> Sample:
+    options = {letter: row.text(letter) for letter in LETTERS if row.text(letter) != ""}
+    answer = row.text("answer").strip() if public else None
+    if answer is not None and not (answer and set(answer) <= set(LETTERS)):
+        raise DataError(f"{row.where}: answer {answer!r} is no letter of A to E: not the official file")
+    lines = [row.text("question"), *(f"{letter}. {text}" for letter, text in options.items())]
+    tags = {name: row.text(name) for name in GROUPS}
+    data = {"options": options, "question": row.text("question")}
+    return Sample(index, ("\n".join(lines),), row.images, answer, row.cluster, tags, data)
+
+
+def _cell(value: str) -> str:
+    """A text that a workbook can hold: no control characters, at most 32,767 characters."""
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+    return ILLEGAL_CHARACTERS_RE.sub("", value)[:32767]
