@@ -29,7 +29,9 @@ class PublishedRow:
     note: str = ""
 
 
-_SWAPPED = "Perception and Reasoning look swapped: the printed Avg weighs Perception .344, all other rows .656 or .731"
+_SWAPPED = (
+    "Perception and Reasoning look swapped: the printed Avg weighs Perception .344, others .656 or .731"
+)
 _WEIGHTED = "Avg weighs Perception .656, the paper's own rows .731: another mix of questions"
 _MACRO = "LR Avg is the unweighted mean of the three types, not the pooled accuracy of the paper's own rows"
 _ALL_MACRO = "every Avg is the unweighted mean of the types, not the pooled accuracy of the paper's own rows"
@@ -67,8 +69,8 @@ TABLE_NOTES: Mapping[str, str] = {
     "2": "MMBench, DocVQA and InfoVQA are test figures from the benchmarks' servers",
     "6": "the paper does not say how 'full' joins description and justification; here by one space",
     "9": (
-        "2D Mcls is reconstructed here as mean precision and recall of the letters chosen, its code not being "
-        "public; the paper does not say whether the rows are val or test"
+        "2D Mcls is reconstructed here as mean precision and recall of the letters chosen, its code not "
+        "being public; the paper does not say whether the rows are val or test"
     ),
     "11": "Avg of the paper's own rows is the accuracy pooled over all questions but count and area",
 }
