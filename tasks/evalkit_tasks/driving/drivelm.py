@@ -1,0 +1,227 @@
+"""DriveLM-nuScenes 1.1 (CVPR 2024 Autonomous Driving Challenge): questions about six camera views of a frame.
+
+Sima et al., "DriveLM: driving with graph visual question answering"; Table 4 of the Mini-InternVL paper.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
+from evalkit.errors import DataError, UsageError
+from evalkit.files import fields, read_json, read_jsonl
+from evalkit.images import ImageFile, ImageHandle
+from evalkit.metrics.base import Metric
+from evalkit.task import MINIATURE, DataFile, JudgeQuestion, Reference, Task, record
+from evalkit_tasks.driving import drivelm_metrics, drivelm_scorer
+from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, decode_tags, encode_tags
+from evalkit_tasks.driving.drivelm_questions import KINDS, TAG_NAMES, Question, extract, offer_choices
+from evalkit_tasks.driving.drivelm_scene import RECIPE, StitchedViews
+from evalkit_tasks.published import references
+
+#: The paper's sentence about object tags. The place behind the question and the whole numbers in brackets are
+#: ours, after public copies of InternVL's training list; a prompt from InternVL's list is used as it stands.
+TAG_SENTENCE = (
+    "Objects are encoded using <c,CAM,[cx,cy]>, where c is the identifier, CAM indicates the camera where "
+    "the object’s center point is situated, and x, y represent the horizontal and vertical coordinates of "
+    "the center point of the 2D bounding box."
+)
+
+_HUB = "huggingface.co/datasets/OpenDriveLab/DriveLM"
+_LANGUAGE_LICENCE = "CC BY-NC-SA 4.0"
+_FILES: Mapping[str, DataFile] = {
+    "val": DataFile(
+        "v1_1_val_nus_q_only.json",
+        _HUB,
+        _LANGUAGE_LICENCE,
+        alternatives=("drivelm_val.jsonl", "val/drivelm_val.jsonl"),
+    ),
+    "train": DataFile("v1_1_train_nus.json", _HUB, _LANGUAGE_LICENCE, alternatives=("train_sample.json",)),
+    "sample": DataFile("test_eval.json", "github.com/OpenDriveLab/DriveLM/challenge", _LANGUAGE_LICENCE),
+}
+_PICTURES = DataFile(
+    "nuscenes/samples/",
+    f"{_HUB} (drivelm_nus_imgs_train.zip, drivelm_nus_imgs_val.zip)",
+    "nuScenes terms of use, non-commercial",
+    alternatives=("samples/", "../nuscenes/samples/", "images/drivelm/stitch/", "../images/drivelm/stitch/"),
+)
+
+
+class DriveLM(Task):
+    """Perception, prediction, planning and behaviour, scored as by the challenge."""
+
+    name = "drivelm"
+    title = "DriveLM-nuScenes"
+    splits = ("val", "train", "sample")
+    template = "<image>\n{question} " + TAG_SENTENCE
+    generation = Generation(max_new_tokens=200)
+    image_policy = ImagePolicy(max_tiles=12)
+    group_by: ClassVar[tuple[str, ...]] = ("question_type", "tag", "graph")
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; a frame's questions follow each other."""
+        file = _FILES["sample" if split == MINIATURE else split]
+        path = file.find(root) or root / file.path
+        if path.suffix == ".jsonl":
+            yield from _listed(path, root)
+            return
+        pictures = _PICTURES.find(root) or root / _PICTURES.path
+        for scene, frame, content in _frames(path):
+            views = _views(content, pictures, f"{path}: frame {frame}")
+            for number, question in enumerate(_questions(split, content, f"{path}: frame {frame}")):
+                sample_id = f"{scene}_{frame}_{number}"
+                asked = offer_choices(question, sample_id) if split == "train" else question
+                yield _sample(sample_id, encode_tags(asked.question), views, asked)
+
+    def request(self, sample: Sample) -> Request:
+        """The official prompt; one from InternVL's list is sent as it stands."""
+        request = super().request(sample)
+        if sample.data.get("listed"):
+            return dataclasses.replace(request, messages=(Message("user", sample.turns[-1]),))
+        return request
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """The answer with its object tags in camera pixels; the figures come with `relate`."""
+        return record(sample, response, prediction=decode_tags(response.text), data=sample.data)
+
+    def relate(self, records: list[Record]) -> list[Record]:
+        """The challenge's graph rule, frame by frame, and each record's scores."""
+        return drivelm_scorer.relate(records)
+
+    def judge_question(self, record: Record) -> JudgeQuestion | None:
+        """The challenge's question to its judge, for tags gpt and match."""
+        return drivelm_scorer.judge_question(record)
+
+    def metrics(self) -> Sequence[Metric]:
+        """The columns of Table 4, with the composites' parts."""
+        return drivelm_metrics.metrics()
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """The split's question file and the camera pictures."""
+        return (_FILES[split], _PICTURES) if split in _FILES else ()
+
+    def references(self) -> Sequence[Reference]:
+        """Table 4."""
+        return references(self.name)
+
+    def draw_miniature(self, folder: Path) -> None:
+        """A few drawn frames with questions of all tags, in the form of the challenge's sample."""
+        from evalkit_tasks.miniatures import drivelm
+
+        drivelm.draw(folder)
+
+    def export(self, records: Sequence[Record], path: Path) -> None:
+        """The challenge's submission file; fill in team and method before it is sent.
+
+        Raises:
+            UsageError: a sample has no answer; the challenge's server stops at that.
+        """
+        if failed := [record.id for record in records if record.failed]:
+            raise UsageError(
+                f"{len(failed)} of {len(records)} samples have no answer ({failed[0]} first), which the "
+                "challenge refuses; run the same command again to answer them"
+            )
+        results = [
+            {"id": record.id, "question": _in_submission(record), "answer": record.prediction}
+            for record in records
+        ]
+        header = {"method": "", "team": "", "authors": [], "email": "", "institution": "", "country": ""}
+        path.write_text(json.dumps({**header, "results": results}, indent=4), encoding="utf-8")
+
+    def prompt_fingerprint(self) -> str:
+        """Changes with the wording and with how the picture and the coordinates are made."""
+        parts = (self.template, RECIPE, encode_tags("<c1,CAM_BACK,1.0,2.0>"))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
+
+
+def _in_submission(record: Record) -> str:
+    question = str(record.data["question"])
+    return question if question.startswith("<image>") else f"<image>\n{question}"
+
+
+def _frames(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(scene token, frame token, content) of the official file."""
+    for scene, content in fields(read_json(path), (), str(path)).items():
+        where = f"{path}: scene {scene}"
+        for frame, inner in fields(fields(content, ("key_frames",), where)["key_frames"], (), where).items():
+            yield scene, frame, fields(inner, ("QA", "image_paths"), f"{path}: frame {frame}")
+
+
+def _views(frame: Mapping[str, Any], pictures: Path, where: str) -> StitchedViews:
+    """The six views in `pictures`, a folder a camera; of the paths in the file only the names count."""
+    paths = fields(frame["image_paths"], tuple(CAMERAS), where)
+    return StitchedViews.of(
+        {camera: str(pictures / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
+    )
+
+
+def _questions(split: str, frame: Mapping[str, Any], where: str) -> Iterator[Question]:
+    if split == "train":
+        yield from extract(frame, where)
+        return
+    asked = fields(frame["QA"], (), where)
+    for kind in KINDS:
+        for pair in asked.get(kind, ()):
+            content = fields(pair, ("Q",), f"{where} {kind}")
+            answer, tags = _public_answer(content.get("A"), split), _tags(content, f"{where} {kind}")
+            yield Question(kind, str(content["Q"]), answer, tags)
+
+
+def _tags(content: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
+    tags = content.get("tag")
+    if tags is None:
+        return None
+    if not isinstance(tags, list) or not all(isinstance(tag, int) for tag in tags):
+        raise DataError(f"{where}: tag {tags!r} is not a list of numbers: not the official file")
+    return tuple(tags)
+
+
+def _public_answer(answer: object, split: str) -> str | None:
+    """The reference answer; the validation file holds an empty text or nothing in its place."""
+    return None if not isinstance(answer, str) or (split == "val" and not answer) else answer
+
+
+def _sample(sample_id: str, prompt: str, image: ImageHandle, asked: Question, listed: bool = False) -> Sample:
+    data: dict[str, Any] = {"question": asked.question, "tags": asked.tags and list(asked.tags)}
+    if listed:
+        data["listed"] = True
+    if asked.odd_choice:
+        data["odd_choice"] = True
+    tags = {"question_type": asked.kind} if asked.kind else {}
+    if asked.tags is not None:
+        tags["tag"] = "+".join(TAG_NAMES.get(tag, str(tag)) for tag in asked.tags) or "none"
+    return Sample(
+        sample_id,
+        (prompt,),
+        (image,),
+        target=asked.answer,
+        cluster=sample_id.rpartition("_")[0],
+        tags=tags,
+        data=data,
+    )
+
+
+def _listed(path: Path, root: Path) -> Iterator[Sample]:
+    """Samples of InternVL's list: prompts as they stand, pictures stitched already."""
+    folders = [root, root / "images/drivelm/stitch", root / "../images/drivelm/stitch", root / "stitch"]
+    for row, item in enumerate(read_jsonl(path), 1):
+        where = f"{path}: line {row}"
+        fields(item, ("id", "image", "question_old", "conversations"), where)
+        sample_id, turns = str(item["id"]), item["conversations"]
+        if not sample_id.rpartition("_")[2].isdecimal():
+            raise DataError(
+                f"{where}: id {sample_id!r} does not end in a question's number: not InternVL's list"
+            )
+        if not isinstance(turns, list) or not turns:
+            raise DataError(f"{where}: no conversation: not InternVL's list")
+        said = [str(fields(turn, ("value",), where)["value"]).strip() for turn in turns]
+        answer = decode_tags(said[1]) if len(said) > 1 and said[1] else None
+        places = [folder / str(item["image"]) for folder in folders]
+        picture = next((place for place in places if place.is_file()), places[1])
+        asked = Question("", str(item["question_old"]), answer, _tags(item, where))
+        yield _sample(sample_id, said[0], ImageFile(str(picture)), asked, listed=True)

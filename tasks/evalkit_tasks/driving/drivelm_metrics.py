@@ -1,0 +1,149 @@
+"""The figures of the DriveLM challenge, in the units of Table 4: fractions, `chatgpt` and `match` 0 to 100.
+
+A figure rests on the records of its tag that pass the graph rule. Where a tag has none, the challenge's code
+divides by zero; here the figure is null with its reason, and so is every figure made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evalkit.contracts import Record
+from evalkit.judge import FAILURE, REPLY
+from evalkit.metrics.base import Accuracy, BoolArray, Composite, FloatArray, Mean, Metric
+from evalkit.metrics.captions import Bleu, CaptionPair, Cider, RougeL
+from evalkit_tasks.driving.drivelm_questions import TAG_NAMES
+from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH, counts, of_kind
+
+NO_JUDGE = "no judge given"
+
+
+def metrics() -> list[Metric]:
+    """The columns of Table 4 in its order, `language` and `match_f1` (parts of composites) beside theirs."""
+    accuracy = _Explained(Accuracy("accuracy", unit="fraction", scale=1.0, select=counts(ACCURACY)), ACCURACY)
+    chatgpt = _Explained(_Rating("chatgpt", GPT), GPT)
+    bleu = [Bleu(f"bleu_{order}", order, unit="fraction", scale=1.0, pairs=_pairs) for order in range(1, 5)]
+    rouge_l = RougeL("rouge_l", unit="fraction", scale=1.0, pairs=_pairs)
+    cider = Cider("cider", unit="fraction", scale=1.0, pairs=_pairs)
+    captions = [_Explained(metric, LANGUAGE) for metric in (*bleu, rouge_l, cider)]
+    language = _Combined("language", captions, _language, unit="fraction")
+    found = Mean("match_f1", unit="fraction", scale=1.0, select=counts(MATCH))
+    match_f1 = _Explained(found, MATCH)
+    match = _Combined("match", [match_f1, _Explained(_Rating("match_chatgpt", MATCH), MATCH)], _match)
+    final = _Combined("final_score", [chatgpt, language, match, accuracy], _final, unit="fraction")
+    return [final, accuracy, chatgpt, *captions, language, match, match_f1]
+
+
+def _language(parts: FloatArray) -> FloatArray:
+    """A third each: mean of BLEU-1 to BLEU-4, ROUGE-L, CIDEr over ten. Not clipped."""
+    summed: FloatArray = parts[..., :4].sum(axis=-1) / 12 + parts[..., 4] / 3 + parts[..., 5] / 30
+    return summed
+
+
+def _match(parts: FloatArray) -> FloatArray:
+    """Mean of the F1 in percent and the judge's rating."""
+    mean: FloatArray = (100 * parts[..., 0] + parts[..., 1]) / 2
+    return mean
+
+
+def _final(parts: FloatArray) -> FloatArray:
+    """0.4 chatgpt + 0.2 language + 0.2 match + 0.2 accuracy, each from 0 to 1."""
+    chatgpt, language, match, accuracy = np.moveaxis(parts, -1, 0)
+    final: FloatArray = 0.4 * (chatgpt / 100) + 0.2 * language + 0.2 * (match / 100) + 0.2 * accuracy
+    return final
+
+
+def _pairs(records: Sequence[Record]) -> list[CaptionPair]:
+    enters = counts(LANGUAGE)
+    return [
+        CaptionPair(row, record.prediction, (record.target,))
+        for row, record in enumerate(records)
+        if enters(record)
+    ]
+
+
+class _Explained(Metric):
+    """A metric of one tag, which says why where it has no figure."""
+
+    def __init__(self, metric: Metric, tag: int) -> None:
+        super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)
+        self.binary = metric.binary
+        self._metric = metric
+        self._tag = tag
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Those of the metric."""
+        return self._metric.bounds
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Those of the metric."""
+        return self._metric.selected(records)
+
+    def reason(self, records: Sequence[Record]) -> str | None:
+        """No labels, no tags, none of this tag asked, or all left out by the graph rule."""
+        why = self._metric.reason(records)
+        answered = [record for record in records if not record.failed and record.target is not None]
+        if why is None or why == NO_JUDGE or not answered:
+            return why
+        if all(record.data.get("tags") is None for record in answered):
+            return "the file does not tell which question is scored how (field tag)"
+        asked = sum(of_kind(record, self._tag) for record in answered)
+        if asked and not any(map(counts(self._tag), answered)):
+            return f"the graph rule leaves out all {asked} questions of tag {TAG_NAMES[self._tag]}"
+        return why if asked else f"no answered question of tag {TAG_NAMES[self._tag]}"
+
+    def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
+        """Those of the metric."""
+        return self._metric.outcomes(records)
+
+    def statistics(self, records: Sequence[Record]) -> FloatArray:
+        """Those of the metric."""
+        return self._metric.statistics(records)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """That of the metric."""
+        return self._metric.value(sums)
+
+
+class _Rating(Mean):
+    """Mean rating by the judge, 0 to 100; before a judge was asked, it counts what one would be asked."""
+
+    def __init__(self, name: str, tag: int) -> None:
+        super().__init__(name, scale=1.0, select=counts(tag))
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Rated records; all that are to be rated, where there was no judge."""
+        return super().selected(records) if _judged(records) else Metric.selected(self, records)
+
+    def reason(self, records: Sequence[Record]) -> str | None:
+        """No judge, or none of its replies was of use."""
+        to_rate = int(Metric.selected(self, records).sum())
+        if not to_rate:
+            return super().reason(records)
+        if not _judged(records):
+            return NO_JUDGE
+        rated = super().selected(records).any()
+        return None if rated else f"the judge failed on all {to_rate} questions"
+
+    def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
+        """The rating of each rated record."""
+        ratings = [record.scores.get(self.score, np.nan) for record in records]
+        return np.array(ratings, dtype=np.float64)
+
+
+def _judged(records: Sequence[Record]) -> bool:
+    return any(REPLY in record.data or FAILURE in record.data for record in records)
+
+
+class _Combined(Composite):
+    """A composite that passes on the general reasons of its parts without naming the part."""
+
+    def reason(self, records: Sequence[Record]) -> str | None:
+        """The first part's reason."""
+        for part in self.parts:
+            if (why := part.reason(records)) is not None:
+                return why if why == NO_JUDGE else f"{part.name}: {why}"
+        return None
