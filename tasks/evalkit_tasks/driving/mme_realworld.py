@@ -1,0 +1,196 @@
+"""MME-RealWorld (Zhang et al. 2024), the questions on autonomous driving: five choices about large pictures.
+
+`paper` is InternVL's script, whose English prompt carries the Chinese header and thirteen spaces by mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json
+from evalkit.images import ImageHandle
+from evalkit.metrics.base import Accuracy, Metric
+from evalkit.metrics.multiple_choice import first_capital
+from evalkit.task import DataFile, record
+from evalkit_tasks.general.rows import Row, literal_list, tsv_rows
+from evalkit_tasks.general.settings import (
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    ProtocolTask,
+    Settings,
+    find,
+    lacking,
+    picture,
+)
+
+SUBTASK = "Autonomous_Driving"
+_JSON = ("MME_RealWorld.json", "MME-RealWorld/MME_RealWorld.json", "MME_RealWorld_AD.json")
+_TSV = ("MME-RealWorld.tsv", "MME_RealWorld.tsv")
+_SOURCE = "hub yifanzhang114/MME-RealWorld (split archives), or MME-RealWorld-Base64 (VLMEvalKit's TSV)"
+_LICENCE = "academic research only, no redistribution"
+
+_ASK = "Select the best answer to the above multiple-choice question based on the image. "
+_RESPOND = "Respond with only the letter (A, B, C, D, or E) of the correct option."
+_ENGLISH = "{question} The choices are listed below:\n{choices}\n"
+
+_PREFIXES = (
+    "The best answer is",
+    "The correct answer is",
+    "The answer is",
+    "The answer",
+    "The best option is",
+    "The correct option is",
+    "Best answer:",
+    "Best option:",
+)
+#: Missing commas in the published lists join neighbouring prefixes into one that never occurs.
+_INTERNVL_PREFIXES = (*_PREFIXES[:4], _PREFIXES[4] + _PREFIXES[5], *_PREFIXES[6:])
+_OFFICIAL_PREFIXES = (*_INTERNVL_PREFIXES[:5], _PREFIXES[6] + _PREFIXES[7])
+_BARE = tuple(f"({letter})" for letter in "ABCDE")
+
+
+class MMERealWorldDriving(ProtocolTask):
+    """MME-RealWorld, autonomous driving."""
+
+    name = "mme-realworld-driving"
+    title = "MME-RealWorld (autonomous driving)"
+    settings: ClassVar = {
+        "paper": Settings(
+            f"{{question}}选项如下所示:\n{{choices}}\n{_ASK}{' ' * 12}{_RESPOND} \nThe best answer is:",
+            100,
+            12,
+        ),
+        "official": Settings(f"{_ENGLISH}{_ASK}{_RESPOND} \nThe best answer is:", 100, 12),
+        "vlmevalkit": Settings(
+            f"{_ENGLISH}{_ASK}{_RESPOND} \nThe best answer is:", VLMEVALKIT_TOKENS, 12, VLMEVALKIT_TILES
+        ),
+        "lmms-eval": Settings(f"{_ENGLISH}{_ASK}{_RESPOND}\nThe best answer is: ", 16, 6),
+    }
+    protocols = tuple(settings)
+    group_by = ("Category",)
+
+    def __init__(self, protocol: str | None = None) -> None:
+        """See `Task`."""
+        super().__init__(protocol)
+        self._wording, self.template = self.template, "{question}"
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; the official list, or VLMEvalKit's TSV. Other subtasks are passed over."""
+        seen = set[str]()
+        for sample in self._samples(root):
+            if sample.id in seen:
+                raise DataError(f"{root}: Question_id {sample.id} occurs twice: not the official file")
+            seen.add(sample.id)
+            yield sample
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`; an answer in which no letter is found is wrong."""
+        prefixes = {"paper": _INTERNVL_PREFIXES, "official": _OFFICIAL_PREFIXES}.get(self.protocol, _PREFIXES)
+        choices = sample.data["choices"] if self.protocol in ("paper", "official") else _BARE
+        letter = first_capital(response.text, choices, prefixes)
+        scores = {"accuracy": float(letter == sample.target)}
+        return record(sample, response, prediction=letter, scores=scores, unparsed=not letter)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Columns of Table 5; the average is over all questions alike."""
+        tasks = [
+            Accuracy(name.lower(), "accuracy", select=partial(_of_task, name))
+            for name in ("Perception", "Reasoning")
+        ]
+        return *tasks, Accuracy("average", "accuracy")
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        return (
+            DataFile(_JSON[0], _SOURCE, _LICENCE, alternatives=(*_JSON[1:], *_TSV)),
+            DataFile("AutonomousDriving/", _SOURCE, _LICENCE, alternatives=("data/", "images/", *_TSV)),
+        )
+
+    def prompt_fingerprint(self) -> str:
+        """See `Task.prompt_fingerprint`."""
+        from hashlib import sha256
+
+        return sha256(self._wording.encode()).hexdigest()[:6]
+
+    def _samples(self, root: Path) -> Iterator[Sample]:
+        if (path := find(root, _JSON)) is not None:
+            yield from self._from_list(path, root)
+        elif (path := find(root, _TSV)) is not None:
+            for row in tsv_rows(path, ("index", "question", "answer", "category", "l2-category")):
+                yield from self._from_row(row)
+        else:
+            raise lacking(self, root, (*_JSON, *_TSV))
+
+    def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
+        items = read_json(path)
+        if not isinstance(items, list):
+            raise DataError(f"{path}: expected a list of questions: not the official file")
+        for number, item in enumerate(items):
+            where = f"{path} item {number}"
+            names = (
+                "Question_id",
+                "Image",
+                "Text",
+                "Answer choices",
+                "Ground truth",
+                "Subtask",
+                "Task",
+                "Category",
+            )
+            found = _unified(item, names, where)
+            if found["Subtask"] != SUBTASK:
+                continue
+            if str(found.get("Question Type", "Multiple Choice")).lower() != "multiple choice":
+                raise DataError(f"{where}: question type {found['Question Type']!r} is not known")
+            if not isinstance(found["Answer choices"], list) or not found["Answer choices"]:
+                raise DataError(f"{where}: field 'Answer choices' is no list: not the official file")
+            name = str(found["Image"])
+            image = picture(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
+            choices = [str(choice) for choice in found["Answer choices"]]
+            texts = {field: str(found[field]) for field in ("Question_id", "Text", "Ground truth")}
+            tags = {field: str(found[field]) for field in ("Task", "Category")}
+            yield self._sample(*texts.values(), choices, tags, image, name)
+
+    def _from_row(self, row: Row) -> Iterator[Sample]:
+        task, _, subtask = row.text("category").partition("/")
+        if subtask != SUBTASK:
+            return
+        letters = [letter for letter in "ABCDE" if row.text(letter)]
+        choices = [f"({letter}) {row.text(letter)}" for letter in letters]
+        if not choices:
+            choices = literal_list(row.text("multi-choice options"), row.where)
+            if len(choices) == 1:  # VLMEvalKit's own TSV holds header and choices in one text
+                choices = choices[0].split("\n")[1:]
+        tags = {"Task": task, "Category": row.text("l2-category")}
+        index, question, answer = row.text("index").strip(), row.text("question"), row.text("answer").strip()
+        yield self._sample(index, question, answer, choices, tags, row.images[0], row.cluster)
+
+    def _sample(
+        self,
+        identity: str,
+        question: str,
+        answer: str,
+        choices: list[str],
+        tags: Mapping[str, str],
+        image: ImageHandle,
+        cluster: str,
+    ) -> Sample:
+        text = self._wording.format(question=question, choices="\n".join(choices))
+        return Sample(identity, (text,), (image,), answer, cluster, tags, {"choices": choices})
+
+
+def _of_task(task: str, item: Record) -> bool:
+    return item.tags["Task"].lower() == task.lower()
+
+
+def _unified(item: Any, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
+    """The item with its keys spelled as in `names`; the files' spelling is unsteady in case."""
+    spelled = {name.lower(): name for name in (*names, "Question Type")}
+    if isinstance(item, Mapping):
+        item = {spelled.get(str(key).lower(), str(key)): value for key, value in item.items()}
+    return fields(item, names, where)

@@ -1,0 +1,196 @@
+"""MMBench (Liu et al. 2023), English and Chinese: multiple choice asked in every rotation of its options.
+
+`paper` reduces each answer as InternVL's script does and scores the reduced texts by VLMEvalKit's rules, as
+the official server did; `vlmevalkit` and `lmms-eval` read the raw answers by their own rules, and a judge may
+resolve the rest. The answers of test are not public everywhere: `export` writes the server's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.metrics.base import Metric
+from evalkit.metrics.circular import ROTATION, circular_metrics, relate_circular
+from evalkit.metrics.multiple_choice import Options, internvl_choice, lmms_choice, vlmevalkit_choice
+from evalkit.task import MINIATURE, DataFile, HubSource, JudgeQuestion, record
+from evalkit_tasks.general.choices import (
+    LETTER_ANSWER_CN,
+    judge_letter,
+    options_of,
+    question_lines,
+    tags_of,
+    vlmevalkit_prompt,
+)
+from evalkit_tasks.general.rows import Row, parquet_files, parquet_rows, tsv_rows, unique
+from evalkit_tasks.general.settings import (
+    LETTER_ANSWER,
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    ProtocolTask,
+    Settings,
+    answered,
+    find,
+    lacking,
+)
+
+_FILES: Mapping[str, tuple[str, ...]] = {
+    "dev-en": ("mmbench_dev_20230712.tsv", "mmbench_dev_en_20231003.tsv", "MMBench_DEV_EN.tsv"),
+    "dev-cn": ("mmbench_dev_cn_20231003.tsv", "MMBench_DEV_CN.tsv"),
+    "test-en": ("mmbench_test_en_20231003.tsv", "MMBench_TEST_EN.tsv"),
+    "test-cn": ("mmbench_test_cn_20231003.tsv", "MMBench_TEST_CN.tsv"),
+}
+_SOURCE = (
+    "https://download.openmmlab.com/mmclassification/datasets/mmbench/ or "
+    "https://opencompass.openxlab.space/utils/VLMEval/ (MMBench_*.tsv)"
+)
+_LICENCE = "Apache-2.0 (pictures: many sources)"
+_COLUMNS = ("index", "question", "A", "B")
+_LMMS_HEADER = "There are several options:"
+_LMMS_ANSWER_CN = "请直接使用所提供的选项字母作为答案回答。"
+_GROUPS = ("l2-category", "category")
+
+
+class MMBench(ProtocolTask):
+    """MMBench."""
+
+    name = "mmbench"
+    title = "MMBench"
+    splits = ("dev-en", "dev-cn", "test-en", "test-cn")
+    settings: ClassVar = {
+        "paper": Settings("{question}", 100, 6),
+        "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
+        "lmms-eval": Settings("{question}", 1024, 6),
+    }
+    protocols = tuple(settings)
+    group_by = _GROUPS
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; the TSV of InternVL or VLMEvalKit, or the hub's Parquet files."""
+        split = self.splits[0] if split == MINIATURE else split
+        for identity, row in unique(self._rows(split, root), lambda row: row.text("index").strip()):
+            if not identity.isdecimal():
+                raise DataError(f"{row.where}: index {identity!r} is no whole number: not the official file")
+            options, index = options_of(row), int(identity)
+            if not options:
+                raise DataError(f"{row.where}: no options: not the official file")
+            hint = "" if row.text("hint") == "nan" and ".parquet" in row.where else row.text("hint")
+            data: dict[str, Any] = {"index": index, "options": options, "question": row.text("question")}
+            if row.text("split"):
+                data["split"] = row.text("split")
+            yield Sample(
+                identity,
+                (self._prompt(data["question"], hint, options, chinese=split.endswith("cn")),),
+                row.images[:1],
+                _target(row),
+                str(index % ROTATION),
+                tags_of(row, {name: name for name in _GROUPS}),
+                data,
+            )
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """Read the answer by the protocol's rules; `relate` scores it."""
+        text, options = response.text, sample.data["options"]
+        if self.protocol == "lmms-eval":
+            prediction, rule = text.strip(), lmms_choice(text, options)
+        elif self.protocol == "paper":
+            prediction = internvl_choice(text, options)
+            rule = vlmevalkit_choice(prediction, options)
+        else:
+            prediction, rule = text, vlmevalkit_choice(text, options)
+        data = {**sample.data, "rule": rule}
+        return record(sample, response, prediction=prediction, unparsed=rule is None, data=data)
+
+    def relate(self, records: list[Record]) -> list[Record]:
+        """Circular and vanilla scores, on the base rows."""
+        return relate_circular(records, self._infer)
+
+    def judge_question(self, record: Record) -> JudgeQuestion | None:
+        """Asks for rows that the rules left open and that can still change a figure; `paper` has no judge."""
+        if self.protocol == "paper" or record.failed or not record.data.get("open"):
+            return None
+        return judge_letter(record.data["question"], record.data["options"], record.prediction)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Circular (all rotations right) and vanilla (the base row right) accuracy."""
+        return circular_metrics()
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        names = _names(split)
+        return (DataFile(names[0], _SOURCE, _LICENCE, alternatives=names[1:]),)
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        part, language = split.split("-")
+        return HubSource("lmms-lab/MMBench", language, part)
+
+    def export(self, records: Sequence[Record], path: Path) -> None:
+        """Write the server's xlsx: index, question, options, prediction, answer and split where known.
+
+        Raises:
+            UsageError: a sample has no answer.
+        """
+        from evalkit_tasks.general.submission import write_xlsx
+
+        rows = [{**_exported(item), "prediction": item.prediction} for item in answered(self, records)]
+        write_xlsx(path, _export_columns(rows), rows)
+
+    def prompt_fingerprint(self) -> str:
+        """See `Task.prompt_fingerprint`; over both languages' prompts of an example question."""
+        import hashlib
+
+        options = {"A": "a", "B": "b"}
+        texts = [self._prompt("q", "h", options, chinese) for chinese in (False, True)]
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:6]
+
+    def _rows(self, split: str, root: Path) -> Iterator[Row]:
+        if (path := find(root, _names(split))) is not None:
+            yield from tsv_rows(path, _COLUMNS)
+        elif parquet := parquet_files(root, split.partition("-")[0]):
+            yield from parquet_rows(parquet, _COLUMNS)
+        else:
+            raise lacking(self, root, _names(split))
+
+    def _prompt(self, question: str, hint: str, options: Options, chinese: bool) -> str:
+        if self.protocol == "paper":
+            instruction = LETTER_ANSWER_CN if chinese else LETTER_ANSWER
+            return f"{question_lines(question, hint, options)}\n{instruction}"
+        if self.protocol == "vlmevalkit":
+            return vlmevalkit_prompt(question, hint, options)
+        shown = "\n".join(f"{k}. {text}" for k, text in options.items() if k in "ABCDE" and text != "nan")
+        parts = ([hint] if hint and hint != "nan" else []) + [question, f"{_LMMS_HEADER}\n{shown}"]
+        return f"{' '.join(parts)}\n{_LMMS_ANSWER_CN if chinese else LETTER_ANSWER}"
+
+    def _infer(self, text: str, options: Options) -> str | None:
+        return (lmms_choice if self.protocol == "lmms-eval" else vlmevalkit_choice)(text, options)
+
+
+def _names(split: str) -> tuple[str, ...]:
+    newer = f"MMBench_{split.upper().replace('-', '_')}_V11.tsv"
+    return *_FILES[split], newer
+
+
+def _target(row: Row) -> str | None:
+    """The right letter; None where the column is absent or empty (test), or the hub's "nan"."""
+    answer = row.text("answer").strip()
+    return None if answer in ("", "nan") else answer
+
+
+def _exported(item: Record) -> dict[str, Any]:
+    """A record's submission cells but the prediction."""
+    cells = {"index": item.data["index"], "question": item.data["question"], **item.data["options"]}
+    if item.target is not None:
+        cells["answer"] = item.target
+    return cells | ({"split": item.data["split"]} if "split" in item.data else {})
+
+
+def _export_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """As InternVL writes them: the prediction stands seventh, behind A to D."""
+    present = set[str]().union(*rows)
+    letters = sorted({*"ABCD"} | {name for name in present if len(name) == 1})
+    head = ["index", "question", *letters[:4], "prediction", *letters[4:]]
+    return head + [name for name in ("answer", "split") if name in present]
