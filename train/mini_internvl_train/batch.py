@@ -1,0 +1,84 @@
+"""Packs as tensors: several samples in one row, each seeing only itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mini_internvl_train.encoding import IGNORED, Encoded
+from mini_internvl_train.loss import token_weight
+from mini_internvl_train.recipe import Weighting
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of packs.
+
+    Attributes:
+        input_ids, labels, position_ids: int64 `[rows, length]`; padding stands on the right.
+        weights: float `[rows, length]`.
+        segments: int64 `[rows, length]`, the sample's number in its row from 1; 0 is padding.
+        tiles: uint8 `[tiles, 3, size, size]` of all rows in order, or None.
+    """
+
+    input_ids: Tensor
+    labels: Tensor
+    position_ids: Tensor
+    weights: Tensor
+    segments: Tensor
+    tiles: Tensor | None
+
+    def attention_mask(self, dtype: torch.dtype) -> Tensor:
+        """Additive mask `[rows, 1, length, length]`: causal, and block-diagonal between samples."""
+        same = self.segments[:, :, None] == self.segments[:, None, :]
+        length = self.segments.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
+        allowed = same & causal
+        mask = torch.zeros(allowed.shape, dtype=dtype, device=same.device)
+        return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on a device."""
+        return Batch(
+            self.input_ids.to(device),
+            self.labels.to(device),
+            self.position_ids.to(device),
+            self.weights.to(device),
+            self.segments.to(device),
+            None if self.tiles is None else self.tiles.to(device),
+        )
+
+
+def collate(
+    packs: Sequence[Sequence[Encoded]], tiles: Tensor | None, weighting: Weighting, pad_id: int
+) -> Batch:
+    """Rows from packs.
+
+    Args:
+        packs: each pack's samples, in order.
+        tiles: tiles of all samples of all packs, in order.
+        weighting: of the loss.
+        pad_id: fills rows on the right; carries neither loss nor attention.
+    """
+    length = max(sum(len(sample.input_ids) for sample in pack) for pack in packs)
+    shape = (len(packs), length)
+    ids = torch.full(shape, pad_id)
+    labels = torch.full(shape, IGNORED)
+    positions = torch.zeros(shape, dtype=torch.long)
+    weights = torch.zeros(shape)
+    segments = torch.zeros(shape, dtype=torch.long)
+    for row, pack in enumerate(packs):
+        start = 0
+        for number, sample in enumerate(pack, 1):
+            place = slice(start, start + len(sample.input_ids))
+            ids[row, place] = torch.tensor(sample.input_ids)
+            labels[row, place] = torch.tensor(sample.labels)
+            labels[row, start] = IGNORED  # nothing of the neighbour before predicts a sample's first token
+            positions[row, place] = torch.arange(len(sample.input_ids))
+            weights[row, place] = token_weight(sample.trained, weighting)
+            segments[row, place] = number
+            start = place.stop
+    return Batch(ids, labels, positions, weights, segments, tiles)

@@ -1,0 +1,103 @@
+"""A conversation as token ids and labels: the loss is on assistant answers and their stop token only.
+
+Each segment (system and user marks, an answer) is tokenised by itself and the ids are joined, so no offset can
+drift; an answer is tokenised as what follows a control token, which is how generation meets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mini_internvl.prompts import IMAGE, Template, fill_images
+from mini_internvl.tokenizers import Tokenizer
+from mini_internvl_train.conversations import Conversation
+from mini_internvl_train.errors import TrainingDataError
+
+IGNORED = -100
+"""Label of a token without loss, as torch's cross entropy spells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One sample as a sequence.
+
+    Attributes:
+        input_ids: the whole conversation, visual tokens included.
+        labels: the ids again where there is loss, `IGNORED` elsewhere; not shifted.
+        tile_counts: tiles of each picture, in order.
+    """
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    tile_counts: tuple[int, ...]
+
+    @property
+    def trained(self) -> int:
+        """Tokens that carry loss."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """What a checkpoint knows about writing conversations.
+
+    Attributes:
+        tokenizer, template, system_message: the checkpoint's own; the template is never a free choice.
+        tokens_per_tile: visual tokens of one tile.
+        max_tokens: a longer sample is an error; nothing is cut.
+    """
+
+    tokenizer: Tokenizer
+    template: Template
+    system_message: str
+    tokens_per_tile: int
+    max_tokens: int
+
+    def encode(self, conversation: Conversation, tile_counts: Sequence[int]) -> Encoded:
+        """Ids and labels.
+
+        Args:
+            conversation: with one `<image>` in its user turns for each picture (video frames expanded).
+            tile_counts: tiles of each picture, in order.
+
+        Raises:
+            TrainingDataError: nothing would be trained, or the sample is too long, with file and line.
+        """
+        ids: list[int] = []
+        labels: list[int] = []
+        for text, trained in self._segments(conversation, tile_counts):
+            part = self._continuation(text) if ids else self.tokenizer.encode(text)
+            ids += part
+            labels += part if trained else [IGNORED] * len(part)
+        if all(label == IGNORED for label in labels):
+            raise TrainingDataError(f"{conversation.where}: no token would be trained")
+        if len(ids) > self.max_tokens:
+            raise TrainingDataError(
+                f"{conversation.where}: {len(ids)} tokens, more than max_tokens {self.max_tokens}: "
+                "lower max_tiles or raise max_tokens"
+            )
+        return Encoded(tuple(ids), tuple(labels), tuple(tile_counts))
+
+    def _segments(self, conversation: Conversation, tile_counts: Sequence[int]) -> list[tuple[str, bool]]:
+        """(text, whether it is trained), whose texts together are the rendered conversation."""
+        template, turns = self.template, list(conversation.turns)
+        system = turns.pop(0).text if turns[0].role == "system" else self.system_message
+        pictures = list(tile_counts)
+        segments: list[tuple[str, bool]] = []
+        text = f"{template.system}{system}{template.separator}"
+        for turn in turns:
+            if turn.role == "user":
+                marks = turn.text.count(IMAGE)
+                counts, pictures = pictures[:marks], pictures[marks:]
+                question = fill_images(turn.text, counts, self.tokens_per_tile)
+                text += f"{template.user}{question}{template.separator}{template.assistant}"
+            else:
+                segments += [(text, False), (turn.text.strip() + template.separator, True)]
+                text = ""
+        return segments
+
+    def _continuation(self, text: str) -> list[int]:
+        """Ids of a text as they stand behind a control token."""
+        anchor = self.tokenizer.encode(self.template.separator)
+        return self.tokenizer.encode(self.template.separator + text)[len(anchor) :]
