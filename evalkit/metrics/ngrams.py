@@ -19,6 +19,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 ORDERS = 4
+_LARGEST = 2**63 - 1
 Hypotheses = tuple[str, ...]
 References = tuple[tuple[str, ...], ...]
 
@@ -131,7 +132,7 @@ def _count(sentence: IntArray, codes: IntArray, bound: int) -> tuple[IntArray, i
 def _stable_order(codes: IntArray, bound: int) -> IntArray:
     """Positions in ascending order of their codes, equal ones in order of position."""
     size = len(codes)
-    if bound * size >= 2**63:
+    if bound * size > _LARGEST:
         return np.argsort(codes, kind="stable")
     # Sorting values is several times faster than sorting positions by value.
     ordered: IntArray = np.sort(codes * size + np.arange(size)) % max(1, size)
