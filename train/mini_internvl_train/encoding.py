@@ -1,6 +1,6 @@
 """A conversation as token ids and labels: the loss is on assistant answers and their stop token only.
 
-Each segment (system and user marks, an answer) is tokenised by itself and the ids are joined, so no offset can
+Each segment (system and user marks, an answer) is tokenised by itself and the ids joined, so no offset can
 drift; an answer is tokenised as what follows a control token, which is how generation meets it.
 """
 
