@@ -9,6 +9,7 @@ figures (see docs/tasks.md).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from string import ascii_uppercase
 from typing import ClassVar
@@ -19,8 +20,10 @@ from evalkit.metrics.base import Accuracy, Mean, Metric, Select
 from evalkit.metrics.multiple_choice import vlmevalkit_choice
 from evalkit.metrics.selections import chosen_letters, precision_recall
 from evalkit.task import DataFile, Reference, Task, record
+from evalkit_tasks.general.choices import options_of, tags_of, vlmevalkit_prompt
 from evalkit_tasks.general.rows import Row, tsv_rows, unique
-from evalkit_tasks.general.settings import LETTER_ANSWER, VLMEVALKIT_TOKENS_2024, answered
+from evalkit_tasks.general.settings import VLMEVALKIT_TOKENS_2024, answered
+from evalkit_tasks.general.submission import write_xlsx
 from evalkit_tasks.published import references
 
 VALIDATION = "GMAI-MMBench_VAL.tsv"
@@ -40,7 +43,6 @@ class GmaiMmbench(Task):
     name = "gmai-mmbench"
     title = "GMAI-MMBench"
     splits = ("val", "test")
-    template = "{question}\n" + LETTER_ANSWER
     generation = Generation(max_new_tokens=VLMEVALKIT_TOKENS_2024)
     image_policy = ImagePolicy(max_tiles=6)
     group_by = GROUPS
@@ -111,18 +113,22 @@ class GmaiMmbench(Task):
         gmai_mmbench.draw(folder)
 
     def export(self, records: Sequence[Record], path: Path) -> None:
-        """Write VLMEvalKit's prediction table (xlsx), which the authors score when it is mailed to them."""
-        from openpyxl import Workbook
+        """Write VLMEvalKit's prediction table (xlsx), which the authors score when it is mailed to them.
 
-        book = Workbook(write_only=True)
-        sheet = book.create_sheet()
-        sheet.append(["index", "question", *LETTERS, *GROUPS, "prediction"])
-        for item in answered(self, records):
-            options = [item.data["options"].get(letter, "") for letter in LETTERS]
-            groups = [item.tags.get(name, "") for name in GROUPS]
-            cells = [item.id, item.data["question"], *options, *groups, item.text]
-            sheet.append([_cell(value) for value in cells])
-        book.save(path)
+        Raises:
+            UsageError: a sample has no answer.
+        """
+        columns = ("index", "question", *LETTERS, *GROUPS, "prediction")
+        rows = (
+            {"index": item.id, **item.data["options"], **item.tags, "prediction": item.text}
+            | {"question": item.data["question"]}
+            for item in answered(self, records)
+        )
+        write_xlsx(path, columns, rows)
+
+    def prompt_fingerprint(self) -> str:
+        """See `Task.prompt_fingerprint`; of an example question's prompt."""
+        return sha256(vlmevalkit_prompt("q", "", {"A": "a", "B": "b"}).encode()).hexdigest()[:6]
 
 
 def _of(column: str) -> Select:
@@ -146,18 +152,13 @@ def _rows(path: Path, public: bool) -> Iterator[Row]:
 
 
 def _sample(index: str, row: Row, public: bool) -> Sample:
-    options = {letter: row.text(letter) for letter in LETTERS if row.text(letter) != ""}
+    options = options_of(row)
     answer = row.text("answer").strip() if public else None
     if answer is not None and not (answer and set(answer) <= set(LETTERS)):
         raise DataError(f"{row.where}: answer {answer!r} is no letter of A to E: not the official file")
-    lines = [row.text("question"), *(f"{letter}. {text}" for letter, text in options.items())]
-    tags = {name: row.text(name) for name in GROUPS}
-    data = {"options": options, "question": row.text("question")}
-    return Sample(index, ("\n".join(lines),), row.images, answer, row.cluster, tags, data)
-
-
-def _cell(value: str) -> str:
-    """A text that a workbook can hold: no control characters, at most 32,767 characters."""
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
-
-    return ILLEGAL_CHARACTERS_RE.sub("", value)[:32767]
+    question = row.text("question")
+    data = {"options": options, "question": question}
+    prompt = vlmevalkit_prompt(question, "", options)
+    return Sample(
+        index, (prompt,), row.images, answer, row.cluster, tags_of(row, {name: name for name in GROUPS}), data
+    )
