@@ -1,0 +1,134 @@
+"""Tokenizers from published files, against ids and texts recorded from the reference's slow tokenizers.
+
+`golden_tokenizers.json` was recorded with transformers 4.37.2 (InternLM2's own class, LlamaTokenizer,
+Qwen2Tokenizer) on the folders that `small_tokenizers` writes.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mini_internvl.errors import TokenizerError
+from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+
+GOLDEN = json.loads((Path(__file__).parent / "golden_tokenizers.json").read_text(encoding="utf-8"))
+WRITERS: dict[str, Callable[..., Path]] = {
+    "qwen2": small_tokenizers.write_qwen2,
+    "internlm2": small_tokenizers.write_internlm2,
+    "phi3": small_tokenizers.write_phi3,
+}
+
+
+def build(name: str, folder: Path) -> Tokenizer:
+    """The tokenizer that a golden entry names: family, then flags of its writer."""
+    family, _, flags = name.partition("_")
+    found = read_tokenizer(WRITERS[family](folder, *(flag == "1" for flag in flags)))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN["tokenizers"]))
+def test_ids_and_texts_equal_the_reference(name: str, tmp_path: Path) -> None:
+    tokenizer = build(name, tmp_path)
+    golden = GOLDEN["tokenizers"][name]
+    assert len(golden["ids"]) == len(GOLDEN["texts"]) > 40
+    for text, ids in zip(GOLDEN["texts"], golden["ids"], strict=True):
+        assert tokenizer.encode(text) == ids, text
+    for ids, text in golden["decoded"]:
+        assert tokenizer.decode(ids) == text, ids
+
+
+def test_control_tokens_lie_on_unused_pieces(tmp_path: Path) -> None:
+    tokenizer = read_tokenizer(small_tokenizers.write_internlm2(tmp_path))
+    assert tokenizer is not None
+    assert tokenizer.token_id("<|im_end|>") == 263
+    assert tokenizer.encode("<|im_end|>")[1:] == [263]
+    assert tokenizer.token_id("<IMG_CONTEXT>") == len(tokenizer) - 7
+    assert tokenizer.token_id("no such token") is None
+    assert tokenizer.eos_id == tokenizer.pad_id == 2
+    assert tokenizer.special_ids["<box>"] == len(tokenizer) - 2
+
+
+def test_phi3_roles(tmp_path: Path) -> None:
+    tokenizer = read_tokenizer(small_tokenizers.write_phi3(tmp_path))
+    assert tokenizer is not None
+    assert tokenizer.eos_id == tokenizer.pad_id == tokenizer.token_id("<|endoftext|>")
+    assert "<|end|>" in tokenizer.special_ids
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_works_without_added_tokens_decoder(family: str, tmp_path: Path) -> None:
+    """Files of transformers before 4.34 name added tokens in added_tokens.json alone."""
+    folder = WRITERS[family](tmp_path)
+    path = folder / "tokenizer_config.json"
+    settings_ = json.loads(path.read_text(encoding="utf-8"))
+    before = read_tokenizer(folder)
+    del settings_["added_tokens_decoder"]
+    path.write_text(json.dumps(settings_), encoding="utf-8")
+    after = read_tokenizer(folder)
+    assert before is not None and after is not None
+    text = "the<img><IMG_CONTEXT></img>cat<box>"
+    assert after.encode(text) == before.encode(text)
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_no_code_of_the_folder_is_run(family: str, tmp_path: Path) -> None:
+    folder = WRITERS[family](tmp_path)
+    for name in ("tokenization_internlm2.py", "configuration_internvl_chat.py", "conversation.py"):
+        (folder / name).write_text("raise SystemExit('was run')\n", encoding="utf-8")
+    config: dict[str, Any] = {
+        "model_type": "internvl_chat",
+        "auto_map": {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"},
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert read_tokenizer(folder) is not None
+
+
+def test_a_folder_without_files_has_no_tokenizer(tmp_path: Path) -> None:
+    assert read_tokenizer(tmp_path) is None
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_broken_files_are_named(family: str, tmp_path: Path) -> None:
+    folder = WRITERS[family](tmp_path)
+    (folder / "tokenizer_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(TokenizerError, match="cannot be read"):
+        read_tokenizer(folder)
+
+
+def test_a_broken_model_file_is_named(tmp_path: Path) -> None:
+    folder = small_tokenizers.write_phi3(tmp_path)
+    (folder / "tokenizer.model").write_bytes(b"no model")
+    with pytest.raises(TokenizerError, match="cannot be read"):
+        read_tokenizer(folder)
+
+
+def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = small_tokenizers.write_phi3(tmp_path)
+    path = folder / "tokenizer_config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("<IMG_CONTEXT>", "<other>"), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="has no <IMG_CONTEXT>"):
+        read_tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "internlm2_0", "phi3_100"])
+def test_plain_text_comes_back(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    tokenizer = build(name, tmp_path_factory.mktemp("tokenizer"))
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="▁<"), max_size=30))
+    def check(text: str) -> None:
+        # composed, as the 1B's tokenizer makes it; without spaces, whose ends and clean-up are its own matter
+        plain = unicodedata.normalize("NFC", "x" + text.replace(" ", ""))
+        assert tokenizer.decode(tokenizer.encode(plain)) == plain
+
+    check()
