@@ -120,6 +120,11 @@ class _CaptionMetric(Metric):
         self.scale = scale
         self._pairs = pairs
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """From 0 to what a perfect corpus has."""
+        return 0.0, self.scale
+
     def _chosen(self, records: Sequence[Record]) -> list[CaptionPair]:
         wanted = super().selected(records)
         return [pair for pair in self._pairs(records) if wanted[pair.row]]
@@ -202,6 +207,16 @@ class Cider(_MeanOfScores):
 
     A perfect corpus has 10 times `scale`.
     """
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """From 0 to what a perfect corpus has."""
+        return 0.0, 10.0 * self.scale
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """0 to 10 times `scale`, whatever the unit."""
+        return 0.0, 10.0 * self.scale
 
     def _compute(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
         return cider_scores(hypotheses, references)[:, None]

@@ -1,0 +1,158 @@
+"""Baselines: names for runs that later ones are judged against, kept in `<output>/baselines/<name>.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from evalkit import registry
+from evalkit.comparison.runs import Key, key_of, load_side, model_of
+from evalkit.errors import NotComparableError, RunFolderError, UsageError
+from evalkit.store import load_run
+from evalkit.store.atomic import read_json, write_json
+
+FOLDER = "baselines"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineRun:
+    """One run of a baseline.
+
+    Attributes:
+        path: the run folder. summary_sha256: content hash of its summary when the baseline was set.
+    """
+
+    key: Key
+    path: Path
+    model: str
+    signature: str
+    summary_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A named set of runs, one a task and split."""
+
+    name: str
+    created: str
+    runs: tuple[BaselineRun, ...]
+
+    def paths(self) -> dict[Key, Path]:
+        """Run folders, each still what it was when the baseline was set.
+
+        Raises:
+            NotComparableError: a run vanished or its summary changed.
+        """
+        for run in self.runs:
+            if not (run.path / "summary.json").is_file():
+                raise NotComparableError(
+                    f"baseline {self.name}: its run {run.path} ({run.key}) is gone; restore it, or "
+                    f"`evalkit baseline set {self.name} RUN` anew"
+                )
+            if _digest(run.path) != run.summary_sha256:
+                raise NotComparableError(
+                    f"baseline {self.name}: the summary of {run.path} ({run.key}) changed since the baseline "
+                    f"was set; if that is meant, `evalkit baseline set {self.name} {run.path}`"
+                )
+        return {run.key: run.path for run in self.runs}
+
+
+def names(output: Path) -> list[str]:
+    """Names of all baselines."""
+    return sorted(path.stem for path in (output / FOLDER).glob("*.json"))
+
+
+def exists(output: Path, name: str) -> bool:
+    """Whether there is a baseline of that name."""
+    return _NAME.fullmatch(name) is not None and _path(output, name).is_file()
+
+
+def save(output: Path, name: str, paths: Sequence[Path]) -> Baseline:
+    """Set a baseline to runs, in place of one of the same name.
+
+    Raises:
+        UsageError: an impossible name, or two runs of one task and split.
+        NotComparableError: a run that could not be compared with.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"baseline {name!r}: a name is letters, digits, dots, dashes and underscores")
+    runs: dict[Key, BaselineRun] = {}
+    for path in paths:
+        run = _describe(path)
+        if run.key in runs:
+            raise UsageError(f"baseline {name}: {runs[run.key].path} and {path} are both runs of {run.key}")
+        runs[run.key] = run
+    baseline = Baseline(name, datetime.now(timezone.utc).isoformat(timespec="seconds"), tuple(runs.values()))
+    target = _path(output, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(target, _to_json(baseline, target.parent))
+    return baseline
+
+
+def load(output: Path, name: str) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        UsageError: there is none of that name. NotComparableError: its file is broken.
+    """
+    if not exists(output, name):
+        hint = registry.nearest(name, names(output))
+        raise UsageError(
+            f"no baseline {name!r} in {output / FOLDER}{hint}; `evalkit baseline list` shows all"
+        )
+    path = _path(output, name)
+    try:
+        content = read_json(path)
+        runs = tuple(
+            BaselineRun(
+                key=Key(str(item["task"]), str(item["split"])),
+                path=Path(os.path.normpath(path.parent / str(item["run"]))),
+                model=str(item["model"]),
+                signature=str(item["signature"]),
+                summary_sha256=str(item["summary_sha256"]),
+            )
+            for item in content["runs"]
+        )
+        return Baseline(name, str(content["created"]), runs)
+    except (RunFolderError, KeyError, TypeError) as error:
+        raise NotComparableError(f"{path}: broken ({error}); set the baseline again") from None
+
+
+def _path(output: Path, name: str) -> Path:
+    return output / FOLDER / f"{name}.json"
+
+
+def _digest(run: Path) -> str:
+    return hashlib.sha256((run / "summary.json").read_bytes()).hexdigest()
+
+
+def _describe(path: Path) -> BaselineRun:
+    load_side(path)
+    run = load_run(path)
+    signature = str((run.summary or {}).get("signature", ""))
+    return BaselineRun(key_of(run), path, model_of(run), signature, _digest(path))
+
+
+def _to_json(baseline: Baseline, folder: Path) -> dict[str, object]:
+    """Run folders are stored relative to the baseline's own, so that an output folder can be moved."""
+    return {
+        "name": baseline.name,
+        "created": baseline.created,
+        "runs": [
+            {
+                "task": run.key.task,
+                "split": run.key.split,
+                "run": os.path.relpath(run.path, folder),
+                "model": run.model,
+                "signature": run.signature,
+                "summary_sha256": run.summary_sha256,
+            }
+            for run in baseline.runs
+        ],
+    }

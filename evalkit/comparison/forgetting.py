@@ -1,0 +1,71 @@
+"""What a model gained in its domain beside what it lost in general (the look of the paper's Fig. 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evalkit import registry
+from evalkit.comparison.verdicts import MetricResult
+from evalkit.contracts import Json
+
+#: The suite that a domain-adapted model may forget.
+GENERAL = "general"
+#: Two-sided 95% quantile of the normal distribution.
+_NORMAL = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteChange:
+    """Mean change of the headline figures of a suite's tasks, in points.
+
+    Attributes:
+        headlines: the first metric of each task that has one on both sides.
+        change: mean gain in points (percent, or a fraction times 100). ci95: of the mean, tasks independent.
+    """
+
+    suite: str
+    headlines: tuple[MetricResult, ...]
+    change: float
+    ci95: tuple[float, float] | None
+
+    def to_json(self) -> dict[str, Json]:
+        """Suite, tasks, mean change and interval."""
+        return {
+            "suite": self.suite,
+            "tasks": [str(result.key) for result in self.headlines],
+            "change": self.change,
+            "ci95": list(self.ci95) if self.ci95 else None,
+        }
+
+
+def forgetting(headlines: Sequence[MetricResult]) -> list[SuiteChange]:
+    """General suite first, then the domains, of the tasks compared; empty unless both kinds are there."""
+    points = [result for result in headlines if _scale(result) and result.difference.gain is not None]
+    changes = []
+    for name, suite in registry.suites().items():
+        members = {target.task for target in suite.targets()}
+        chosen = tuple(result for result in points if result.key.task in members)
+        if suite.table is None and chosen:
+            changes.append(_change(name, chosen))
+    changes.sort(key=lambda change: change.suite != GENERAL)
+    return changes if len(changes) > 1 and changes[0].suite == GENERAL else []
+
+
+def _scale(result: MetricResult) -> float | None:
+    return {"percent": 1.0, "fraction": 100.0}.get(result.difference.metric.unit)
+
+
+def _change(name: str, headlines: tuple[MetricResult, ...]) -> SuiteChange:
+    gains, variances = [], []
+    for result in headlines:
+        scale = _scale(result) or 1.0
+        gains.append(scale * (result.difference.gain or 0.0))
+        variances.append(None if result.difference.se is None else (scale * result.difference.se) ** 2)
+    mean = sum(gains) / len(gains)
+    known = [variance for variance in variances if variance is not None]
+    if len(known) < len(variances):
+        return SuiteChange(name, headlines, mean, None)
+    reach = _NORMAL * math.sqrt(sum(known)) / len(known)
+    return SuiteChange(name, headlines, mean, (mean - reach, mean + reach))

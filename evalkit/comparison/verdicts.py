@@ -1,0 +1,132 @@
+"""A verdict for every metric of a comparison, and whether it fails the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from evalkit.comparison.runs import Key
+from evalkit.comparison.thresholds import Thresholds
+from evalkit.statistics import Difference, holm
+
+Verdict = Literal["improved", "regressed", "no_evidence"]
+
+#: Thresholds are met up to rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class MetricResult:
+    """One metric of one task in a comparison.
+
+    Attributes:
+        difference: the figures, their interval and tests.
+        vital: a count of what went wrong (errors, unparsed, truncated) or speed, judged whatever is asked.
+        judged: whether the gate rests on it. p_adjusted: Holm's, over the metrics judged (of a metric that
+            is not judged: over all).
+        detectable: the smallest drop that would have been called regressed with 80% power.
+        max_drop, margin: thresholds that the user set.
+        failure: why it fails the gate, or None. notes: what must be read with the verdict.
+    """
+
+    key: Key
+    difference: Difference
+    vital: bool = False
+    judged: bool = True
+    p_adjusted: float | None = None
+    verdict: Verdict = "no_evidence"
+    detectable: float | None = None
+    max_drop: float | None = None
+    margin: float | None = None
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The metric's name."""
+        return self.difference.metric.name
+
+
+def decide(
+    differences: Sequence[tuple[Key, Difference, bool]], thresholds: Thresholds, alpha: float
+) -> list[MetricResult]:
+    """Judge all metrics of a comparison together.
+
+    Where thresholds are given, the gate rests on the metrics they name and on the vital ones, otherwise on
+    all. Holm's family are the judged metrics that differ at all: one that is the same in every sample cannot
+    be rejected, so that leaving it out keeps the level (Tarone 1990).
+
+    Args:
+        differences: with key, and whether it is vital.
+
+    Raises:
+        UsageError: a threshold names no metric here.
+    """
+    thresholds.check((key, difference.metric.name) for key, difference, _ in differences)
+    results = []
+    for key, difference, vital in differences:
+        max_drop, margin = thresholds.of(key, difference.metric.name)
+        judged = vital or not thresholds or max_drop is not None or margin is not None
+        results.append(MetricResult(key, difference, vital, judged, max_drop=max_drop, margin=margin))
+    everything = _adjust(results)
+    gated = _adjust([result for result in results if result.judged])
+    return [_decide(result, *(gated if result.judged else everything), alpha) for result in results]
+
+
+def _adjust(results: Sequence[MetricResult]) -> tuple[dict[tuple[Key, str], float], int]:
+    """Adjusted p values by key and name, and the size of the family."""
+    family = [(result, p) for result in results if (p := _tested(result.difference)) is not None]
+    adjusted = holm([p for _, p in family])
+    return {(r.key, r.name): p for (r, _), p in zip(family, adjusted, strict=True)}, len(family)
+
+
+def _tested(difference: Difference) -> float | None:
+    """The p value, or None where there is none or nothing differs."""
+    return difference.p if difference.se or (difference.p or 1.0) < 1.0 else None
+
+
+def _decide(
+    result: MetricResult, adjusted: dict[tuple[Key, str], float], family: int, alpha: float
+) -> MetricResult:
+    difference = result.difference
+    p = adjusted.get((result.key, result.name), difference.p)
+    gain = difference.gain
+    verdict: Verdict = "no_evidence"
+    if p is not None and gain is not None and p <= alpha:
+        verdict = "improved" if gain > 0 else "regressed"
+    detectable = difference.detectable(alpha / max(1, family))
+    decided = dataclasses.replace(result, p_adjusted=p, verdict=verdict, detectable=detectable)
+    return dataclasses.replace(decided, failure=_failure(decided), notes=_notes(decided, alpha))
+
+
+def _failure(result: MetricResult) -> str | None:
+    """Why a judged metric fails the gate, or None."""
+    gain = result.difference.gain
+    if not result.judged:
+        return None
+    if result.margin is not None:
+        worst = result.difference.worst_gain
+        if worst is None or worst < -result.margin - _ROUNDING:
+            return f"not shown: a drop larger than {result.margin:g} is not excluded"
+    if gain is None or result.verdict != "regressed":
+        return None
+    if result.max_drop is not None:
+        large = -gain > result.max_drop + _ROUNDING
+        return f"significant drop, larger than {result.max_drop:g}" if large else None
+    return "significant drop" if result.margin is None else None
+
+
+def _notes(result: MetricResult, alpha: float) -> tuple[str, ...]:
+    difference = result.difference
+    notes = [difference.reason] if difference.reason else []
+    exact = difference.mcnemar
+    if exact is not None and difference.p is not None and (exact.p <= alpha) != (difference.p <= alpha):
+        cause = (
+            "the samples are dependent within clusters, which it cannot know; the interval decides"
+            if difference.clusters < difference.n
+            else "the interval decides"
+        )
+        notes.append(f"McNemar's test disagrees (p {exact.p:.2g}): {cause}")
+    return tuple(notes)
