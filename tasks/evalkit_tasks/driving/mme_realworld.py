@@ -34,6 +34,8 @@ _TSV = ("MME-RealWorld.tsv", "MME_RealWorld.tsv")
 _SOURCE = "hub yifanzhang114/MME-RealWorld (split archives), or MME-RealWorld-Base64 (VLMEvalKit's TSV)"
 _LICENCE = "academic research only, no redistribution"
 
+_FIELDS = ("Question_id", "Image", "Text", "Answer choices", "Ground truth", "Subtask", "Task", "Category")
+
 _ASK = "Select the best answer to the above multiple-choice question based on the image. "
 _RESPOND = "Respond with only the letter (A, B, C, D, or E) of the correct option."
 _ENGLISH = "{question} The choices are listed below:\n{choices}\n"
@@ -87,6 +89,8 @@ class MMERealWorldDriving(ProtocolTask):
                 raise DataError(f"{root}: Question_id {sample.id} occurs twice: not the official file")
             seen.add(sample.id)
             yield sample
+        if not seen:
+            raise DataError(f"{self.name}: {root} holds no question of the subtask {SUBTASK}")
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`; an answer in which no letter is found is wrong."""
@@ -132,17 +136,7 @@ class MMERealWorldDriving(ProtocolTask):
             raise DataError(f"{path}: expected a list of questions: not the official file")
         for number, item in enumerate(items):
             where = f"{path} item {number}"
-            names = (
-                "Question_id",
-                "Image",
-                "Text",
-                "Answer choices",
-                "Ground truth",
-                "Subtask",
-                "Task",
-                "Category",
-            )
-            found = _unified(item, names, where)
+            found = _unified(item, where)
             if found["Subtask"] != SUBTASK:
                 continue
             if str(found.get("Question Type", "Multiple Choice")).lower() != "multiple choice":
@@ -152,9 +146,9 @@ class MMERealWorldDriving(ProtocolTask):
             name = str(found["Image"])
             image = picture(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
             choices = [str(choice) for choice in found["Answer choices"]]
-            texts = {field: str(found[field]) for field in ("Question_id", "Text", "Ground truth")}
-            tags = {field: str(found[field]) for field in ("Task", "Category")}
-            yield self._sample(*texts.values(), choices, tags, image, name)
+            identity, question, answer = (str(found[key]) for key in ("Question_id", "Text", "Ground truth"))
+            tags = {key: str(found[key]) for key in ("Task", "Category")}
+            yield self._sample(identity, question, answer, choices, tags, image, name)
 
     def _from_row(self, row: Row) -> Iterator[Sample]:
         task, _, subtask = row.text("category").partition("/")
@@ -188,9 +182,9 @@ def _of_task(task: str, item: Record) -> bool:
     return item.tags["Task"].lower() == task.lower()
 
 
-def _unified(item: Any, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
-    """The item with its keys spelled as in `names`; the files' spelling is unsteady in case."""
-    spelled = {name.lower(): name for name in (*names, "Question Type")}
+def _unified(item: Any, where: str) -> Mapping[str, Any]:
+    """The item with its keys spelled as in `_FIELDS`; the files' spelling is unsteady in case."""
+    spelled = {name.lower(): name for name in (*_FIELDS, "Question Type")}
     if isinstance(item, Mapping):
         item = {spelled.get(str(key).lower(), str(key)): value for key, value in item.items()}
-    return fields(item, names, where)
+    return fields(item, _FIELDS, where)

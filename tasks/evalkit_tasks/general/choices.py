@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from evalkit.contracts import Record
+from evalkit.metrics.circular import Infer, choice_of
 from evalkit.metrics.multiple_choice import NONE_OF_THEM, Options
 from evalkit.task import JudgeQuestion
 from evalkit_tasks.general.rows import Row
@@ -56,3 +59,19 @@ def judge_letter(question: str, options: Options, answer: str) -> JudgeQuestion:
 def tags_of(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
     """Tags by name from the columns that are not empty."""
     return {tag: row.text(column) for tag, column in columns.items() if row.text(column)}
+
+
+def relate_choices(records: Sequence[Record], infer: Infer) -> list[Record]:
+    """Score `accuracy` of each answered row with a target, a judge's reply resolving what rules did not.
+
+    Reads and sets `data` as `evalkit.metrics.circular.relate_circular` does. Idempotent.
+    """
+    return [
+        record if record.failed or record.target is None else _scored(record, choice_of(record, infer))
+        for record in records
+    ]
+
+
+def _scored(record: Record, choice: str | None) -> Record:
+    scores = {"accuracy": float(choice == record.target)}
+    return dataclasses.replace(record, scores=scores, data={**record.data, "choice": choice})

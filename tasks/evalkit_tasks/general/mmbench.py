@@ -163,7 +163,7 @@ class MMBench(ProtocolTask):
             return vlmevalkit_prompt(question, hint, options)
         shown = "\n".join(f"{k}. {text}" for k, text in options.items() if k in "ABCDE" and text != "nan")
         parts = ([hint] if hint and hint != "nan" else []) + [question, f"{_LMMS_HEADER}\n{shown}"]
-        return f"{' '.join(parts)}\n{_LMMS_ANSWER_CN if chinese else LETTER_ANSWER}"
+        return f"{' '.join(parts)}\n\n{_LMMS_ANSWER_CN if chinese else LETTER_ANSWER}"
 
     def _infer(self, text: str, options: Options) -> str | None:
         return (lmms_choice if self.protocol == "lmms-eval" else vlmevalkit_choice)(text, options)

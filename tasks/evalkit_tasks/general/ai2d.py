@@ -1,0 +1,116 @@
+"""AI2D (Kembhavi et al. 2016): multiple choice about science diagrams, in VLMEvalKit's selection.
+
+`paper` is InternVL's script, which asks for equality with the letter; `vlmevalkit` reads the answer by rules.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.metrics.base import Accuracy, Metric
+from evalkit.metrics.multiple_choice import Options, vlmevalkit_choice
+from evalkit.task import DataFile, HubSource, JudgeQuestion, record
+from evalkit_tasks.general.choices import (
+    judge_letter,
+    options_of,
+    question_lines,
+    relate_choices,
+    vlmevalkit_prompt,
+)
+from evalkit_tasks.general.rows import Row, literal_list, parquet_files, parquet_rows, tsv_rows, unique
+from evalkit_tasks.general.settings import (
+    LETTER_ANSWER,
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    ProtocolTask,
+    Settings,
+    lacking,
+)
+
+_FILE = "AI2D_TEST.tsv"
+_SOURCE = "https://opencompass.openxlab.space/utils/VLMEval/AI2D_TEST.tsv, or hub lmms-lab/ai2d"
+_LICENCE = "CC BY-SA 4.0 (AI2)"
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class AI2D(ProtocolTask):
+    """AI2D."""
+
+    name = "ai2d"
+    title = "AI2D"
+    settings: ClassVar = {
+        "paper": Settings("{question}", 10, 6),
+        "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
+        "lmms-eval": Settings("{question}", 16, 6),
+    }
+    protocols = tuple(settings)
+    sizes: ClassVar = {"test": 3088}
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; VLMEvalKit's TSV or the hub's Parquet files (ids are then rows from 0)."""
+        if (path := root / _FILE).exists():
+            rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
+            for identity, row in unique(rows, lambda row: row.text("index").strip()):
+                yield self._sample(identity, row, options_of(row), row.text("answer").strip())
+        elif parquet := parquet_files(root, "test"):
+            for number, row in enumerate(parquet_rows(parquet, ("question", "options", "answer", "image"))):
+                texts = literal_list(row.cells["options"], row.where)
+                options = dict(zip(string.ascii_uppercase, texts, strict=False))
+                answer = row.text("answer")
+                if answer.isdecimal() and int(answer) < len(options):
+                    answer = string.ascii_uppercase[int(answer)]
+                yield self._sample(str(number), row, options, answer)
+        else:
+            raise lacking(self, root, (_FILE,))
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """Read the answer; `relate` scores it."""
+        text, options = response.text, sample.data["options"]
+        if self.protocol == "vlmevalkit":
+            rule, prediction = vlmevalkit_choice(text, options), text
+        else:
+            prediction = text.strip().lower()
+            if self.protocol == "lmms-eval":
+                prediction = text.lower().translate(_NO_PUNCTUATION)
+            rule = next((letter for letter in options if letter.lower() == prediction), None)
+        data = {**sample.data, "rule": rule}
+        return record(sample, response, prediction=prediction, unparsed=rule is None, data=data)
+
+    def relate(self, records: list[Record]) -> list[Record]:
+        """See `relate_choices`."""
+        return relate_choices(records, vlmevalkit_choice)
+
+    def judge_question(self, record: Record) -> JudgeQuestion | None:
+        """Asks about what VLMEvalKit's rules leave open; the other protocols have no judge."""
+        if self.protocol != "vlmevalkit" or record.failed or record.data["rule"] is not None:
+            return None
+        return judge_letter(record.data["question"], record.data["options"], record.text)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Share of right letters."""
+        return (Accuracy("accuracy"),)
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        return (DataFile(_FILE, _SOURCE, _LICENCE),)
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        return HubSource("lmms-lab/ai2d", split="test")
+
+    def _sample(self, identity: str, row: Row, options: Options, answer: str) -> Sample:
+        if answer not in options:
+            raise DataError(f"{row.where}: answer {answer!r} is none of the options {', '.join(options)}")
+        question = row.text("question")
+        prompt = (
+            vlmevalkit_prompt(question, row.text("hint"), options)
+            if self.protocol == "vlmevalkit"
+            else f"{question_lines(question, '', options)}\n{LETTER_ANSWER}"
+        )
+        data = {"options": dict(options), "question": question}
+        return Sample(identity, (prompt,), row.images[:1], answer, row.cluster, {}, data)

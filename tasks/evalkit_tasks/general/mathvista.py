@@ -1,0 +1,214 @@
+"""MathVista (Lu et al. 2023), testmini: mathematics in pictures, with options, numbers or lists as answers.
+
+The paper's figure is VLMEvalKit's, where a judge model extracts the answers that rules do not resolve: while
+such answers wait for a judge `accuracy` is not given; `accuracy_rules`, which counts them wrong, is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json
+from evalkit.images import ImageHandle
+from evalkit.metrics.base import Accuracy, Metric
+from evalkit.metrics.multiple_choice import vlmevalkit_choice
+from evalkit.task import DataFile, HubSource, JudgeQuestion, record
+from evalkit_tasks.general.rows import literal_list, parquet_files, parquet_rows, tsv_rows
+from evalkit_tasks.general.settings import (
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    VLMEVALKIT_TOKENS_2024,
+    ProtocolTask,
+    Settings,
+    find,
+    lacking,
+    picture,
+)
+
+_TSV = "MathVista_MINI.tsv"
+_JSON = ("data/testmini.json", "testmini.json")
+_SOURCE = (
+    "https://github.com/lupantech/MathVista (data/testmini.json, images.zip), hub AI4Math/MathVista, "
+    "or https://opencompass.openxlab.space/utils/VLMEval/MathVista_MINI.tsv"
+)
+_LICENCE = "CC BY-SA 4.0 (pictures: their authors')"
+_FIELDS = ("question", "answer", "question_type", "answer_type")
+_HINTS: Mapping[tuple[str, str], str] = {
+    ("integer", ""): "requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.",
+    ("float", "1"): "requiring a floating-point number with one decimal place and provide the final value, "
+    "e.g., 1.2, 1.3, 1.4, at the end.",
+    ("float", "2"): "requiring a floating-point number with two decimal places and provide the final value, "
+    "e.g., 1.23, 1.34, 1.45, at the end.",
+    ("list", ""): "requiring a Python list as an answer and provide the final list, "
+    "e.g., [1, 2, 3], [1.2, 1.3, 1.4], at the end.",
+}
+_CHOICE_HINT = "and provide the correct option letter, e.g., A, B, C, D, at the end."
+
+_JUDGE = (
+    "You extract the final answer from a reply to a question. Give only the answer: the option letter for a "
+    "question with choices, a plain number (no unit, no separators) where a number is asked, a Python list "
+    "where a list is asked. If the reply gives no answer, say None."
+)
+
+
+class MathVista(ProtocolTask):
+    """MathVista."""
+
+    name = "mathvista"
+    title = "MathVista"
+    splits = ("testmini",)
+    settings: ClassVar = {
+        "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 6),
+        "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
+    }
+    protocols = tuple(settings)
+    sizes: ClassVar = {"testmini": 1000}
+    group_by = ("task",)
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; the official JSON, VLMEvalKit's TSV or the hub's Parquet files."""
+        seen = set[str]()
+        for sample in self._samples(root):
+            if sample.id in seen:
+                raise DataError(f"{root}: question {sample.id} occurs twice: not the official file")
+            seen.add(sample.id)
+            yield sample
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """What rules find; `relate` adds what a judge extracts."""
+        right = _right(response.text, sample.data)
+        scores = {"accuracy_rules": float(right is True)}
+        if right is not None:
+            scores["accuracy"] = float(right)
+        return record(
+            sample,
+            response,
+            prediction=response.text,
+            scores=scores,
+            unparsed=right is None,
+            data=sample.data,
+        )
+
+    def relate(self, records: list[Record]) -> list[Record]:
+        """Score what a judge extracted. Idempotent."""
+        return [_judged(item) if "judge" in item.data else item for item in records]
+
+    def judge_question(self, record: Record) -> JudgeQuestion | None:
+        """Asks to extract the answer where rules found none."""
+        if record.failed or "unparsed" not in record.flags:
+            return None
+        user = f"{record.data['query']}\n\nReply: {record.text}\n\nFinal answer:"
+        return JudgeQuestion(_JUDGE, user, max_tokens=128)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Accuracy as the paper's, which needs a judge, and what rules alone find right."""
+        return _JudgedAccuracy("accuracy"), Accuracy("accuracy_rules")
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        return (
+            DataFile(_JSON[0], _SOURCE, _LICENCE, alternatives=(*_JSON[1:], _TSV)),
+            DataFile("images/", _SOURCE, _LICENCE, alternatives=("data/images/", _TSV)),
+        )
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        return HubSource("AI4Math/MathVista", split="testmini")
+
+    def _samples(self, root: Path) -> Iterator[Sample]:
+        if (path := find(root, _JSON)) is not None:
+            items = read_json(path)
+            if not isinstance(items, dict):
+                raise DataError(f"{path}: expected an object by question: not the official file")
+            for identity, item in items.items():
+                where = f"{path} question {identity}"
+                found = fields(item, (*_FIELDS, "image"), where)
+                name = str(found["image"])
+                yield _sample(str(identity), found, picture(root, name, f"data/{name}"), name, where)
+        elif (path := root / _TSV).exists():
+            for row in tsv_rows(path, ("index", *_FIELDS)):
+                cells = {**row.cells, "query": row.cells["question"]}  # its question is the whole query
+                yield _sample(row.text("index").strip(), cells, row.images[0], row.cluster, row.where)
+        elif parquet := parquet_files(root, "testmini"):
+            for row in parquet_rows(parquet, ("pid", *_FIELDS)):
+                yield _sample(row.text("pid"), row.cells, row.images[0], row.cluster, row.where)
+        else:
+            raise lacking(self, root, (*_JSON, _TSV))
+
+
+class _JudgedAccuracy(Accuracy):
+    """Accuracy that is not given while answers wait for a judge."""
+
+    def reason(self, records: Sequence[Record]) -> str | None:
+        """Says how many answers need a judge."""
+        answered = [item for item in records if not item.failed]
+        if waiting := sum("accuracy" not in item.scores for item in answered):
+            return f"{waiting} of {len(answered)} answers need a judge (--judge); see accuracy_rules"
+        return super().reason(records)
+
+
+def _sample(identity: str, item: Mapping[str, Any], image: ImageHandle, cluster: str, where: str) -> Sample:
+    options = _options(item, where)
+    answer, kind = str(item["answer"]), str(item["answer_type"])
+    if options and answer not in options.values() and answer not in options:
+        raise DataError(f"{where}: answer {answer[:40]!r} is none of the choices")
+    letter = next((k for k, text in options.items() if text == answer), answer)
+    query = str(item.get("query") or "") or _query(item, options)
+    metadata = item.get("metadata")
+    task = str((metadata if isinstance(metadata, Mapping) else item).get("task") or "")
+    data = {"options": options, "answer": letter if options else answer, "kind": kind, "query": query}
+    return Sample(identity, (query,), (image,), answer, cluster, {"task": task} if task else {}, data)
+
+
+def _options(item: Mapping[str, Any], where: str) -> dict[str, str]:
+    """Choices by letter; none for free-form questions."""
+    if str(item["question_type"]) != "multi_choice":
+        return {}
+    choices = item.get("choices")
+    texts = literal_list(choices, where) if choices else []
+    if not texts:
+        raise DataError(f"{where}: no choices: not the official file")
+    return dict(zip(string.ascii_uppercase, texts, strict=False))
+
+
+def _query(item: Mapping[str, Any], options: Mapping[str, str]) -> str:
+    """The official query: hint, question with its unit, choices."""
+    precision = str(item.get("precision") or "").partition(".")[0]
+    hint = _CHOICE_HINT if options else _HINTS.get((str(item["answer_type"]), precision))
+    hint = hint or _HINTS.get((str(item["answer_type"]), ""))
+    unit = f" (Unit: {item['unit']})" if item.get("unit") else ""
+    lines = [f"Hint: Please answer the question {hint}"] if hint else []
+    lines.append(f"Question: {item['question']}{unit}")
+    if options:
+        lines += ["Choices:", *(f"({letter}) {text}" for letter, text in options.items())]
+    return "\n".join(lines)
+
+
+def _right(text: str, data: Mapping[str, Any]) -> bool | None:
+    """Whether an answer, or what a judge extracted of it, is right; None where rules cannot read it.
+
+    Options by VLMEvalKit's rules; numbers where the text is one for Python's `int` or `float` (VLMEvalKit asks
+    its judge even about those that are wrong). A list is never right: VLMEvalKit compares the answer with a
+    value that it never sets.
+    """
+    if data["options"]:
+        letter = vlmevalkit_choice(text, data["options"])
+        return None if letter is None else bool(letter == data["answer"])
+    number: type[int] | type[float] | None = {"integer": int, "float": float}.get(data["kind"])
+    if number is None:
+        return False
+    try:
+        return bool(number(text) == number(data["answer"]))
+    except ValueError:
+        return None
+
+
+def _judged(item: Record) -> Record:
+    right = _right(str(item.data["judge"]), item.data) is True
+    return dataclasses.replace(item, scores={**item.scores, "accuracy": float(right)})

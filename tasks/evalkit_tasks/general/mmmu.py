@@ -1,0 +1,134 @@
+"""MMMU (Yue et al. 2023), validation: college questions with pictures, by options or open.
+
+The paper's figures come from the OpenCompass board, which scores as VLMEvalKit does: an open question becomes
+a choice between its answer and "Other Answers". `official` is the benchmark's own parser, without its random
+draw.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.metrics.base import Accuracy, Metric
+from evalkit.metrics.multiple_choice import Options, vlmevalkit_choice
+from evalkit.metrics.open_answer import mmmu_choice, mmmu_open_match
+from evalkit.task import DataFile, HubSource, JudgeQuestion, record
+from evalkit_tasks.general.choices import (
+    judge_letter,
+    options_of,
+    question_lines,
+    relate_choices,
+    tags_of,
+    vlmevalkit_prompt,
+)
+from evalkit_tasks.general.rows import Row, literal_list, parquet_files, parquet_rows, tsv_rows, unique
+from evalkit_tasks.general.settings import (
+    LETTER_ANSWER,
+    SHORT_ANSWER,
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    VLMEVALKIT_TOKENS_2024,
+    ProtocolTask,
+    Settings,
+    lacking,
+)
+
+_FILE = "MMMU_DEV_VAL.tsv"
+_SOURCE = "https://opencompass.openxlab.space/utils/VLMEval/MMMU_DEV_VAL.tsv, or hub lmms-lab/MMMU"
+_LICENCE = "Apache-2.0 (pictures: many sources)"
+_VALIDATION = ("validation", "val", "")
+_OTHER = "Other Answers"
+_GROUPS = ("l2-category", "category")
+
+
+class MMMU(ProtocolTask):
+    """MMMU."""
+
+    name = "mmmu"
+    title = "MMMU"
+    splits = ("val",)
+    settings: ClassVar = {
+        "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 12),
+        "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 12, VLMEVALKIT_TILES),
+        "official": Settings("{question}", 100, 6),
+    }
+    protocols = tuple(settings)
+    sizes: ClassVar = {"val": 900}
+    group_by = _GROUPS
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; VLMEvalKit's TSV (its dev rows passed over) or the hub's Parquet files."""
+        if (path := root / _FILE).exists():
+            rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
+            for identity, row in unique(rows, lambda row: row.text("index").strip()):
+                if row.text("split") in _VALIDATION:
+                    yield self._sample(identity, row, options_of(row))
+        elif parquet := parquet_files(root, "validation"):
+            rows_of = parquet_rows(parquet, ("id", "question", "options", "answer"))
+            for identity, row in unique(rows_of, lambda row: row.text("id")):
+                texts = literal_list(row.text("options") or "[]", row.where)
+                yield self._sample(identity, row, dict(zip(string.ascii_uppercase, texts, strict=False)))
+        else:
+            raise lacking(self, root, (_FILE,))
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """Read the answer; `relate` scores it."""
+        text, options, data = response.text, sample.data["options"], sample.data
+        if self.protocol != "official":
+            rule = vlmevalkit_choice(text, options)
+        elif data["open"]:
+            rule = "A" if mmmu_open_match(text, data["answers"]) else "B"
+        else:
+            rule = mmmu_choice(text, options)
+        return record(sample, response, prediction=rule, unparsed=rule is None, data={**data, "rule": rule})
+
+    def relate(self, records: list[Record]) -> list[Record]:
+        """See `relate_choices`."""
+        return relate_choices(records, vlmevalkit_choice)
+
+    def judge_question(self, record: Record) -> JudgeQuestion | None:
+        """Asks about what VLMEvalKit's rules leave open; `official` has no judge."""
+        if self.protocol == "official" or record.failed or record.data["rule"] is not None:
+            return None
+        return judge_letter(record.data["question"], record.data["options"], record.text)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Share of right answers."""
+        return (Accuracy("accuracy"),)
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        return (DataFile(_FILE, _SOURCE, _LICENCE),)
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        return HubSource("lmms-lab/MMMU", split="validation")
+
+    def _sample(self, identity: str, row: Row, options: Options) -> Sample:
+        question, answer = row.text("question"), row.text("answer").strip()
+        if not answer:
+            raise DataError(f"{row.where}: no answer: not the official file")
+        prompt = self._prompt(question, row.text("hint"), options, len(row.images))
+        data = {"question": question, "options": dict(options), "open": not options}
+        if not options:
+            data |= {"options": {"A": answer, "B": _OTHER}, "answers": literal_list(answer, row.where)}
+        target = answer if answer in options else "A"
+        if options and answer not in options:
+            raise DataError(f"{row.where}: answer {answer!r} is none of the options {', '.join(options)}")
+        tags = tags_of(row, {name: name for name in _GROUPS})
+        return Sample(identity, (prompt,), row.images, target, row.cluster, tags, data)
+
+    def _prompt(self, question: str, hint: str, options: Options, pictures: int) -> str:
+        if self.protocol == "official":
+            lines = question_lines(question.strip(), "", {k: text.strip() for k, text in options.items()})
+            return f"{lines}\n{LETTER_ANSWER if options else SHORT_ANSWER}"
+        prompt = vlmevalkit_prompt(question, hint, options)
+        if pictures < 2:
+            return prompt
+        named = "\n".join(f"Image-{i}: <image>" for i in range(1, pictures + 1))
+        return f"{named}\n{prompt}{''.join(f'<Image-{i}>' for i in range(1, pictures + 1))}"

@@ -1,0 +1,131 @@
+"""OCRBench (Liu et al. 2023): a thousand questions about text; the score counts answers that hold the truth.
+
+`paper` is VLMEvalKit's way. The score is stated of 1000, so it is the published count on the whole set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from evalkit.contracts import Record, Response, Sample
+from evalkit.errors import DataError
+from evalkit.files import fields, read_json
+from evalkit.images import ImageHandle
+from evalkit.metrics.base import Mean, Metric
+from evalkit.metrics.contains import contains_formula, contains_text
+from evalkit.task import DataFile, HubSource, record
+from evalkit_tasks.general.rows import Row, literal_list, parquet_files, parquet_rows, tsv_rows, unique
+from evalkit_tasks.general.settings import (
+    SHORT_ANSWER,
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    VLMEVALKIT_TOKENS_2024,
+    ProtocolTask,
+    Settings,
+    lacking,
+    picture,
+)
+
+_TSV, _JSON = "OCRBench.tsv", "OCRBench.json"
+_SOURCE = (
+    "https://github.com/Yuliang-Liu/MultimodalOCR (OCRBench.json, OCRBench_Images.zip), hub "
+    "echo840/OCRBench, or https://opencompass.openxlab.space/utils/VLMEval/OCRBench.tsv"
+)
+_LICENCE = "MIT (pictures: many sources)"
+FORMULAS = "Handwritten Mathematical Expression Recognition"
+
+
+class OCRBench(ProtocolTask):
+    """OCRBench."""
+
+    name = "ocrbench"
+    title = "OCRBench"
+    settings: ClassVar = {
+        "paper": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS_2024, 24),
+        "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 24, VLMEVALKIT_TILES),
+        "official": Settings("{question}", 100, 24),
+        "lmms-eval": Settings("{question}", 128, 6),
+    }
+    protocols = tuple(settings)
+    sizes: ClassVar = {"test": 1000}
+    group_by = ("type",)
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        """See `Task.samples`; VLMEvalKit's TSV, the hub's Parquet files or the official JSON.
+
+        The ids of the last two are rows from 0: the official `id` counts within each source.
+        """
+        if (path := root / _TSV).exists():
+            rows = tsv_rows(path, ("index", "question", "answer", "category"))
+            for identity, row in unique(rows, lambda row: row.text("index").strip()):
+                yield self._from_row(identity, row, "category")
+        elif (path := root / _JSON).exists():
+            yield from self._from_list(path, root)
+        elif parquet := parquet_files(root, "test"):
+            for number, row in enumerate(parquet_rows(parquet, ("question", "answer", "question_type"))):
+                yield self._from_row(str(number), row, "question_type")
+        else:
+            raise lacking(self, root, (_TSV, _JSON))
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        """See `Task.score`."""
+        text = response.text
+        if self.protocol == "lmms-eval":  # lowers the answer first, formulas too
+            text = text.lower()
+        formula = sample.tags["type"] == FORMULAS
+        right = (contains_formula if formula else contains_text)(text, sample.target)
+        return record(sample, response, prediction=text, scores={"right": right})
+
+    def metrics(self) -> Sequence[Metric]:
+        """Right answers of 1000."""
+        return (Mean("score", "right", unit="score", scale=1000.0, binary=True),)
+
+    def data_files(self, split: str) -> Sequence[DataFile]:
+        """See `Task.data_files`."""
+        return (
+            DataFile(_TSV, _SOURCE, _LICENCE, alternatives=(_JSON,)),
+            DataFile("OCRBench_Images/", _SOURCE, _LICENCE, alternatives=(_TSV,)),
+        )
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`."""
+        return HubSource("echo840/OCRBench", split="test")
+
+    def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
+        items = read_json(path)
+        if not isinstance(items, list):
+            raise DataError(f"{path}: expected a list of questions: not the official file")
+        for number, item in enumerate(items):
+            where = f"{path} item {number}"
+            found = fields(item, ("image_path", "question", "answers", "type"), where)
+            name = str(found["image_path"])
+            image = picture(root, name, f"OCRBench_Images/{name}", f"images/{name}")
+            answers = found["answers"]
+            answers = [str(a) for a in answers] if isinstance(answers, list) else [str(answers)]
+            question, kind = str(found["question"]), str(found["type"])
+            yield self._sample(str(number), question, answers, kind, image, name, where)
+
+    def _from_row(self, identity: str, row: Row, kind: str) -> Sample:
+        answers, question = literal_list(row.cells["answer"], row.where), row.text("question")
+        return self._sample(
+            identity, question, answers, row.text(kind), row.images[0], row.cluster, row.where
+        )
+
+    def _sample(
+        self,
+        identity: str,
+        question: str,
+        answers: list[str],
+        kind: str,
+        image: ImageHandle,
+        cluster: str,
+        where: str,
+    ) -> Sample:
+        if not answers:
+            raise DataError(f"{where}: no answer: not the official file")
+        if self.protocol == "lmms-eval":
+            question = question.strip()
+        tags: dict[str, Any] = {"type": kind}
+        return Sample(identity, (question,), (image,), answers, cluster, tags)
