@@ -1,0 +1,76 @@
+"""A comparison as JUnit XML: a test case a metric, so that CI systems list failures by name."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from evalkit.comparison.compare import Comparison
+from evalkit.comparison.verdicts import MetricResult
+from evalkit.reports import wording
+
+
+def comparison_junit(comparison: Comparison) -> str:
+    """One suite a task; a metric that is not judged or not computed is skipped."""
+    root = ElementTree.Element("testsuites", name="evalkit")
+    for task in comparison.tasks:
+        results = [result for result in comparison.metrics if result.key == task.key]
+        failures = sum(result.failure is not None for result in results)
+        skipped = sum(_skipped(result) is not None for result in results)
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=_text(str(task.key)),
+            tests=str(len(results)),
+            failures=str(failures),
+            errors="0",
+            skipped=str(skipped),
+        )
+        for result in results:
+            _case(suite, result)
+    return _document(root)
+
+
+def refusal_junit(reason: str) -> str:
+    """One case in error where nothing could be compared."""
+    root = ElementTree.Element("testsuites", name="evalkit")
+    suite = ElementTree.SubElement(
+        root, "testsuite", name="evalkit", tests="1", failures="0", errors="1", skipped="0"
+    )
+    case = ElementTree.SubElement(suite, "testcase", classname="evalkit", name="comparable")
+    ElementTree.SubElement(case, "error", message=_text(reason)).text = _text(reason)
+    return _document(root)
+
+
+def _case(suite: ElementTree.Element, result: MetricResult) -> None:
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=_text(f"evalkit.{result.key.task}"), name=_text(result.name)
+    )
+    detail = ", ".join(
+        f"{name} {cell}" for name, cell in zip(wording.HEADER[1:], wording.cells(result)[1:], strict=True)
+    )
+    if result.failure:
+        ElementTree.SubElement(case, "failure", message=_text(result.failure)).text = _text(detail)
+    elif why := _skipped(result):
+        ElementTree.SubElement(case, "skipped", message=_text(why))
+    ElementTree.SubElement(case, "system-out").text = _text("\n".join([detail, *result.notes]))
+
+
+def _skipped(result: MetricResult) -> str | None:
+    if result.failure:
+        return None
+    if not result.judged:
+        return "not judged: no threshold names it"
+    return result.difference.reason or "not computed" if result.difference.p is None else None
+
+
+def _document(root: ElementTree.Element) -> str:
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _text(text: str) -> str:
+    """Text without the characters that XML 1.0 cannot hold."""
+    return "".join(
+        c if c in "\t\n" or (c >= " " and c not in "\ufffe\uffff" and not 0xD800 <= ord(c) < 0xE000) else "�"
+        for c in text
+    )

@@ -1,0 +1,111 @@
+"""The words in which every format says the same thing."""
+
+from __future__ import annotations
+
+from evalkit.cli.report import figure
+from evalkit.comparison.compare import Comparison, TaskComparison
+from evalkit.comparison.flips import Flip
+from evalkit.comparison.forgetting import SuiteChange
+from evalkit.comparison.verdicts import MetricResult
+from evalkit.text import one_line
+
+HEADER = ("metric", "base", "new", "change", "95% interval", "p (Holm)", "verdict")
+
+
+def signed(value: float | None, unit: str = "") -> str:
+    """A change with its sign."""
+    if value is None:
+        return "-"
+    return f"{'+' if value > 0 else ''}{figure(value, unit)}"
+
+
+def cells(result: MetricResult) -> list[str]:
+    """A metric's row under `HEADER`."""
+    difference = result.difference
+    unit = difference.metric.unit
+    interval = difference.ci95
+    shown = f"[{signed(interval[0], unit)}, {signed(interval[1], unit)}]" if interval else "-"
+    return [
+        f"{result.name} ({unit})",
+        figure(difference.base, unit),
+        figure(difference.new, unit),
+        signed(difference.difference, unit),
+        shown,
+        "-" if result.p_adjusted is None else f"{result.p_adjusted:.2g}",
+        verdict(result),
+    ]
+
+
+def verdict(result: MetricResult) -> str:
+    """The verdict, with what it does not exclude."""
+    mark = f"FAILS, {result.failure}: " if result.failure else ""
+    if result.verdict != "no_evidence":
+        return mark + result.verdict
+    difference = result.difference
+    if difference.p is None:
+        return f"{mark}not computed"
+    if result.detectable is None:
+        return (
+            f"{mark}no difference at all"
+            if difference.p == 1.0 and not difference.se
+            else f"{mark}no evidence"
+        )
+    unit = difference.metric.unit
+    seen = figure(result.detectable, unit)
+    same = "no difference at all" if not difference.se and not difference.difference else "no evidence"
+    change = "drop" if difference.metric.higher_is_better else "rise"
+    return f"{mark}{same} (a {change} of {seen} would have shown)"
+
+
+def shown(comparison: Comparison, task: TaskComparison) -> list[MetricResult]:
+    """A task's metrics; vital ones only where they are not 0 on both sides."""
+    return [
+        result
+        for result in comparison.metrics
+        if result.key == task.key
+        and not (result.vital and not result.difference.base and not result.difference.new)
+    ]
+
+
+def notes(results: list[MetricResult]) -> list[str]:
+    """Notes of metrics, those of several metrics once."""
+    named: dict[str, list[str]] = {}
+    for result in results:
+        for note in result.notes:
+            named.setdefault(note, []).append(result.name)
+    return [f"{', '.join(names)}: {note}" for note, names in named.items()]
+
+
+def counts(task: TaskComparison) -> str:
+    """How much was compared."""
+    return f"{task.answered} pairs in {task.clusters} clusters"
+
+
+def flip_title(task: TaskComparison, lost: bool) -> str:
+    """Heading of a list of flips."""
+    flips = task.flips.right_to_wrong if lost else task.flips.wrong_to_right
+    if task.flips.graded:
+        return "largest drops" if lost else "largest gains"
+    return f"{len(flips)} {'right to wrong' if lost else 'wrong to right'}"
+
+
+def flip_cells(flip: Flip, limit: int = 40) -> list[str]:
+    """Id, target and both answers, each on one line."""
+    target = flip.base.target if isinstance(flip.base.target, str) else repr(flip.base.target)
+    return [one_line(text, limit) for text in (flip.base.id, target, flip.base.text, flip.new.text)]
+
+
+def suite_line(change: SuiteChange) -> list[str]:
+    """A row of the forgetting report."""
+    interval = change.ci95
+    tasks = ", ".join(
+        f"{r.key} {signed(r.difference.difference, r.difference.metric.unit)}" for r in change.headlines
+    )
+    shown = f"[{signed(interval[0])}, {signed(interval[1])}]" if interval else "-"
+    return [change.suite, signed(change.change), shown, tasks]
+
+
+def conclusion(comparison: Comparison) -> str:
+    """The last line."""
+    failed = sum(result.failure is not None for result in comparison.metrics)
+    return f"REGRESSION: {failed} of the metrics judged fail" if failed else "PASS"
