@@ -115,11 +115,9 @@ class MMERealWorldDriving(ProtocolTask):
             DataFile("AutonomousDriving/", _SOURCE, _LICENCE, alternatives=("data/", "images/", *_TSV)),
         )
 
-    def prompt_fingerprint(self) -> str:
-        """See `Task.prompt_fingerprint`."""
-        from hashlib import sha256
-
-        return sha256(self._wording.encode()).hexdigest()[:6]
+    def example_prompts(self) -> Sequence[str]:
+        """The wording around question and choices."""
+        return (self._wording,)
 
     def _samples(self, root: Path) -> Iterator[Sample]:
         if (path := find(root, _JSON)) is not None:

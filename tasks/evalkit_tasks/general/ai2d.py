@@ -103,14 +103,19 @@ class AI2D(ProtocolTask):
         """See `Task.hub`."""
         return HubSource("lmms-lab/ai2d", split="test")
 
+    def example_prompts(self) -> Sequence[str]:
+        """The prompt of an example question."""
+        return (self._prompt("q", "h", {"A": "a", "B": "b"}),)
+
     def _sample(self, identity: str, row: Row, options: Options, answer: str) -> Sample:
         if answer not in options:
             raise DataError(f"{row.where}: answer {answer!r} is none of the options {', '.join(options)}")
         question = row.text("question")
-        prompt = (
-            vlmevalkit_prompt(question, row.text("hint"), options)
-            if self.protocol == "vlmevalkit"
-            else f"{question_lines(question, '', options)}\n{LETTER_ANSWER}"
-        )
         data = {"options": dict(options), "question": question}
+        prompt = self._prompt(question, row.text("hint"), options)
         return Sample(identity, (prompt,), row.images[:1], answer, row.cluster, {}, data)
+
+    def _prompt(self, question: str, hint: str, options: Options) -> str:
+        if self.protocol == "vlmevalkit":
+            return vlmevalkit_prompt(question, hint, options)
+        return f"{question_lines(question, '', options)}\n{LETTER_ANSWER}"

@@ -50,6 +50,7 @@ class DocVQA(ProtocolTask):
     settings = _settings(tiles=18)
     protocols = tuple(settings)
     sizes: ClassVar = {"val": 5349, "test": 5188}
+    export_name = "docvqa.json"
     hub_configuration: ClassVar[str] = "DocVQA"
     image_field: ClassVar[str] = "image"
     source: ClassVar[str] = "https://rrc.cvc.uab.es/?ch=17 (registration), or hub lmms-lab/DocVQA"
@@ -97,12 +98,8 @@ class DocVQA(ProtocolTask):
         return HubSource("lmms-lab/DocVQA", self.hub_configuration, _HUB_SPLITS[split])
 
     def export(self, records: Sequence[Record], path: Path) -> None:
-        """Write the challenge's file: a list of `questionId` (number) and `answer`.
-
-        Raises:
-            UsageError: a sample has no answer.
-        """
-        items = [{"questionId": int(r.id), "answer": r.text} for r in answered(self, records)]
+        """Write the challenge's file: a list of `questionId` (number) and `answer`."""
+        items = [{"questionId": int(r.id), "answer": r.text} for r in answered(records)]
         path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
 
     def _read(self, path: Path, root: Path, split: str) -> Iterator[Sample]:
@@ -134,6 +131,7 @@ class InfographicVQA(DocVQA):
     title = "InfoVQA"
     settings = _settings(tiles=24)
     sizes: ClassVar = {"val": 2801, "test": 3288}
+    export_name = "infovqa.json"
     hub_configuration = "InfographicVQA"
     image_field = "image_local_name"
 

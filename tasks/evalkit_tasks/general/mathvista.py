@@ -193,9 +193,9 @@ def _query(item: Mapping[str, Any], options: Mapping[str, str]) -> str:
 def _right(text: str, data: Mapping[str, Any]) -> bool | None:
     """Whether an answer, or what a judge extracted of it, is right; None where rules cannot read it.
 
-    Options by VLMEvalKit's rules; numbers where the text is one for Python's `int` or `float` (VLMEvalKit asks
-    its judge even about those that are wrong). A list is never right: VLMEvalKit compares the answer with a
-    value that it never sets.
+    Options by VLMEvalKit's rules; numbers where the text is one for Python's `int` or `float` (VLMEvalKit
+    asks its judge even about those that are wrong). A list is never right: VLMEvalKit compares the answer
+    with a value that it never sets.
     """
     if data["options"]:
         letter = vlmevalkit_choice(text, data["options"])

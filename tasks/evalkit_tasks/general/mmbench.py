@@ -67,6 +67,7 @@ class MMBench(ProtocolTask):
     }
     protocols = tuple(settings)
     group_by = _GROUPS
+    export_name = "mmbench.xlsx"
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; the TSV of InternVL or VLMEvalKit, or the hub's Parquet files."""
@@ -129,23 +130,15 @@ class MMBench(ProtocolTask):
         return HubSource("lmms-lab/MMBench", language, part)
 
     def export(self, records: Sequence[Record], path: Path) -> None:
-        """Write the server's xlsx: index, question, options, prediction, answer and split where known.
-
-        Raises:
-            UsageError: a sample has no answer.
-        """
+        """Write the server's xlsx: index, question, options, prediction, and answer and split where known."""
         from evalkit_tasks.general.submission import write_xlsx
 
-        rows = [{**_exported(item), "prediction": item.prediction} for item in answered(self, records)]
+        rows = [{**_exported(item), "prediction": item.prediction} for item in answered(records)]
         write_xlsx(path, _export_columns(rows), rows)
 
-    def prompt_fingerprint(self) -> str:
-        """See `Task.prompt_fingerprint`; over both languages' prompts of an example question."""
-        import hashlib
-
-        options = {"A": "a", "B": "b"}
-        texts = [self._prompt("q", "h", options, chinese) for chinese in (False, True)]
-        return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:6]
+    def example_prompts(self) -> Sequence[str]:
+        """Both languages' prompts of an example question."""
+        return [self._prompt("q", "h", {"A": "a", "B": "b"}, chinese) for chinese in (False, True)]
 
     def _rows(self, split: str, root: Path) -> Iterator[Row]:
         if (path := find(root, _names(split))) is not None:

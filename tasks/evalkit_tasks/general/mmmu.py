@@ -109,6 +109,11 @@ class MMMU(ProtocolTask):
         """See `Task.hub`."""
         return HubSource("lmms-lab/MMMU", split="validation")
 
+    def example_prompts(self) -> Sequence[str]:
+        """Prompts of example questions: with options, open, of two pictures."""
+        options = {"A": "a", "B": "b"}
+        return [self._prompt("q", "", *case) for case in ((options, 1), ({}, 1), (options, 2))]
+
     def _sample(self, identity: str, row: Row, options: Options) -> Sample:
         question, answer = row.text("question"), row.text("answer").strip()
         if not answer:

@@ -80,7 +80,7 @@ class OCRBench(ProtocolTask):
 
     def metrics(self) -> Sequence[Metric]:
         """Right answers of 1000."""
-        return (Mean("score", "right", unit="score", scale=1000.0, binary=True),)
+        return (_OfThousand("score", "right", unit="score", scale=1000.0, binary=True),)
 
     def data_files(self, split: str) -> Sequence[DataFile]:
         """See `Task.data_files`."""
@@ -129,3 +129,12 @@ class OCRBench(ProtocolTask):
             question = question.strip()
         tags: dict[str, Any] = {"type": kind}
         return Sample(identity, (question,), (image,), answers, cluster, tags)
+
+
+class _OfThousand(Mean):
+    """A share stated of 1000."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """0 to 1000."""
+        return 0.0, 1000.0

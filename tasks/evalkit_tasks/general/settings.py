@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from evalkit.contracts import Generation, ImagePolicy, Record
-from evalkit.errors import DataError, UsageError
+from evalkit.errors import DataError
 from evalkit.images import ImageFile
 from evalkit.task import Reference, Task
 
@@ -43,6 +44,14 @@ class ProtocolTask(Task):
         self.template = chosen.template
         self.generation = Generation(max_new_tokens=chosen.new_tokens)
         self.image_policy = ImagePolicy(max_tiles=chosen.tiles, total_tiles=chosen.total_tiles)
+
+    def example_prompts(self) -> Sequence[str]:
+        """Prompts of an example question, for the fingerprint: more than the template where code words it."""
+        return (self.template,)
+
+    def prompt_fingerprint(self) -> str:
+        """See `Task.prompt_fingerprint`."""
+        return sha256("\0".join(self.example_prompts()).encode()).hexdigest()[:6]
 
     def references(self) -> Sequence[Reference]:
         """See `Task.references`."""
@@ -89,14 +98,6 @@ def picture(root: Path, *candidates: str) -> ImageFile:
     return ImageFile(str(root / relative[0]))
 
 
-def answered(task: Task, records: Sequence[Record]) -> Sequence[Record]:
-    """The records, all answered, for a submission file.
-
-    Raises:
-        UsageError: some have no answer; a submission must hold every question.
-    """
-    if failed := [record.id for record in records if record.failed]:
-        raise UsageError(
-            f"{task.name}: {len(failed)} samples have no answer (first: {failed[0]}); run it again for them"
-        )
-    return records
+def answered(records: Sequence[Record]) -> list[Record]:
+    """The records that a submission file holds: failed samples are left out, as nothing was answered there."""
+    return [record for record in records if not record.failed]
