@@ -1,0 +1,409 @@
+"""The judge client against a local server that fails, stalls, talks nonsense and answers."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evalkit.contracts import Failure
+from evalkit.errors import JudgeError
+from evalkit.judge import KEY_VARIABLES, PATIENCE, Judge, number
+from evalkit.task import JudgeQuestion
+
+#: What the server does with one request: (status, body), bytes to send raw, or None to drop the connection.
+Answer = tuple[int, object] | bytes | None
+
+
+def completion(text: object) -> tuple[int, object]:
+    return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}
+
+
+class Server:
+    """A chat completions endpoint that answers by `behave(body, attempt at this question)`."""
+
+    def __init__(self) -> None:
+        self.behave: Callable[[dict[str, Any], int], Answer] = lambda body, attempt: completion("50")
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.extra: dict[str, str] = {}
+        self.path = ""
+        self.together = self.most_together = 0
+        self._seen: dict[str, int] = {}
+        self._lock = threading.Lock()
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer._handle(self)
+
+            do_GET = do_POST
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        raw = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        body = json.loads(raw) if raw else {}
+        with self._lock:
+            self.path = request.path
+            self.headers.append(dict(request.headers))
+            self.bodies.append(body)
+            asked = json.dumps(body, sort_keys=True)
+            self._seen[asked] = attempt = self._seen.get(asked, 0) + 1
+            self.together += 1
+            self.most_together = max(self.most_together, self.together)
+        try:
+            self._answer(request, self.behave(body, attempt))
+        except OSError:
+            pass
+        finally:
+            with self._lock:
+                self.together -= 1
+
+    def _answer(self, request: http.server.BaseHTTPRequestHandler, answer: Answer) -> None:
+        if answer is None:
+            request.close_connection = True
+            request.connection.close()
+        elif isinstance(answer, bytes):
+            request.wfile.write(answer)
+        else:
+            status, content = answer
+            encoded = content if isinstance(content, bytes) else json.dumps(content).encode()
+            request.send_response(status)
+            for name, value in self.extra.items():
+                request.send_header(name, value)
+            request.send_header("Content-Length", str(len(encoded)))
+            request.end_headers()
+            request.wfile.write(encoded)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in KEY_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def judge_of(server: Server, folder: Path, **options: Any) -> Judge:
+    settings = {"backoff": 0.001, "timeout": 5.0, **options}
+    return Judge(server.url, "judge-1", folder / "judge.jsonl", **settings)
+
+
+def questions(count: int, numeric: bool = True) -> dict[str, JudgeQuestion]:
+    return {
+        f"q{i}": JudgeQuestion("be just", f"rate {i}", temperature=0.6, max_tokens=3000, numeric=numeric)
+        for i in range(count)
+    }
+
+
+def lines(folder: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / "judge.jsonl").read_text().splitlines()]
+
+
+def test_it_asks_what_the_protocol_says(server: Server, tmp_path: Path) -> None:
+    assert dict(judge_of(server, tmp_path).replies(questions(1))) == {"q0": "50"}
+    assert server.path == "/v1/chat/completions"
+    assert server.bodies == [
+        {
+            "model": "judge-1",
+            "messages": [
+                {"role": "system", "content": "be just"},
+                {"role": "user", "content": "rate 0"},
+            ],
+            "temperature": 0.6,
+            "max_tokens": 3000,
+        }
+    ]
+    assert "Authorization" not in server.headers[0]
+
+
+def test_an_address_of_the_completions_themselves_is_taken(server: Server, tmp_path: Path) -> None:
+    judge = Judge(f"{server.url}/chat/completions/", "m", tmp_path / "judge.jsonl")
+    assert dict(judge.replies(questions(1))) == {"q0": "50"}
+    assert server.path == "/v1/chat/completions"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "file:///etc/passwd", ""])
+def test_an_address_that_is_not_http_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(JudgeError, match="not an http address"):
+        Judge(url, "m", tmp_path / "judge.jsonl")
+
+
+def test_questions_are_asked_together_and_equal_ones_once(server: Server, tmp_path: Path) -> None:
+    def slow(body: dict[str, Any], attempt: int) -> Answer:
+        time.sleep(0.05)
+        return completion(body["messages"][1]["content"].split()[1])
+
+    server.behave = slow
+    asked = {**questions(16), **{f"again{i}": question for i, question in enumerate(questions(16).values())}}
+    found = dict(judge_of(server, tmp_path, workers=8).replies(asked))
+    assert found == {f"{name}{i}": str(i) for name in ("q", "again") for i in range(16)}
+    assert len(server.bodies) == 16
+    assert 1 < server.most_together <= 8
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        (500, {"error": "internal"}),
+        (503, b"busy"),
+        (429, {"error": "slow down"}),
+        (408, {}),
+        None,
+        b"nonsense that is not HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+        (200, b"<html>gateway</html>"),
+        (200, b"\xff\xfe"),
+        (200, {"choices": []}),
+        (200, []),
+        (200, {"choices": [{"message": {"content": None}}]}),
+        completion("I would say 62."),
+        completion("nan"),
+        completion("inf"),
+        completion(""),
+    ],
+    ids=repr,
+)
+def test_what_may_pass_is_asked_again(trouble: Answer, server: Server, tmp_path: Path) -> None:
+    server.behave = lambda body, attempt: completion(" 78\n") if attempt == 3 else trouble
+    assert dict(judge_of(server, tmp_path).replies(questions(2))) == {"q0": " 78\n", "q1": " 78\n"}
+    assert len(server.bodies) == 6
+    assert {line["reply"] for line in lines(tmp_path)} == {" 78\n"}
+
+
+def test_a_server_that_stalls_is_given_up_and_asked_again(server: Server, tmp_path: Path) -> None:
+    def stall(body: dict[str, Any], attempt: int) -> Answer:
+        if attempt == 1:
+            time.sleep(1.0)
+        return completion("41")
+
+    server.behave = stall
+    start = time.monotonic()
+    assert dict(judge_of(server, tmp_path, timeout=0.2).replies(questions(3))) == dict.fromkeys(
+        ("q0", "q1", "q2"), "41"
+    )
+    assert time.monotonic() - start < 1.0
+
+
+def test_a_reply_that_trickles_is_given_up(server: Server, tmp_path: Path) -> None:
+    def trickle(request: Any, answer: Answer) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(100):
+            request.wfile.write(b" ")
+            request.wfile.flush()
+            time.sleep(0.05)
+
+    server._answer = trickle  # type: ignore[method-assign]
+    (outcome,) = dict(judge_of(server, tmp_path, timeout=0.3, attempts=1).replies(questions(1))).values()
+    assert isinstance(outcome, Failure) and "too slowly" in outcome.message
+
+
+def test_nonsense_for_ever_is_a_failure_that_is_not_kept(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda body, attempt: completion(
+        "Good answer!" if body["messages"][1]["content"] == "rate 1" else "62"
+    )
+    found = dict(judge_of(server, tmp_path, attempts=3).replies(questions(3)))
+    assert found["q0"] == found["q2"] == "62"
+    assert found["q1"] == Failure("judge", "not a number: Good answer!")
+    assert len(server.bodies) == 5
+    assert len(lines(tmp_path)) == 2
+    server.behave = lambda body, attempt: completion("7")
+    assert dict(judge_of(server, tmp_path).replies(questions(3)))["q1"] == "7"
+    assert len(server.bodies) == 6
+
+
+def test_any_text_will_do_where_no_number_is_asked_for(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda body, attempt: completion("B")
+    assert dict(judge_of(server, tmp_path).replies(questions(1, numeric=False))) == {"q0": "B"}
+
+
+def test_a_question_the_server_refuses_fails_alone_and_at_once(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda body, attempt: (
+        (400, {"error": "context too long"})
+        if body["messages"][1]["content"] == "rate 0"
+        else completion("1")
+    )
+    found = dict(judge_of(server, tmp_path).replies(questions(2)))
+    assert found["q1"] == "1"
+    assert isinstance(found["q0"], Failure) and "HTTP 400" in found["q0"].message
+    assert "context too long" in found["q0"].message
+    assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_wrong_key_model_or_address_stops_at_once(status: int, server: Server, tmp_path: Path) -> None:
+    server.behave = lambda body, attempt: (status, {"error": "no"})
+    with pytest.raises(JudgeError, match=f"HTTP {status}.*--judge-model.*EVALKIT_JUDGE_KEY"):
+        dict(judge_of(server, tmp_path, workers=1).replies(questions(5)))
+    assert len(server.bodies) == 1
+
+
+def test_a_dead_judge_stops_after_some_questions_and_keeps_what_it_has(
+    server: Server, tmp_path: Path
+) -> None:
+    def die(body: dict[str, Any], attempt: int) -> Answer:
+        return completion("9") if int(body["messages"][1]["content"].split()[1]) < 5 else (500, {})
+
+    server.behave = die
+    with pytest.raises(JudgeError, match=f"{PATIENCE} questions in a row failed, last: HTTP 500"):
+        dict(judge_of(server, tmp_path, workers=1, attempts=2).replies(questions(100)))
+    assert len(lines(tmp_path)) == 5
+    assert len(server.bodies) <= 5 + 2 * (PATIENCE + 1)
+    server.behave = lambda body, attempt: completion("8")
+    found = dict(judge_of(server, tmp_path).replies(questions(30)))
+    assert list(found.values()).count("9") == 5 and list(found.values()).count("8") == 25
+
+
+def test_nobody_at_the_address(tmp_path: Path) -> None:
+    judge = Judge("http://127.0.0.1:9/v1", "m", tmp_path / "judge.jsonl", attempts=2, backoff=0.001)
+    (outcome,) = dict(judge.replies(questions(1))).values()
+    assert isinstance(outcome, Failure) and "refused" in outcome.message.lower()
+
+
+def test_a_server_s_wish_to_wait_is_granted(server: Server, tmp_path: Path) -> None:
+    server.extra = {"Retry-After": "0.3"}
+    server.behave = lambda body, attempt: completion("3") if attempt > 1 else (429, {})
+    start = time.monotonic()
+    assert dict(judge_of(server, tmp_path).replies(questions(1))) == {"q0": "3"}
+    assert time.monotonic() - start > 0.3
+
+
+def test_replies_are_known_by_model_and_question_and_asked_once(server: Server, tmp_path: Path) -> None:
+    dict(judge_of(server, tmp_path).replies(questions(4)))
+    dict(judge_of(server, tmp_path).replies(questions(6)))
+    assert len(server.bodies) == 6
+    dict(Judge(server.url, "judge-2", tmp_path / "judge.jsonl").replies(questions(1)))
+    changed = JudgeQuestion("be just", "rate 0", temperature=0.0, max_tokens=3000, numeric=True)
+    dict(judge_of(server, tmp_path).replies({"q0": changed}))
+    assert len(server.bodies) == 8
+
+
+def test_a_torn_line_is_no_reply_and_spoils_none_after_it(server: Server, tmp_path: Path) -> None:
+    dict(judge_of(server, tmp_path).replies(questions(2)))
+    file = tmp_path / "judge.jsonl"
+    first, second = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"[1]\nnull\n" + first + second[:-9])
+    assert dict(judge_of(server, tmp_path).replies(questions(3))) == dict.fromkeys(("q0", "q1", "q2"), "50")
+    assert len(server.bodies) == 4
+    dict(judge_of(server, tmp_path).replies(questions(3)))
+    assert len(server.bodies) == 4
+
+
+def test_a_reply_is_on_disk_before_it_is_handed_on(server: Server, tmp_path: Path) -> None:
+    replies = judge_of(server, tmp_path, workers=1).replies(questions(5))
+    for count, _ in enumerate(replies, 1):
+        assert len(lines(tmp_path)) == count
+        if count == 3:
+            break
+    replies.close()  # type: ignore[attr-defined]
+    assert len(dict(judge_of(server, tmp_path).replies(questions(5)))) == 5
+
+
+def test_the_key_is_sent_and_never_written(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
+    monkeypatch.setenv("EVALKIT_JUDGE_KEY", "sk-secret")
+    server.behave = lambda body, attempt: completion("your key is sk-secret")
+    assert dict(judge_of(server, tmp_path).replies(questions(1, numeric=False))) == {"q0": "your key is ***"}
+    assert server.headers[0]["Authorization"] == "Bearer sk-secret"
+    server.behave = lambda body, attempt: (400, {"error": "bad key sk-secret"})
+    (outcome,) = dict(judge_of(server, tmp_path).replies({"x": JudgeQuestion("", "new")})).values()
+    assert isinstance(outcome, Failure) and "sk-secret" not in outcome.message
+    server.behave = lambda body, attempt: (401, {"error": "bad key sk-secret"})
+    with pytest.raises(JudgeError) as caught:
+        dict(judge_of(server, tmp_path).replies({"x": JudgeQuestion("", "new")}))
+    assert "sk-secret" not in str(caught.value)
+    assert "sk-" not in (tmp_path / "judge.jsonl").read_text()
+
+
+def test_redirections_do_not_carry_the_key_away(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Server()
+    try:
+        monkeypatch.setenv("EVALKIT_JUDGE_KEY", "sk-secret")
+        server.extra = {"Location": f"{elsewhere.url}/chat/completions"}
+        server.behave = lambda body, attempt: (302, {})
+        with pytest.raises(JudgeError, match="HTTP 302"):
+            dict(judge_of(server, tmp_path).replies(questions(1)))
+        assert elsewhere.headers == []
+    finally:
+        elsewhere.close()
+
+
+def test_an_interrupted_process_does_not_wait_for_a_judge_that_stalls(server: Server, tmp_path: Path) -> None:
+    server.behave = lambda body, attempt: completion("1") if time.sleep(20) else None
+    program = (
+        "import sys, pathlib; from evalkit.judge import Judge; from evalkit.task import JudgeQuestion\n"
+        f"judge = Judge({server.url!r}, 'm', pathlib.Path({str(tmp_path / 'judge.jsonl')!r}))\n"
+        "print('asking', flush=True)\n"
+        "list(judge.replies({str(i): JudgeQuestion('', str(i)) for i in range(9)}))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stdout.readline() == b"asking\n"
+    while not server.bodies:
+        time.sleep(0.01)
+    process.send_signal(2)
+    start = time.monotonic()
+    process.communicate(timeout=15)
+    assert time.monotonic() - start < 10
+    assert process.returncode != 0
+
+
+def test_a_reply_that_cannot_be_written_stops_the_run(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    judge = Judge(server.url, "m", tmp_path / "folder" / "judge.jsonl")
+    with pytest.raises(JudgeError, match=r"judge\.jsonl: a reply cannot be written"):
+        dict(judge.replies(questions(1)))
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [("62", 62.0), (" 41.5\n", 41.5), ("-3", -3.0), ("1e2", 100.0), ("120", 120.0), ("62.", 62.0)],
+)
+def test_a_reply_is_read_as_python_reads_a_number(reply: str, expected: float) -> None:
+    assert number(reply) == expected
+
+
+@pytest.mark.parametrize(
+    "reply", ["", "62/100", "62%", "Score: 62", "nan", "inf", "-Infinity", "1e999", None, 62]
+)
+def test_anything_else_is_no_number(reply: object) -> None:
+    assert number(reply) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=12))
+def test_number_never_raises_and_never_makes_up_one(text: str) -> None:
+    value = number(text)
+    if value is not None:
+        assert value == float(text)
