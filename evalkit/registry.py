@@ -10,25 +10,38 @@ import difflib
 import fnmatch
 import importlib.util
 import inspect
+import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from evalkit.contracts import Model, ModelFamily, ModelOptions
 from evalkit.errors import UsageError
 from evalkit.suite import Suite, Target
 from evalkit.task import MINIATURE, Task
 
+log = logging.getLogger(__name__)
+
 _included: dict[str, type[Task]] = {}
+
+
+def _plugins(group: str) -> Iterator[Any]:
+    """Objects of an entry point group by name; one that fails to import is told of and left out."""
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        try:
+            yield point.load()
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}"
+            log.warning("%s %s (%s) cannot be loaded: %s", group, point.name, point.value, cause)
 
 
 @lru_cache(maxsize=1)
 def _installed_tasks() -> dict[str, type[Task]]:
     found: dict[str, type[Task]] = {}
-    for point in entry_points(group="evalkit.tasks"):
-        loaded = point.load()
+    for loaded in _plugins("evalkit.tasks"):
         for task in loaded if isinstance(loaded, (list, tuple)) else (loaded,):
             found[task.name] = task
     return found
@@ -42,14 +55,13 @@ def tasks() -> Mapping[str, type[Task]]:
 @lru_cache(maxsize=1)
 def suites() -> Mapping[str, Suite]:
     """Suites by name."""
-    return {suite.name: suite for point in entry_points(group="evalkit.suites") for suite in point.load()}
+    return {suite.name: suite for loaded in _plugins("evalkit.suites") for suite in loaded}
 
 
 @lru_cache(maxsize=1)
 def families() -> tuple[ModelFamily, ...]:
     """Every installed model family, in the order of their entry points' names."""
-    points = sorted(entry_points(group="evalkit.models"), key=lambda point: point.name)
-    return tuple(point.load() for point in points)
+    return tuple(_plugins("evalkit.models"))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -150,10 +162,19 @@ def model(spec: str, options: ModelOptions) -> Model:
     Raises:
         UsageError: no family knows it; CheckpointError: it cannot be loaded.
     """
+    return family(spec).load(spec, options)
+
+
+def family(spec: str) -> ModelFamily:
+    """The family that `spec` belongs to; loads nothing.
+
+    Raises:
+        UsageError: no family knows it.
+    """
     known = families()
-    for family in known:
-        if family.matches(spec):
-            return family.load(spec, options)
-    names = [name for family in known for name in family.names()]
+    for candidate in known:
+        if candidate.matches(spec):
+            return candidate
+    names = [name for candidate in known for name in candidate.names()]
     hint = nearest(spec, names)
     raise UsageError(f"unknown model {spec!r}{hint}; `evalkit list models` shows all, or give a folder")

@@ -90,4 +90,6 @@ def _value(name: str, text: str) -> Any:
     least = 1 if name in ("max_new_tokens", "num_beams") else 0
     if not value >= least or value == float("inf"):
         raise UsageError(f"--gen {name}={text}: must be {least} or more")
+    if name == "top_p" and not 0 < value <= 1:
+        raise UsageError(f"--gen top_p={text}: must be above 0 and at most 1")
     return value

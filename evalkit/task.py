@@ -97,6 +97,7 @@ class Task(ABC):
         generation, image_policy: the protocol's settings. These three may also be set in `__init__`, where
             protocols differ.
         group_by: tag names by which every report is split.
+        export_name: file name of the submission that `export` writes.
         sizes: published number of samples by split, where it is known.
     """
 
@@ -109,6 +110,7 @@ class Task(ABC):
     generation: Generation = Generation()
     image_policy: ImagePolicy = ImagePolicy()
     group_by: ClassVar[tuple[str, ...]] = ()
+    export_name: ClassVar[str] = "submission.json"
     sizes: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, protocol: str | None = None) -> None:

@@ -1,0 +1,80 @@
+"""`evalkit run --dry-run`: what would be asked, and what it would cost; loads no weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.cli.terminal import print_json
+from evalkit.text import visible
+
+if TYPE_CHECKING:
+    from evalkit.job import Job
+    from evalkit.options import RunOptions
+    from evalkit.planning import Outlook
+    from evalkit.suite import Target
+
+#: Image tokens a tile of the released checkpoints.
+_TOKENS_PER_TILE = 256
+
+
+def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) -> int:
+    """Print the plan of every task."""
+    from evalkit import registry
+    from evalkit.job import make_job
+    from evalkit.planning import make_plan, outlook
+
+    registry.family(options.model)
+    documents = []
+    for target in targets:
+        job = make_job(target.task, dataclasses.replace(options, split=target.split))
+        plan = make_plan(job.request(position) for position in range(len(job.samples)))
+        estimate = outlook(plan, job.request)
+        if as_json:
+            documents.append(_document(job, estimate))
+        else:
+            click.echo(_text(job, estimate))
+    if as_json:
+        print_json({"plans": documents})
+    return 0
+
+
+def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
+    first = job.request(0)
+    return {
+        "task": job.task.name,
+        "split": job.split,
+        "protocol": job.task.protocol,
+        "nonstandard": dict(job.nonstandard),
+        "signature": job.signature(None, None),
+        **estimate.to_json(),
+        "first_prompt": {
+            "id": first.id,
+            "messages": [{"role": message.role, "text": message.text} for message in first.messages],
+            "images": [name for image in first.images for name in image.paths()],
+        },
+    }
+
+
+def _text(job: Job, estimate: Outlook) -> str:
+    first = job.request(0)
+    lines = [
+        f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
+        f"samples    {estimate.requests} of {len(job.split_ids)}, in {estimate.groups} groups by picture",
+        f"pictures   {estimate.pictures} distinct, shown {estimate.picture_uses} times",
+        f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
+        f"{estimate.tiles} where each picture is encoded once",
+        f"text       about {estimate.text_tokens} tokens of prompts, "
+        f"at most {estimate.new_tokens_at_most} generated",
+    ]
+    lines += [f"NON-STANDARD: {name}={value}" for name, value in job.nonstandard.items()]
+    lines += [f"unreadable: {visible(line)}" for line in estimate.unreadable[:5]]
+    lines.append(f"first prompt, sample {visible(first.id)}:")
+    for message in first.messages:
+        lines.append(f"  [{message.role}]")
+        lines += [f"    {line}" for line in visible(message.text).split("\n")]
+    lines += [f"  picture {visible(name)}" for image in first.images for name in image.paths()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,152 @@
+"""`evalkit list`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.cli import terminal
+from evalkit.cli.options import FOLDER, data_flags, json_flag
+from evalkit.cli.terminal import flag
+from evalkit.text import one_line
+
+if TYPE_CHECKING:
+    from evalkit.task import Task
+
+
+@click.command("list", short_help="List tasks, models, suites or runs.")
+@click.argument("what", type=click.Choice(["tasks", "models", "suites", "runs"]))
+@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
+@data_flags
+@json_flag
+@terminal.verbosity
+def list_command(what: str, output: Path, data_root: Path | None, offline: bool, as_json: bool) -> int:
+    """List tasks (splits, protocols, metrics, size, whether the data is at hand), models, suites or runs."""
+    if what == "tasks":
+        items, text = _tasks(data_root)
+    elif what == "models":
+        items, text = _models()
+    elif what == "suites":
+        items, text = _suites()
+    else:
+        items, text = _runs(output)
+    if as_json:
+        terminal.print_json({what: items})
+    else:
+        click.echo(text)
+    return 0
+
+
+def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
+    from evalkit import registry
+
+    items = [_task(factory(), data_root) for factory in registry.tasks().values()]
+    rows = [["task", "splits (data at hand: *)", "protocols", "metrics", "size"]]
+    for item in items:
+        splits = ", ".join(f"{name}*" if name in item["at_hand"] else name for name in item["splits"])
+        names = item["metrics"]
+        metrics = ", ".join(names[:4]) + (f", … ({len(names)})" if len(names) > 4 else "")
+        rows.append([item["name"], splits, ", ".join(item["protocols"]), metrics, _size(item["bytes"])])
+    hint = (
+        "next: evalkit run -m mini-internvl-tiny -t TASK --split miniature   needs no data\n"
+        "      evalkit data where TASK                                        which files, from where"
+    )
+    return items, f"{terminal.table(rows)}\n\n{hint}"
+
+
+def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
+    from evalkit.cli.at_hand import splits_at_hand
+    from evalkit.task import MINIATURE, Task
+
+    drawn = [MINIATURE] if type(task).draw_miniature is not Task.draw_miniature else []
+    at_hand = [*splits_at_hand(task, data_root), *drawn]
+    files = {file.path: file.size for split in task.splits for file in task.data_files(split)}
+    return {
+        "name": task.name,
+        "title": task.title,
+        "version": task.version,
+        "splits": [*task.splits, MINIATURE],
+        "at_hand": at_hand,
+        "protocols": list(task.protocols),
+        "metrics": [metric.name for metric in task.metrics()],
+        "bytes": sum(size for size in files.values() if size) or None,
+    }
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "-"
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _models() -> tuple[list[dict[str, Any]], str]:
+    from evalkit import registry
+
+    names = [name for family in registry.families() for name in family.names()]
+    hint = "a folder of a checkpoint or a hub id works as well:  evalkit run -m FOLDER -t drivelm"
+    return [{"name": name} for name in names], "\n".join([*names, "", hint])
+
+
+def _suites() -> tuple[list[dict[str, Any]], str]:
+    from evalkit import registry
+
+    items: list[dict[str, Any]] = [
+        {"name": suite.name, "members": list(suite.members), "table": suite.table is not None}
+        for suite in registry.suites().values()
+    ]
+    rows = [["suite", "tasks"], *([str(item["name"]), ", ".join(item["members"])] for item in items)]
+    return items, terminal.table(rows)
+
+
+def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
+    from evalkit.store import find_runs
+
+    items = [_run(path) for path in find_runs(output)]
+    if not items:
+        return [], f"no runs under {output}; evalkit run -m mini-internvl-tiny -t drivelm --split miniature"
+    rows = [["run", "model", "task", "split", "status", "answered", "headline"]]
+    for item in items:
+        answered = f"{item['counts'].get('answered', '?')}/{item['counts'].get('expected', '?')}"
+        rows.append(
+            [
+                item["run"],
+                one_line(item["model"], 40),
+                one_line(item["task"], 40),
+                one_line(item["split"], 20),
+                one_line(item["status"], 20),
+                answered,
+                _headline(item["metrics"]),
+            ]
+        )
+    return items, terminal.table(rows)
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """What a folder holds; a broken one is listed as such and stops nothing."""
+    from evalkit.errors import RunFolderError
+    from evalkit.results import load_run
+
+    blank = {"run": str(path), "model": "", "task": "", "split": "", "counts": {}, "metrics": {}}
+    try:
+        summary = {**blank, **load_run(path).summary}
+        json.dumps(summary, allow_nan=False)
+        if not all(isinstance(summary[name], Mapping) for name in ("counts", "metrics")):
+            raise ValueError("counts or metrics are no objects")
+    except (RunFolderError, ValueError, TypeError) as error:
+        return {**blank, "status": "broken", "reason": one_line(str(error))}
+    for name in ("model", "task", "split", "status"):
+        summary[name] = str(summary[name])
+    return summary
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    from evalkit.cli.report import figure
+
+    for name, content in metrics.items():
+        if isinstance(content, Mapping) and isinstance(content.get("value"), (int, float)):
+            return f"{one_line(name, 40)} {figure(content['value'], str(content.get('unit', '')))}"
+    return "-"

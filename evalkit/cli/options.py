@@ -1,0 +1,83 @@
+"""Flags that several commands share, and their parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from evalkit.cli.terminal import flag
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """`auto` is None, otherwise a number."""
+    if value.strip().lower() == "auto":
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: write a number, or auto", ctx, param) from None
+
+
+def include_flag(command: F) -> F:
+    """`--include`."""
+    return flag(
+        "--include",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        callback=_include,
+        expose_value=False,
+        is_eager=True,
+        help="Load a task file that is not installed (docs/adding-a-task.md).",
+    )(command)
+
+
+def data_flags(command: F) -> F:
+    """`--data-root`, `--offline`, `--include`."""
+    for decorate in (
+        include_flag,
+        flag("--offline", is_flag=True, help="Take nothing from the network."),
+        flag(
+            "--data-root",
+            type=FOLDER,
+            envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
+            help="Folder of the official files: DIR/<task> where that exists, otherwise DIR.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _include(ctx: click.Context, _: click.Parameter, paths: tuple[Path, ...]) -> None:
+    if paths and not ctx.resilient_parsing:
+        from evalkit import registry
+
+        for path in paths:
+            registry.include(path)
+
+
+def judge_flags(command: F) -> F:
+    """`--judge`, `--judge-model`."""
+    for decorate in (
+        flag("--judge-model", metavar="NAME", help="The judge's model name there."),
+        flag(
+            "--judge",
+            metavar="URL",
+            help="OpenAI-compatible endpoint of a judge; its key is read from EVALKIT_JUDGE_KEY.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def json_flag(command: F) -> F:
+    """`--json`."""
+    return flag("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")(
+        command
+    )

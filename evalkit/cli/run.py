@@ -1,0 +1,205 @@
+"""`evalkit run`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.cli import terminal
+from evalkit.cli.options import FOLDER, batch_size, data_flags, json_flag, judge_flags
+from evalkit.cli.terminal import flag
+
+if TYPE_CHECKING:
+    from evalkit.options import RunOptions
+    from evalkit.suite import Target
+
+
+@click.command(short_help="Generate answers and score them: the main job.")
+@flag("-m", "--model", required=True, metavar="NAME|FOLDER|HUB-ID", help="See `evalkit list models`.")
+@flag("-t", "--task", "tasks", required=True, multiple=True, metavar="NAME",
+      help="Task, task@split or suite; repeatable, commas, globs. See `evalkit list tasks`.")  # fmt: skip
+@flag("--checkpoint", metavar="DIR", help="Weights to load in place of the model's own.")
+@flag("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
+@data_flags
+@flag("--split", metavar="NAME", help="Default: the task's first; `miniature` is drawn and needs no data.")
+@flag("--protocol", metavar="NAME", help="How answers are asked for and scored. Default: paper.")
+@flag("--limit", type=int, metavar="N", help="A seeded, stable subset of N samples.")
+@flag("--sample-id", "sample_ids", multiple=True, metavar="ID", help="Only this sample; repeatable.")
+@flag("--batch-size", default="auto", callback=batch_size, show_default=True, metavar="auto|N",
+      help="Requests at once.")  # fmt: skip
+@flag("--max-tiles", type=int, metavar="N", help="Tiles a picture, against the protocol (non-standard).")
+@flag("--gen", multiple=True, metavar="KEY=VALUE",
+      help="Setting of generation, against the protocol (non-standard); or of the model.")  # fmt: skip
+@flag("--dtype", default="auto", show_default=True, metavar="NAME", help="bfloat16, float16, float32.")
+@flag("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
+@flag("--devices", type=int, default=1, show_default=True, metavar="N", help="Worker processes.")
+@flag("--seed", type=int, default=0, show_default=True, help="Of --limit and of sampling.")
+@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
+@flag("--resume/--no-resume", default=True, show_default=True, help="Go on with the latest such run.")
+@flag("--max-errors", default="0", show_default=True, metavar="N|P%",
+      help="Samples that may fail before the exit status is 4.")  # fmt: skip
+@judge_flags
+@flag("--base-url", metavar="URL", help="Server of a served model.")
+@flag("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]))
+@flag("--dry-run", is_flag=True, help="Print plan, counts and first prompt; load no weights.")
+@flag("--check-reference", is_flag=True, help="Compare with the paper's row of the same model.")
+@json_flag
+@terminal.verbosity
+def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: bool, **flags: Any) -> int:
+    """Generate answers and score them.
+
+    Killed at any moment, the same command goes on where it stopped.
+
+    \b
+    evalkit run -m mini-internvl-tiny -t drivelm --split miniature
+    evalkit run -m OpenGVLab/InternVL2-2B -t drivelm --data-root DIR
+    evalkit run -m predictions:answers.jsonl -t chartqa --data-root DIR
+    """
+    from evalkit import registry
+
+    split = flags.pop("split")
+    options = _options(flags, quiet=False)
+    options.check()
+    targets = registry.targets(tasks, split)
+    for target in targets:
+        registry.task(target.task, options.protocol)
+    if dry_run:
+        from evalkit.cli.dry_run import show_plans
+
+        return show_plans(targets, options, as_json)
+    return _Session(options, targets, as_json, check_reference, tasks).run()
+
+
+def _options(flags: dict[str, Any], quiet: bool) -> RunOptions:
+    from evalkit.options import MaxErrors, RunOptions, judge_options
+
+    judge = judge_options(flags.pop("judge"), flags.pop("judge_model"))
+    errors = MaxErrors.parse(flags.pop("max_errors"))
+    return RunOptions(judge=judge, max_errors=errors, quiet=quiet, **flags)
+
+
+class _Session:
+    """The tasks of one call, one after another with one loaded model."""
+
+    def __init__(
+        self,
+        options: RunOptions,
+        targets: list[Target],
+        as_json: bool,
+        check_reference: bool,
+        asked: tuple[str, ...],
+    ) -> None:
+        self._options = options
+        self._targets = targets
+        self._as_json = as_json
+        self._check_reference = check_reference
+        self._asked = asked
+        self._runs: list[dict[str, Any]] = []
+        self._status = 0
+
+    def run(self) -> int:
+        """Run every task; a task that cannot be run is told of, and the others go on."""
+        from evalkit.workflow import Interrupted, load_model
+
+        self._check_data()
+        model = load_model(self._options)
+        try:
+            for target in self._targets:
+                self._one(target, model)
+        except Interrupted as stop:
+            self._keep(stop.path)
+            self._print()
+            raise
+        finally:
+            model.close()
+        self._print()
+        return self._status
+
+    def _check_data(self) -> None:
+        """Fail before weights are loaded where no task at all has its data."""
+        from evalkit import registry
+        from evalkit.data import locate
+        from evalkit.errors import DataError
+        from evalkit.task import MINIATURE
+
+        first: DataError | None = None
+        for target in self._targets:
+            task = registry.task(target.task, self._options.protocol)
+            split = target.split or task.splits[0]
+            if split == MINIATURE:
+                return
+            try:
+                locate(task, split, self._options.data_root, self._options.offline)
+                return
+            except DataError as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def _one(self, target: Target, model: Any) -> None:
+        from evalkit.errors import EvalkitError, UsageError
+        from evalkit.workflow import RunStopped, run_task
+
+        options = dataclasses.replace(self._options, split=target.split)
+        try:
+            result = run_task(target.task, model, options)
+        except UsageError:
+            raise
+        except EvalkitError as error:
+            if len(self._targets) == 1 and not (self._as_json and isinstance(error, RunStopped)):
+                raise
+            self._status = 3
+            terminal.fail(str(error), error.exit_code)
+            if isinstance(error, RunStopped):
+                self._keep(error.path)
+            return
+        counts = result.counts
+        if options.max_errors.exceeded(counts["errors"], counts["expected"]) or not counts["answered"]:
+            self._status = self._status or 4
+        self._add(result.summary)
+
+    def _add(self, summary: dict[str, Any]) -> None:
+        from evalkit.cli import report
+
+        if self._check_reference:
+            row, differences = report.check_reference(summary)
+            summary = {**summary, "reference_check": {"row": row, "differences": differences}}
+        self._runs.append(summary)
+        if not self._as_json:
+            click.echo(report.report(summary) + "\n")
+            if self._check_reference:
+                click.echo(report.reference_text(summary) + "\n")
+
+    def _keep(self, path: Path) -> None:
+        """Put what a run folder holds so far into the document."""
+        from evalkit.results import load_run
+
+        self._runs.append(load_run(path).summary)
+
+    def _print(self) -> None:
+        from evalkit.cli import report
+
+        if self._as_json:
+            terminal.print_json({"runs": self._runs})
+            return
+        for table in self._suite_tables():
+            click.echo(f"{table}\n")
+        finished = [run for run in self._runs if run["metrics"]]
+        if finished:
+            click.echo(report.next_steps(finished))
+        if self._status == 4:
+            terminal.fail(
+                "done, but more samples failed than --max-errors allows; the figures rest on the rest", 4
+            )
+
+    def _suite_tables(self) -> list[str]:
+        from evalkit import registry
+        from evalkit.options import comma_list
+
+        suites = registry.suites()
+        chosen = [suites[name] for name in comma_list(self._asked) if name in suites]
+        finished = [run for run in self._runs if run["metrics"]]
+        return [suite.table(finished).text() for suite in chosen if suite.table and finished]

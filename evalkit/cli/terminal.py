@@ -1,0 +1,137 @@
+"""What all commands share: environment variables, verbosity, messages, tables."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import click
+
+from evalkit.text import one_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_verbose = False
+
+
+def dashes(name: str) -> str:
+    """Underscore spellings of commands and flags are accepted."""
+    return name.replace("_", "-")
+
+
+class Flag(click.Option):
+    """An option that can also be set as `EVALKIT_<FLAG>` (`EVALKIT_NO_<FLAG>` for its negative)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.envvar is None:
+            self.envvar = [_variable(name) for name in self.opts if name.startswith("--")]
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The variable's text; a negative form that is set says false."""
+        for name in self.secondary_opts:
+            if os.environ.get(_variable(name), "").lower() in ("1", "true", "yes", "on"):
+                return "false"
+        return super().resolve_envvar_value(ctx)
+
+
+def _variable(flag: str) -> str:
+    return "EVALKIT_" + flag.lstrip("-").replace("-", "_").upper()
+
+
+def flag(*names: str, **settings: Any) -> Callable[[F], F]:
+    """`click.option` with `Flag`."""
+    return click.option(*names, cls=Flag, **settings)
+
+
+def verbosity(command: F) -> F:
+    """Add `-q` and `-v`, which set how much is told on stderr."""
+    quiet = flag("-q", "--quiet", is_flag=True, expose_value=False, callback=_quiet, help="Only warnings.")
+    verbose = flag(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_loud, help="Details and tracebacks."
+    )
+    return quiet(verbose(command))
+
+
+def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        logging.getLogger().setLevel(logging.WARNING)
+
+
+def _loud(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    global _verbose
+    if value:
+        _verbose = True
+        logging.getLogger().setLevel(logging.INFO)
+        for name in ("evalkit", "evalkit_tasks", "evalkit_models", "mini_internvl", "mini_internvl_train"):
+            logging.getLogger(name).setLevel(logging.DEBUG)
+
+
+class _Lines(logging.Handler):
+    """One line a message on the current stderr, warnings marked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        with suppress(OSError, ValueError):  # nobody reads stderr any more
+            click.echo(f"{mark}{one_line(record.getMessage())}", err=True)
+
+
+def prepare_streams() -> None:
+    """Log to stderr, and never fail on a character that a stream cannot encode."""
+    global _verbose
+    _verbose = False
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    root = logging.getLogger()
+    if not any(isinstance(handler, _Lines) for handler in root.handlers):
+        root.addHandler(_Lines())
+    root.setLevel(logging.WARNING)
+    for name in ("evalkit", "evalkit_tasks", "evalkit_models", "mini_internvl", "mini_internvl_train"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    root.setLevel(logging.INFO)
+    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "PIL", "huggingface_hub", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def fail(message: str, status: int) -> int:
+    """Say one line on stderr, with the traceback where it was asked for; returns the status."""
+    if _verbose and status != 130 and sys.exc_info()[0] is not None:
+        with suppress(OSError, ValueError):
+            click.echo(traceback.format_exc().rstrip(), err=True)
+    text = " ".join(message.split())
+    mark = "" if status == 130 else "error: "
+    with suppress(OSError, ValueError):
+        click.echo(f"evalkit: {mark}{one_line(text)}", err=True)
+    return status
+
+
+def silence_stdout() -> None:
+    """The reader of stdout has gone: keep the interpreter from failing on its last flush."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_json(content: Any) -> None:
+    """The one JSON document on stdout; full precision, never NaN or Infinity."""
+    click.echo(json.dumps(content, ensure_ascii=True, allow_nan=False, indent=1))
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Aligned columns, the first row being the header; columns in `right` are set to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)

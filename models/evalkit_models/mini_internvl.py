@@ -1,0 +1,227 @@
+"""The Mini-InternVL of this repository as a model of evalkit.
+
+Pictures are decoded and tiled by threads ahead of the accelerator; conversations are answered in batches. A
+batch that does not fit into memory is halved inside `mini_internvl`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.errors import CheckpointError, ImageError, UsageError
+from mini_internvl import RELEASES, MiniInternVLError, OutOfMemory, find_release
+from mini_internvl import ImageError as PictureError
+
+if TYPE_CHECKING:
+    from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt
+
+#: Conversations at once where the user gives no number.
+_BATCH_ON_GPU, _BATCH_ON_CPU = 16, 4
+#: Batches whose pictures are made ready ahead of the accelerator.
+_AHEAD = 2
+
+
+class MiniInternVLModel:
+    """A loaded checkpoint that answers requests."""
+
+    def __init__(self, network: ChatModel, name: str, options: ModelOptions) -> None:
+        self._network = network
+        on_gpu = network.device.type != "cpu"
+        self._batch = options.batch_size or (_BATCH_ON_GPU if on_gpu else _BATCH_ON_CPU)
+        self._threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="tiles")
+        self._info = ModelInfo(
+            name=name,
+            revision=network.revision,
+            fingerprint=network.fingerprint,
+            dtype=str(network.dtype).removeprefix("torch."),
+            device=str(network.device),
+            parameters=sum(weight.numel() for weight in network.parameters()),
+            settings={
+                "image_size": network.config.image_size,
+                "tokens_per_tile": network.config.num_image_token,
+                "template": network.config.template,
+                "system_message": network.system_message,
+                "dynamic_image_size": network.config.dynamic_image_size,
+                "thumbnail": network.config.use_thumbnail,
+            },
+            notes=("untrained: random weights, the answers mean nothing",) if network.untrained else (),
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identity of the checkpoint."""
+        return self._info
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Answer batch by batch; an unreadable picture is its request's error."""
+        for generation, alike in groupby(requests, key=lambda request: request.generation):
+            settings = _settings(generation)
+            ready = self._ready_ahead(alike)
+            while batch := list(islice(ready, self._batch)):
+                yield from self._answer(batch, settings)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ready_ahead(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prompt | Failure]]:
+        """Prompts in order, made by threads; at most `_AHEAD` batches wait in memory."""
+        waiting: list[tuple[Request, Future[Prompt | Failure]]] = []
+        for request in requests:
+            waiting.append((request, self._threads.submit(self._ready, request)))
+            if len(waiting) > _AHEAD * self._batch:
+                first, future = waiting.pop(0)
+                yield first, future.result()
+        for request, future in waiting:
+            yield request, future.result()
+
+    def _ready(self, request: Request) -> Prompt | Failure:
+        policy = request.image_policy
+        system, history, question = _turns(request)
+        try:
+            return self._network.prompt(
+                [image.open() for image in request.images],
+                question,
+                history,
+                system_message=system,
+                min_tiles=policy.min_tiles,
+                max_tiles=policy.max_tiles,
+                thumbnail=policy.thumbnail,
+                grid=policy.grid,
+                total_tiles=policy.total_tiles,
+            )
+        except (ImageError, PictureError) as error:
+            return Failure("image", str(error))
+        except MemoryError:
+            return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+        except MiniInternVLError as error:
+            return Failure("prompt", str(error))
+
+    def _answer(
+        self, batch: Sequence[tuple[Request, Prompt | Failure]], settings: GenerationSettings
+    ) -> Iterator[tuple[str, Response]]:
+        prompts: list[tuple[Request, Prompt]] = []
+        for request, prompt in batch:
+            if isinstance(prompt, Failure):
+                yield request.id, Response(error=prompt)
+            else:
+                prompts.append((request, prompt))
+        if not prompts:
+            return
+        started = time.perf_counter()
+        answers = self._network_answers([prompt for _, prompt in prompts], settings)
+        seconds = (time.perf_counter() - started) / len(prompts)
+        for (request, _), answer in zip(prompts, answers, strict=True):
+            yield request.id, _response(answer, seconds)
+
+    def _network_answers(
+        self, prompts: Sequence[Prompt], settings: GenerationSettings
+    ) -> list[Answer | Failure]:
+        """Answers of a batch; where it breaks on one conversation, only that one fails."""
+        try:
+            return list(self._network.answer(prompts, settings))
+        except MiniInternVLError as error:
+            if len(prompts) == 1:
+                return [Failure("memory" if isinstance(error, OutOfMemory) else "model", str(error))]
+            return [answer for prompt in prompts for answer in self._network_answers([prompt], settings)]
+
+
+def _settings(generation: Generation) -> GenerationSettings:
+    from mini_internvl import GenerationSettings
+
+    return GenerationSettings(
+        max_new_tokens=generation.max_new_tokens,
+        min_new_tokens=generation.min_new_tokens,
+        temperature=generation.temperature,
+        top_p=generation.top_p,
+        num_beams=generation.num_beams,
+        stop=generation.stop,
+        seed=generation.seed,
+    )
+
+
+def _turns(request: Request) -> tuple[str | None, list[tuple[str, str]], str]:
+    """System message or None, (question, answer) pairs so far, and the last question."""
+    messages = list(request.messages)
+    system = messages.pop(0).text if messages and messages[0].role == "system" else None
+    *earlier, last = messages
+    texts = [message.text for message in earlier]
+    return system, list(zip(texts[::2], texts[1::2], strict=True)), last.text
+
+
+def _response(answer: Answer | Failure, seconds: float) -> Response:
+    if isinstance(answer, Failure):
+        return Response(error=answer)
+    return Response(
+        text=answer.text,
+        finish=answer.finish,
+        prompt_tokens=answer.prompt_tokens,
+        visual_tokens=answer.visual_tokens,
+        new_tokens=answer.new_tokens,
+        seconds=seconds,
+    )
+
+
+class MiniInternVLFamily:
+    """Finds released names, checkpoint folders and hub ids."""
+
+    def names(self) -> Sequence[str]:
+        """Short names of the released checkpoints."""
+        return tuple(RELEASES)
+
+    def matches(self, spec: str) -> bool:
+        """A released name or hub id, a folder, or anything written like a hub id."""
+        if ":" in spec:
+            return False
+        if find_release(spec) is not None or Path(spec).expanduser().is_dir():
+            return True
+        owner, slash, name = spec.partition("/")
+        return bool(owner and slash and name) and "/" not in name and not spec.startswith((".", "~"))
+
+    def load(self, spec: str, options: ModelOptions) -> Model:
+        """Load the checkpoint; `--checkpoint DIR` takes the weights from there under the same name.
+
+        Raises:
+            UsageError: a flag that an in-process model cannot honour.
+            CheckpointError: see `mini_internvl.load`.
+        """
+        if options.base_url:
+            raise UsageError(f"--base-url has no meaning with {spec}, which runs in this process")
+        if options.extra:
+            raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
+        import mini_internvl
+
+        place = options.checkpoint or spec
+        previous = os.environ.get("HF_HUB_OFFLINE")
+        if options.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        try:
+            network = mini_internvl.load(
+                place, revision=options.revision, dtype=options.dtype, device=options.device
+            )
+        except MiniInternVLError as error:
+            raise CheckpointError(str(error)) from error
+        finally:
+            if options.offline and previous is None:
+                del os.environ["HF_HUB_OFFLINE"]
+        return MiniInternVLModel(network, _name(spec, options), options)
+
+
+def _name(spec: str, options: ModelOptions) -> str:
+    """What reports call the model: the released name, or what the user wrote; folders by their last parts."""
+    release = find_release(spec)
+    name = release.name if release is not None else spec
+    folder = Path(spec).expanduser()
+    if release is None and folder.is_dir():
+        name = folder.resolve().name
+    return f"{name}@{Path(options.checkpoint).resolve().name}" if options.checkpoint else name
+
+
+FAMILY = MiniInternVLFamily()
