@@ -121,6 +121,12 @@ class MathVista(ProtocolTask):
         """See `Task.hub`."""
         return HubSource("AI4Math/MathVista", split="testmini")
 
+    def example_prompts(self) -> Sequence[str]:
+        """Queries of example questions of every kind."""
+        kinds = (("integer", None), ("float", 1), ("float", 2), ("list", None))
+        items = [{"question": "q", "answer_type": kind, "precision": digits} for kind, digits in kinds]
+        return [_query(item, {}) for item in items] + [_query({**items[0], "unit": "u"}, {"A": "a"})]
+
     def _samples(self, root: Path) -> Iterator[Sample]:
         if (path := find(root, _JSON)) is not None:
             items = read_json(path)

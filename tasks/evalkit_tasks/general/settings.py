@@ -99,5 +99,5 @@ def picture(root: Path, *candidates: str) -> ImageFile:
 
 
 def answered(records: Sequence[Record]) -> list[Record]:
-    """The records that a submission file holds: failed samples are left out, as nothing was answered there."""
+    """The records that a submission file holds: those of failed samples are left out."""
     return [record for record in records if not record.failed]
