@@ -116,7 +116,7 @@ class Judge:
                 waiting.setdefault(key, []).append(sample_id)
         if not waiting:
             return
-        log.info("judge %s: %d questions to ask, %d known", self.model, len(waiting), len(known))
+        log.info("judge %s: %d of %d questions to ask", self.model, len(waiting), len(questions))
         failed_in_a_row = 0
         for key, outcome in self._outcomes({key: questions[ids[0]] for key, ids in waiting.items()}):
             if isinstance(outcome, Failure):

@@ -101,6 +101,10 @@ class DriveLM(Task):
         """The columns of Table 4, with the composites' parts."""
         return drivelm_metrics.metrics()
 
+    def group_metrics(self) -> Sequence[Metric]:
+        """The metrics, and the share of questions that the graph rule leaves out."""
+        return [*self.metrics(), drivelm_metrics.left_out()]
+
     def data_files(self, split: str) -> Sequence[DataFile]:
         """The split's question file and the camera pictures."""
         return (_FILES[split], _PICTURES) if split in _FILES else ()

@@ -36,6 +36,11 @@ def metrics() -> list[Metric]:
     return [final, accuracy, chatgpt, *captions, language, match, match_f1]
 
 
+def left_out() -> Metric:
+    """Share of answered questions that the graph rule leaves out; smaller means more objects found."""
+    return Mean("left_out", unit="fraction", scale=1.0, higher_is_better=False)
+
+
 def _language(parts: FloatArray) -> FloatArray:
     """A third each: mean of BLEU-1 to BLEU-4, ROUGE-L, CIDEr over ten. Not clipped."""
     summed: FloatArray = parts[..., :4].sum(axis=-1) / 12 + parts[..., 4] / 3 + parts[..., 5] / 30
