@@ -1,9 +1,8 @@
 """The finite automaton of Stanford's Penn Treebank lexer, run without Java.
 
-CoreNLP 3.4.1 compiled its lexer with JFlex: tables of a deterministic automaton and a short action for each
-rule. The tables are read at run time from the jar that pycocoevalcap brings, so every token boundary is the
-jar's own; only the actions are written here, for the options pycocoevalcap uses (`-preserveLines
--lowerCase`). The lexer class is known by its digest: no other jar's tables are trusted.
+CoreNLP 3.4.1 compiled its lexer with JFlex: tables of a deterministic automaton, and a short action for each
+rule (ptb_rules.py). The tables are read at run time from the jar that pycocoevalcap brings, so every token
+boundary is the jar's own. The lexer class is known by its digest: no other jar's tables are trusted.
 """
 
 from __future__ import annotations
@@ -11,14 +10,25 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-import unicodedata
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from evalkit.metrics.ptb_rules import (
+    DROPPED,
+    LOOKAHEAD,
+    NEWLINE,
+    OPENING_QUOTE,
+    PLAIN,
+    SENTENCE_END,
+    UncertainTokenError,
+    left_quotes,
+    lower_case,
+    without_soft_hyphens,
+)
 
 _CLASS_FILE: Final = "edu/stanford/nlp/process/PTBLexer.class"
 _CLASS_SHA256: Final = "715fdfb3652cc6796f90f28442378a0c71c92b5909f1fc934f698497987b6dd0"
@@ -27,141 +37,13 @@ _ACTIONS, _ROWS, _TRANSITIONS, _ATTRIBUTES, _CHARACTER_CLASSES = 1, 5, (8, *rang
 _CLASSES: Final = 125
 _START: Final = 2
 _ACCEPTS, _ENDS = 1, 8
-_NEWLINE_ACTION: Final = 5
 
-_SOFT_HYPHEN = "\u00ad"
 _LINE_SPACES = " \t\n\x0b\x0c\r\x85"
 _BEYOND = re.compile("[\U00010000-\U0010ffff]")
-#: Latin, Greek, Cyrillic; Vietnamese; arrows and other symbols without the circled letters; full-width Latin.
-_CERTAIN = re.compile(
-    "[\0-\u012f\u0131-\u03a2\u03a4-\u052f\u1ea0-\u1ef9\u2190-\u24b5\u24ea-\u2bff\uff21-\uff3a]+"
-)
 
 
 class UnknownLexerError(Exception):
     """The jar holds another lexer than the one whose tables are known."""
-
-
-class UncertainTokenError(Exception):
-    """A token whose lower case may differ between Java's and Python's Unicode tables."""
-
-
-def _keep(text: str) -> str:
-    return text
-
-
-def _without_soft_hyphens(text: str) -> str:
-    return text.replace(_SOFT_HYPHEN, "") or "-" if _SOFT_HYPHEN in text else text
-
-
-def _dashes(text: str) -> str:
-    return "--" if 3 <= len(text) <= 4 else text
-
-
-def _fractions(text: str) -> str:
-    for sign, spelled in (("¼", "1/4"), ("½", "1/2"), ("¾", "3/4"), ("⅓", "1/3"), ("⅔", "2/3")):
-        text = text.replace(sign, spelled)
-    return text
-
-
-def _currency(text: str) -> str:
-    return re.sub("[\u0080¤₠€]", "$", text.replace("¢", "cents").replace("£", "#"))
-
-
-def _ampersand(text: str) -> str:
-    return re.sub("(?i:&amp;)", "&", text)
-
-
-def _parentheses(text: str) -> str:
-    return text.replace("(", "-LRB-").replace(")", "-RRB-")
-
-
-def _hard_spaces(text: str) -> str:
-    return text.replace(" ", "\u00a0")
-
-
-def _phone(text: str) -> str:
-    return _parentheses(_hard_spaces(text))
-
-
-def _quotes(text: str, single: str, double: str) -> str:
-    text = text.replace("&apos;", "'").replace("'", single)
-    text = text.replace('"', double).replace("&quot;", double)
-    text = re.sub("[\u0091‘‛‹]", "`", text)
-    text = re.sub("[\u0092’›]", "'", text)
-    text = re.sub("[\u0093“«]", "``", text)
-    return re.sub("[\u0094”»]", "''", text)
-
-
-def _left_quotes(text: str) -> str:
-    return _quotes(text, "`", "``")
-
-
-def _right_quotes(text: str) -> str:
-    return _quotes(text, "'", "''")
-
-
-def _always(token: str) -> Callable[[str], str]:
-    return lambda _: token
-
-
-_Rewrite = Callable[[str], str]
-#: Rule number to (characters given back after the match, rewriting of what is left).
-_PLAIN: Final[dict[int, tuple[int, _Rewrite]]] = {
-    2: (0, _always("<")),
-    3: (0, _keep),
-    4: (0, _dashes),
-    6: (0, _without_soft_hyphens),
-    8: (0, _right_quotes),
-    9: (0, _keep),
-    10: (0, _always(">")),
-    11: (0, _always("--")),
-    12: (0, _without_soft_hyphens),
-    13: (0, _always("...")),
-    14: (0, _fractions),
-    15: (0, _currency),
-    16: (0, _always("-RCB-")),
-    17: (0, _always("-LRB-")),
-    18: (0, _always("-RRB-")),
-    19: (0, _keep),
-    20: (0, _always("-LCB-")),
-    21: (0, _always("-RSB-")),
-    22: (0, _always("-LSB-")),
-    25: (1, _keep),
-    26: (1, _left_quotes),
-    27: (0, _hard_spaces),
-    28: (0, _parentheses),
-    29: (0, _without_soft_hyphens),
-    31: (0, _keep),
-    32: (1, _without_soft_hyphens),
-    34: (1, _parentheses),
-    36: (1, _right_quotes),
-    37: (0, _ampersand),
-    38: (0, _hard_spaces),
-    39: (0, _hard_spaces),
-    42: (2, _keep),
-    45: (0, _keep),
-    46: (1, _without_soft_hyphens),
-    48: (2, _keep),
-    50: (3, _keep),
-    51: (1, _ampersand),
-    52: (0, _keep),
-    53: (4, _keep),
-    54: (0, _phone),
-}
-#: Characters dropped: untokenisable ones, white space, a byte order mark or the like.
-_DROPPED: Final = frozenset((1, 7, 23))
-#: Rules with a look-ahead of any length: entry states of the token's and of the look-ahead's automata.
-_LOOKAHEAD: Final = {
-    24: (13, 14),
-    30: (3, 4),
-    40: (5, 6),
-    41: (16, 17),
-    43: (15, 14),
-    44: (9, 10),
-    47: (7, 8),
-    49: (11, 12),
-}
 
 
 def _constants(data: bytes) -> dict[int, bytes]:
@@ -286,24 +168,24 @@ class Automaton:
         return token, end, position
 
     def _act(self, action: int, text: str, classes: bytes, start: int, end: int) -> tuple[str | None, int]:
-        if action in _PLAIN:
-            back, rewrite = _PLAIN[action]
+        if action in PLAIN:
+            back, rewrite = PLAIN[action]
             end -= back
             return lower_case(rewrite(text[start:end])), end
-        if action in _DROPPED:
+        if action in DROPPED:
             return None, end
-        if action == _NEWLINE_ACTION:
+        if action == NEWLINE:
             return "\n", end
-        if action == 33:  # an abbreviation at the end of a sentence: its full stop is a token of its own too
+        if action == SENTENCE_END:
             return lower_case(text[start:end]), end - 1
-        if action == 35:  # a quotation mark before what is given back whole
-            return lower_case(_left_quotes(text[start : start + 1])), start + 1
+        if action == OPENING_QUOTE:
+            return lower_case(left_quotes(text[start : start + 1])), start + 1
         return self._look_ahead(action, text, classes, start, end)
 
     def _look_ahead(
         self, action: int, text: str, classes: bytes, start: int, end: int
     ) -> tuple[str | None, int]:
-        end = self._token_end(*_LOOKAHEAD[action], classes, start, end)
+        end = self._token_end(*LOOKAHEAD[action], classes, start, end)
         if action in (44, 47):
             end = start + len(text[start:end].rstrip(_LINE_SPACES))
         if action == 47 and end - start == 2:
@@ -313,7 +195,7 @@ class Automaton:
         if action in (47, 49):
             end -= 1
         if action in (30, 40):
-            token = _without_soft_hyphens(token)
+            token = without_soft_hyphens(token)
         return lower_case(token), end
 
     def _token_end(self, forward: int, backward: int, classes: bytes, start: int, end: int) -> int:
@@ -347,22 +229,3 @@ def utf16_units(text: str) -> str:
 def _surrogates(match: re.Match[str]) -> str:
     high, low = struct.unpack("<HH", match[0].encode("utf-16-le"))
     return chr(high) + chr(low)
-
-
-def lower_case(token: str) -> str:
-    """Java's lower case of a token.
-
-    Java and Python follow the same Unicode rules but not the same version of its tables; what both are
-    certain of is in `_CERTAIN` and, beyond it, the characters that Unicode 3.2 already knew to have no case.
-    Capital sigma and dotted capital I, whose lower case is not one letter for one, are never certain.
-
-    Raises:
-        UncertainTokenError: a character is not among these.
-    """
-    if not token.isascii() and not _CERTAIN.fullmatch(token):
-        for character in token:
-            if not _CERTAIN.match(character) and (
-                character.lower() != character or unicodedata.ucd_3_2_0.category(character) in ("Cn", "Cs")
-            ):
-                raise UncertainTokenError(f"lower case of {character!a}")
-    return token.lower()

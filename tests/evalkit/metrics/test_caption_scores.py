@@ -55,7 +55,7 @@ words = st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "gg", "5\xa01/2"
 samples = st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=4)), min_size=1, max_size=12)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(samples)
 def test_small_corpora(corpus: list[tuple[str, list[str]]]) -> None:
     hypotheses, references = [text for text, _ in corpus], [texts for _, texts in corpus]

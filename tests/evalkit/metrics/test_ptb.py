@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from evalkit.errors import TokenizerError
 from evalkit.metrics import ptb, ptb_java
 from evalkit.metrics.ptb import tokenize
-from evalkit.metrics.ptb_automaton import (
-    Automaton,
+from evalkit.metrics.ptb_automaton import Automaton, UnknownLexerError, utf16_units
+from evalkit.metrics.ptb_rules import (
+    DROPPED,
+    LOOKAHEAD,
+    NEWLINE,
+    OPENING_QUOTE,
+    PLAIN,
+    SENTENCE_END,
     UncertainTokenError,
-    UnknownLexerError,
     lower_case,
-    utf16_units,
 )
 
 
@@ -158,6 +162,11 @@ def test_words_are_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyP
     lines = [f"word{i} isn't 5 m/s, is{i} it?" for i in range(50)]
     assert lexer.lines(lines) == jar_tokens(lines)
     assert len(lexer._inner) <= 10
+
+
+def test_every_rule_of_the_lexer_is_written() -> None:
+    written = {*PLAIN, *DROPPED, *LOOKAHEAD, NEWLINE, SENTENCE_END, OPENING_QUOTE}
+    assert written == set(Automaton(ptb_java.jar_path())._actions) - {0}
 
 
 def test_another_lexer_is_not_trusted(tmp_path: Path) -> None:
