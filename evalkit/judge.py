@@ -82,8 +82,8 @@ class Judge:
         timeout: float = 60.0,
         backoff: float = 1.0,
     ) -> None:
-        """Raises JudgeError for an address that is not http or https."""
-        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        """Raises JudgeError for an address that is not http or https, or a key that no header can hold."""
+        if not _is_http(url):
             raise JudgeError(f"--judge {url}: not an http address; give one like http://localhost:8000/v1")
         base = url.rstrip("/")
         self.address = base if base.endswith("/chat/completions") else f"{base}/chat/completions"
@@ -93,7 +93,7 @@ class Judge:
         self._attempts = attempts
         self._timeout = timeout
         self._backoff = backoff
-        self._key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
+        self._key = _key()
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
@@ -310,6 +310,23 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """None makes urllib raise the redirection as an HTTPError."""
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def _key() -> str | None:
+    for name in KEY_VARIABLES:
+        if key := os.environ.get(name, "").strip():
+            if not (key.isascii() and key.isprintable()):
+                raise JudgeError(f"{name}: holds characters that no key has; set it anew")
+            return key
+    return None
 
 
 def _seconds(header: str | None) -> float:

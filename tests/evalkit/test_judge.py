@@ -149,7 +149,9 @@ def test_an_address_of_the_completions_themselves_is_taken(server: Server, tmp_p
     assert server.path == "/v1/chat/completions"
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "file:///etc/passwd", ""])
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://host/v1", "file:///etc/passwd", "http://[::1", "http://", ""]
+)
 def test_an_address_that_is_not_http_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match="not an http address"):
         Judge(url, "m", tmp_path / "judge.jsonl")
@@ -341,6 +343,16 @@ def test_the_key_is_sent_and_never_written(
         dict(judge_of(server, tmp_path).replies({"x": JudgeQuestion("", "new")}))
     assert "sk-secret" not in str(caught.value)
     assert "sk-" not in (tmp_path / "judge.jsonl").read_text()
+
+
+@pytest.mark.parametrize("key", ["sk-\nsecret", "sk-gehéim"])
+def test_a_key_that_no_header_can_hold_is_refused_unsaid(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVALKIT_JUDGE_KEY", key)
+    with pytest.raises(JudgeError, match="EVALKIT_JUDGE_KEY: holds characters") as caught:
+        Judge("http://localhost/v1", "m", tmp_path / "judge.jsonl")
+    assert "sk-" not in str(caught.value)
 
 
 def test_redirections_do_not_carry_the_key_away(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 #: Column and row of each view in the stitched picture, in its order.
 CAMERAS: Mapping[str, tuple[int, int]] = {
@@ -26,9 +26,9 @@ VIEW_SIZE = (896, 448)
 STITCHED_SIZE = (3 * VIEW_SIZE[0], 2 * VIEW_SIZE[1])
 
 _PIXEL_TAG = re.compile(r"<(c[^<>,]*),\s*(CAM_[A-Z_]+)\s*,\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*>")
-_NUMBER = r"\s*-?[0-9]*\.?[0-9]+\s*"
-#: What InternVL's evaluation takes for a tag in an answer, loose before the bracket, strict inside.
-_STITCHED_TAG = re.compile(rf"<c[^,]*,\s*[^,]*,\s*\[{_NUMBER},{_NUMBER}\]\s*>")
+_NUMBER = r"\s*-?(?:[0-9]*\.)?[0-9]+\s*"
+#: End of a tag in an answer, behind its second comma.
+_BRACKET = re.compile(rf"\s*\[{_NUMBER},{_NUMBER}\]\s*>")
 
 
 def to_stitched(camera: str, x: float, y: float) -> tuple[float, float]:
@@ -88,16 +88,49 @@ def decode_tags(text: str) -> str:
     Everything else stays as it is: tags without brackets, of another camera, with a space before the camera's
     name, or with a number that JSON does not know (`.5`, `007`).
     """
-    for tag in _STITCHED_TAG.findall(text):
-        name, camera, *numbers = tag.replace("<", "").replace(">", "").split(",")
-        if camera not in CAMERAS:
-            continue
-        try:
-            x, y = to_camera(camera, *json.loads(",".join(numbers)))
-        except (ValueError, OverflowError):
-            continue
-        text = text.replace(tag, f"<{name},{camera},{x},{y}>")
-    return text
+    spans = list(_bracketed(text))
+    if any(text.find("<c", start + 2, end) >= 0 for start, end in spans):
+        # A tag within another: the original replaces each tag wherever its text stands, one after the other.
+        for tag in [text[start:end] for start, end in spans]:
+            text = text.replace(tag, _decoded(tag))
+        return text
+    pieces, done = [], 0
+    for start, end in spans:
+        pieces += [text[done:start], _decoded(text[start:end])]
+        done = end
+    return "".join([*pieces, text[done:]])
+
+
+def _bracketed(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of what InternVL's evaluation takes for a tag, in one pass over the text.
+
+    Loose up to the second comma (`<c`, anything, a comma, anything, a comma), strict behind it; found from
+    the left, without overlap.
+    """
+    start, commas = text.find("<c"), (-1, -1)
+    while start >= 0:
+        if commas[0] < start:
+            first = text.find(",", start)
+            commas = (first, text.find(",", first + 1))
+            if min(commas) < 0:
+                return
+            bracket = _BRACKET.match(text, commas[1] + 1)
+        if bracket is None:
+            start = text.find("<c", start + 2)
+        else:
+            yield start, bracket.end()
+            start = text.find("<c", bracket.end())
+
+
+def _decoded(tag: str) -> str:
+    name, camera, *numbers = tag.replace("<", "").replace(">", "").split(",")
+    if camera not in CAMERAS:
+        return tag
+    try:
+        x, y = to_camera(camera, *json.loads(",".join(numbers)))
+    except (ValueError, OverflowError):
+        return tag
+    return f"<{name},{camera},{x},{y}>"
 
 
 def encode_box(camera: str, box: Sequence[float]) -> str:

@@ -24,7 +24,8 @@ GRAPH_RULE = "graph rule"
 
 Point = tuple[float, float]
 
-_DECIMAL = re.compile(r"\d+\.\d+")
+#: The challenge's `\d+\.\d+`; looking behind finds the same, without a search from every digit of a long run.
+_DECIMAL = re.compile(r"(?<!\d)\d+\.\d+")
 _SYSTEM = "an evaluator who rates my answer based on the correct answer"
 _REQUEST = (
     "Rate my answer based on the correct answer out of 100, with higher scores indicating that the answer is "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -106,10 +107,28 @@ def answers(draw: st.DrawFn) -> str:
     return "".join(pieces)
 
 
+#: Fragments of tags in any order.
+FRAGMENTS = st.lists(
+    st.sampled_from(["<c", "<", "c1", ",", "CAM_BACK", "[", "]", ">", "500", "1.5", "-", ".", " ", "\n"]),
+    max_size=40,
+).map("".join)
+
+
 @settings(max_examples=300, deadline=None)
-@given(answers())
+@given(st.one_of(answers(), FRAGMENTS))
 def test_any_answer_comes_back_as_in_the_original(answer: str) -> None:
     assert decode_tags(answer) == reference_decode(answer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<c" * 200_000, "<c," * 200_000, "<c,CAM_FRONT,[" + "1" * 400_000, "<c1,CAM_FRONT,[500, 250]>" * 40_000],
+    ids=["starts", "commas", "digits", "tags"],
+)
+def test_a_huge_answer_takes_no_time(text: str) -> None:
+    start = time.monotonic()
+    decode_tags(text)
+    assert time.monotonic() - start < 2
 
 
 @settings(max_examples=200, deadline=None)
