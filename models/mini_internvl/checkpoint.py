@@ -189,7 +189,7 @@ def _check_names(folder: Path, recipes: Mapping[str, Recipe], stored: Mapping[st
 def _listed(names: list[str], what: str) -> str:
     """`3 weights missing: a, b, c`; at most ten are named."""
     shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-    return f"{len(names)} weights {what}: {shown}"
+    return f"{len(names)} weight{'' if len(names) == 1 else 's'} {what}: {shown}"
 
 
 def settings_summary(config: MiniInternVLConfig) -> dict[str, Any]:

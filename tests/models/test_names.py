@@ -1,0 +1,118 @@
+"""Short names, hub ids and what happens without a network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mini_internvl.catalog import RELEASES, TINY_FOLDER, find_release, release_of_folder
+from mini_internvl.errors import CheckpointError
+from mini_internvl.hub import PATTERNS, locate
+
+
+def test_every_release_is_there() -> None:
+    assert len(RELEASES) == 1 + 3 + 2 + 12
+    expected = {
+        "mini-internvl-1b": "OpenGVLab/InternVL2-1B",
+        "mini-internvl-4b": "OpenGVLab/InternVL2-4B",
+        "mini-internvl-chat-2b-v1-5": "OpenGVLab/Mini-InternVL-Chat-2B-V1-5",
+        "mini-internvl-2b-da-drivelm": "OpenGVLab/Mini-InternVL2-2B-DA-Drivelm",
+        "mini-internvl-1b-da-bdd": "OpenGVLab/Mini-InternVL2-1B-DA-BDD",
+        "mini-internvl-4b-da-rs": "OpenGVLab/Mini-InternVL2-4B-DA-RS",
+        "mini-internvl-2b-da-medical": "OpenGVLab/Mini-InternVL2-2B-DA-Medical",
+    }
+    assert {name: RELEASES[name].hub_id for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mini-internvl2-2b-da-drivelm", "Mini-InternVL-2B-DA-DriveLM", "opengvlab/mini-internvl2-2b-da-drivelm"],
+)
+def test_spellings(name: str) -> None:
+    release = find_release(name)
+    assert release is not None and release.name == "mini-internvl-2b-da-drivelm"
+
+
+def test_a_folder_named_as_its_repository() -> None:
+    release = release_of_folder(Path("/data/Mini-InternVL-Chat-4B-V1-5"))
+    assert release is not None and release.system_message == "You are an AI assistant whose name is Phi-3."
+    assert release_of_folder(Path("/data/mine")) is None
+
+
+def test_folders_and_the_embedded_model_need_no_network(tmp_path: Path) -> None:
+    assert locate(tmp_path) == tmp_path
+    assert locate("mini-internvl-tiny") == TINY_FOLDER
+
+
+def test_near_names_are_suggested() -> None:
+    with pytest.raises(CheckpointError, match="did you mean mini-internvl-2b"):
+        locate("mini-internvl-2bb")
+    with pytest.raises(CheckpointError, match="give a folder, a hub id or a known name"):
+        locate("/no/such/folder")
+
+
+def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is a file"):
+        locate(path)
+
+
+def test_offline_is_respected_and_says_what_to_do(tmp_path: Path) -> None:
+    program = (
+        "from mini_internvl.hub import locate\n"
+        "from mini_internvl.errors import CheckpointError\n"
+        "try:\n    locate('mini-internvl-1b', revision='abc')\n"
+        "except CheckpointError as error:\n    print(error)\n"
+    )
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "OpenGVLab/InternVL2-1B@abc: not in the local cache" in done.stdout
+    assert "hf download OpenGVLab/InternVL2-1B" in done.stdout
+
+
+def test_the_cache_is_used_offline(tmp_path: Path) -> None:
+    """A revision already in huggingface_hub's cache is found without a network."""
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--OpenGVLab--InternVL2-1B"
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}", encoding="utf-8")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit, encoding="utf-8")
+    program = "from mini_internvl.hub import locate; print(locate('mini-internvl-1b'))"
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == str(snapshot)
+
+
+def test_code_is_never_fetched() -> None:
+    assert [p for p in PATTERNS if p.endswith(("py", "bin", "pt"))] == ["conversation.py"]
+
+
+def test_listing_names_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, mini_internvl\nassert mini_internvl.RELEASES\n"
+        "print([m for m in ('torch', 'transformers', 'numpy', 'PIL', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
