@@ -38,10 +38,8 @@ def locate(task: Task, split: str, data_root: Path | None = None, offline: bool 
     """
     if split == MINIATURE:
         return miniature(task)
-    if data_root is None and os.environ.get("EVALKIT_DATA"):
-        data_root = Path(os.environ["EVALKIT_DATA"])
-    if data_root is not None:
-        return _local(task, split, data_root)
+    if (root := given_root(data_root)) is not None:
+        return _local(task, split, root)
     source = task.hub(split)
     if source is None:
         raise DataError(f"{_request(task, split)} and give --data-root DIR")
@@ -51,6 +49,12 @@ def locate(task: Task, split: str, data_root: Path | None = None, offline: bool 
     if offline:
         raise DataError(f"{_request(task, split)}, or run once without --offline to take {source.repository}")
     return download(source)
+
+
+def given_root(data_root: Path | None) -> Path | None:
+    """The data root given, else `EVALKIT_DATA`, else None."""
+    variable = os.environ.get("EVALKIT_DATA")
+    return data_root or (Path(variable) if variable else None)
 
 
 def task_folder(task: Task, data_root: Path) -> Path:
@@ -70,7 +74,7 @@ def _local(task: Task, split: str, data_root: Path) -> Path:
     folder = task_folder(task, data_root)
     # Pictures may be absent where answers are stored already; a sample that needs one fails by itself.
     absent = [file for file in missing_files(task, split, folder) if not file.path.endswith("/")]
-    if absent:
+    if absent and not (task.hub(split) and hub_files(folder)):
         raise DataError(
             f"{task.name} {split}: {folder} lacks {_names(absent)} (from {absent[0].source}); put it there, "
             f"see `evalkit data where {task.name}`"
@@ -147,6 +151,11 @@ def _hub_folder(source: HubSource) -> Path:
     return cache_folder() / "hub" / "@".join(part.replace("/", "--") for part in parts if part)
 
 
+def hub_files(folder: Path) -> list[Path]:
+    """Parquet files in the folder or one below, as the hub lays them."""
+    return sorted((*folder.glob("*.parquet"), *folder.glob("*/*.parquet")))
+
+
 def _complete(folder: Path) -> bool:
     return (folder / ".complete").is_file()
 
@@ -180,7 +189,7 @@ def download(source: HubSource) -> Path:
         raise DataError(
             f"{source.repository}: not to be had from the hub ({error}); give --data-root"
         ) from None
-    if not any(folder.rglob("*.parquet")):
+    if not hub_files(folder):
         raise DataError(
             f"{source.repository}: the hub holds no Parquet files {_patterns(source)}; give --data-root"
         )

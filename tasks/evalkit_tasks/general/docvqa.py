@@ -71,7 +71,7 @@ class DocVQA(ProtocolTask):
         split = self.splits[0] if split == MINIATURE else split
         if (path := find(root, self.annotations(split))) is not None:
             yield from self._read(path, root, split)
-        elif parquet := parquet_files(root, _HUB_SPLITS[split]):
+        elif parquet := parquet_files(root, _HUB_SPLITS[split], self.hub_configuration):
             yield from self._from_hub(parquet, split)
         else:
             raise lacking(self, root, self.annotations(split))

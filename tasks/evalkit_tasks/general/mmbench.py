@@ -143,7 +143,7 @@ class MMBench(ProtocolTask):
     def _rows(self, split: str, root: Path) -> Iterator[Row]:
         if (path := find(root, _names(split))) is not None:
             yield from tsv_rows(path, _COLUMNS)
-        elif parquet := parquet_files(root, split.partition("-")[0]):
+        elif parquet := parquet_files(root, *split.split("-")):
             yield from parquet_rows(parquet, _COLUMNS)
         else:
             raise lacking(self, root, _names(split))

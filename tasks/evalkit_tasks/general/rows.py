@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data import hub_files
 from evalkit.errors import DataError, ImageError
 from evalkit.files import TableRow, read_tsv
 from evalkit.images import MISSING, ImageFile, ImageHandle, TableImage, decode
@@ -143,9 +144,14 @@ def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[R
         )
 
 
-def parquet_files(root: Path, split: str) -> list[Path]:
-    """The hub's Parquet files of a split under `root`, in order: `<split>-*.parquet` in any folder."""
-    return sorted(path for path in root.rglob("*.parquet") if re.match(rf"{split}[-_.]", path.name))
+def parquet_files(root: Path, split: str, configuration: str | None = None) -> list[Path]:
+    """The hub's Parquet files of a split, in order: `<split>-*.parquet` in `root` or a folder of it.
+
+    Where the configuration has a folder of its own, only those in it.
+    """
+    files = [path for path in hub_files(root) if re.match(rf"{split}[-_.]", path.name)]
+    own = [path for path in files if path.parent.name == configuration]
+    return own or files
 
 
 def unique(rows: Iterable[Row], identify: Callable[[Row], str]) -> Iterator[tuple[str, Row]]:

@@ -1,0 +1,174 @@
+"""Unpacks downloaded archives without trusting them: no path escapes, links or devices, a bound on size."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+from evalkit.errors import DataError
+
+#: Bytes that an archive may unpack to, and members that it may have.
+SIZE_LIMIT = 500 * 10**9
+MEMBER_LIMIT = 5_000_000
+
+_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_BLOCK = 1 << 20
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the file's name is that of an archive that `unpack` reads, or of the first part of one."""
+    whole = path.name.lower().endswith(_SUFFIXES)
+    return whole or (_stem(path) is not None and split_parts(path)[0] == path)
+
+
+def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
+    """Unpack a zip or tar archive into an empty `folder`; returns the number of files.
+
+    A tar split into parts (`x.tar.gz.part_aa`, `x.tar.gz.aa` ...) is read from its first part on. Nothing is
+    written outside `folder`: a member that would is an error, as are links and devices. What is written is
+    counted, whatever the archive claims.
+
+    Raises:
+        DataError: not an archive, broken, or refused; files written by then are left in `folder`.
+    """
+    members = _zip(archive) if archive.suffix.lower() == ".zip" else _tar(archive)
+    budget = min(size_limit, shutil.disk_usage(folder).free)
+    files = 0
+    try:
+        for number, (name, content) in enumerate(members):
+            if number >= MEMBER_LIMIT:
+                raise DataError(f"{archive}: more than {MEMBER_LIMIT} members: refused")
+            target = folder / _inside(archive, name)
+            if content is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            budget -= _write(archive, content, target, budget)
+            files += 1
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        EOFError,
+        OSError,
+        ValueError,
+        NotImplementedError,
+    ) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error}): download it again") from None
+    return files
+
+
+def _inside(archive: Path, name: str) -> Path:
+    """The member's path below the target folder.
+
+    Raises:
+        DataError: it would leave the folder.
+    """
+    unified = name.replace("\\", "/")
+    path = PurePosixPath(unified)
+    if path.is_absolute() or PureWindowsPath(name).drive or ".." in path.parts or "\0" in name:
+        raise DataError(f"{archive}: member {name[:80]!r} leaves the folder: refused")
+    return Path(*path.parts)
+
+
+def _write(archive: Path, content: IO[bytes], target: Path, budget: int) -> int:
+    written = 0
+    with target.open("wb") as file:
+        while block := content.read(_BLOCK):
+            written += len(block)
+            if written > budget:
+                raise DataError(f"{archive}: unpacks to more than the disk or the limit allows: refused")
+            file.write(block)
+    return written
+
+
+def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    try:
+        file = zipfile.ZipFile(archive)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{archive}: not a readable zip file ({error}): download it again") from None
+    with file:
+        for member in file.infolist():
+            kind = member.external_attr >> 28
+            if kind not in (0, 0o10, 0o4):  # regular files and folders, or a system without kinds
+                raise DataError(f"{archive}: member {member.filename[:80]!r} is a link or device: refused")
+            if member.flag_bits & 1:
+                raise DataError(f"{archive}: member {member.filename[:80]!r} is encrypted: refused")
+            if member.is_dir():
+                yield member.filename, None
+            else:
+                with file.open(member) as content:
+                    yield member.filename, content
+
+
+def _tar(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    with _opened_tar(archive) as file:
+        for member in file:
+            if member.isdir():
+                yield member.name, None
+            elif member.isreg():
+                content = file.extractfile(member)
+                assert content is not None
+                yield member.name, content
+            else:
+                raise DataError(f"{archive}: member {member.name[:80]!r} is a link or device: refused")
+
+
+@contextmanager
+def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    with ExitStack() as stack:
+        stream = stack.enter_context(io.BufferedReader(_Joined(split_parts(archive)), _BLOCK))
+        try:
+            file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*"))
+        except _BROKEN as error:
+            raise DataError(f"{archive}: not a readable tar file ({error}): download it again") from None
+        yield file
+
+
+# Split archives -----------------------------------------------------------------------------------------
+
+
+def _stem(path: Path) -> str | None:
+    """The name without the part's suffix, where the rest is that of a tar."""
+    for mark in (".part", "."):
+        head, found, tail = path.name.rpartition(mark)
+        if found and len(tail) <= 4 and head.lower().endswith(_SUFFIXES[1:]):
+            return head
+    return None
+
+
+def split_parts(path: Path) -> list[Path]:
+    """All parts of a split tar in the order of their names; the file itself where it is whole."""
+    if path.name.lower().endswith(_SUFFIXES) or (stem := _stem(path)) is None:
+        return [path]
+    return sorted(other for other in path.parent.iterdir() if _stem(other) == stem)
+
+
+class _Joined(io.RawIOBase):
+    """Files read one after the other as one."""
+
+    def __init__(self, parts: Sequence[Path]) -> None:
+        self._files = [part.open("rb") for part in parts]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while self._files:
+            if count := self._files[0].readinto(buffer):
+                return count
+            self._files.pop(0).close()
+        return 0
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        super().close()

@@ -1,0 +1,180 @@
+"""`evalkit data where|check|prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.cli import terminal
+from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag
+from evalkit.cli.terminal import flag
+
+if TYPE_CHECKING:
+    from evalkit.data_check import Report
+    from evalkit.task import DataFile, Task
+
+
+@click.group(short_help="Where a task's files come from, whether they are complete.")
+def data() -> None:
+    """The files of a task: where they come from, whether they are complete, how to arrange downloads."""
+
+
+@data.command()
+@click.argument("name", metavar="TASK")
+@flag("--split", help="Only this split.")
+@include_flag
+@json_flag
+@terminal.verbosity
+def where(name: str, split: str | None, as_json: bool) -> int:
+    """Name the official files of TASK: source, licence, size, and where to put them."""
+    task, splits = _task(name, split)
+    items = [_where(task, item) for item in splits]
+    if as_json:
+        terminal.print_json({"task": task.name, "splits": items})
+    else:
+        click.echo("\n\n".join(_where_text(task, item) for item in items))
+    return 0
+
+
+@data.command()
+@click.argument("name", metavar="TASK")
+@flag("--split", help="Only this split. Default: every split of which some file is there.")
+@flag(
+    "--pictures/--no-pictures", default=True, help="Decode every picture (default), or only read the texts."
+)
+@data_flags
+@json_flag
+@terminal.verbosity
+def check(
+    name: str, split: str | None, pictures: bool, data_root: Path | None, offline: bool, as_json: bool
+) -> int:
+    """Check that the files of TASK are complete, readable and of the published size (exit 3 if not)."""
+    from evalkit.data_check import check as check_split
+
+    task, splits = _task(name, split)
+    folders = {item: _folder(task, item, data_root, offline, named=split is not None) for item in splits}
+    reports = [check_split(task, s, folder, pictures) for s, folder in folders.items() if folder is not None]
+    if not reports:
+        from evalkit.data import locate
+
+        locate(task, splits[0], data_root, offline=True)  # says what is missing
+    if as_json:
+        terminal.print_json({"task": task.name, "splits": [_report(report) for report in reports]})
+    else:
+        click.echo("\n\n".join(_report_text(report) for report in reports))
+    return 0 if all(report.complete for report in reports) else 3
+
+
+@data.command()
+@click.argument("name", metavar="TASK")
+@flag("--from", "source", type=FOLDER, required=True, help="Folder of the downloads: archives, loose files.")
+@flag("--data-root", type=FOLDER, required=True, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
+      help="Where to put them: into DIR/<task>.")  # fmt: skip
+@include_flag
+@terminal.verbosity
+def prepare(name: str, source: Path, data_root: Path) -> int:
+    """Unpack and arrange raw downloads into what TASK reads; the downloads stay as they are."""
+    from evalkit.data import missing_files
+    from evalkit.data_prepare import prepare as arrange
+
+    task, splits = _task(name, None)
+    folder = data_root / task.name
+    for place in arrange(task, source, folder):
+        click.echo(str(place))
+    for split in splits:
+        if not (absent := missing_files(task, split, folder)):
+            click.echo(f"{split}: complete; next: evalkit data check {task.name} --data-root {data_root}")
+        elif len(absent) < len(task.data_files(split)):
+            click.echo(f"{split}: still without {', '.join(file.path for file in absent)}")
+    return 0
+
+
+def _task(name: str, split: str | None) -> tuple[Task, tuple[str, ...]]:
+    from evalkit import registry
+    from evalkit.errors import UsageError
+    from evalkit.task import MINIATURE
+
+    task = registry.task(name)
+    if split is not None and split not in (*task.splits, MINIATURE):
+        raise UsageError(f"--split {split}: {name} has {', '.join((*task.splits, MINIATURE))}")
+    return task, task.splits if split is None else (split,)
+
+
+def _folder(task: Task, split: str, data_root: Path | None, offline: bool, named: bool) -> Path | None:
+    """Where to check a split: None where it was not asked for and nothing of it is there."""
+    from evalkit.data import given_root, locate, task_folder
+    from evalkit.errors import DataError
+
+    try:
+        return locate(task, split, data_root, offline=offline or not named)
+    except DataError:
+        root = given_root(data_root)
+        if root is None or not root.is_dir():
+            if named:
+                raise
+            return None
+        folder = task_folder(task, root)
+        some = any(file.find(folder) for file in task.data_files(split) if not file.path.endswith("/"))
+        return folder if named or some else None
+
+
+def _where(task: Task, split: str) -> dict[str, Any]:
+    source = task.hub(split)
+    return {
+        "split": split,
+        "questions": task.sizes.get(split),
+        "files": [_file(file) for file in task.data_files(split)],
+        "hub": source.repository if source else None,
+    }
+
+
+def _file(file: DataFile) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "alternatives": list(file.alternatives),
+        "source": file.source,
+        "licence": file.licence,
+        "bytes": file.size,
+    }
+
+
+def _where_text(task: Task, item: dict[str, Any]) -> str:
+    count = f", {item['questions']:,} questions" if item["questions"] else ""
+    lines = [f"{task.name} {item['split']}{count}"]
+    for file in item["files"]:
+        size = f"{file['bytes']:,} bytes" if file["bytes"] else "not stated"
+        lines += [f"  DIR/{task.name}/{file['path']}", f"    from     {file['source']}"]
+        lines += [f"    licence  {file['licence']}", f"    size     {size}"]
+        if file["alternatives"]:
+            lines.append(f"    or as    {', '.join(file['alternatives'])}")
+    if item["hub"]:
+        lines.append(f"  or nothing: without --data-root it is taken from the hub ({item['hub']}) once")
+    lines.append("  then: --data-root DIR, or set EVALKIT_DATA=DIR")
+    return "\n".join(lines)
+
+
+def _report(report: Report) -> dict[str, Any]:
+    return {
+        "split": report.split,
+        "folder": report.folder,
+        "complete": report.complete,
+        "questions": report.samples,
+        "published": report.published,
+        "pictures": report.pictures,
+        "missing": [file.path for file, place in report.files if place is None],
+        "problems": report.problems,
+        "more_problems": report.more,
+    }
+
+
+def _report_text(report: Report) -> str:
+    published = f" of {report.published:,}" if report.published else ""
+    state = "complete" if report.complete else f"{len(report.problems) + report.more} problems"
+    lines = [f"{report.task} {report.split}: {state} ({report.folder})"]
+    lines.append(f"  {report.samples:,}{published} questions, {report.pictures:,} pictures opened")
+    lines += [f"  - {problem}" for problem in report.problems]
+    if report.more:
+        lines.append(f"  - and {report.more} more")
+    return "\n".join(lines)
