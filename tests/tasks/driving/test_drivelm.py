@@ -14,7 +14,7 @@ from evalkit.images import ImageFile
 from evalkit.statistics import estimate_all
 from evalkit.task import failed_record
 from evalkit_tasks.driving.drivelm import DriveLM
-from evalkit_tasks.driving.drivelm_coordinates import CAMERAS
+from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, STITCHED_SIZE
 from evalkit_tasks.driving.drivelm_scene import StitchedViews
 
 TASK = DriveLM()
@@ -302,3 +302,25 @@ def test_a_submission_with_a_missing_answer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"1 of 1 samples have no answer \(s1_f1_0"):
         TASK.export([failed], tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
+
+
+def test_the_stitched_picture_becomes_twelve_tiles() -> None:
+    from mini_internvl.images import choose_grid
+
+    policy = TASK.image_policy
+    grid = choose_grid(*STITCHED_SIZE, min_tiles=policy.min_tiles, max_tiles=policy.max_tiles)
+    assert grid == (6, 2)
+
+
+@pytest.mark.slow
+def test_the_miniature_has_all_tags_and_right_answers_score_full(tmp_path: Path) -> None:
+    TASK.draw_miniature(tmp_path)
+    samples = list(TASK.samples("miniature", tmp_path))
+    assert {sample.tags["tag"] for sample in samples} == {"accuracy", "gpt", "language", "match"}
+    records = TASK.relate([TASK.score(sample, Response(text=sample.target)) for sample in samples])
+    found = figures(records)
+    assert sum(record.scores["left_out"] for record in records) == 0
+    assert found["accuracy"].value == 1.0
+    assert found["match_f1"].value == pytest.approx(1.0, abs=1e-6)
+    assert found["language"].value == pytest.approx(1.0, abs=1e-6)
+    assert samples[0].images[0].open().size == STITCHED_SIZE
