@@ -52,6 +52,7 @@ def figures(records: list[Record]) -> dict[str, Any]:
     return estimate_all(TASK.metrics(), records, resamples=100)
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_official_sample_s_own_answers(shared_dir: Path) -> None:
     folder = shared_dir / "data/drivelm"
     samples = list(TASK.samples("sample", folder))

@@ -172,6 +172,7 @@ def frames(draw: st.DrawFn) -> list[list[tuple[str, tuple[int, ...], str, str]]]
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(frames())
 def test_every_figure_is_the_challenge_s(
