@@ -171,7 +171,8 @@ def _report(report: Report) -> dict[str, Any]:
 
 def _report_text(report: Report) -> str:
     published = f" of {report.published:,}" if report.published else ""
-    state = "complete" if report.complete else f"{len(report.problems) + report.more} problems"
+    count = len(report.problems) + report.more
+    state = "complete" if report.complete else f"{count} problem{'s' * (count > 1)}"
     lines = [f"{report.task} {report.split}: {state} ({report.folder})"]
     lines.append(f"  {report.samples:,}{published} questions, {report.pictures:,} pictures opened")
     lines += [f"  - {problem}" for problem in report.problems]

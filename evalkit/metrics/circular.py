@@ -51,7 +51,10 @@ def choice_of(record: Record, infer: Infer) -> str | None:
 def _related(base: int, rows: Sequence[Record], infer: Infer) -> list[Record]:
     choices = [choice_of(row, infer) for row in rows]
     right = [choice == row.target for choice, row in zip(choices, rows, strict=True)]
-    lost = any(choice is not None and not hit for choice, hit in zip(choices, right, strict=True))
+    based = any(row.data["index"] == base for row in rows)
+    lost = not based or any(
+        choice is not None and not hit for choice, hit in zip(choices, right, strict=True)
+    )
     out = []
     for row, choice, hit in zip(rows, choices, right, strict=True):
         is_base = row.data["index"] == base

@@ -1,0 +1,61 @@
+"""What the tests of the general benchmarks share: small pictures, tables, and a scoring pass."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from evalkit.contracts import MetricValue, Record, Response
+from evalkit.summary import metric_values
+from evalkit.task import Task
+
+
+def png(colour: str = "red", size: tuple[int, int] = (4, 3)) -> bytes:
+    """A picture file."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def cell(colour: str = "red") -> str:
+    """A picture as a table holds it."""
+    return base64.b64encode(png(colour)).decode()
+
+
+def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+    """A TSV table."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def records_of(task: Task, split: str, root: Path, answers: Mapping[str, str] | str) -> list[Record]:
+    """Every sample scored with its answer (one for all, or by id) and related."""
+    records = []
+    for sample in task.samples(split, root):
+        text = answers if isinstance(answers, str) else answers[sample.id]
+        records.append(task.score(sample, Response(text=text)))
+    return task.relate(records)
+
+
+def figures(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
+    """Values of the task's metrics."""
+    return {name: value.value for name, value in values(task, records).items()}
+
+
+def values(task: Task, records: Sequence[Record]) -> dict[str, MetricValue]:
+    """The task's metrics."""
+    return metric_values(task, list(records))
+
+
+def prompt(task: Task, split: str, root: Path) -> str:
+    """The first sample's prompt."""
+    return task.request(next(iter(task.samples(split, root)))).messages[-1].text
