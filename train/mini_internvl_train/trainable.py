@@ -1,0 +1,172 @@
+"""Which parameters move, LoRA adapters, and what that costs in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from mini_internvl_train.recipe import Lora, Recipe, Trainable
+
+if TYPE_CHECKING:
+    from mini_internvl import MiniInternVL
+    from mini_internvl.vision import EncoderLayer
+
+#: The language models' linear layers, under the names of transformers' classes (InternLM2 runs as Llama).
+LORA_TARGETS = {
+    "qwen2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "internlm2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+}
+ADAPTER = "lora_"
+
+PARTS = {
+    "vision encoder": "vision_model.",
+    "projector": "mlp1.",
+    "language model": "language_model.",
+}
+
+
+def uses_lora(trainable: Trainable) -> bool:
+    """Whether adapters are added."""
+    return trainable in ("lora", "lora_projector")
+
+
+def prepare(network: MiniInternVL, recipe: Recipe) -> None:
+    """Adds adapters where asked for, and marks in place which parameters move."""
+    what = recipe.trainable
+    if uses_lora(what):
+        add_lora(network, recipe.lora)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(_moves(name, what))
+    for layer, rate in zip(network.vision_model.encoder.layers, _drop_path(network, recipe), strict=True):
+        cast("EncoderLayer", layer).drop_path = rate
+    if recipe.gradient_checkpointing:
+        network.vision_model.gradient_checkpointing = what in ("full",)
+        network.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def _moves(name: str, what: Trainable) -> bool:
+    projector = name.startswith("mlp1.")
+    if what == "full":
+        return True
+    if what == "frozen_vit":
+        return not name.startswith("vision_model.")
+    if what == "projector":
+        return projector
+    return ADAPTER in name or (what == "lora_projector" and projector)
+
+
+def _drop_path(network: MiniInternVL, recipe: Recipe) -> list[float]:
+    """Stochastic depth by layer, rising linearly from 0; none where the encoder does not learn."""
+    layers = network.config.vision.num_hidden_layers
+    top = recipe.drop_path if recipe.trainable == "full" else 0.0
+    return [top * index / max(layers - 1, 1) for index in range(layers)]
+
+
+def add_lora(network: MiniInternVL, lora: Lora) -> None:
+    """Injects PEFT's adapters into the language model's linear layers, in place."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(LORA_TARGETS[network.config.family]),
+        bias="none",
+    )
+    inject_adapter_in_model(config, network.language_model.model)
+
+
+def merge_lora(network: MiniInternVL) -> None:
+    """Folds every adapter into its layer, in place, leaving plain linear layers."""
+    from peft.tuners.lora import LoraLayer
+
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoraLayer):
+                layer: Any = child
+                layer.merge(safe_merge=True)
+                setattr(parent, name, layer.get_base_layer())
+
+
+def moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and parameter of everything that learns."""
+    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+
+
+@dataclass(frozen=True, slots=True)
+class PartCount:
+    """Parameters of one part of the network."""
+
+    part: str
+    total: int
+    trainable: int
+
+
+def count(network: nn.Module) -> list[PartCount]:
+    """Parameters by part, adapters apart from the language model they sit in."""
+    counts = []
+    for part, prefix in PARTS.items():
+        named = [(n, p) for n, p in network.named_parameters() if n.startswith(prefix) and ADAPTER not in n]
+        counts.append(_part(part, [p for _, p in named]))
+    adapters = [p for n, p in network.named_parameters() if ADAPTER in n]
+    return [*counts, _part("LoRA adapters", adapters)] if adapters else counts
+
+
+def _part(part: str, parameters: Sequence[Tensor]) -> PartCount:
+    return PartCount(
+        part, sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Expected bytes of one rank.
+
+    Attributes:
+        weights: float32 master weights. gradients, optimizer: of what learns (AdamW keeps two).
+        activations: of the largest micro-step, kept for the backward pass.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def estimate_memory(network: MiniInternVL, recipe: Recipe, tokens: int, tiles: int) -> Memory:
+    """Expected memory of one rank without sharding.
+
+    Args:
+        network: after `prepare`.
+        recipe: its packs bound the micro-step.
+        tokens, tiles: of the largest micro-step.
+    """
+    total = sum(p.numel() for p in network.parameters())
+    learns = sum(p.numel() for _, p in moving(network))
+    width = int(network.config.llm["hidden_size"])
+    inner = int(network.config.llm["intermediate_size"])
+    layers = int(network.config.llm["num_hidden_layers"])
+    size = 4 if recipe.precision == "float32" else 2
+    # a layer keeps about ten tensors of the model's width and three of the MLP's; recomputed, only its input
+    of_layer = tokens * (10 * width + 3 * inner) * size
+    of_input = tokens * width * size
+    language = layers * of_input + of_layer if recipe.gradient_checkpointing else layers * of_layer
+    vision = network.config.vision
+    patches = tiles * (vision.grid**2 + 1)
+    vision_layer = patches * (10 * vision.hidden_size + 3 * vision.intermediate_size) * size
+    if recipe.trainable != "full":
+        encoder = vision_layer
+    elif recipe.gradient_checkpointing:
+        encoder = vision.num_hidden_layers * patches * vision.hidden_size * size + vision_layer
+    else:
+        encoder = vision.num_hidden_layers * vision_layer
+    return Memory(4 * total, 4 * learns, 8 * learns, language + encoder)
