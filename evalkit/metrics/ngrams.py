@@ -19,7 +19,7 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 ORDERS = 4
-_LARGEST = 2**63 - 1
+_BITS = 63
 Hypotheses = tuple[str, ...]
 References = tuple[tuple[str, ...], ...]
 
@@ -112,8 +112,7 @@ def _count(sentence: IntArray, codes: IntArray, bound: int) -> tuple[IntArray, i
         the number of each n-gram by position, how many different ones there are, the counts.
     """
     size = len(codes)
-    order = _stable_order(codes, bound)
-    ordered = codes[order]
+    order, ordered = _stable_sort(codes, bound)
     ordered_sentence = sentence[order]
     new_gram = np.ones(size, dtype=np.bool_)
     new_gram[1:] = ordered[1:] != ordered[:-1]
@@ -129,23 +128,22 @@ def _count(sentence: IntArray, codes: IntArray, bound: int) -> tuple[IntArray, i
     return grams, int(new_gram.sum()), Counts(sentence[first], grams[first], count[first])
 
 
-def _stable_order(codes: IntArray, bound: int) -> IntArray:
-    """Positions in ascending order of their codes, equal ones in order of position."""
-    size = len(codes)
-    if bound * size > _LARGEST:
-        return np.argsort(codes, kind="stable")
-    # Sorting values is several times faster than sorting positions by value.
-    ordered: IntArray = np.sort(codes * size + np.arange(size)) % max(1, size)
-    return ordered
+def _stable_sort(codes: IntArray, bound: int) -> tuple[IntArray, IntArray]:
+    """Positions in ascending order of their codes (below `bound`), equal ones by position; codes in order."""
+    bits = len(codes).bit_length()
+    if bound.bit_length() + bits > _BITS:
+        order = np.argsort(codes, kind="stable")
+        return order, codes[order]
+    # Sorting values that hold the position is several times faster than sorting positions by value.
+    packed = np.sort((codes << bits) | np.arange(len(codes)))
+    return packed & ((1 << bits) - 1), packed >> bits
 
 
 def _match(counts: Counts, hypotheses: int, sample: IntArray, grams: int) -> Matches:
     split = int(np.searchsorted(counts.sentence, hypotheses))
     hypothesis = Counts(counts.sentence[:split], counts.gram[:split], counts.count[:split])
     reference = Counts(counts.sentence[split:] - hypotheses, counts.gram[split:], counts.count[split:])
-    key = hypothesis.sentence * grams + hypothesis.gram
-    order = _stable_order(key, hypotheses * grams)
-    key = key[order]
+    order, key = _stable_sort(hypothesis.sentence * grams + hypothesis.gram, hypotheses * grams)
     wanted = sample[reference.sentence] * grams + reference.gram
     place = np.searchsorted(key, wanted)
     place[place == split] = 0

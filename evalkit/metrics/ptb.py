@@ -147,24 +147,24 @@ class _Lexer:
         inner = self._inner
         tokens = [inner[word] for word in words[:-1]]
         tokens.append(self._final[words[-1]])
-        return self._phrases(words) if None in tokens else " ".join(filter(None, tokens))
+        return self._phrases(words, tokens) if None in tokens else " ".join(filter(None, tokens))
 
-    def _phrases(self, words: Sequence[str]) -> str | None:
-        """The same, with a few words taken together where one depends on the next (`5 m`)."""
-        tokens: list[str] = []
+    def _phrases(self, words: list[str], tokens: list[str | None]) -> str | None:
+        """The same, with a word that depends on the next ones (`5` in `5 m`) taken together with them."""
+        whole: list[str | None] = []
         start = 0
-        while start < len(words):
-            for end in range(start + 1, min(start + _LONGEST_PHRASE, len(words)) + 1):
+        while None in tokens[start:]:
+            unknown = tokens.index(None, start)
+            for end in range(unknown + 2, min(unknown + _LONGEST_PHRASE, len(words)) + 1):
                 known = self._inner if end < len(words) else self._final
-                phrase = known[" ".join(words[start:end])]
+                phrase = known[" ".join(words[unknown:end])]
                 if phrase is not None:
                     break
             else:
                 return None
-            if phrase:
-                tokens.append(phrase)
+            whole += [*tokens[start:unknown], phrase]
             start = end
-        return " ".join(tokens)
+        return " ".join(filter(None, whole + tokens[start:]))
 
     def _scan(self, text: str, classes: bytes, position: int) -> list[str]:
         """Raw tokens from a line's start to the next newline that is a token of its own.

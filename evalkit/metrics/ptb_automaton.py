@@ -122,12 +122,15 @@ class Automaton:
         self._actions: list[int] = _run_lengths(constants[_ACTIONS]).tolist()
         self._attributes: list[int] = _run_lengths(constants[_ATTRIBUTES]).tolist()
         self._classes = _run_lengths(constants[_CHARACTER_CLASSES]).astype(np.uint8)
+        self._first_classes: bytes = self._classes[:256].tobytes()
         #: Classes that a run of white space swallows after its first space.
         spaces = self._rows[self._rows[_START][self._classes[32]]]
         self._swallowed = frozenset(index for index, state in enumerate(spaces) if state >= 0)
 
     def classes(self, text: str) -> bytes:
         """Character class of each UTF-16 unit."""
+        if text.isascii():
+            return text.encode("ascii").translate(self._first_classes)
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), "<u2")
         classes: bytes = self._classes[units].tobytes()
         return classes

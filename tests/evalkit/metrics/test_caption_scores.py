@@ -158,7 +158,7 @@ def test_counting_does_not_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
     references = tuple((prose_caption(rng), text) for text in texts)
     count.cache_clear()
     expected = bleu_statistics(texts, references), cider_scores(texts, references)
-    monkeypatch.setattr(ngrams, "_LARGEST", 0)
+    monkeypatch.setattr(ngrams, "_BITS", 0)
     count.cache_clear()
     assert cider_scores(texts, references).tolist() == expected[1].tolist()
     count.cache_clear()
