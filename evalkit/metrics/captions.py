@@ -131,6 +131,8 @@ class _CaptionMetric(Metric):
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that have a pair and pass `select`."""
+        if self._pairs is prediction_pairs:  # every answered record is its own pair
+            return super().selected(records)
         chosen = np.zeros(len(records), dtype=np.bool_)
         chosen[[pair.row for pair in self._chosen(records)]] = True
         return chosen
