@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import re
 import shutil
 import tarfile
 import zipfile
@@ -136,13 +137,13 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
 # Split archives -----------------------------------------------------------------------------------------
 
 
+_PART = re.compile(r"(.+)\.(?:part)?_?(?:[a-z]{2}|\d{1,3})", re.IGNORECASE)
+
+
 def _stem(path: Path) -> str | None:
-    """The name without the part's suffix, where the rest is that of a tar."""
-    for mark in (".part", "."):
-        head, found, tail = path.name.rpartition(mark)
-        if found and len(tail) <= 4 and head.lower().endswith(_SUFFIXES[1:]):
-            return head
-    return None
+    """The name without a part's suffix (`.part_aa`, `.aa`, `.001`), where the rest is that of a tar."""
+    found = _PART.fullmatch(path.name)
+    return found[1] if found and found[1].lower().endswith(_SUFFIXES[1:]) else None
 
 
 def split_parts(path: Path) -> list[Path]:

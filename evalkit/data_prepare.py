@@ -31,12 +31,15 @@ def prepare(task: Task, source: Path, folder: Path) -> list[Path]:
     if not source.is_dir():
         raise DataError(f"--from {source}: no such folder")
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {file: None for split in task.splits for file in missing_files(task, split, folder)}
+    absent = {split: missing_files(task, split, folder) for split in task.splits}
+    wanted = list(dict.fromkeys(file for files in absent.values() for file in files))
+    if not wanted:
+        return []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
         trees = [*_unpacked(source, Path(scratch)), source]
         places = [_place(file, trees, folder, Path(scratch)) for file in wanted]
     placed = list(dict.fromkeys(place for place in places if place is not None))
-    if wanted and not placed:
+    if not placed and all(absent.values()):
         names = ", ".join(file.path for file in wanted)
         raise DataError(
             f"{source}: holds nothing of {task.name} (looked for {names}); see `evalkit data where`"
