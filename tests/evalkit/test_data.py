@@ -163,7 +163,8 @@ def test_every_miniature_is_complete_and_seeded(name: str, tmp_path: Path) -> No
     report = check(task, "miniature", miniature(task))
     assert report.complete, report.problems
     assert report.samples >= 16 and report.pictures >= 12
-    task.draw_miniature(tmp_path / "again") if (tmp_path / "again").mkdir() is None else None
+    (tmp_path / "again").mkdir()
+    task.draw_miniature(tmp_path / "again")
     first = [
         (s.id, s.turns, s.target, s.images[0].digest()) for s in task.samples("miniature", miniature(task))
     ]
