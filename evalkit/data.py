@@ -48,7 +48,10 @@ def locate(task: Task, split: str, data_root: Path | None = None, offline: bool 
         return folder
     if offline:
         raise DataError(f"{_request(task, split)}, or run once without --offline to take {source.repository}")
-    return download(source)
+    try:
+        return download(source)
+    except DataError as error:
+        raise DataError(f"{_request(task, split)} and give --data-root DIR; {error}") from None
 
 
 def given_root(data_root: Path | None) -> Path | None:
@@ -186,12 +189,11 @@ def download(source: HubSource) -> Path:
             local_dir=folder,
         )
     except Exception as error:
-        raise DataError(
-            f"{source.repository}: not to be had from the hub ({error}); give --data-root"
-        ) from None
+        cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise DataError(f"{source.repository} is not to be had from the hub ({cause})") from None
     if not hub_files(folder):
         raise DataError(
-            f"{source.repository}: the hub holds no Parquet files {_patterns(source)}; give --data-root"
+            f"{source.repository} holds no Parquet files {', '.join(_patterns(source))} on the hub"
         )
     (folder / ".complete").touch()
     return folder

@@ -52,7 +52,7 @@ class Report:
 
 def check(task: Task, split: str, folder: Path, pictures: bool = True) -> Report:
     """Read the whole split under `folder`, decode each picture once, compare with the published size."""
-    report = Report(task.name, split, str(folder), published=task.sizes.get(split))
+    report = Report(task.name, split, str(folder), published=task.published_size(split, folder))
     if split != MINIATURE:
         _check_files(task, split, folder, report)
     seen, opened = set[str](), set[str]()

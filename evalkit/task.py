@@ -167,6 +167,10 @@ class Task(ABC):
         """Where the hub has the split, or None."""
         return None
 
+    def published_size(self, split: str, root: Path) -> int | None:
+        """How many samples the benchmark's files under `root` should hold, where it is known."""
+        return self.sizes.get(split)
+
     def references(self) -> Sequence[Reference]:
         """Published rows to print beside ours."""
         return ()

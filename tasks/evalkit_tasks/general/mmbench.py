@@ -48,6 +48,13 @@ _SOURCE = (
     "https://opencompass.openxlab.space/utils/VLMEval/ (MMBench_*.tsv)"
 )
 _LICENCE = "Apache-2.0 (pictures: many sources)"
+_ROWS: Mapping[str, int] = {
+    "mmbench_dev_20230712.tsv": 4377,
+    "mmbench_dev_en_20231003.tsv": 4329,
+    "mmbench_dev_cn_20231003.tsv": 4329,
+    "mmbench_test_en_20231003.tsv": 6666,
+    "mmbench_test_cn_20231003.tsv": 6666,
+}
 _COLUMNS = ("index", "question", "A", "B")
 _LMMS_HEADER = "There are several options:"
 _LMMS_ANSWER_CN = "请直接使用所提供的选项字母作为答案回答。"
@@ -123,6 +130,11 @@ class MMBench(ProtocolTask):
         """See `Task.data_files`."""
         names = _names(split)
         return (DataFile(names[0], _SOURCE, _LICENCE, alternatives=names[1:]),)
+
+    def published_size(self, split: str, root: Path) -> int | None:
+        """Rows, circular copies included, of the revisions whose size is known."""
+        path = find(root, _names(split)) if split in self.splits else None
+        return None if path is None else _ROWS.get(path.name)
 
     def hub(self, split: str) -> HubSource | None:
         """See `Task.hub`."""
