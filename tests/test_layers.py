@@ -1,4 +1,4 @@
-"""Which source root may import which (docs/architecture.md), held by reading every import statement."""
+"""Which source root may import which (CONTRIBUTING.md), held by reading every import statement."""
 
 from __future__ import annotations
 
