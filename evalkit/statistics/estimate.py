@@ -9,18 +9,21 @@ import numpy as np
 
 from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Metric
-from evalkit.statistics.functional import replicate
+from evalkit.statistics.functional import jackknife_error, replicate
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     RARE_CLUSTERS,
     Interval,
+    Student,
     alike,
     bootstrap_t,
     cut,
     exact_share,
+    few_note,
+    freedom,
     join,
 )
-from evalkit.statistics.resampling import Clusters, Resampler, Tally, thinnest
+from evalkit.statistics.resampling import Resampler, Tally, thinnest
 
 #: Below this share of the value's size a standard error is rounding.
 _ROUNDING = 1e-12
@@ -65,12 +68,16 @@ def _interval(
     metric, count = tally.metric, thinnest(tally.metric, records)
     if count < 2:
         return None, "one cluster: no interval"
-    note = f"only {count} clusters: the interval is widened and rough" if count < FEW_CLUSTERS else None
+    few, note = None, None
+    if count < FEW_CLUSTERS:
+        error = jackknife_error(metric.value, tally.sums)
+        few = Student(value, error, freedom(tally.members.sizes(), count))
+        note = few_note(count)
     replicates = replicate(metric.value, tally.sums, resampler)
     if replicates.se <= _ROUNDING * max(1.0, abs(value)):
         interval = alike(value, count, metric.bounds)
         return interval, note if interval else "all clusters alike: no interval"
-    interval = bootstrap_t(replicates)
+    interval = bootstrap_t(replicates, few)
     if interval is None:
         return None, "undefined in most resamples: no interval"
     if metric.binary and (rare := _rare(tally, records, value, replicates.se)) is not None:
@@ -84,9 +91,7 @@ def _rare(tally: Tally, records: Sequence[Record], value: float, se: float) -> I
     scale = tally.metric.bounds[1]
     if outcomes is None or not math.isfinite(scale):
         return None
-    names = [record.cluster for record, keep in zip(records, tally.selected, strict=True) if keep]
-    codes = Clusters.of(names).codes
-    chosen = outcomes[tally.selected]
+    codes, chosen = tally.members.codes, outcomes[tally.selected]
     if min(len(np.unique(codes[chosen == outcome])) for outcome in (0.0, 1.0)) >= RARE_CLUSTERS:
         return None
     share = value / scale

@@ -56,6 +56,18 @@ def standard_error(influence: FloatArray) -> float:
     return float(np.sqrt(count / (count - 1) * (spread @ spread)))
 
 
+def jackknife_error(figure: Functional, cluster_sums: FloatArray) -> float:
+    """Standard error from leaving out one cluster at a time.
+
+    Larger than the delta method's where clusters are few and unequal, and there the more honest one
+    (MacKinnon, Nielsen and Webb 2023, "CV3").
+    """
+    count, total = len(cluster_sums), cluster_sums.sum(axis=0)
+    with np.errstate(all="ignore"):
+        changes = figure(total - cluster_sums) - figure(total)
+    return float(np.sqrt((count - 1) / count * np.nansum(changes**2)))
+
+
 @dataclass(frozen=True, slots=True)
 class Replicates:
     """A figure with its resamples.

@@ -8,46 +8,81 @@ several points.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from evalkit.statistics.functional import Replicates
 
 Interval = tuple[float, float]
 
-#: Fewer clusters than this are few: intervals are widened to Student's at least, and the report says so.
-FEW_CLUSTERS = 20
+#: Fewer clusters than this are few: intervals are at least Student's, and the report says so.
+FEW_CLUSTERS = 30
 #: With the rarer outcome in fewer clusters than this, resamples of a share say too little about its tail.
 RARE_CLUSTERS = 10
+#: With few clusters bootstrap-t may explode; it widens Student's interval to this multiple at most.
+_WIDEST = 2.0
 
 
-def student(value: float, se: float, clusters: int, alpha: float = 0.05) -> Interval:
-    """value -+ t_{G-1} se."""
-    from scipy.stats import t
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A figure with Student's t, for few clusters: jackknife error, degrees of freedom."""
 
-    reach = float(t.ppf(1 - alpha / 2, clusters - 1)) * se
-    return value - reach, value + reach
+    value: float
+    error: float
+    freedom: float
+
+    def interval(self, alpha: float = 0.05) -> Interval:
+        """value -+ t error."""
+        from scipy.stats import t
+
+        reach = float(t.ppf(1 - alpha / 2, self.freedom)) * self.error
+        return self.value - reach, self.value + reach
+
+    def p(self) -> float:
+        """Two-sided p value of a figure of 0."""
+        from scipy.stats import t
+
+        if not self.error:
+            return float(not self.value)
+        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
 
 
-def bootstrap_t(replicates: Replicates, alpha: float = 0.05) -> Interval | None:
-    """Bootstrap-t interval, joined with Student's where clusters are few.
+def few_note(clusters: int) -> str:
+    """What a report says of an interval from few clusters."""
+    return f"only {clusters} clusters: the interval is widened and rough"
 
-    None where the figure is undefined in most resamples. Where it is defined but most resamples have no
-    variance (a handful of clusters), Student's interval alone.
+
+def freedom(sizes: npt.NDArray[np.intp], thinnest: int) -> float:
+    """Degrees of freedom of clusters with these sizes: the effective number of clusters less one.
+
+    Unequal clusters count for less: (sum n)^2 / sum n^2 (Carter, Schnepel and Steigerwald 2017, with sizes
+    for influences), and never more than the clusters under a composite's thinnest part.
+    """
+    effective = float(sizes.sum()) ** 2 / float((sizes.astype(np.float64) ** 2).sum())
+    return max(1.0, min(effective, float(thinnest)) - 1.0)
+
+
+def bootstrap_t(replicates: Replicates, few: Student | None = None, alpha: float = 0.05) -> Interval | None:
+    """Bootstrap-t interval; None where the figure is undefined in most resamples.
+
+    With `few` clusters it is joined with Student's interval and may reach at most twice as far; where most
+    resamples have no variance (a handful of clusters), Student's stands alone.
     """
     if 2 * np.isfinite(replicates.figures).sum() < len(replicates.figures):
         return None
     deviations = replicates.deviations()
     if 2 * len(deviations) < len(replicates.figures):
-        return student(replicates.value, replicates.se, replicates.clusters, alpha)
+        return few.interval(alpha) if few else None
     low, high = np.quantile(deviations, [alpha / 2, 1 - alpha / 2])
-    interval = (
-        replicates.value - float(high) * replicates.se,
-        replicates.value - float(low) * replicates.se,
-    )
-    if replicates.clusters < FEW_CLUSTERS:
-        return join(interval, student(replicates.value, replicates.se, replicates.clusters, alpha))
-    return interval
+    value, se = replicates.value, replicates.se
+    interval = value - float(high) * se, value - float(low) * se
+    if few is None:
+        return interval
+    inner = few.interval(alpha)
+    reach = _WIDEST * (inner[1] - value)
+    return join(inner, cut(interval, (value - reach, value + reach), value))
 
 
 def join(one: Interval, other: Interval) -> Interval:

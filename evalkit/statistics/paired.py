@@ -5,7 +5,8 @@ the difference is one more figure to resample (functional.py). Beside the bootst
 the two runs do not differ, exchanging them in any cluster changes nothing in law (approximate
 randomisation, Noreen 1989). It is exact for any number of clusters, and guards the bootstrap where few
 answers changed: three changed answers that all went one way say nothing, but no resample of them goes the
-other way.
+other way. With few clusters neither can say much; Student's t takes their place, and the swap test of single
+samples guards it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,20 @@ import numpy as np
 
 from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import Replicates, gradient, replicate
+from evalkit.statistics.functional import Replicates, gradient, jackknife_error, replicate
 from evalkit.statistics.hypotheses import McNemar, mcnemar
-from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, bootstrap_t, cut, join, student
+from evalkit.statistics.intervals import (
+    FEW_CLUSTERS,
+    Interval,
+    Student,
+    bootstrap_t,
+    cut,
+    few_note,
+    freedom,
+    join,
+)
 from evalkit.statistics.power import detectable
-from evalkit.statistics.resampling import Clusters, Resampler
+from evalkit.statistics.resampling import Clusters, Resampler, thinnest
 
 #: Relative difference below which two studentised figures are the same number.
 _SAME = 1e-9
@@ -35,8 +45,8 @@ class Difference:
     Attributes:
         base, new: the figures; None where they cannot be computed, with `reason`.
         ci95, interval: 95% interval of the difference, and the one at the level that was asked for.
-        p: two-sided p value, the larger of bootstrap and swap test.
-        se: clustered standard error of the difference.
+        p: two-sided p value, the larger of bootstrap (with few clusters Student's t) and swap test.
+        se: clustered standard error of the difference; freedom: its degrees of freedom.
         n, clusters: samples and clusters that either side rests on.
         mcnemar: for binary metrics.
     """
@@ -50,6 +60,7 @@ class Difference:
     interval: Interval | None = None
     p: float | None = None
     se: float | None = None
+    freedom: float = 1.0
     mcnemar: McNemar | None = None
     reason: str | None = None
 
@@ -78,13 +89,13 @@ class Difference:
         Of an accuracy at least as many one-way flips as the swap test needs; None where nothing differed, or
         nothing could be computed, and the size of a change is therefore unknown.
         """
-        if self.se is None or self.clusters < 2:
+        if self.se is None:
             return None
         floor = 0.0
         if self.metric.binary and math.isfinite(scale := self.metric.bounds[1]):
             flips = math.ceil(1 + math.log2(1 / alpha))
             floor = flips * scale / self.n
-        return max(detectable(self.se, self.clusters, alpha, power), floor) or None
+        return max(detectable(self.se, self.freedom, alpha, power), floor) or None
 
 
 def difference(
@@ -109,22 +120,38 @@ def difference(
     for side, records in (("base", base), ("new", new)):
         if (reason := metric.reason(records)) is not None:
             return _unknown(metric, base, new, n, clusters.count, f"{side}: {reason}")
-    base_sums = clusters.sums(metric.statistics(base)[either])
-    new_sums = clusters.sums(metric.statistics(new)[either])
-    before, after = (float(metric.value(sums.sum(axis=0))) for sums in (base_sums, new_sums))
+    rows = PairedSums(metric, metric.statistics(base)[either], metric.statistics(new)[either])
+    pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
+    before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     if not (math.isfinite(before) and math.isfinite(after)):
         return _unknown(metric, base, new, n, clusters.count, "undefined for these answers")
-    pair = PairedSums(metric, base_sums, new_sums)
     exact = _mcnemar(metric, base, new)
-    if clusters.count < 2:
+    count = min(thinnest(metric, base), thinnest(metric, new))
+    if count < 2:
         reason = "one cluster: no interval and no test"
         return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
-    ci95, interval, p, se = judge(pair, resampler, alpha)
-    few = f"only {clusters.count} clusters: the interval is widened and rough"
-    reason = few if clusters.count < FEW_CLUSTERS else None
-    if ci95 is None:
+    if count < FEW_CLUSTERS:
+        found = judge_few(pair, rows, freedom(clusters.sizes(), count), resampler, alpha)
+        reason = few_note(count)
+    else:
+        found, reason = judge(pair, resampler, alpha), None
+    if found.ci95 is None:
         reason = "undefined in most resamples: no interval"
-    return Difference(metric, before, after, n, clusters.count, ci95, interval, p, se, exact, reason)
+    return Difference(
+        metric, before, after, n, clusters.count,
+        found.ci95, found.interval, found.p, found.se, found.freedom, exact, reason,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Intervals (95% and at the level asked for), p value, standard error and degrees of freedom."""
+
+    ci95: Interval | None
+    interval: Interval | None
+    p: float | None
+    se: float
+    freedom: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +165,11 @@ class PairedSums:
     def sums(self) -> FloatArray:
         """Both sides in one table, [clusters, 2k]."""
         return np.concatenate([self.base, self.new], axis=1)
+
+    def bounds(self) -> Interval:
+        """Range of the difference."""
+        low, high = self.metric.bounds
+        return low - high, high - low
 
     def figure(self, sums: FloatArray) -> FloatArray:
         """new - base from column sums [..., 2k]."""
@@ -158,55 +190,71 @@ class _Swaps:
         reached = (self.swapped >= abs(self.observed) * (1 - _SAME)).sum()
         return float((reached + 1) / (len(self.swapped) + 1))
 
-    def interval(self, value: float, alpha: float, clusters: int) -> Interval:
+    def interval(self, value: float, alpha: float, freedom: float) -> Interval:
         """value -+ the error times the quantile of the swapped figures; holds 0 exactly where p > alpha.
 
-        Where that quantile is infinite (a handful of clusters), Student's takes its place.
+        Where that quantile is infinite (swaps without variance), Student's takes its place.
         """
         count = len(self.swapped)
         rank = min(count, math.ceil((1 - alpha) * (count + 1)))
         quantile = float(self.swapped[rank - 1])
-        low, high = student(value, self.error, clusters, alpha)
-        reach = quantile * self.error if math.isfinite(quantile) else (high - low) / 2
-        if self.p() > alpha:
-            reach = max(reach, abs(value))
-        return value - reach, value + reach
+        if not math.isfinite(quantile):
+            return self.guard(Student(value, self.error, freedom).interval(alpha), value, alpha)
+        return self.guard((value - quantile * self.error, value + quantile * self.error), value, alpha)
+
+    def guard(self, interval: Interval, value: float, alpha: float) -> Interval:
+        """The interval, widened to hold 0 where p > alpha."""
+        return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
 
 
-def judge(
-    pair: PairedSums, resampler: Resampler, alpha: float
-) -> tuple[Interval | None, Interval | None, float | None, float]:
-    """95% interval, interval at `alpha`, p value and standard error of a difference."""
+def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
+    """Judge a difference over many clusters: bootstrap-t joined with the swap test."""
+    freedom = len(pair.base) - 1.0
     if np.array_equal(pair.base, pair.new):
-        return (0.0, 0.0), (0.0, 0.0), 1.0, 0.0
+        return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
     replicates = replicate(pair.figure, pair.sums(), resampler)
     swaps = _swap(pair, replicates.value, resampler)
-    low, high = pair.metric.bounds
     intervals = []
     for level in (0.05, alpha):
-        bootstrap = bootstrap_t(replicates, level)
+        bootstrap = bootstrap_t(replicates, alpha=level)
         if bootstrap is None:
-            return None, None, None, replicates.se
-        both = join(bootstrap, swaps.interval(replicates.value, level, replicates.clusters))
-        intervals.append(cut(both, (low - high, high - low), replicates.value))
-    return intervals[0], intervals[1], max(_bootstrap_p(replicates), swaps.p()), replicates.se
+            return Judgement(None, None, None, replicates.se, freedom)
+        both = join(bootstrap, swaps.interval(replicates.value, level, freedom))
+        intervals.append(cut(both, pair.bounds(), replicates.value))
+    p = max(_bootstrap_p(replicates), swaps.p())
+    return Judgement(intervals[0], intervals[1], p, replicates.se, freedom)
+
+
+def judge_few(
+    pair: PairedSums, rows: PairedSums, freedom: float, resampler: Resampler, alpha: float
+) -> Judgement:
+    """Judge a difference over few clusters: Student's t with the jackknife error.
+
+    Where hardly any answer changed, the clusters' spread means little; the swap test over `rows`, the single
+    samples [n, k], then says so.
+    """
+    if np.array_equal(rows.base, rows.new):
+        return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
+    sums = pair.sums()
+    value = float(pair.figure(sums.sum(axis=0)))
+    student = Student(value, jackknife_error(pair.figure, sums), freedom)
+    swaps = _swap(rows, value, resampler)
+    ci95, interval = (
+        cut(swaps.guard(student.interval(level), value, level), pair.bounds(), value)
+        for level in (0.05, alpha)
+    )
+    return Judgement(ci95, interval, max(student.p(), swaps.p()), student.error, freedom)
 
 
 def _bootstrap_p(replicates: Replicates) -> float:
     """Two-sided p value of no difference that goes with `bootstrap_t`; never 0."""
-    from scipy.stats import t
-
     deviations = replicates.deviations()
     observed = (
         replicates.value / replicates.se if replicates.se else math.copysign(math.inf, replicates.value)
     )
     above = len(deviations) - int(np.searchsorted(deviations, observed, side="left"))
     below = int(np.searchsorted(deviations, observed, side="right"))
-    p = min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
-    if replicates.clusters >= FEW_CLUSTERS:
-        return p
-    student = float(2 * t.sf(abs(observed), replicates.clusters - 1))
-    return student if 2 * len(deviations) < len(replicates.figures) else max(p, student)
+    return min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
 
 
 def _swap(pair: PairedSums, value: float, resampler: Resampler) -> _Swaps:

@@ -6,17 +6,16 @@ import math
 from dataclasses import dataclass
 
 
-def detectable(se: float, clusters: int, alpha: float = 0.05, power: float = 0.8) -> float:
+def detectable(se: float, freedom: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """The true change that a two-sided test at `alpha` finds with probability `power`.
 
-    (t_{alpha/2} + t_{power}) se, with Student's quantiles at clusters - 1.
+    (t_{alpha/2} + t_{power}) se, with Student's quantiles.
 
     Args:
-        se: clustered standard error of the difference; clusters: at least 2, their number.
+        se: clustered standard error of the difference. freedom: clusters less one.
     """
     from scipy.stats import t
 
-    freedom = clusters - 1
     return float((t.ppf(1 - alpha / 2, freedom) + t.ppf(power, freedom)) * se)
 
 
@@ -44,7 +43,7 @@ def needed(
         raise ValueError("the change to detect must be positive")
 
     def enough(count: int) -> bool:
-        return detectable(se * math.sqrt(clusters / count), count, alpha, power) <= change
+        return detectable(se * math.sqrt(clusters / count), count - 1, alpha, power) <= change
 
     high = 2
     while not enough(high):

@@ -92,6 +92,10 @@ class Clusters:
         codes = np.fromiter((order[name] for name in names), dtype=np.intp, count=len(names))
         return cls(codes, len(order))
 
+    def sizes(self) -> IntArray:
+        """Samples in each cluster, [count]."""
+        return np.bincount(self.codes, minlength=self.count)
+
     def sums(self, rows: FloatArray) -> FloatArray:
         """Sums of rows [n, k] within each cluster, [count, k]."""
         columns = [np.bincount(self.codes, weights=column, minlength=self.count) for column in rows.T]
@@ -104,12 +108,13 @@ class Tally:
 
     Attributes:
         sums: statistics summed within each cluster that holds a selected sample, [clusters, k].
-        selected: which records the metric rests on, [n].
+        selected: which records the metric rests on, [n]. members: the cluster of each selected record.
     """
 
     metric: Metric
     sums: FloatArray
     selected: BoolArray
+    members: Clusters
 
     @classmethod
     def of(cls, metric: Metric, records: Sequence[Record]) -> Tally:
@@ -117,7 +122,8 @@ class Tally:
         selected = metric.selected(records)
         rows = metric.statistics(records)[selected]
         names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
-        return cls(metric, Clusters.of(names).sums(rows), selected)
+        members = Clusters.of(names)
+        return cls(metric, members.sums(rows), selected, members)
 
     @property
     def n(self) -> int:
