@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,17 @@ _included: dict[str, type[Task]] = {}
 
 def _plugins(group: str) -> Iterator[Any]:
     """Objects of an entry point group by name; one that fails to import is told of and left out."""
-    for point in sorted(entry_points(group=group), key=lambda point: point.name):
-        try:
-            yield point.load()
-        except Exception as error:
-            cause = f"{type(error).__name__}: {error}"
-            log.warning("%s %s (%s) cannot be loaded: %s", group, point.name, point.value, cause)
+    points = sorted(entry_points(group=group), key=lambda point: point.name)
+    yield from (loaded for point in points if (loaded := _load(group, point)) is not None)
+
+
+def _load(group: str, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        log.warning("%s %s (%s) cannot be loaded: %s", group, point.name, point.value, cause)
+        return None
 
 
 @lru_cache(maxsize=1)

@@ -65,7 +65,7 @@ def signature(
         f"prompt:{task.prompt_fingerprint()}",
         f"gen:{describe_generation(generation)}",
         f"scorer:{task.scorer_version()}",
-        f"dtype:{_DTYPES.get(dtype or 'none', dtype)}",
+        f"dtype:{_DTYPES.get(dtype, dtype) if dtype else 'none'}",
         f"data:{data[:6]}",
     ]
     if subset:

@@ -110,12 +110,12 @@ def next_steps(runs: Sequence[Mapping[str, Any]]) -> str:
     """What to type after a run."""
     first = runs[0]
     path = first["run"]
-    lines = [f"  evalkit show {path}                what the figures hold, by group"]
+    lines = [f"  evalkit show {path}  # the figures by group"]
     if first["counts"]["errors"]:
-        lines.append(f"  evalkit show {path} --failed       samples without an answer, and why")
+        lines.append(f"  evalkit show {path} --failed  # samples without an answer, and why")
     else:
-        lines.append(f"  evalkit show {path} --sample ID    one sample: question, answer, score")
-    lines.append(f"  evalkit compare BASE {path}        is it better than another run, or is it noise?")
+        lines.append(f"  evalkit show {path} --sample ID  # one sample: question, answer, score")
+    lines.append(f"  evalkit compare BASE {path}  # better than another run, or noise?")
     return "next:\n" + "\n".join(lines)
 
 
