@@ -22,6 +22,7 @@ class JsonStream:
         self._file = file
         self._text = ""
         self._at = 0
+        self._tried = False
         self._decoder = json.JSONDecoder()
 
     def enter(self, key: str) -> bool:
@@ -40,14 +41,32 @@ class JsonStream:
         """Yield the elements of the array that begins here."""
         self._expect("[")
         while self._peek() != "]":
-            yield self._value()
+            yield from self._window() or [self._value()]
             self._skip_comma("]")
+
+    def _window(self) -> list[Any]:
+        """All elements up to the last `}` in memory at once, which is fast; none where that is no boundary.
+
+        A cut inside a text or an object leaves it open, so what parses is what stands there. Tried once for
+        each window.
+        """
+        end = self._text.rfind("}", self._at) + 1
+        if self._tried or end <= self._at:
+            return []
+        self._tried = True
+        try:
+            elements: list[Any] = self._decoder.decode(f"[{self._text[self._at : end]}]")
+        except json.JSONDecodeError:
+            return []
+        self._at = end
+        return elements
 
     def _fill(self) -> bool:
         """Read on, at least doubling what is unread; False at the end of the text."""
         more = self._file.read(max(CHUNK, len(self._text) - self._at))
         self._text = self._text[self._at :] + more
         self._at = 0
+        self._tried = False
         return bool(more)
 
     def _peek(self) -> str:

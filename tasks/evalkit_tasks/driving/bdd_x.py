@@ -125,9 +125,9 @@ class BddX(Task):
 
     def draw_miniature(self, folder: Path) -> None:
         """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures import bdd_x
+        from evalkit_tasks.miniatures.bdd_x import draw
 
-        bdd_x.draw(folder)
+        draw(folder)
 
 
 def _asks(kind: str) -> Select:

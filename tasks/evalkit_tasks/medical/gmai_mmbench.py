@@ -108,9 +108,9 @@ class GmaiMmbench(Task):
 
     def draw_miniature(self, folder: Path) -> None:
         """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures import gmai_mmbench
+        from evalkit_tasks.miniatures.gmai_mmbench import draw
 
-        gmai_mmbench.draw(folder)
+        draw(folder)
 
     def export(self, records: Sequence[Record], path: Path) -> None:
         """Write VLMEvalKit's prediction table (xlsx), which the authors score when it is mailed to them.
@@ -122,7 +122,7 @@ class GmaiMmbench(Task):
         rows = (
             {"index": item.id, **item.data["options"], **item.tags, "prediction": item.text}
             | {"question": item.data["question"]}
-            for item in answered(self, records)
+            for item in answered(records)
         )
         write_xlsx(path, columns, rows)
 

@@ -132,9 +132,9 @@ class DiorRsvg(Task):
 
     def draw_miniature(self, folder: Path) -> None:
         """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures import dior_rsvg
+        from evalkit_tasks.miniatures.dior_rsvg import draw
 
-        dior_rsvg.draw(folder)
+        draw(folder)
 
 
 @dataclass(frozen=True, slots=True)

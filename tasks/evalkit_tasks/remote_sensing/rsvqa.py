@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from evalkit.contracts import Generation, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json_items
+from evalkit.files import read_json_items
 from evalkit.images import ImageFile
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
@@ -59,31 +59,32 @@ class _Rsvqa(Task):
         return self._from_official(questions, root / f"{self.prefixes[split]}_answers.json", root)
 
     def _from_official(self, questions: Path, answers: Path, root: Path) -> Iterator[Sample]:
-        by_id = {
-            row["id"]: intern(str(row["answer"]))
-            for row in _active(read_json_items(answers, "answers"), ("id", "answer"), answers)
-        }
-        build = _Builder(root / self.folder)
-        needed = ("id", "img_id", "type", "question", "answers_ids")
-        for row in _active(read_json_items(questions, "questions"), needed, questions):
+        build, by_id = _Builder(root / self.folder, ".tif"), _answers(answers)
+        for row in _active(questions, "questions"):
             try:
-                answer = by_id[row["answers_ids"][0]]
-            except (LookupError, TypeError):
+                picture, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
+                sample = build.sample(row["id"], picture, kind, row["question"], answer)
+            except (LookupError, TypeError) as error:
+                raise _lacking(questions, row, error) from None
+            if answer is None:
                 raise DataError(
                     f"{questions}: question {row['id']} has no active answer in {answers.name}: "
                     "the two files do not belong together, download both again"
-                ) from None
-            yield build.sample(row["id"], f"{row['img_id']}.tif", row["type"], row["question"], answer)
+                )
+            yield sample
 
     def _from_list(self, listing: Path, root: Path) -> Iterator[Sample]:
         build: _Builder | None = None
-        where = f"{listing}: an item"
-        for position, item in enumerate(read_json_items(listing)):
-            row = fields(item, ("image", "question", "gt_answer", "type"), where)
-            if build is None:
-                build = _Builder(picture_folder(root, (self.list_folder, self.folder), str(row["image"])))
-            name = row.get("id", position)
-            yield build.sample(name, row["image"], row["type"], row["question"], str(row["gt_answer"]))
+        for position, row in enumerate(_active(listing, None)):
+            try:
+                if build is None:
+                    folder = picture_folder(root, (self.list_folder, self.folder), str(row["image"]))
+                    build = _Builder(folder)
+                name, answer = row.get("id", position), str(row["gt_answer"])
+                sample = build.sample(name, row["image"], row["type"], row["question"], answer)
+            except (LookupError, TypeError) as error:
+                raise _lacking(listing, row, error) from None
+            yield sample
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
@@ -167,9 +168,9 @@ class RsvqaLr(_Rsvqa):
 
     def draw_miniature(self, folder: Path) -> None:
         """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures import rsvqa_lr
+        from evalkit_tasks.miniatures.rsvqa_lr import draw
 
-        rsvqa_lr.draw(folder)
+        draw(folder)
 
 
 class RsvqaHr(_Rsvqa):
@@ -197,37 +198,56 @@ class RsvqaHr(_Rsvqa):
 
     def draw_miniature(self, folder: Path) -> None:
         """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures import rsvqa_hr
+        from evalkit_tasks.miniatures.rsvqa_hr import draw
 
-        rsvqa_hr.draw(folder)
+        draw(folder)
 
 
 class _Builder:
     """Makes samples that share their pictures' handles, tags and cluster names."""
 
-    def __init__(self, pictures: Path) -> None:
+    def __init__(self, pictures: Path, suffix: str = "") -> None:
         self._pictures = pictures
-        self._images: dict[str, tuple[ImageFile, ...]] = {}
+        self._suffix = suffix
+        self._images: dict[object, tuple[tuple[ImageFile, ...], str]] = {}
         self._tags: dict[str, Mapping[str, str]] = {}
         self._data: Mapping[str, Any] = {}
 
-    def sample(self, name: object, image: str, kind: str, question: str, answer: str) -> Sample:
-        images = self._images.get(image)
-        if images is None:
-            if not isinstance(image, str):
-                raise DataError(f"question {name}: its picture is {image!r}: not the official file")
-            images = self._images.setdefault(image, (ImageFile(str(self._pictures / image)),))
+    def sample(self, name: object, picture: object, kind: str, question: str, answer: str | None) -> Sample:
+        """Raises TypeError for a type or question that is no text."""
+        found = self._images.get(picture)
+        if found is None:
+            image = ImageFile(str(self._pictures / f"{picture}{self._suffix}"))
+            found = self._images.setdefault(picture, ((image,), str(picture)))
         tags = self._tags.get(kind)
         if tags is None:
-            if not isinstance(kind, str):
-                raise DataError(f"question {name}: its type is {kind!r}: not the official file")
-            tags = self._tags.setdefault(kind, {"type": kind})
-        return Sample(str(name), (question,), images, intern(answer), intern(image), tags, self._data)
+            tags = self._tags.setdefault(intern(kind), {"type": kind})
+        if type(question) is not str:
+            raise TypeError("the question is no text")
+        return Sample(str(name), (question,), found[0], answer, found[1], tags, self._data)
 
 
-def _active(rows: Iterator[Any], names: tuple[str, ...], path: Path) -> Iterator[Mapping[str, Any]]:
-    """Rows that are no stubs of another split, with all of `names`."""
-    where = f"{path}: a record"
-    for row in rows:
-        if not (isinstance(row, Mapping) and not row.get("active", True)):
-            yield fields(row, names, where)
+def _active(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
+    """Records of a file that are no stubs of another split."""
+    for row in read_json_items(path, key):
+        if type(row) is not dict:
+            raise DataError(f"{path}: a record is no object: not the official file")
+        if row.get("active", True):
+            yield row
+
+
+def _answers(path: Path) -> dict[object, str]:
+    """Answers by id."""
+    found: dict[object, str] = {}
+    row: Mapping[str, Any] = {}
+    try:
+        for row in _active(path, "answers"):
+            found[row["id"]] = intern(str(row["answer"]))
+    except (LookupError, TypeError) as error:
+        raise _lacking(path, row, error) from None
+    return found
+
+
+def _lacking(path: Path, row: Mapping[str, Any], error: Exception) -> DataError:
+    what = f"field {error} missing" if isinstance(error, KeyError) else str(error)
+    return DataError(f"{path}: record {row.get('id')}: {what}: not the official file")
