@@ -197,6 +197,8 @@ class ChatModel(MiniInternVL):
         settings = settings or GenerationSettings()
         tokenizer = self._need_tokenizer()
         rows = [Row(tokenizer.encode(prompt.text), prompt.tiles) for prompt in prompts]
+        for row in rows:
+            self.check_image_tokens(torch.tensor([row.ids]), 0 if row.tiles is None else len(row.tiles))
         stop_text = self._holds(settings.stop) if settings.stop else None
         generated = self._runner.run(rows, settings, self.rules, stop_text)
         return [self._answer(row, result, settings) for row, result in zip(rows, generated, strict=True)]

@@ -88,6 +88,10 @@ def language_settings(llm: Mapping[str, Any]) -> dict[str, Any]:
     scaling = settings.pop("rope_scaling", None)
     if scaling:
         settings["rope_scaling"] = _rope_scaling(family, scaling)
+    if family == "phi3" and scaling:
+        original = settings.setdefault("original_max_position_embeddings", 4096)
+        settings["rope_scaling"]["original_max_position_embeddings"] = original
+        settings["rope_scaling"]["factor"] = settings["max_position_embeddings"] / original
     return settings
 
 

@@ -11,6 +11,7 @@ from mini_internvl.catalog import TINY, TINY_FOLDER, Release, find_release, rele
 from mini_internvl.chat import ChatModel, image_token_of
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.config import MiniInternVLConfig
+from mini_internvl.cpu_half import has_half_products, widen_products
 from mini_internvl.errors import CheckpointError, TokenizerError
 from mini_internvl.hub import locate
 from mini_internvl.prompts import INTERNVL_SYSTEM, published_system_message
@@ -79,6 +80,10 @@ def load(
     model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
     model.system_message = _system_message(model.config, folder, release)
     _check_vocabulary(folder, tokenizer, model.config)
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    if half and place.type == "cpu" and not has_half_products(model.dtype):
+        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
+        widen_products(model)
     return model.requires_grad_(False).eval()
 
 

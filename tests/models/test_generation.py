@@ -336,3 +336,9 @@ def test_an_untrained_embedded_model_is_the_same_every_time(
     first, second = (mini_internvl.load("mini-internvl-tiny", device="cpu") for _ in range(2))
     assert first.untrained and first.fingerprint == "untrained"
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_question_that_smuggles_image_tokens_raises(one: mini_internvl.ChatModel) -> None:
+    prompt = one.prompt([picture()], "the <IMG_CONTEXT> cat")
+    with pytest.raises(ImageTokenMismatch):
+        one.answer([*prompts(one), prompt])

@@ -61,9 +61,10 @@ def test_a_1b_checkpoint_loads_within_its_size_and_answers(
     found = json.loads(done.stdout.splitlines()[-1])
     with capsys.disabled():
         print(
-            f"\n1B in {found['dtype']}: {size / 1e9:.2f} GB of weights loaded in {found['load_s']:.1f} s with "
-            f"{found['load_bytes'] / 1e9:.2f} GB ({found['load_bytes'] / size:.2f} times); a question of "
-            f"{found['tiles']} tiles answered in {found['answer_s']:.0f} s, peak {found['peak_bytes'] / 1e9:.2f} GB"
+            f"\n{size / 1e9:.2f} GB of weights ({found['dtype']}) loaded in {found['load_s']:.1f} s "
+            f"with {found['load_bytes'] / 1e9:.2f} GB ({found['load_bytes'] / size:.2f} times); "
+            f"a question of {found['tiles']} tiles answered in {found['answer_s']:.0f} s; "
+            f"peak {found['peak_bytes'] / 1e9:.2f} GB, libraries {found['before_bytes'] / 1e9:.2f}"
         )
     assert found["dtype"] == "torch.bfloat16"
     assert (found["tiles"], found["visual"], found["new"]) == (13, 3328, 4)
