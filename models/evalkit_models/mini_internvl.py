@@ -198,13 +198,16 @@ class MiniInternVLFamily:
             raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
         import mini_internvl
 
-        place = options.checkpoint or spec
         previous = os.environ.get("HF_HUB_OFFLINE")
         if options.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
         try:
             network = mini_internvl.load(
-                place, revision=options.revision, dtype=options.dtype, device=options.device
+                spec,
+                revision=options.revision,
+                dtype=options.dtype,
+                device=options.device,
+                folder=options.checkpoint,
             )
         except MiniInternVLError as error:
             raise CheckpointError(str(error)) from error

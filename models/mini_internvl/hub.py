@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     return _fetch(hub_id, revision)
 
 
+def _offline() -> bool:
+    """The variable as it is now; huggingface_hub itself reads it once, when it is imported."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE")
+
+
 def _fetch(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -56,7 +62,10 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
 
     at = f"{hub_id}@{revision}" if revision else hub_id
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(PATTERNS)))
+        folder = snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=_offline()
+        )
+        return Path(folder)
     except GatedRepoError as error:
         raise CheckpointError(
             f"{at}: access must be granted on the hub first; then `hf auth login`"

@@ -35,6 +35,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "auto",
     *,
+    folder: str | Path | None = None,
     image_token_id: int | None = None,
     attention: str = "sdpa",
 ) -> ChatModel:
@@ -47,6 +48,7 @@ def load(
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but float16 in place of bfloat16 on a
             GPU that has no bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
+        folder: where the files of the checkpoint are, in place of what `name` stands for.
         image_token_id: id of the image token, for a folder without tokenizer files.
         attention: the language model's attention, by its name in transformers' registry.
 
@@ -55,7 +57,9 @@ def load(
         ConfigError: its config.json cannot be understood.
         TokenizerError: its tokenizer files cannot be read.
     """
-    folder = locate(name, revision)
+    if folder is not None and not Path(folder).expanduser().is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    folder = locate(name if folder is None else folder, revision)
     place = _device(device)
     tokenizer = read_tokenizer(folder)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))

@@ -314,5 +314,9 @@ def test_system_messages(released: Path, tmp_path: Path) -> None:
         "register(Conversation(name='internlm2-chat', system_message='published'))", encoding="utf-8"
     )
     assert mini_internvl.load(v15).system_message == "published"
+    elsewhere = mini_internvl.load("mini-internvl-chat-2b-v1-5", folder=released)
+    assert "InternLM" in elsewhere.system_message and elsewhere.name == "mini-internvl-chat-2b-v1-5"
+    with pytest.raises(CheckpointError, match="no such folder"):
+        mini_internvl.load("mini-internvl-2b", folder=tmp_path / "none")
     assert mini_internvl.load(copy(v15, v15, system_message=None)).system_message == "published"
     assert mini_internvl.load(copy(v15, v15, system_message="set")).system_message == "set"
