@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+#: What may go on a number; an empty text is in it.
+_NUMBER = "0123456789.eE+-"
 CHUNK = 1 << 20
 
 
@@ -103,6 +105,6 @@ class JsonStream:
                     raise ValueError("truncated" if error.pos >= len(self._text) else error.msg) from None
                 continue
             # A number at the window's edge may go on beyond it.
-            if end < len(self._text) or not self._fill():
+            if self._text[end : end + 1] not in _NUMBER or not self._fill():
                 self._at = end
                 return value
