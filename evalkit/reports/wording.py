@@ -44,17 +44,12 @@ def verdict(result: MetricResult) -> str:
     difference = result.difference
     if difference.p is None:
         return f"{mark}not computed"
-    if result.detectable is None:
-        return (
-            f"{mark}no difference at all"
-            if difference.p == 1.0 and not difference.se
-            else f"{mark}no evidence"
-        )
-    unit = difference.metric.unit
-    seen = figure(result.detectable, unit)
-    same = "no difference at all" if not difference.se and not difference.difference else "no evidence"
+    same = "no evidence" if difference.se or difference.difference else "no difference at all"
     change = "drop" if difference.metric.higher_is_better else "rise"
-    return f"{mark}{same} (a {change} of {seen} would have shown)"
+    if result.detectable is not None:
+        seen = figure(result.detectable, difference.metric.unit)
+        return f"{mark}{same} (a {change} of {seen} would have shown)"
+    return f"{mark}{same} (too little data to show any {change})" if difference.se else mark + same
 
 
 def shown(comparison: Comparison, task: TaskComparison) -> list[MetricResult]:

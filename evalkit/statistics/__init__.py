@@ -7,6 +7,7 @@ from evalkit.statistics.hypotheses import McNemar, holm, mcnemar
 from evalkit.statistics.paired import Difference, difference
 from evalkit.statistics.power import Need, detectable, needed
 from evalkit.statistics.resampling import Clusters, Resampler, Tally
+from evalkit.statistics.trend import Trend, trend
 
 __all__ = [
     "Clusters",
@@ -15,6 +16,7 @@ __all__ = [
     "Need",
     "Resampler",
     "Tally",
+    "Trend",
     "detectable",
     "difference",
     "estimate",
@@ -22,4 +24,5 @@ __all__ = [
     "holm",
     "mcnemar",
     "needed",
+    "trend",
 ]

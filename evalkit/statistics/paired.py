@@ -86,16 +86,18 @@ class Difference:
     def detectable(self, alpha: float, power: float = 0.8) -> float | None:
         """The smallest drop that a comparison like this one would have shown with that power.
 
-        Of an accuracy at least as many one-way flips as the swap test needs; None where nothing differed, or
-        nothing could be computed, and the size of a change is therefore unknown.
+        Of a share at least as many one-way flips as the swap test needs. None where no possible drop is that
+        large, where nothing could be computed, or nothing differed and the size of a change is unknown.
         """
-        if self.se is None:
+        if self.se is None or self.base is None:
             return None
+        low, high = self.metric.bounds
         floor = 0.0
-        if self.metric.binary and math.isfinite(scale := self.metric.bounds[1]):
-            flips = math.ceil(1 + math.log2(1 / alpha))
-            floor = flips * scale / self.n
-        return max(detectable(self.se, self.freedom, alpha, power), floor) or None
+        if self.metric.binary and math.isfinite(high):
+            floor = math.ceil(1 + math.log2(1 / alpha)) * high / self.n
+        smallest = max(detectable(self.se, self.freedom, alpha, power), floor)
+        room = self.base - low if self.metric.higher_is_better else high - self.base
+        return smallest if 0 < smallest <= room else None
 
 
 def difference(

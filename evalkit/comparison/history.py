@@ -1,0 +1,236 @@
+"""One metric over a model's checkpoints: intervals, trend, the first significant change."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from evalkit.comparison.pairing import Pairs, pair
+from evalkit.comparison.runs import Key, Side, complete_runs, key_of, load_side, model_folder, model_names
+from evalkit.contracts import Json, MetricValue, Record
+from evalkit.errors import NotComparableError, UsageError
+from evalkit.metrics.base import FloatArray, Metric
+from evalkit.statistics import Difference, Resampler, Trend, difference, estimate, holm, trend
+from evalkit.store import StoredRun
+
+_STEP = re.compile(r"(\d+)(?!.*\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One checkpoint.
+
+    Attributes:
+        label: the checkpoint's folder, or the model's revision or fingerprint. created: when it was run.
+        value: the figure with its interval. change: against the first checkpoint, None for that itself.
+        p_adjusted: Holm's over all changes. significant: whether it is at most alpha.
+    """
+
+    path: Path
+    label: str
+    created: str
+    value: MetricValue
+    change: Difference | None = None
+    p_adjusted: float | None = None
+    significant: bool = False
+
+    def to_json(self) -> dict[str, Json]:
+        """Field names to values."""
+        change = self.change
+        return {
+            "run": str(self.path),
+            "checkpoint": self.label,
+            "created": self.created,
+            "value": self.value.value,
+            "ci95": list(self.value.ci95) if self.value.ci95 else None,
+            "change": None if change is None else change.difference,
+            "change_ci95": list(change.ci95) if change is not None and change.ci95 else None,
+            "p_adjusted": self.p_adjusted,
+            "significant": self.significant,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A metric over checkpoints, oldest first.
+
+    Attributes:
+        by_step: whether the trend is per training step (numbers in the labels) or per checkpoint.
+        first_change: the first point whose change from the first checkpoint is significant.
+        left_out: runs that are not comparable with the first, with the reason.
+    """
+
+    key: Key
+    metric: Metric
+    points: tuple[Point, ...]
+    trend: Trend | None
+    by_step: bool
+    left_out: tuple[str, ...]
+
+    @property
+    def first_change(self) -> Point | None:
+        """The earliest significant one."""
+        return next((point for point in self.points if point.significant), None)
+
+    def to_json(self) -> dict[str, Json]:
+        """The document of `history --json`."""
+        first, slope = self.first_change, self.trend
+        return {
+            "task": self.key.task,
+            "split": self.key.split,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "points": [point.to_json() for point in self.points],
+            "trend": None
+            if slope is None
+            else {
+                "per": "step" if self.by_step else "checkpoint",
+                "slope": slope.slope,
+                "ci95": list(slope.ci95) if slope.ci95 else None,
+            },
+            "first_significant_change": None if first is None else first.label,
+            "left_out": list(self.left_out),
+        }
+
+
+def find_series(models: Sequence[str], task: str, split: str | None, output: Path) -> list[StoredRun]:
+    """The latest complete run of each checkpoint, oldest first.
+
+    Args:
+        models: names or globs of model folders.
+
+    Raises:
+        UsageError: no such model, or no complete run of the task.
+    """
+    folders = [folder for name in models for folder in _folders(name, output)]
+    runs = [run for folder in folders for run in complete_runs(folder) if key_of(run).task == task]
+    splits = list(dict.fromkeys(key_of(run).split for run in runs))
+    chosen = split or (splits[0] if splits else None)
+    latest: dict[str, StoredRun] = {}
+    for run in sorted((run for run in runs if key_of(run).split == chosen), key=_created):
+        latest[_identity(run)] = run
+    if not latest:
+        where = ", ".join(models)
+        raise UsageError(f"{where}: no complete run of {task}{f'@{split}' if split else ''} in {output}")
+    if split is None and len(splits) > 1:
+        raise UsageError(f"{task}: runs of several splits; choose one with --split ({', '.join(splits)})")
+    return sorted(latest.values(), key=_created)
+
+
+def history(
+    runs: Sequence[StoredRun],
+    metric: str | None = None,
+    *,
+    alpha: float = 0.05,
+    allow: Collection[str] = (),
+    resamples: int = 2000,
+) -> History:
+    """Follow a metric (the task's first by default) over runs; all are compared with the first of them.
+
+    Raises:
+        UsageError: unknown metric. NotComparableError: the first run cannot be read.
+    """
+    first = load_side(runs[0].path)
+    chosen = _metric(first, metric)
+    resampler = Resampler(resamples=resamples)
+    points = [_point(runs[0], first.records, chosen, None)]
+    series: list[Sequence[Record]] = [first.records]
+    left_out = []
+    for run in runs[1:]:
+        try:
+            pairs = _pairs(first, run, allow)
+        except NotComparableError as error:
+            left_out.append(str(error))
+            continue
+        change = difference(chosen, pairs.base, pairs.new, resampler, alpha=alpha)
+        points.append(_point(run, pairs.new, chosen, change))
+        series.append(pairs.new)
+    places, by_step = _places([point.label for point in points])
+    slope = trend(chosen, _common(series), places, resampler) if len(points) > 2 else None
+    return History(first.key, chosen, tuple(_adjust(points, alpha)), slope, by_step, tuple(left_out))
+
+
+def _folders(name: str, output: Path) -> Iterable[Path]:
+    if (folder := model_folder(output, name)) is not None:
+        return [folder]
+    found = [output / known for known in model_names(output) if fnmatch.fnmatchcase(known, name)]
+    if not found:
+        from evalkit.registry import nearest
+
+        raise UsageError(f"{name}: no runs of such a model in {output}{nearest(name, model_names(output))}")
+    return found
+
+
+def _created(run: StoredRun) -> tuple[str, str]:
+    return str(run.manifest.get("created", "")), run.path.name
+
+
+def _model(run: StoredRun) -> dict[str, object]:
+    model = run.manifest.get("model")
+    return model if isinstance(model, dict) else {}
+
+
+def _identity(run: StoredRun) -> str:
+    """What makes two runs the same checkpoint: the weights, or whatever was asked for."""
+    return str(_model(run).get("fingerprint") or run.manifest.get("identity") or run.path)
+
+
+def label(run: StoredRun) -> str:
+    """The checkpoint as people call it."""
+    settings = run.manifest.get("settings")
+    checkpoint = settings.get("checkpoint") if isinstance(settings, dict) else None
+    model = _model(run)
+    if checkpoint:
+        return Path(str(checkpoint)).name
+    short = str(model.get("fingerprint") or run.path.name)[:8]
+    return f"{model.get('name', '')}@{model.get('revision') or short}"
+
+
+def _metric(side: Side, name: str | None) -> Metric:
+    known = {metric.name: metric for metric in side.task.metrics()}
+    if name is not None and name not in known:
+        raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
+    return known[name] if name else next(iter(known.values()))
+
+
+def _pairs(first: Side, run: StoredRun, allow: Collection[str]) -> Pairs:
+    return pair(first, load_side(run.path), allow).answered()
+
+
+def _point(run: StoredRun, records: Sequence[Record], metric: Metric, change: Difference | None) -> Point:
+    value = estimate(metric, records)
+    return Point(run.path, label(run), str(run.manifest.get("created", "")), value, change)
+
+
+def _common(series: Sequence[Sequence[Record]]) -> list[list[Record]]:
+    """Records of the samples that all checkpoints answered, in the same order."""
+    shared = set.intersection(*({r.id for r in records if not r.failed} for records in series))
+    order = [record.id for record in series[0] if record.id in shared]
+    return [[by_id[name] for name in order] for by_id in ({r.id: r for r in records} for records in series)]
+
+
+def _places(labels: Sequence[str]) -> tuple[FloatArray, bool]:
+    """Training steps where every label ends in a different number, otherwise 0, 1, 2 ..."""
+    steps = [_STEP.search(label) for label in labels]
+    numbers = [float(step.group(1)) for step in steps if step and len(step.group(1)) < 16]
+    if len(numbers) == len(labels) == len(set(numbers)) and all("@" not in label for label in labels):
+        return np.array(numbers), True
+    return np.arange(len(labels), dtype=np.float64), False
+
+
+def _adjust(points: Sequence[Point], alpha: float) -> list[Point]:
+    tested = [point for point in points if point.change is not None and point.change.p is not None]
+    adjusted = holm([point.change.p for point in tested if point.change and point.change.p is not None])
+    by_path = dict(zip((point.path for point in tested), adjusted, strict=True))
+    return [
+        Point(
+            point.path, point.label, point.created, point.value, point.change,
+            by_path.get(point.path), by_path.get(point.path, 1.0) <= alpha,
+        )
+        for point in points
+    ]  # fmt: skip

@@ -1,0 +1,169 @@
+"""How much data a change takes to be seen, from the variances of stored runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalkit import registry
+from evalkit.comparison.pairing import pair
+from evalkit.comparison.runs import Side, complete_runs, key_of, load_side, resolve
+from evalkit.contracts import Json
+from evalkit.errors import UsageError
+from evalkit.metrics.base import Metric
+from evalkit.statistics import Difference, Need, Resampler, Tally, detectable, difference, needed
+from evalkit.statistics.functional import jackknife_error
+from evalkit.suite import Target
+
+#: A point in each unit; other units have none, and a change is then in the unit itself.
+_POINT = {"percent": 1.0, "fraction": 0.01}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricNeed:
+    """What a metric needs.
+
+    Attributes:
+        change: to be seen, in the metric's unit. se: of the difference of two runs of this size.
+        clusters, samples: what the stored run has under the metric. now: the smallest change that it shows.
+        need: None, with `reason`, where it cannot be said.
+    """
+
+    metric: Metric
+    change: float
+    clusters: int
+    samples: int
+    se: float | None = None
+    now: float | None = None
+    need: Need | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Field names to values."""
+        return {
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "detect": self.change,
+            "clusters": None if self.need is None else self.need.clusters,
+            "samples": None if self.need is None else self.need.samples,
+            "stored": {
+                "clusters": self.clusters,
+                "samples": self.samples,
+                "se": self.se,
+                "detectable": self.now,
+            },
+            "reason": self.reason,
+        }
+
+
+def plan(
+    paths: Sequence[Path],
+    points: float,
+    *,
+    metrics: Sequence[str] = (),
+    correlation: float = 0.0,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> list[MetricNeed]:
+    """Clusters and samples that a change of `points` takes to be seen with probability `power`.
+
+    Two runs give the variance of their difference. One run gives its own variance v; the difference of two
+    runs like it has 2 v (1 - correlation), where 0 is the safe side: answers of related models agree.
+
+    Args:
+        paths: one run or two comparable ones.
+        points: percentage points; of a metric that is no share, its unit.
+        metrics: names; all by default.
+
+    Raises:
+        UsageError: unknown metric, or numbers out of range. NotComparableError: runs that cannot be read.
+    """
+    if not (points > 0 and math.isfinite(points)):
+        raise UsageError("--detect: write a change larger than 0, in points")
+    if not (0 < alpha < 1 and 0 < power < 1):
+        raise UsageError("--alpha and --power: write numbers between 0 and 1")
+    if not 0 <= correlation < 1:
+        raise UsageError("--correlation: write a number from 0 to less than 1")
+    if len(paths) > 2:
+        raise UsageError("--run: give one run or two")
+    sides = [load_side(path) for path in paths]
+    chosen = _chosen(sides[0], metrics)
+    if len(sides) == 2:
+        pairs = pair(sides[0], sides[1]).answered()
+        resampler = Resampler(resamples=100)
+        found = [_of_pair(difference(m, pairs.base, pairs.new, resampler), m, points) for m in chosen]
+    else:
+        found = [_of_one(m, sides[0], points, correlation) for m in chosen]
+    return [_complete(item, alpha, power) for item in found]
+
+
+def _chosen(side: Side, names: Sequence[str]) -> list[Metric]:
+    known = {metric.name: metric for metric in side.task.metrics()}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
+    return [known[name] for name in names] or list(known.values())
+
+
+def _change(metric: Metric, points: float) -> float:
+    return points * _POINT.get(metric.unit, 1.0)
+
+
+def _of_one(metric: Metric, side: Side, points: float, correlation: float) -> MetricNeed:
+    change = _change(metric, points)
+    if (reason := metric.reason(side.records)) is not None:
+        return MetricNeed(metric, change, 0, 0, reason=reason)
+    tally = Tally.of(metric, side.records)
+    if tally.clusters < 2:
+        return MetricNeed(metric, change, tally.clusters, tally.n, reason="one cluster: no variance")
+    se = jackknife_error(metric.value, tally.sums) * math.sqrt(2 * (1 - correlation))
+    return MetricNeed(metric, change, tally.clusters, tally.n, se)
+
+
+def _of_pair(found: Difference, metric: Metric, points: float) -> MetricNeed:
+    need = MetricNeed(metric, _change(metric, points), found.clusters, found.n, found.se)
+    return dataclasses.replace(need, reason=found.reason) if found.se is None else need
+
+
+def _complete(item: MetricNeed, alpha: float, power: float) -> MetricNeed:
+    if item.se is None:
+        return item
+    if not item.se > 0:
+        return dataclasses.replace(item, reason="all clusters alike: no variance to plan with")
+    now = detectable(item.se, item.clusters - 1, alpha, power)
+    return dataclasses.replace(
+        item, now=now, need=needed(item.change, item.se, item.clusters, item.samples, alpha, power)
+    )
+
+
+def choose_runs(task: str, runs: Sequence[Path], output: Path) -> list[Path]:
+    """The runs given, or the latest complete run of the task below `output`.
+
+    Args:
+        task: `task` or `task@split`.
+
+    Raises:
+        UsageError: unknown task, a run of another task, or no run at all.
+    """
+    target = Target.parse(task)
+    registry.task(target.task)
+    if not runs:
+        known = [
+            run
+            for run in complete_runs(output)
+            if key_of(run).task == target.task and target.split in (None, key_of(run).split)
+        ]
+        if not known:
+            raise UsageError(
+                f"no complete run of {task} in {output} to take variances from; run it on what data there is, "
+                "or name a run with --run"
+            )
+        return [max(known, key=lambda run: run.path.name).path]
+    for path in runs:
+        key = next(iter(resolve(str(path), output)))
+        if key.task != target.task or target.split not in (None, key.split):
+            raise UsageError(f"--run {path}: a run of {key}, not of {task}")
+    return list(runs)

@@ -1,0 +1,173 @@
+"""The gate's policy in a file: `evalkit.toml`, or `[tool.evalkit]` of pyproject.toml."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.comparison.thresholds import Thresholds, number
+from evalkit.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE_NAME = "evalkit.toml"
+
+_KEYS = ("baseline", "tasks", "output", "alpha", "speed", "allow", "max_drop", "margin", "run")
+#: Flags of `evalkit run` that a policy may set, with the types of their values.
+_RUN_KEYS: Mapping[str, tuple[type, ...]] = {
+    "data_root": (str,),
+    "split": (str,),
+    "protocol": (str,),
+    "limit": (int,),
+    "batch_size": (int, str),
+    "max_tiles": (int,),
+    "gen": (dict,),
+    "dtype": (str,),
+    "device": (str,),
+    "seed": (int,),
+    "judge": (str,),
+    "judge_model": (str,),
+    "base_url": (str,),
+    "offline": (bool,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What `evalkit check` runs and demands.
+
+    Attributes:
+        path: the file it came from; its folder is where relative paths begin.
+        baseline: a baseline's name, a run folder or a model. tasks: names, `task@split` or suites.
+        run: flags of `evalkit run` by name.
+    """
+
+    path: Path
+    baseline: str
+    tasks: tuple[str, ...]
+    output: Path = Path("runs")
+    alpha: float = 0.05
+    speed: bool = False
+    allow: tuple[str, ...] = ()
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find(folder: Path) -> Path:
+    """The policy file of a folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if (folder / FILE_NAME).is_file():
+        return folder / FILE_NAME
+    project = folder / "pyproject.toml"
+    if project.is_file() and _table(project, read(project)) is not None:
+        return project
+    raise UsageError(
+        f"no policy: neither {FILE_NAME} nor [tool.evalkit] in pyproject.toml here; write one "
+        "(docs/comparing.md) or name it with --policy FILE"
+    )
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A TOML file.
+
+    Raises:
+        UsageError: missing, or not TOML, with its place.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML ({error})") from None
+
+
+def load(path: Path) -> Policy:
+    """Read a policy.
+
+    Raises:
+        UsageError: missing, not TOML, an unknown key (nearest ones named) or a value of the wrong kind.
+    """
+    table = _table(path, read(path))
+    if table is None:
+        raise UsageError(f"{path}: no [tool.evalkit]; write one (docs/comparing.md)")
+    content = _known(table, _KEYS, str(path))
+    tasks = _texts(content, "tasks", path)
+    if not tasks or "baseline" not in content:
+        raise UsageError(f"{path}: `baseline` and `tasks` must be given")
+    return Policy(
+        path=path,
+        baseline=_value(content, "baseline", str, path),
+        tasks=tasks,
+        output=path.parent / _value(content, "output", str, path, "runs"),
+        alpha=number(content.get("alpha", 0.05), f"{path}: alpha"),
+        speed=_value(content, "speed", bool, path, False),
+        allow=_texts(content, "allow", path),
+        thresholds=Thresholds(_limits(content, "max_drop", path), _limits(content, "margin", path)),
+        run=_run(content, path),
+    )
+
+
+def _table(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if path.name != "pyproject.toml":
+        return content
+    tool = content.get("tool")
+    table = tool.get("evalkit") if isinstance(tool, Mapping) else None
+    return table if isinstance(table, Mapping) else None
+
+
+def _known(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> dict[str, Any]:
+    """The table with underscores for dashes."""
+    found: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            hint = registry.nearest(name, known)
+            raise UsageError(f"{where}: unknown key {key!r}{hint}; there are {', '.join(known)}")
+        found[name] = value
+    return found
+
+
+def _value(content: Mapping[str, Any], key: str, kind: type, path: Path, default: Any = None) -> Any:
+    value = content.get(key, default)
+    if not isinstance(value, kind):
+        raise UsageError(f"{path}: {key} must be a {'true or false' if kind is bool else 'text'}")
+    return value
+
+
+def _texts(content: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    value = content.get(key, ())
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise UsageError(f"{path}: {key} must be a list of texts")
+    return tuple(value)
+
+
+def _limits(content: Mapping[str, Any], key: str, path: Path) -> dict[str, float]:
+    table = content.get(key, {})
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{path}: {key} must be a table of METRIC = NUMBER")
+    return {metric: number(value, f"{path}: {key} {metric}") for metric, value in table.items()}
+
+
+def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    table = content.get("run", {})
+    if not isinstance(table, Mapping):
+        raise UsageError(f"{path}: run must be a table of flags")
+    flags = _known(table, tuple(_RUN_KEYS), f"{path}: [run]")
+    for key, value in flags.items():
+        kinds = _RUN_KEYS[key]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise UsageError(f"{path}: [run] {key} = {value!r}: must be of type {names}")
+    if "data_root" in flags:
+        flags["data_root"] = str(path.parent / flags["data_root"])
+    return flags
