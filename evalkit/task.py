@@ -97,6 +97,7 @@ class Task(ABC):
         generation, image_policy: the protocol's settings. These three may also be set in `__init__`, where
             protocols differ.
         group_by: tag names by which every report is split.
+        headline: name of the metric shown where there is room for one; by default the first.
         export_name: file name of the submission that `export` writes.
         sizes: published number of samples by split, where it is known.
     """
@@ -110,6 +111,7 @@ class Task(ABC):
     generation: Generation = Generation()
     image_policy: ImagePolicy = ImagePolicy()
     group_by: ClassVar[tuple[str, ...]] = ()
+    headline: ClassVar[str] = ""
     export_name: ClassVar[str] = "submission.json"
     sizes: ClassVar[Mapping[str, int]] = {}
 
@@ -135,7 +137,7 @@ class Task(ABC):
 
     @abstractmethod
     def metrics(self) -> Sequence[Metric]:
-        """Metrics of the report, headline first, in the columns' order of the paper's table."""
+        """Metrics of the report, in the columns' order of the paper's table."""
 
     def request(self, sample: Sample) -> Request:
         """The protocol's prompt and settings for a sample; turns before the last are history.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
       help="Model, or a glob of model folders; repeatable.")  # fmt: skip
 @flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
 @flag("--split", metavar="NAME", help="Split, where there are runs of several.")
-@flag("--metric", metavar="NAME", help="Default: the task's first.")
+@flag("--metric", metavar="NAME", help="Default: the task's headline.")
 @flag("--alpha", type=float, default=0.05, show_default=True, help="Level, over all checkpoints.")
 @flag("--allow", multiple=True, metavar="FIELD", help="Signature field that may differ; repeatable.")
 @flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 @flag("--detect", type=float, required=True, metavar="POINTS",
       help="Change to see: points of percent (0.01 of a fraction), or the metric's unit.")  # fmt: skip
 @flag("--run", "runs", multiple=True, type=click.Path(path_type=Path), metavar="RUN",
-      help="Run whose variances are used; two runs give those of their difference. Default: the latest.")  # fmt: skip
+      help="Run whose variance is used; two give that of their difference. Default: the latest.")  # fmt: skip
 @flag("--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; repeatable.")
 @flag("--power", type=float, default=0.8, show_default=True, help="Chance of seeing a change of that size.")
 @flag("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")
 @flag("--correlation", type=float, default=0.0, show_default=True,
-      help="With one run: how alike the two models' answers are assumed to be; 0 is the safe side.")  # fmt: skip
+      help="With one run: how alike two models' answers are taken to be; 0 is safe.")  # fmt: skip
 @flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
 @include_flag
 @json_flag

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evalkit import registry
 from evalkit.comparison.flips import Flips, find_flips
-from evalkit.comparison.forgetting import SuiteChange, forgetting
+from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
 from evalkit.comparison.pairing import Pairs, pair
 from evalkit.comparison.runs import Key, Side, load_side
 from evalkit.comparison.thresholds import Thresholds
@@ -56,7 +57,7 @@ class Comparison:
     """Everything `evalkit compare` has to say.
 
     Attributes:
-        metrics: every metric of every task, headline first, then errors, unparsed, truncated and speed.
+        metrics: every metric of every task, then errors, unparsed, truncated and speed.
         forgetting: mean change by suite, general first; empty unless general and domain tasks are compared.
         reasons: why the gate fails, and what the reader must know.
     """
@@ -113,14 +114,20 @@ def compare_runs(
     parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
     differences = [item for _, found in parts for item in found]
     metrics = decide(differences, thresholds or Thresholds(), alpha)
-    headlines = [next(result for result in metrics if result.key == key) for key in shared]
+    by_key = {key: [r for r in metrics if r.key == key and not r.vital] for key in shared}
+    headlines = [headline(registry.task(key.task), by_key[key]) for key in shared]
     tasks = tuple(task for task, _ in parts)
     missing = [f"{key} is only in {names[0]}: not compared" for key in base if key not in new]
     missing += [f"{key} is only in {names[1]}: not compared" for key in new if key not in base]
     reasons = [f"{result.key} {result.name}: {result.failure}" for result in metrics if result.failure]
     reasons += [f"{task.key}: {note}" for task in tasks for note in task.notes]
     return Comparison(
-        *names, alpha, tasks, tuple(metrics), tuple(forgetting(headlines)), (*reasons, *missing)
+        *names,
+        alpha,
+        tasks,
+        tuple(metrics),
+        tuple(forgetting([result for result in headlines if result])),
+        (*reasons, *missing),
     )
 
 

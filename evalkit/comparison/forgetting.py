@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from evalkit import registry
 from evalkit.comparison.verdicts import MetricResult
 from evalkit.contracts import Json
+from evalkit.task import Task
 
 #: The suite that a domain-adapted model may forget.
 GENERAL = "general"
@@ -21,7 +22,7 @@ class SuiteChange:
     """Mean change of the headline figures of a suite's tasks, in points.
 
     Attributes:
-        headlines: the first metric of each task that has one on both sides.
+        headlines: each task's headline metric, where both sides have a figure.
         change: mean gain in points (percent, or a fraction times 100). ci95: of the mean, tasks independent.
     """
 
@@ -40,9 +41,18 @@ class SuiteChange:
         }
 
 
-def forgetting(headlines: Sequence[MetricResult]) -> list[SuiteChange]:
-    """General suite first, then the domains, of the tasks compared; empty unless both kinds are there."""
-    points = [result for result in headlines if _scale(result) and result.difference.gain is not None]
+def headline(task: Task, results: Sequence[MetricResult]) -> MetricResult | None:
+    """The task's headline metric, or the first after it that has a figure in points on both sides."""
+    usable = [result for result in results if _scale(result) and result.difference.gain is not None]
+    return next((r for r in usable if r.name == task.headline), next(iter(usable), None))
+
+
+def forgetting(points: Sequence[MetricResult]) -> list[SuiteChange]:
+    """General suite first, then the domains, of the tasks compared; empty unless both kinds are there.
+
+    Args:
+        points: headline of each task.
+    """
     changes = []
     for name, suite in registry.suites().items():
         members = {target.task for target in suite.targets()}

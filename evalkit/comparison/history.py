@@ -130,7 +130,7 @@ def history(
     allow: Collection[str] = (),
     resamples: int = 2000,
 ) -> History:
-    """Follow a metric (the task's first by default) over runs; all are compared with the first of them.
+    """Follow a metric (the task's headline by default) over runs; all are compared with the first of them.
 
     Raises:
         UsageError: unknown metric. NotComparableError: the first run cannot be read.
@@ -195,7 +195,7 @@ def _metric(side: Side, name: str | None) -> Metric:
     known = {metric.name: metric for metric in side.task.metrics()}
     if name is not None and name not in known:
         raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
-    return known[name] if name else next(iter(known.values()))
+    return known[name or side.task.headline or next(iter(known))]
 
 
 def _pairs(first: Side, run: StoredRun, allow: Collection[str]) -> Pairs:

@@ -158,8 +158,8 @@ def choose_runs(task: str, runs: Sequence[Path], output: Path) -> list[Path]:
         ]
         if not known:
             raise UsageError(
-                f"no complete run of {task} in {output} to take variances from; run it on what data there is, "
-                "or name a run with --run"
+                f"no complete run of {task} in {output} to take variances from; run it on what data "
+                "there is, or name a run with --run"
             )
         return [max(known, key=lambda run: run.path.name).path]
     for path in runs:

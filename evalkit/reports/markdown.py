@@ -27,7 +27,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         lines += ["", *_task(comparison, task)]
     if comparison.forgetting:
         rows = [wording.suite_line(change) for change in comparison.forgetting]
-        header = ("suite", "mean change, points", "95% interval", "first metric of each task")
+        header = ("suite", "mean change, points", "95% interval", "headline metric of each task")
         lines += ["", "**Gained and forgotten**", "", *_table(header, rows)]
     return "\n".join(lines) + "\n"
 

@@ -22,7 +22,7 @@ def comparison_text(comparison: Comparison) -> str:
         parts.append(_metrics(comparison, task))
         parts += [part for part in (_groups(task), _flips(task)) if part]
     if comparison.forgetting:
-        rows = [["suite", "mean change, points", "95% interval", "first metric of each task"]]
+        rows = [["suite", "mean change, points", "95% interval", "headline metric of each task"]]
         rows += [wording.suite_line(change) for change in comparison.forgetting]
         parts.append("gained and forgotten\n" + table(rows, right=(1,)))
     parts.append("\n".join([*comparison.reasons, wording.conclusion(comparison)]))

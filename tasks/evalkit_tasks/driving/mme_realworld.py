@@ -75,6 +75,7 @@ class MMERealWorldDriving(ProtocolTask):
     }
     protocols = tuple(settings)
     group_by = ("Category",)
+    headline = "average"
 
     def __init__(self, protocol: str | None = None) -> None:
         """See `Task`."""

@@ -46,6 +46,7 @@ class GmaiMmbench(Task):
     generation = Generation(max_new_tokens=VLMEVALKIT_TOKENS_2024)
     image_policy = ImagePolicy(max_tiles=6)
     group_by = GROUPS
+    headline = "overall"
     sizes: ClassVar[Mapping[str, int]] = {"val": 4550}
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:

@@ -40,6 +40,7 @@ def averaged(r: Record) -> bool:
 
 class _Rsvqa(Task):
     protocols = ("paper", "official")
+    headline = "average"
     template = "{question}\nAnswer the question using a single word or phrase."
     generation = Generation(max_new_tokens=50)
 
