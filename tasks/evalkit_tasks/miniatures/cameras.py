@@ -117,7 +117,9 @@ class Frame:
     @property
     def behaviour(self) -> str:
         """What the ego vehicle does: it gives way to the first of the objects in front of it."""
-        front = next((c for c in CAMERAS[1::-1] + CAMERAS[2:3] if any(o.camera == c for o in self.objects)), "")
+        front = next(
+            (c for c in CAMERAS[1::-1] + CAMERAS[2:3] if any(o.camera == c for o in self.objects)), ""
+        )
         return BEHAVIOURS[front]
 
     @property
@@ -142,7 +144,8 @@ class Frame:
     def plan(self) -> str:
         """What to do about the first object."""
         _, action = STATES[self.objects[0].status]
-        return f"The action is to {action}. The reason is to follow the traffic rules, which has a high probability."
+        reason = "The reason is to follow the traffic rules, which has a high probability."
+        return f"The action is to {action}. {reason}"
 
     @property
     def danger(self) -> str:
@@ -169,7 +172,7 @@ class Frame:
         return pen
 
     def titled(self, name: str) -> Image.Image:
-        """One camera's picture as the model's two tiles show it, with the name that stitching writes on it."""
+        """One camera's picture as two of the model's tiles show it, with the name that stitching writes."""
         pen = self.camera(name, (4 * SIDE, 2 * SIDE))
         pen.draw.text((0, 0), name, fill=(255, 0, 255), font=font(28))
         return pen.image.resize((2 * SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -235,7 +238,3 @@ def _cameras(rng: random.Random, count: int) -> list[str]:
 
 def _join(parts: list[str]) -> str:
     return " and ".join(parts)
-
-
-
-

@@ -83,7 +83,9 @@ class View:
 class Pen:
     """Draws in units of a `SIDE` x `SIDE` picture onto a canvas of any size."""
 
-    def __init__(self, size: tuple[int, int], background: tuple[int, int, int], units: Box | None = None) -> None:
+    def __init__(
+        self, size: tuple[int, int], background: tuple[int, int, int], units: Box | None = None
+    ) -> None:
         """`units` is the width and height of the canvas in drawing units (last two fields)."""
         self.image = Image.new("RGB", size, background)
         self.draw = ImageDraw.Draw(self.image)
@@ -126,7 +128,9 @@ class Pen:
         x1, y1, x2, y2 = self.box(box)
         for _ in range(count):
             x, y = rng.uniform(x1, x2), rng.uniform(y1, y2)
-            base = self.image.getpixel((int(min(x, self.image.width - 1)), int(min(y, self.image.height - 1))))
+            base = self.image.getpixel(
+                (int(min(x, self.image.width - 1)), int(min(y, self.image.height - 1)))
+            )
             shift = rng.randint(-spread, spread)
             assert isinstance(base, tuple)
             fill = tuple(max(0, min(255, channel + shift)) for channel in base)

@@ -1,4 +1,4 @@
-"""The miniature of DriveLM: `test_eval.json` (tagged questions, answers and objects) and six cameras a frame."""
+"""The miniature of DriveLM: `test_eval.json` (questions, answers, tags) and six cameras a frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The miniature of MMBench: one table in the official form, every question in four rotations of its options."""
+"""The miniature of MMBench: the official table, every question in four rotations of its options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ FILE = "MMBench_DEV_EN.tsv"
 QUESTIONS = 80
 #: Copy k of a question has the index of its base question plus k times this.
 COPY = 1_000_000
-_HEADER = ("index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image", "source", "l2-category")
+_HEADER = (
+    "index",
+    "question",
+    "hint",
+    "A",
+    "B",
+    "C",
+    "D",
+    "answer",
+    "category",
+    "image",
+    "source",
+    "l2-category",
+)
 _CATEGORIES = {
     "color": ("attribute_recognition", "finegrained_perception (instance-level)"),
     "shape": ("attribute_recognition", "finegrained_perception (instance-level)"),

@@ -69,9 +69,13 @@ def about_page(page: pages.Page) -> list[Asked]:
 
 def about_tile(tile: tiles.Tile, rng: random.Random) -> list[Asked]:
     """RSVQA: area, presence, comparison and count; yes and no are equally likely."""
-    name = _balanced(rng, [n for n in tiles.NAMES if tile.count(n)], [n for n in tiles.NAMES if not tile.count(n)])
-    single, plural = tiles.NAMES[name]
-    form = rng.choice((f"Is a {single} present?", f"Is there a {single}?", f"Is a {single} present in the image?"))
+    name = _balanced(
+        rng, [n for n in tiles.NAMES if tile.count(n)], [n for n in tiles.NAMES if not tile.count(n)]
+    )
+    single = tiles.NAMES[name][0]
+    form = rng.choice(
+        (f"Is a {single} present?", f"Is there a {single}?", f"Is a {single} present in the image?")
+    )
     pairs = [(a, b) for a in tiles.NAMES for b in tiles.NAMES if a != b]
     more = [(a, b) for a, b in pairs if tile.count(a) > tile.count(b)]
     a, b = _balanced(rng, more, [pair for pair in pairs if pair not in more])
@@ -118,7 +122,7 @@ def about_clip(clip: clips.Clip) -> list[Asked]:
     ]
 
 
-_SELECT = "Please select the correct answer from the following options:"
+SELECT = "Please select the correct answer from the following options:"
 
 
 def about_frame(frame: cameras.Frame, rng: random.Random) -> list[tuple[str, int, str, str]]:
@@ -129,16 +133,21 @@ def about_frame(frame: cameras.Frame, rng: random.Random) -> list[tuple[str, int
     behaviour, chosen = _letters(frame.behaviour, tuple(cameras.BEHAVIOURS.values()), rng)
     return [
         ("perception", 2, _IMPORTANT, frame.detection),
-        ("perception", 0, f"What is the moving status of object {c1}? {_SELECT} {status}", letter),
+        ("perception", 0, f"What is the moving status of object {c1}? {SELECT} {status}", letter),
         ("prediction", 3, _NOTICE, frame.attention),
         (
             *("prediction", 0, f"Is {cn} a traffic sign or a road barrier?"),
             "Yes." if last.kind == "barrier" else "No.",
         ),
         ("planning", 1, f"What actions could the ego vehicle take based on {c1}? {_WHY}", frame.plan),
-        ("planning", 1, f"What actions taken by the ego vehicle can lead to a collision with {c1}?", frame.danger),
+        (
+            "planning",
+            1,
+            f"What actions taken by the ego vehicle can lead to a collision with {c1}?",
+            frame.danger,
+        ),
         ("planning", 1, "In this scenario, what are safe actions to take for the ego vehicle?", frame.safe),
-        ("behavior", 0, f"Predict the behavior of the ego vehicle. {_SELECT} {behaviour}", chosen),
+        ("behavior", 0, f"Predict the behavior of the ego vehicle. {SELECT} {behaviour}", chosen),
     ]
 
 
@@ -148,8 +157,8 @@ _IMPORTANT = (
 )
 _NOTICE = (
     "What object should the ego vehicle notice first when the ego vehicle is getting to the next possible "
-    "location? What is the state of the object that is first noticed by the ego vehicle and what action should "
-    "the ego vehicle take?"
+    "location? What is the state of the object that is first noticed by the ego vehicle and what action "
+    "should the ego vehicle take?"
 )
 _WHY = "Why take this action and what's the probability?"
 

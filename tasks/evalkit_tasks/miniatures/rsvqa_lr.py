@@ -29,14 +29,28 @@ def draw(folder: Path) -> None:
         for item in drawn:
             i = len(asked)
             asked.append(
-                {"id": i, "img_id": number, "type": item.kind, "question": item.text, "answers_ids": [i], **common}
+                {
+                    "id": i,
+                    "img_id": number,
+                    "type": item.kind,
+                    "question": item.text,
+                    "answers_ids": [i],
+                    **common,
+                }
             )
             answers.append({"id": i, "question_id": i, "answer": item.answer, **common})
         images.append(
             {
-                **{"id": number, "original_name": f"drawn_{number}.tif", "sensor": "drawn", "type": "RGB"},
-                **{"upperleft_map_x": 0.0, "upperleft_map_y": 0.0, "res_x": "10m", "res_y": "10m"},
-                **{"questions_ids": list(range(first, len(asked))), **common},
+                "id": number,
+                "original_name": f"drawn_{number}.tif",
+                "sensor": "drawn",
+                "type": "RGB",
+                "upperleft_map_x": 0.0,
+                "upperleft_map_y": 0.0,
+                "res_x": "10m",
+                "res_y": "10m",
+                "questions_ids": list(range(first, len(asked))),
+                **common,
             }
         )
     for part, rows in (("questions", asked), ("answers", answers), ("images", images)):

@@ -59,7 +59,10 @@ def quartered(rng: random.Random, training: bool) -> Scene:
         count = rng.randint(1, 4)
         things = []
         for shape, colour, place in zip(
-            rng.sample(SHAPES, count), rng.sample(sorted(COLOURS), count), rng.sample(PLACES, count), strict=True
+            rng.sample(SHAPES, count),
+            rng.sample(sorted(COLOURS), count),
+            rng.sample(PLACES, count),
+            strict=True,
         ):
             x = (SIDE // 2 if "right" in place else 0) + GRID * rng.randint(0, 1)
             y = (SIDE // 2 if "bottom" in place else 0) + GRID * rng.randint(0, 1)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, find_template
-from mini_internvl.tokenizers import Tokenizer
 from torch import Tensor
 
+from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, find_template
+from mini_internvl.tokenizers import Tokenizer
 from mini_internvl_train.tiny.build import SYSTEM_MESSAGE
 from mini_internvl_train.tiny.lessons import Lesson
 
@@ -44,7 +44,13 @@ class Batch:
 
 def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: int) -> Batch:
     """The batch of some lessons."""
-    rows, blocks, positions, where, targets, asks, kinds = [], [], [], [], [], [], []
+    rows: list[list[int]] = []
+    blocks: list[list[int]] = []
+    positions: list[list[int]] = []
+    where: list[tuple[int, int]] = []
+    targets: list[int] = []
+    asks: list[int] = []
+    kinds: list[str] = []
     for number, lesson in enumerate(lessons):
         row = tokenizer.encode(prefix(lesson, tokens_per_tile))
         block, position, start = [0] * len(row), list(range(len(row))), len(row)

@@ -42,4 +42,10 @@ def configuration(vocabulary: int, end: int, image_token: int) -> MiniInternVLCo
         "bos_token_id": end,
         "eos_token_id": end,
     }
-    return MiniInternVLConfig(vision=vision, llm=llm, system_message=SYSTEM_MESSAGE, max_dynamic_patch=12)
+    return MiniInternVLConfig(
+        vision=vision,
+        llm=llm,
+        system_message=SYSTEM_MESSAGE,
+        max_dynamic_patch=12,
+        image_token_id=image_token,
+    )

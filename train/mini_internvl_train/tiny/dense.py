@@ -10,11 +10,11 @@ from random import Random
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from evalkit_tasks.miniatures import cameras, charts, clips, drawing, pages, scenes, tiles
 from evalkit_tasks.miniatures.drawing import SIDE, View
 from mini_internvl.model import MiniInternVL
-from torch import Tensor
-
 from mini_internvl_train.tiny.labels import DenseHead, accuracies, dense_loss, encode
 from mini_internvl_train.tiny.optimizer import optimizers
 
@@ -99,7 +99,11 @@ def train_eye(
             with torch.no_grad():
                 logits = head(model.encode_images(pixels(held_out)))
             scores = {k: round(v, 3) for k, v in accuracies(logits, encode(held_out, side)).items()}
-            line = {"step": step + 1, "loss": round(loss.item(), 3), "seconds": round(time.monotonic() - began)}
+            line = {
+                "step": step + 1,
+                "loss": round(loss.item(), 3),
+                "seconds": round(time.monotonic() - began),
+            }
             with (folder / "dense.jsonl").open("a") as log:
                 log.write(json.dumps(line | scores) + "\n")
         if (step + 1) % 500 == 0 or step + 1 == steps:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from evalkit_tasks.miniatures import cameras, drawing, pages
 from evalkit_tasks.miniatures.drawing import SIDE, View
-from torch import Tensor, nn
 
 NOTHING = "nothing"
 _STEPS = tuple(str(i) for i in range(SIDE // drawing.GRID + 1))

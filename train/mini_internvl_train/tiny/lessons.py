@@ -1,4 +1,4 @@
-"""Lessons of the embedded model: drawn pictures with the questions that the benchmarks' protocols would ask."""
+"""Lessons of the embedded model: drawn pictures with questions as the benchmarks' protocols ask them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from evalkit_tasks.driving.drivelm import TAG_SENTENCE
 from evalkit_tasks.driving.drivelm_coordinates import encode_tags
 from evalkit_tasks.miniatures import cameras, charts, clips, pages, questions, scenes, tiles
-from evalkit_tasks.miniatures.drawing import View
+from evalkit_tasks.miniatures.drawing import COLOURS, SHAPES, View
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 SHORT = "Answer the question using a single word or phrase."
-TAGS = (
-    " Objects are encoded using <c,CAM,[cx,cy]>, where c is the identifier, CAM indicates the camera where the "
-    "object’s center point is situated, and x, y represent the horizontal and vertical coordinates of the "
-    "center point of the 2D bounding box."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Pictures (one tile each), the user's text before the question, and questions that do not see each other.
+    """Pictures (one tile each), the user's text before the question, and questions apart from each other.
 
     `opening` holds `<image>` marks; `tiles` says how many tiles stand at each.
     """
@@ -42,22 +38,28 @@ class Lesson:
 
 
 def mmbench(rng: Random, training: bool) -> Lesson:
-    """Choices; in training each question is also asked openly."""
+    """Choices; each question is also asked openly."""
     scene = scenes.quartered(rng, training)
     asks = []
     for asked in questions.about_scene(scene, rng):
-        options = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", asked.options, strict=True))
+        options = "".join(
+            f"\n{letter}. {option}" for letter, option in zip("ABCD", asked.options, strict=True)
+        )
         asks.append(Ask(f"mmbench/{asked.kind}", f"{asked.text}{options}{LETTER}", asked.answer))
-        if training:
-            answer = asked.options["ABCD".index(asked.answer)]
-            asks.append(Ask(f"open/{asked.kind}", f"{asked.text}\n{SHORT}", answer))
+        answer = asked.options["ABCD".index(asked.answer)]
+        asks.append(Ask(f"open/{asked.kind}", f"{asked.text}\n{SHORT}", answer))
+    if training:
+        asks = rng.sample(asks, 5)
     return Lesson((scene.view(),), "<image>\n", (1,), tuple(asks))
 
 
 def chartqa(rng: Random, training: bool) -> Lesson:
     """Values, extremes and counts."""
     chart = charts.chart(rng, training)
-    asks = [Ask(f"chartqa/{_last(a.text)}", f"{a.text} {SHORT}", a.answer) for a in questions.about_chart(chart, rng)]
+    asks = [
+        Ask(f"chartqa/{_last(a.text)}", f"{a.text} {SHORT}", a.answer)
+        for a in questions.about_chart(chart, rng)
+    ]
     if training:
         asks += [
             Ask("chartqa/value", f"What is the value of the {colour} bar? {SHORT}", str(value))
@@ -116,11 +118,32 @@ def drivelm(rng: Random, training: bool) -> Lesson:
     asks = []
     for part, tag, text, answer in questions.about_frame(frame, rng):
         kind = f"drivelm/{part}-{tag}"
-        asks.append(Ask(kind, encode_tags(text) + TAGS, encode_tags(answer)))
+        asks.append(Ask(kind, f"{encode_tags(text)} {TAG_SENTENCE}", encode_tags(answer)))
     if training:
-        asks = rng.sample(asks, 5)
+        asks = rng.sample(asks, 4)
     return Lesson(tuple(frame.views()), "<image>\n", (13,), tuple(asks))
 
+
+def letters(rng: Random, training: bool) -> Lesson:
+    """Text alone: which letter stands before an option. Choosing by sight is learned on top of it."""
+    asks = []
+    for _ in range(6):
+        known = rng.choice(
+            (tuple(COLOURS), SHAPES, scenes.PLACES, ("1", "2", "3", "4"), cameras.STATUSES, _MOVES)
+        )
+        options = rng.sample(known, 4)
+        right = rng.randrange(4)
+        if known in (cameras.STATUSES, _MOVES):
+            listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
+            text = f"Which option says: {options[right]} {questions.SELECT} {listed}"
+        else:
+            listed = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
+            text = f"Which option says {options[right]}?{listed}{LETTER}"
+        asks.append(Ask("letters", text, "ABCD"[right]))
+    return Lesson((), "", (), tuple(asks))
+
+
+_MOVES = tuple(cameras.BEHAVIOURS.values())
 
 LESSONS: Mapping[str, Callable[[Random, bool], Lesson]] = {
     "mmbench": mmbench,
@@ -130,4 +153,5 @@ LESSONS: Mapping[str, Callable[[Random, bool], Lesson]] = {
     "dior-rsvg": dior_rsvg,
     "bdd-x": bdd_x,
     "drivelm": drivelm,
+    "letters": letters,
 }

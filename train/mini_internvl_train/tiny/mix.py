@@ -11,19 +11,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+
 from evalkit_tasks.miniatures import drawing
 from mini_internvl.checkpoint import save_checkpoint
 from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer
-from torch import Tensor
-
 from mini_internvl_train.tiny.batch import Batch, collate
 from mini_internvl_train.tiny.dense import pixels
 from mini_internvl_train.tiny.labels import DenseHead, dense_loss, encode
 from mini_internvl_train.tiny.lessons import LESSONS, Lesson
 from mini_internvl_train.tiny.optimizer import optimizers
 
-#: Tiles of one step that the eye learns from; those of six cameras cost too much and only feed the language side.
+#: Worlds whose pictures only feed the language side: those of six cameras cost the eye too much.
 _NO_EYE = ("drivelm",)
 
 
@@ -32,8 +32,8 @@ class Plan:
     """Settings of the stage.
 
     Attributes:
-        steps: optimizer steps. warmup: of the learning rate. decay: share of the steps at the end over which it
-            falls to a twentieth.
+        steps: optimizer steps. warmup: of the learning rate.
+        decay: share of the steps at the end over which it falls to a twentieth.
         shares: lessons of each world in a step.
         eye_from: step from which the eye learns too. eye_lr: its learning rate, relative.
         dense_weight: of the dense loss.
@@ -99,14 +99,16 @@ def lesson_step(
 ) -> float:
     """Adds the gradient of some lessons of one world; returns the mean loss of a question."""
     views = [view for lesson in drawn for view in lesson.views]
-    with torch.set_grad_enabled(looks):
-        states = model.vision_model(model_input(views)).last_hidden_state
-    features = model.project(states)
+    features = None
+    if views:
+        with torch.set_grad_enabled(looks):
+            states = model.vision_model(model_input(views)).last_hidden_state
+        features = model.project(states)
     logits = answer_logits(model, batch, features)
     losses = F.cross_entropy(logits, batch.targets, reduction="none") * batch.weights()
     loss = losses.sum() / len(batch.kinds)
     total = loss / len(plan.shares)
-    if looks and plan.dense_weight:
+    if looks and plan.dense_weight and features is not None:
         side = round(model.config.num_image_token**0.5)
         total = total + plan.dense_weight / len(plan.shares) * dense_loss(head(features), encode(views, side))
     total.backward()  # type: ignore[no-untyped-call]
@@ -120,7 +122,7 @@ def model_input(views: Sequence[drawing.View]) -> Tensor:
     return normalise(pixels(list(views)))
 
 
-def answer_logits(model: MiniInternVL, batch: Batch, features: Tensor) -> Tensor:
+def answer_logits(model: MiniInternVL, batch: Batch, features: Tensor | None) -> Tensor:
     """Logits `[answer tokens, vocabulary]`; the head runs only where there are labels."""
     embeddings = model.embed(batch.ids, features)
     hidden = model.language_model.model(
@@ -156,7 +158,9 @@ def accuracies(
         batch = collate(drawn, tokenizer, model.config.num_image_token)
         shown = drawn[1:] + drawn[:1] if blind else drawn
         views = [view for lesson in shown for view in lesson.views]
-        features = model.project(model.vision_model(model_input(views)).last_hidden_state)
+        features = None
+        if views:
+            features = model.project(model.vision_model(model_input(views)).last_hidden_state)
         hits = (answer_logits(model, batch, features).argmax(-1) == batch.targets).float()
         misses = torch.zeros(len(batch.kinds)).index_add_(0, batch.asks, 1 - hits)
         for kind, missed in zip(batch.kinds, misses.tolist(), strict=True):

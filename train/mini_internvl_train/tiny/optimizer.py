@@ -25,13 +25,16 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.T if tall else x
+    result: Tensor = x.T if tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):
     """Momentum (Nesterov), orthogonalised, scaled by the square root of rows over columns where above 1."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, decay: float = 0.01) -> None:
+    def __init__(
+        self, params: Iterable[Tensor], lr: float = 0.02, momentum: float = 0.95, decay: float = 0.01
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "decay": decay})
 
     @torch.no_grad()
@@ -50,8 +53,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers(modules: Iterable[nn.Module], muon_lr: float, adam_lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for matrices of encoder, projector and language layers; AdamW for tables, kernels, norms, biases."""
-    matrices, rest = [], []
+    """Muon for the matrices inside layers; AdamW for tables, kernels, norms, biases and heads."""
+    matrices: list[Tensor] = []
+    rest: list[Tensor] = []
     for module in modules:
         for name, p in module.named_parameters():
             inner = p.ndim == 2 and "embed" not in name and "head" not in name

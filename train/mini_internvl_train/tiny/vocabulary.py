@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: byte-level BPE over the drawn worlds' texts, digits single, in Qwen2's files."""
+"""The embedded model's tokenizer: byte-level BPE on the drawn worlds' texts, single digits, Qwen2's files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evalkit_tasks.miniatures import drawing
-
 from mini_internvl_train.tiny.build import SYSTEM_MESSAGE
 from mini_internvl_train.tiny.lessons import LESSONS
 

@@ -1,0 +1,174 @@
+"""Does the embedded model see? Its scores on seven miniatures beside a blank picture and the majority answer.
+
+    python benchmarks/tiny_baselines.py [--checkpoint FOLDER] [--task NAME ...] [--output runs]
+
+`blank` is the same model shown a grey picture of the same size; `majority` answers every question with the
+answer that is most frequent among questions of its kind, taken from the miniature's own labels. A metric
+passes where the model's 95% interval lies wholly beyond both baselines' intervals, and the script ends with
+status 1 unless every headline metric does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from PIL import Image
+
+import evalkit
+from evalkit import registry
+from evalkit.contracts import MetricValue, Model, ModelInfo, ModelOptions, Request, Response, Sample
+from evalkit.data import locate
+from evalkit.images import ImageHandle
+from evalkit.task import MINIATURE
+
+#: Task to its headline metrics; of `rmse` less is better.
+HEADLINES: Mapping[str, tuple[str, ...]] = {
+    "mmbench": ("circular", "vanilla"),
+    "chartqa": ("average", "human", "augmented"),
+    "docvqa": ("anls",),
+    "rsvqa-lr": ("average", "rural_urban", "presence", "compare"),
+    "dior-rsvg": ("acc_0.5", "mean_iou"),
+    "bdd-x": (
+        "description_cider",
+        "justification_cider",
+        "speed_rmse",
+        "speed_a_0.5",
+        "angle_rmse",
+        "angle_a_0.5",
+    ),
+    "drivelm": ("accuracy", "language", "match_f1"),
+}
+#: Words of a question that tell its kind, besides the task's own tags.
+_KIND_WORDS = {"mmbench": 2, "chartqa": 4, "docvqa": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class BlankImage:
+    """A grey picture of the same size as another."""
+
+    original: ImageHandle
+
+    def open(self) -> Image.Image:
+        """The grey picture."""
+        return Image.new("RGB", self.original.open().size, (128, 128, 128))
+
+    def digest(self) -> str:
+        """Differs from the original's."""
+        return f"blank-{self.original.digest()}"
+
+    def identity(self) -> str:
+        """As the original's."""
+        return self.original.identity()
+
+    def paths(self) -> tuple[str, ...]:
+        """No file."""
+        return ()
+
+
+class Blind:
+    """A model that is shown blank pictures."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.info = replace(model.info, name=f"{model.info.name}-blank")
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """The model's answers without sight."""
+        yield from self._model.generate(
+            [replace(r, images=tuple(BlankImage(image) for image in r.images)) for r in requests]
+        )
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class Majority:
+    """Answers by the question's kind alone."""
+
+    def __init__(self, task: str, samples: Sequence[Sample]) -> None:
+        self.info = ModelInfo(name="majority")
+        answers: dict[str, list[str]] = defaultdict(list)
+        for sample in samples:
+            answers[_kind(task, sample)].append(_answer(task, sample))
+        best = {kind: Counter(texts).most_common(1)[0][0] for kind, texts in answers.items()}
+        self._answers = {sample.id: best[_kind(task, sample)] for sample in samples}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """The most frequent answer of each question's kind."""
+        for request in requests:
+            yield request.id, Response(self._answers[request.id], "stop")
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _kind(task: str, sample: Sample) -> str:
+    words = sample.turns[-1].split()[: _KIND_WORDS.get(task, 0)]
+    tags = {name: value for name, value in sample.tags.items() if name != "image"}
+    return json.dumps([tags, words], sort_keys=True)
+
+
+def _answer(task: str, sample: Sample) -> str:
+    target = sample.target
+    if task == "dior-rsvg":
+        width, height = sample.data["size"]
+        x1, y1, x2, y2 = (round(1000 * v / s) for v, s in zip(target, (width, height) * 2, strict=True))
+        return f"<box>[[{x1}, {y1}, {x2}, {y2}]]</box>"
+    if isinstance(target, dict):
+        return str(next(iter(target.values())))
+    return str(target[0] if isinstance(target, list) else target)
+
+
+def beyond(ours: MetricValue, other: MetricValue, less: bool) -> bool:
+    """Whether our interval lies wholly on the better side of the other's; no interval counts as its value."""
+    if ours.value is None or ours.ci95 is None:
+        return False
+    low, high = ours.ci95
+    other_low, other_high = other.ci95 or (other.value or 0.0,) * 2
+    return high < other_low if less else low > other_high
+
+
+def main() -> None:
+    """Prints one table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--task", nargs="*", default=list(HEADLINES))
+    parser.add_argument("--output", default="runs")
+    options = parser.parse_args()
+    spec = "mini-internvl-tiny"
+    model = registry.model(spec, ModelOptions(checkpoint=options.checkpoint))
+    failed = 0
+    print(f"{'task':10} {'metric':20} {'model':>24} {'blank picture':>24} {'majority answer':>24}")
+    for name in options.task:
+        task = registry.task(name)
+        samples = list(task.samples(MINIATURE, locate(task, MINIATURE)))
+        results = [
+            evalkit.run(each, name, split=MINIATURE, output=options.output, quiet=True).metrics
+            for each in (model, Blind(model), Majority(name, samples))
+        ]
+        for metric in HEADLINES[name]:
+            ours, *others = (result[metric] for result in results)
+            less = metric.endswith("rmse")
+            passed = all(beyond(ours, other, less) for other in others)
+            failed += not passed
+            cells = " ".join(f"{_cell(result[metric]):>24}" for result in results)
+            print(f"{name:10} {metric:20} {cells} {'apart' if passed else 'OVERLAP'}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+def _cell(value: MetricValue) -> str:
+    if value.value is None:
+        return "-"
+    interval = "" if value.ci95 is None else f" [{value.ci95[0]:.3g}, {value.ci95[1]:.3g}]"
+    return f"{value.value:.3g}{interval}"
+
+
+if __name__ == "__main__":
+    main()
