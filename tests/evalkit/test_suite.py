@@ -72,7 +72,7 @@ def test_table_text_marks_our_rows_and_numbers_notes() -> None:
         "Title",
         "   model          size  Accuracy  B",
         "-" * 35,
-        "   published [1]  2B         1.0  -",
+        "   published [1]    2B       1.0  -",
         ">  模型 [2]                 12.5  3",
         "[1] doubtful",
         "[2] other",
