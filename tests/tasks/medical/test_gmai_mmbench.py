@@ -217,8 +217,8 @@ def test_missing_columns_pictures_and_files(tmp_path: Path) -> None:
 
 
 def test_a_very_long_answer_is_scored() -> None:
-    assert scored("AB " * 3_000_000, "AB").scores["precision"] == 1.0
-    assert scored("no " * 3_000_000, "A").scores["accuracy"] == 0.0
+    assert scored("AB " * 1_000_000, "AB").scores["precision"] == 1.0
+    assert scored("no " * 1_000_000, "A").scores["accuracy"] == 0.0
 
 
 def test_miniature(tmp_path: Path) -> None:

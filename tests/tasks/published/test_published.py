@@ -86,12 +86,10 @@ def test_table_5_averages_weigh_alike(row: published.PublishedRow) -> None:
     assert (average - reasoning) / (perception - reasoning) == pytest.approx(0.7314, abs=0.002)
 
 
-@pytest.mark.parametrize("row", table("4"), ids=lambda row: row.model)
+@pytest.mark.parametrize("row", [row for row in table("4") if len(row.printed) == 10], ids=lambda r: r.model)
 def test_table_4_final_scores_recompute(row: published.PublishedRow) -> None:
     found = references("drivelm")
     figures = next(r.metrics for r in found if (r.table, r.model) == ("4", row.model))
-    if len(figures) < 10:
-        pytest.skip("not all columns are printed")
     bleu = sum(figures[f"bleu_{n}"] for n in range(1, 5))
     language = bleu / 12 + figures["rouge_l"] / 3 + figures["cider"] / 30
     final = 0.4 * figures["chatgpt"] / 100 + 0.2 * (language + figures["match"] / 100 + figures["accuracy"])
