@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Metric
 from evalkit.statistics.functional import jackknife_error, replicate
@@ -23,7 +21,7 @@ from evalkit.statistics.intervals import (
     freedom,
     join,
 )
-from evalkit.statistics.resampling import Resampler, Tally, thinnest
+from evalkit.statistics.resampling import Resampler, Tally
 
 #: Below this share of the value's size a standard error is rounding.
 _ROUNDING = 1e-12
@@ -57,42 +55,35 @@ def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -
     value = tally.value()
     if not math.isfinite(value):
         return MetricValue(None, metric.unit, tally.n, reason="undefined for these answers")
-    interval, reason = _interval(tally, records, value, resampler)
-    return MetricValue(value, metric.unit, tally.n, interval, reason)
+    found, note = interval(tally, resampler)
+    return MetricValue(value, metric.unit, tally.n, found, note)
 
 
-def _interval(
-    tally: Tally, records: Sequence[Record], value: float, resampler: Resampler
-) -> tuple[Interval | None, str | None]:
-    """The interval, and what must be said about it."""
-    metric, count = tally.metric, thinnest(tally.metric, records)
+def interval(tally: Tally, resampler: Resampler) -> tuple[Interval | None, str | None]:
+    """95% interval of a figure, and what must be said about it."""
+    metric, count, value = tally.metric, tally.thinnest, tally.value()
     if count < 2:
         return None, "one cluster: no interval"
     few, note = None, None
     if count < FEW_CLUSTERS:
-        error = jackknife_error(metric.value, tally.sums)
-        few = Student(value, error, freedom(tally.members.sizes(), count))
+        few = Student(value, jackknife_error(metric.value, tally.sums), freedom(tally.sizes, count))
         note = few_note(count)
     replicates = replicate(metric.value, tally.sums, resampler)
     if replicates.se <= _ROUNDING * max(1.0, abs(value)):
-        interval = alike(value, count, metric.bounds)
-        return interval, note if interval else "all clusters alike: no interval"
-    interval = bootstrap_t(replicates, few)
-    if interval is None:
+        same = alike(value, count, metric.bounds)
+        return same, note if same else "all clusters alike: no interval"
+    found = bootstrap_t(replicates, few)
+    if found is None:
         return None, "undefined in most resamples: no interval"
-    if metric.binary and (rare := _rare(tally, records, value, replicates.se)) is not None:
-        interval = join(interval, rare)
-    return cut(interval, metric.bounds, value), note
+    if (rare := _rare(tally, value, replicates.se)) is not None:
+        found = join(found, rare)
+    return cut(found, metric.bounds, value), note
 
 
-def _rare(tally: Tally, records: Sequence[Record], value: float, se: float) -> Interval | None:
+def _rare(tally: Tally, value: float, se: float) -> Interval | None:
     """For a share whose rarer outcome lies in a handful of clusters, the exact interval."""
-    outcomes = tally.metric.outcomes(records)
-    scale = tally.metric.bounds[1]
-    if outcomes is None or not math.isfinite(scale):
-        return None
-    codes, chosen = tally.members.codes, outcomes[tally.selected]
-    if min(len(np.unique(codes[chosen == outcome])) for outcome in (0.0, 1.0)) >= RARE_CLUSTERS:
+    rarest, scale = tally.rarest(), tally.metric.bounds[1]
+    if rarest is None or rarest >= RARE_CLUSTERS or not math.isfinite(scale):
         return None
     share = value / scale
     effective = min(float(tally.n), share * (1 - share) * (scale / se) ** 2)

@@ -43,12 +43,6 @@ def gradient(figure: Functional, sums: FloatArray, cluster_sums: FloatArray) -> 
     return result
 
 
-def influences(figure: Functional, cluster_sums: FloatArray) -> FloatArray:
-    """How much each cluster moves the figure, [clusters]."""
-    with np.errstate(all="ignore"):
-        return cluster_sums @ gradient(figure, cluster_sums.sum(axis=0), cluster_sums)
-
-
 def standard_error(influence: FloatArray) -> float:
     """Clustered standard error from the clusters' influences."""
     count = len(influence)
@@ -96,21 +90,25 @@ class Replicates:
         return np.sort((self.figures[keep] - self.value) / self.errors[keep])
 
 
-def replicate(figure: Functional, cluster_sums: FloatArray, resampler: Resampler) -> Replicates:
+def replicate(
+    figure: Functional, cluster_sums: FloatArray, resampler: Resampler, slope: Functional | None = None
+) -> Replicates:
     """Resample clusters and evaluate `figure` and its standard error on each resample.
 
     Args:
         cluster_sums: statistics by cluster, [clusters, k], at least two clusters.
+        slope: derivatives of the figure at sums [..., k], where there is a cheaper way than `gradient`.
     """
-    count = len(cluster_sums)
-    value = float(figure(cluster_sums.sum(axis=0)))
-    se = standard_error(influences(figure, cluster_sums))
+    count, total = len(cluster_sums), cluster_sums.sum(axis=0)
+    slopes = slope or (lambda sums: gradient(figure, sums, cluster_sums))
+    value = float(figure(total))
     figures, errors = [], []
     with np.errstate(all="ignore"):
+        se = standard_error(cluster_sums @ slopes(total))
         for weights in resampler.weights(count):
             sums = weights @ cluster_sums
             figures.append(figure(sums))
-            influence = gradient(figure, sums, cluster_sums) @ cluster_sums.T
+            influence = slopes(sums) @ cluster_sums.T
             weighted = weights * influence
             total = weighted.sum(axis=1)
             squares = np.einsum("bg,bg->b", weighted, influence)

@@ -178,6 +178,13 @@ class PairedSums:
         width = self.base.shape[1]
         return self.metric.value(sums[..., width:]) - self.metric.value(sums[..., :width])
 
+    def slope(self, sums: FloatArray) -> FloatArray:
+        """Derivatives of `figure` at column sums [..., 2k]; each side's columns move that side alone."""
+        width = self.base.shape[1]
+        before = gradient(self.metric.value, sums[..., :width], self.base)
+        after = gradient(self.metric.value, sums[..., width:], self.new)
+        return np.concatenate([-before, after], axis=-1)
+
 
 @dataclass(frozen=True, slots=True)
 class _Swaps:
@@ -214,7 +221,7 @@ def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
     freedom = len(pair.base) - 1.0
     if np.array_equal(pair.base, pair.new):
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
-    replicates = replicate(pair.figure, pair.sums(), resampler)
+    replicates = replicate(pair.figure, pair.sums(), resampler, pair.slope)
     swaps = _swap(pair, replicates.value, resampler)
     intervals = []
     for level in (0.05, alpha):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
+from evalkit.metrics.base import Composite, FloatArray, Metric
 
 IntArray = npt.NDArray[np.intp]
 
@@ -104,31 +104,37 @@ class Clusters:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A metric's statistics over one set of records, ready to resample.
+    """A metric over one set of records, summed by cluster; only clusters with a selected sample count.
 
     Attributes:
-        sums: statistics summed within each cluster that holds a selected sample, [clusters, k].
-        selected: which records the metric rests on, [n]. members: the cluster of each selected record.
+        sums: statistics, [clusters, k]. sizes: selected samples, [clusters].
+        right: samples with outcome 1, [clusters], of a binary metric; otherwise None.
+        thinnest: clusters under the figure, of a composite those under its thinnest part.
     """
 
     metric: Metric
     sums: FloatArray
-    selected: BoolArray
-    members: Clusters
+    sizes: IntArray
+    right: IntArray | None
+    thinnest: int
 
     @classmethod
     def of(cls, metric: Metric, records: Sequence[Record]) -> Tally:
         """Tally of `metric` over `records`, of which at least one must be selected."""
         selected = metric.selected(records)
-        rows = metric.statistics(records)[selected]
         names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
-        members = Clusters.of(names)
-        return cls(metric, members.sums(rows), selected, members)
+        clusters = Clusters.of(names)
+        outcomes = metric.outcomes(records) if metric.binary else None
+        right = None
+        if outcomes is not None:
+            right = np.bincount(clusters.codes[outcomes[selected] == 1], minlength=clusters.count)
+        sums = clusters.sums(metric.statistics(records)[selected])
+        return cls(metric, sums, clusters.sizes(), right, thinnest(metric, records))
 
     @property
     def n(self) -> int:
         """Samples that the figure rests on."""
-        return int(self.selected.sum())
+        return int(self.sizes.sum())
 
     @property
     def clusters(self) -> int:
@@ -138,6 +144,12 @@ class Tally:
     def value(self) -> float:
         """The figure itself; NaN where undefined."""
         return float(self.metric.value(self.sums.sum(axis=0)))
+
+    def rarest(self) -> int | None:
+        """Clusters that hold the rarer outcome of a binary metric; None for others."""
+        if self.right is None:
+            return None
+        return min(int((self.right > 0).sum()), int((self.right < self.sizes).sum()))
 
 
 def thinnest(metric: Metric, records: Sequence[Record]) -> int:
