@@ -67,3 +67,9 @@ class TokenizerError(EvalkitError):
     """The tokeniser of caption metrics is not installed, or failed (exit 3)."""
 
     exit_code = 3
+
+
+class ModelError(EvalkitError):
+    """A model's adapter that breaks its contract (exit 3)."""
+
+    exit_code = 3

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from evalkit.contracts import Failure, Model, Request, Response
-from evalkit.errors import EvalkitError, SetupError
+from evalkit.errors import ModelError, SetupError
 from evalkit.planning import WINDOW, Plan
 from evalkit.progress import Progress
 from evalkit.store import ResponseLog, StoredResponse
@@ -47,7 +47,7 @@ class Generation:
 
         Raises:
             SetupError: the first samples all failed. RunFolderError: the disk is full.
-            EvalkitError: the model breaks its contract; whatever the model itself raises passes through.
+            ModelError: the model breaks its contract; whatever the model itself raises passes through.
         """
         for positions in plan.windows(pending, window):
             self._ask([request(position) for position in positions])
@@ -57,7 +57,7 @@ class Generation:
         for identifier, response in self._model.generate(requests):
             request = waiting.pop(identifier, None)
             if request is None:
-                raise EvalkitError(
+                raise ModelError(
                     f"model {self._model.info.name}: answered {identifier!r}, which was not asked or is "
                     "answered already; the model's adapter is wrong"
                 )

@@ -70,7 +70,8 @@ def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: b
         from evalkit.cli.dry_run import show_plans
 
         return show_plans(targets, options, as_json)
-    return _Session(options, targets, as_json, check_reference, tasks).run()
+    with terminal.interruptible():
+        return _Session(options, targets, as_json, check_reference, tasks).run()
 
 
 def _options(flags: dict[str, Any], quiet: bool) -> RunOptions:
@@ -151,7 +152,7 @@ class _Session:
         except EvalkitError as error:
             if len(self._targets) == 1 and not (self._as_json and isinstance(error, RunStopped)):
                 raise
-            self._status = 3
+            self._status = error.exit_code if self._status in (0, 4) else self._status
             terminal.fail(str(error), error.exit_code)
             if isinstance(error, RunStopped):
                 self._keep(error.path)

@@ -19,7 +19,7 @@ from evalkit.errors import RunFolderError
 from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
 from evalkit.store.names import folder_name
-from evalkit.store.records import read_records, read_table
+from evalkit.store.records import RECORDS_NAME, read_records, read_table
 from evalkit.store.responses import StoredResponse, read_responses
 
 MANIFEST_NAME = "manifest.json"
@@ -110,6 +110,9 @@ class RunFolder:
         self._held = held
 
     def __enter__(self) -> RunFolder:
+        for name in (MANIFEST_NAME, SUMMARY_NAME, RECORDS_NAME):
+            for scratch in self.path.glob(f".{name}-*"):  # left by a killed process
+                scratch.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:

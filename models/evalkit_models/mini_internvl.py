@@ -22,8 +22,9 @@ from mini_internvl import ImageError as PictureError
 if TYPE_CHECKING:
     from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt
 
-#: Conversations at once where the user gives no number.
-_BATCH_ON_GPU, _BATCH_ON_CPU = 16, 4
+#: Conversations at once where the user gives no number; a model of a few million parameters takes more.
+_BATCH_ON_GPU, _BATCH_ON_CPU, _BATCH_OF_SMALL = 16, 4, 32
+_SMALL = 50_000_000
 #: Batches whose pictures are made ready ahead of the accelerator.
 _AHEAD = 2
 
@@ -33,8 +34,8 @@ class MiniInternVLModel:
 
     def __init__(self, network: ChatModel, name: str, options: ModelOptions) -> None:
         self._network = network
-        on_gpu = network.device.type != "cpu"
-        self._batch = options.batch_size or (_BATCH_ON_GPU if on_gpu else _BATCH_ON_CPU)
+        parameters = sum(weight.numel() for weight in network.parameters())
+        self._batch = options.batch_size or _automatic_batch(network.device.type, parameters)
         self._threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="tiles")
         self._info = ModelInfo(
             name=name,
@@ -42,7 +43,7 @@ class MiniInternVLModel:
             fingerprint=network.fingerprint,
             dtype=str(network.dtype).removeprefix("torch."),
             device=str(network.device),
-            parameters=sum(weight.numel() for weight in network.parameters()),
+            parameters=parameters,
             settings={
                 "image_size": network.config.image_size,
                 "tokens_per_tile": network.config.num_image_token,
@@ -131,6 +132,12 @@ class MiniInternVLModel:
             if len(prompts) == 1:
                 return [Failure("memory" if isinstance(error, OutOfMemory) else "model", str(error))]
             return [answer for prompt in prompts for answer in self._network_answers([prompt], settings)]
+
+
+def _automatic_batch(device: str, parameters: int) -> int:
+    if parameters <= _SMALL:
+        return _BATCH_OF_SMALL
+    return _BATCH_ON_CPU if device == "cpu" else _BATCH_ON_GPU
 
 
 def _settings(generation: Generation) -> GenerationSettings:
