@@ -164,14 +164,17 @@ def _complete(folder: Path) -> bool:
 
 
 def _patterns(source: HubSource) -> list[str]:
-    """Parquet files of the split: `<configuration>/<split>-*` or `data/<split>-*`, as the hub lays them."""
+    """The source's own files, or the split's Parquet files as the hub lays them: `<configuration>/<split>-*`
+    or `data/<split>-*`."""
+    if source.files:
+        return list(source.files)
     split = f"{source.split}[-_.]*" if source.split else "*"
     folders = [f"{source.configuration}/"] if source.configuration else ["", "data/"]
     return [f"{folder}{split}parquet" for folder in folders]
 
 
 def download(source: HubSource) -> Path:
-    """Copy the split's Parquet files from the hub into the cache; afterwards no network is needed.
+    """Copy the split's files from the hub into the cache; afterwards no network is needed.
 
     Raises:
         DataError: the hub cannot be reached, refuses, or holds no such files.
@@ -191,9 +194,8 @@ def download(source: HubSource) -> Path:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise DataError(f"{source.repository} is not to be had from the hub ({cause})") from None
-    if not hub_files(folder):
-        raise DataError(
-            f"{source.repository} holds no Parquet files {', '.join(_patterns(source))} on the hub"
-        )
+    if not (all((folder / name).is_file() for name in source.files) if source.files else hub_files(folder)):
+        kind = "" if source.files else "Parquet files "
+        raise DataError(f"{source.repository} holds no {kind}{', '.join(_patterns(source))} on the hub")
     (folder / ".complete").touch()
     return folder

@@ -49,12 +49,16 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """A data set on the Hugging Face hub that holds a split: repository, configuration, split name."""
+    """A data set on the Hugging Face hub that holds a split: repository, configuration, split name.
+
+    `files` are the split's files where they are not Parquet (tables as published).
+    """
 
     repository: str
     configuration: str | None = None
     split: str | None = None
     revision: str | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy, Mean, Metric, Select
 from evalkit.metrics.multiple_choice import vlmevalkit_choice
 from evalkit.metrics.selections import chosen_letters, precision_recall
-from evalkit.task import DataFile, Reference, Task, record
+from evalkit.task import DataFile, HubSource, Reference, Task, record
 from evalkit_tasks.general.choices import options_of, tags_of, vlmevalkit_prompt
 from evalkit_tasks.general.rows import Row, tsv_rows, unique
 from evalkit_tasks.general.settings import VLMEVALKIT_TOKENS_2024, answered
@@ -34,7 +34,7 @@ GROUPS = ("clinical vqa task", "department", GRANULARITY)
 #: Columns of Table 9 by the word that names the granularity; the first word found decides, since a mask or
 #: a box lies in an image.
 COLUMNS = {"contour": "seg_c", "mask": "seg_m", "box": "det_2d", "image": "cls_2d"}
-LICENCE = "CC-BY-NC-SA-4.0 and the licences of 284 source data sets"
+LICENCE = "see the data set's card; pictures of 284 source data sets"
 
 
 class GmaiMmbench(Task):
@@ -102,6 +102,12 @@ class GmaiMmbench(Task):
             "huggingface.co/datasets/VLMEval/GMAI-MMBench (9.34 GB, md5 254bd581627866f1c499d3d6b4422324)"
         )
         return [DataFile(VALIDATION, source, LICENCE)]
+
+    def hub(self, split: str) -> HubSource | None:
+        """See `Task.hub`; the tables as published, 9 GB for val."""
+        if split == "test":
+            return HubSource("OpenGVLab/GMAI-MMBench", split="test", files=TEST_PARTS)
+        return HubSource("VLMEval/GMAI-MMBench", split="val", files=(VALIDATION,))
 
     def references(self) -> Sequence[Reference]:
         """See `Task.references`."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from general_tables import cell, figures, records_of, values, write_tsv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.contracts import Record, Response, Sample
+from evalkit.data import locate
 from evalkit.errors import DataError
 from evalkit.summary import groups
 from evalkit_tasks.medical.gmai_mmbench import TEST_PARTS, VALIDATION, GmaiMmbench
@@ -214,6 +216,27 @@ def test_missing_columns_pictures_and_files(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DataError, match="cells"):
         list(GmaiMmbench().samples("val", tmp_path))
+
+
+def test_the_hub_holds_the_table_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path))
+    monkeypatch.delenv("EVALKIT_DATA", raising=False)
+    asked = []
+
+    def snapshot_download(repository: str, *, allow_patterns: list[str], local_dir: Path, **_: object) -> str:
+        asked.append((repository, allow_patterns))
+        local_dir.mkdir(parents=True, exist_ok=True)
+        if len(asked) > 1:
+            table(local_dir, row(5, "A"))
+        return str(local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(DataError, match="holds no GMAI-MMBench_VAL"):
+        locate(GmaiMmbench(), "val")
+    folder = locate(GmaiMmbench(), "val")
+    assert [s.id for s in GmaiMmbench().samples("val", folder)] == ["5"]
+    assert locate(GmaiMmbench(), "val", offline=True) == folder
+    assert asked == [("VLMEval/GMAI-MMBench", [VALIDATION])] * 2
 
 
 def test_a_very_long_answer_is_scored() -> None:
