@@ -8,6 +8,7 @@ figures (see docs/tasks.md).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -160,7 +161,7 @@ def _rows(path: Path, public: bool) -> Iterator[Row]:
 
 def _sample(index: str, row: Row, public: bool) -> Sample:
     options = options_of(row)
-    answer = row.text("answer").strip() if public else None
+    answer = "".join(re.split(r"[\s,;]+", row.text("answer"))) if public else None
     if answer is not None and not (answer and set(answer) <= set(LETTERS)):
         raise DataError(f"{row.where}: answer {answer!r} is no letter of A to E: not the official file")
     question = row.text("question")

@@ -69,6 +69,12 @@ def test_rows_as_published(tmp_path: Path) -> None:
     assert request.image_policy.max_tiles == 6
 
 
+@pytest.mark.parametrize(("cell_text", "answer"), [(" B ", "B"), ("AC", "AC"), ("A, C", "AC"), ("A;C", "AC")])
+def test_answers_as_written(tmp_path: Path, cell_text: str, answer: str) -> None:
+    (sample,) = GmaiMmbench().samples("val", table(tmp_path, row(0, cell_text)))
+    assert sample.target == answer
+
+
 def test_columns_rest_on_their_rows(tmp_path: Path) -> None:
     table(
         tmp_path,
