@@ -37,6 +37,14 @@ class RotaryEmbedding(nn.Module):
             if ratio > 1.0:  # LongRoPE, arXiv 2402.13753
                 self.scaling = math.sqrt(1 + math.log(ratio) / math.log(self.original_positions))
 
+    def regime(self, length: int) -> int:
+        """What the angles depend on besides the position: equal for lengths whose rows have equal angles."""
+        if self.kind == "longrope":
+            return int(length > self.original_positions)
+        if self.kind == "dynamic":
+            return max(0, length - self.max_positions)
+        return 0
+
     @torch.no_grad()
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin, each `[batch, length, head_dim]`, in the type of `x`.

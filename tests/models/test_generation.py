@@ -270,7 +270,7 @@ class Memory:
         self.sizes: list[int] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        rows = kwargs["attention_mask"].shape[0]
+        rows = kwargs["position_ids"].shape[0]
         self.sizes.append(rows)
         if rows > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 GiB")

@@ -1,0 +1,233 @@
+"""Sharing pictures and prefixes changes no answer: in float32 tokens equal those of each prompt by itself."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pytest
+import small_networks as networks
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mini_internvl import GenerationSettings, MiniInternVL
+from mini_internvl.batching import BatchRunner
+from mini_internvl.decoding import Suffix, read_prefix, start
+from mini_internvl.generation import TokenRules, encode_tiles
+from mini_internvl.groups import Row, group_rows, pack, tokens
+from mini_internvl.shared_attention import attend, attend_in_products, fold_mask
+
+RULES = TokenRules(stop=(2, 77, 78, 79), forbidden=(networks.IMAGE_TOKEN,), pad=2)
+FAMILIES = networks.FAMILIES
+
+
+@lru_cache
+def network(family: str) -> MiniInternVL:
+    """A small model; `-dynamic` and `-long` change their rotary positions after 24 tokens."""
+    import tempfile
+    from pathlib import Path
+
+    import mini_internvl
+
+    with tempfile.TemporaryDirectory() as folder:
+        networks.save_native(family, Path(folder))
+        model = mini_internvl.load(folder, dtype="float32", device="cpu")
+    model.image_token_id = networks.IMAGE_TOKEN
+    return model
+
+
+def ask(random_: random.Random, pictures: Sequence[tuple[int, int]], longest: int = 12) -> list[Row]:
+    """Rows about several pictures, in random order.
+
+    Args:
+        random_: draws everything.
+        pictures: (tiles, questions) of each; no tiles are questions without a picture.
+        longest: most words after the picture.
+    """
+    rows: list[Row] = []
+    for tiles, questions in pictures:
+        seed = random_.randrange(1 << 30)
+        pixels = torch.randint(0, 256, (tiles, 3, 56, 56), generator=torch.Generator().manual_seed(seed))
+        head = [1, *(random_.randrange(3, 400) for _ in range(random_.randrange(4)))]
+        image = [498, *[networks.IMAGE_TOKEN] * (networks.TOKENS_PER_TILE * tiles), 499] if tiles else []
+        history = [random_.randrange(3, 400) for _ in range(random_.randrange(6))]
+        for _ in range(questions):
+            words = [random_.randrange(3, 400) for _ in range(random_.randrange(1, longest))]
+            earlier = history if random_.random() < 0.5 else []
+            own = pixels.to(torch.uint8) if tiles else None
+            rows.append(Row([*head, *image, *earlier, *words], own))
+    random_.shuffle(rows)
+    return rows
+
+
+def answers(model: MiniInternVL, rows: Sequence[Row], share: bool, **changes: Any) -> list[Any]:
+    """All answers; not shared, every row is a batch of its own."""
+    runner = BatchRunner(model)
+    runner.share = share
+    wanted = GenerationSettings(**{"max_new_tokens": 12, **changes})
+    if share:
+        return runner.run(rows, wanted, RULES)
+    return [runner.run([row], wanted, RULES)[0] for row in rows]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=6, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30),
+    pictures=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 7)), min_size=1, max_size=4),
+)
+def test_shared_answers_equal_those_one_by_one(
+    family: str, seed: int, pictures: list[tuple[int, int]]
+) -> None:
+    rows = ask(random.Random(seed), pictures)
+    model = network(family)
+    assert answers(model, rows, True) == answers(model, rows, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_hundreds_of_unlike_requests(family: str) -> None:
+    rows = ask(random.Random(5), [(1, 90), (3, 40), (0, 20), (2, 1), (1, 1), (2, 60)], longest=30)
+    model = network(family)
+    shared = answers(model, rows, True)
+    assert shared == answers(model, rows, False)
+    assert len({tuple(answer.tokens) for answer in shared}) > 100
+    assert {answer.finish for answer in shared} == {"stop", "length"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_after_a_prefix(family: str) -> None:
+    rows = ask(random.Random(2), [(2, 5)], longest=8)
+    model = network(family)
+    (group, *rest) = group_rows(rows, lambda length: 0)
+    assert not rest and group.pictures is not None and group.shared > 8
+    features = encode_tiles(model, group.pictures.tiles)
+    with torch.inference_mode():
+        whole = [model.embed(torch.tensor([row.ids]), features)[0] for row in rows]
+        prefix = read_prefix(model, whole[0][: group.shared])
+        at_once = start(model, [Suffix(row[group.shared :], prefix) for row in whole]).logits
+        alone = torch.cat([start(model, [Suffix(row)]).logits for row in whole])
+    regime = model.language_model.model.rotary_emb.regime
+    same = [regime(len(row.ids)) == regime(group.shared) for row in rows]
+    difference = (at_once - alone).abs().amax(dim=1)[torch.tensor(same)]
+    assert difference.numel() == 0 or difference.max() < 1e-4
+    assert any(same) or family.endswith(("dynamic", "long"))
+
+
+@pytest.mark.parametrize("family", ["phi3-long", "internlm2-dynamic"])
+def test_rows_across_a_change_of_positions_are_read_apart(family: str) -> None:
+    model = network(family)
+    regime = model.language_model.model.rotary_emb.regime
+    image = [498, *[networks.IMAGE_TOKEN] * 4, 499]
+    tiles = torch.zeros(1, 3, 56, 56)
+    rows = [Row([1, *image, *range(3, 3 + n)], tiles) for n in (2, 5, 9, 14, 30, 40)]
+    groups = group_rows(rows, regime)
+    shared = [place for group in groups if group.common for place in group.rows]
+    assert shared == [0, 1, 2, 3][: len(shared)] and 1 < len(shared) < len(rows)
+    assert all(len(rows[place].ids) <= 24 for place in shared)
+    assert answers(model, rows, True) == answers(model, rows, False)
+
+
+def test_a_picture_is_encoded_once_and_a_prefix_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("qwen2")
+    rows = ask(random.Random(1), [(12, 9), (2, 4), (1, 1)])
+    encoded: list[int] = []
+    read: list[int] = []
+    encode, inner = model.encode_images, model.language_model.model.forward
+
+    def count(tiles: torch.Tensor) -> torch.Tensor:
+        encoded.append(len(tiles))
+        return encode(tiles)
+
+    def passes(*args: Any, **kwargs: Any) -> Any:
+        embeddings = kwargs.get("inputs_embeds")
+        if embeddings is not None:
+            read.append(embeddings.shape[0] * embeddings.shape[1])
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(model, "encode_images", count)
+    monkeypatch.setattr(model.language_model.model, "forward", passes)
+    answers(model, rows, True)
+    assert sorted(encoded) == [1, 2, 12]
+    together = sum(read)
+    encoded.clear()
+    read.clear()
+    answers(model, rows, False)
+    assert sum(encoded) == 12 * 9 + 2 * 4 + 1
+    assert together < 0.5 * sum(read)
+
+
+@pytest.mark.parametrize("most_rows,most_tokens", [(3, None), (100, 120), (1, 1), (2, 60)])
+def test_small_batches_change_nothing(most_rows: int, most_tokens: int | None) -> None:
+    model = network("internlm2")
+    rows = ask(random.Random(3), [(1, 11), (2, 5), (0, 3), (1, 1)])
+    runner = BatchRunner(model)
+    runner.most_rows, runner._most_tokens = most_rows, most_tokens
+    wanted = GenerationSettings(max_new_tokens=12)
+    assert runner.run(rows, wanted, RULES) == answers(model, rows, False)
+    for batch in pack(group_rows(rows, lambda length: 0), rows, 12, most_rows, most_tokens):
+        assert sum(len(group.rows) for group in batch) <= most_rows
+        alone = sum(len(group.rows) for group in batch) == 1
+        assert alone or most_tokens is None or tokens(batch, rows, 12) <= most_tokens
+
+
+def test_running_out_of_memory_halves_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("phi3")
+    rows = ask(random.Random(4), [(2, 9), (1, 3)])
+    expected = answers(model, rows, False)
+    inner = model.language_model.forward
+    sizes: list[int] = []
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(kwargs["position_ids"].shape[0])
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(model.language_model, "forward", forward)
+    assert answers(model, rows, True) == expected
+    assert max(sizes) > 4
+
+
+def test_the_same_picture_in_other_tensors_is_found() -> None:
+    rows = ask(random.Random(6), [(2, 3)])
+    apart = [Row(row.ids, row.tiles.clone() if row.tiles is not None else None) for row in rows]
+    assert len(group_rows(apart, lambda length: 0)) == 1
+    assert len(group_rows(apart, lambda length: 0, share=False)) == 3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_long_answers_outgrow_the_buffers(temperature: float) -> None:
+    model = network("qwen2")
+    rows = ask(random.Random(7), [(1, 4), (2, 1)])
+    changes = {"max_new_tokens": 150, "min_new_tokens": 149, "temperature": temperature, "top_p": 0.9}
+    together = answers(model, rows, True, **changes)
+    assert together == answers(model, rows, False, **changes)
+    assert min(len(answer.tokens) for answer in together) >= 149
+
+
+def test_products_equal_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mini_internvl import shared_attention
+
+    monkeypatch.setattr(shared_attention, "SCORES_AT_ONCE", 200)
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 10, 16), torch.randn(3, 2, 7, 16), torch.randn(3, 2, 7, 16)
+    hidden = torch.rand(3, 5, 7) < 0.3
+    hidden[..., -1] = False
+    for mask in (None, fold_mask(hidden, 2, torch.float32)):
+        for one, other in zip(
+            attend(query, key, value, 0.25, mask),
+            attend_in_products(query, key, value, 0.25, mask),
+            strict=True,
+        ):
+            assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_attention_of_the_model_is_put_back() -> None:
+    model = network("qwen2")
+    before = model.language_model.config._attn_implementation
+    answers(model, ask(random.Random(8), [(1, 3)]), True)
+    assert model.language_model.config._attn_implementation == before == "sdpa"
