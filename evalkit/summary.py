@@ -103,11 +103,25 @@ def status(found: Mapping[str, int], limited: bool) -> str:
     return "partial" if limited else "complete"
 
 
+def published_rows(task: Task, split: str) -> list[dict[str, Json]]:
+    """The published rows to set beside a run on `split`, those measured on it first.
+
+    Of a table that has rows for several splits (two test sets, two languages), only those that fit; all of a
+    table where none fits.
+    """
+    rows = task.references()
+    fitting = {row.table for row in rows if split in (row.split, *row.stand_ins)}
+    chosen = [row for row in rows if row.table not in fitting or split in (row.split, *row.stand_ins)]
+    return [reference_json(row) for row in sorted(chosen, key=lambda row: row.split != split)]
+
+
 def reference_json(row: Reference) -> dict[str, Json]:
     """A published row."""
     content: dict[str, Json] = {"table": row.table, "model": row.model, "metrics": dict(row.metrics)}
     if row.size:
         content["size"] = row.size
+    if row.split:
+        content["split"] = row.split
     if row.note:
         content["note"] = row.note
     return content

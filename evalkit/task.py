@@ -65,7 +65,8 @@ class HubSource:
 class Reference:
     """A published row: figures by our metric names, in our units, with the table they were printed in.
 
-    `split` is the one they were measured on. `note` says what is doubtful about the row.
+    `split` is the one they were measured on; runs on a split of `stand_ins` may be set beside them too.
+    `note` says what is doubtful about the row.
     """
 
     table: str
@@ -74,6 +75,7 @@ class Reference:
     size: str = ""
     note: str = ""
     split: str = ""
+    stand_ins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

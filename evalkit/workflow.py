@@ -22,7 +22,7 @@ from evalkit.runner import Generation, unanswered
 from evalkit.scoring import Asks, score
 from evalkit.settings import parse_gen
 from evalkit.store import ResponseLog, RunFolder, open_for_scoring, open_run, write_records
-from evalkit.summary import counts, groups, metric_json, metric_values, reference_json, status
+from evalkit.summary import counts, groups, metric_json, metric_values, published_rows, status
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def _finish(
         "counts": {**found, **known},
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
-        "reference": [reference_json(row) for row in job.task.references()],
+        "reference": published_rows(job.task, job.split),
         "signature": job.signature(folder.manifest["model"].get("dtype"), judge.model if judge else None),
         "title": job.task.title,
         "limited": job.limited,

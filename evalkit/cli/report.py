@@ -142,9 +142,19 @@ def check_reference(run: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, l
 
 
 def matching_row(model: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The published row named by the same words as the model, whatever their order and case."""
+    """The published row named by the same words as the model, whatever their order and case.
+
+    Figures that only a later table has (BDD-X has captions in one, signals in another) join the first's.
+    """
     words = _words(model)
-    return next((row for row in rows if _words(str(row["model"])) == words), None)
+    found: dict[str, Any] | None = None
+    for row in (row for row in rows if _words(str(row["model"])) == words):
+        if found is None:
+            found = dict(row)
+        elif new := {name: value for name, value in row["metrics"].items() if name not in found["metrics"]}:
+            found["metrics"] = {**found["metrics"], **new}
+            found["table"] = f"{found['table']}, {row['table']}"
+    return found
 
 
 #: Hub names of the released checkpoints call the family InternVL2; the paper calls it Mini-InternVL.

@@ -31,19 +31,19 @@ def references(task: str) -> Sequence[Reference]:
     Averages are named by how they were made (`average` pooled, `average_macro`); what is neither is left out.
     """
     return tuple(
-        Reference(number, row.model, figures, row.size, row.note, split)
+        Reference(number, row.model, figures, row.size, row.note, split, tuple(stand_ins))
         for number, columns in COLUMNS.items()
-        for split, chosen in _by_split(columns, task).items()
+        for (split, *stand_ins), chosen in _by_splits(columns, task).items()
         for row in table(number)
         if (figures := dict(filter(None, (_figure(row, column) for column in chosen))))
     )
 
 
-def _by_split(columns: Sequence[Column], task: str) -> dict[str, list[Column]]:
-    found: dict[str, list[Column]] = {}
+def _by_splits(columns: Sequence[Column], task: str) -> dict[tuple[str, ...], list[Column]]:
+    found: dict[tuple[str, ...], list[Column]] = {}
     for column in columns:
         if column.task == task:
-            found.setdefault(column.splits[0], []).append(column)
+            found.setdefault(column.splits, []).append(column)
     return found
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from evalkit import registry
+from evalkit.cli.report import matching_row
+from evalkit.summary import published_rows
 from evalkit_tasks import published
 from evalkit_tasks.published import COLUMNS, average_score, paper_table, references, rows, table
 from evalkit_tasks.published.rows import NOTES
@@ -246,3 +248,40 @@ def test_every_suite_prints_its_table(number: str) -> None:
     assert text.startswith(f"Table {number}")
     assert "Mini-InternVL-DA-2B" in text or number == "2"
     assert {c.task for c in COLUMNS[number] if c.task} == {target.task for target in suite.targets()}
+
+
+# Beside a run -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "model", "expected"),
+    [
+        (
+            "rsvqa-hr",
+            "test2",
+            "Mini-InternVL-DA-2B",
+            {"11": {"presence": 89.6, "compare": 90.86, "average": 90.3}},
+        ),
+        ("rsvqa-hr", "miniature", "GeoChat", {}),
+        ("mmbench", "dev-cn", "Mini-InternVL-2B", {"2": {"circular": 70.9}, "12": {"circular": 70.9}}),
+        ("docvqa", "val", "Mini-InternVL-2B", {"12": {"anls": 85.9}, "2": {"anls": 86.9}}),
+    ],
+)
+def test_published_rows_fit_the_split(task: str, split: str, model: str, expected: dict[str, Any]) -> None:
+    found = [row for row in published_rows(registry.task(task), split) if row["model"] == model]
+    assert {row["table"]: row["metrics"] for row in found} == expected
+    assert [row["table"] for row in found] == list(expected)
+    assert len(found) == len(expected)
+
+
+def test_a_split_that_no_row_fits_has_them_all() -> None:
+    found = published_rows(registry.task("rsvqa-hr"), "val")
+    assert {row["split"] for row in found} == {"test1", "test2"}
+
+
+def test_a_models_figures_of_two_tables_are_checked_together() -> None:
+    row = matching_row("mini-internvl-2b-da-bdd", published_rows(registry.task("bdd-x"), "test"))
+    assert row is not None
+    assert row["table"] == "6, 7"
+    assert {"full_cider", "angle_rmse"} <= set(row["metrics"])
+    assert len(row["metrics"]) == 19
