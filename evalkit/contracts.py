@@ -208,7 +208,11 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """What the command line may set about a model; a family refuses what it cannot honour."""
+    """What the command line may set about a model; a family refuses what it cannot honour.
+
+    Attributes:
+        sharing: whether work that requests have in common is done once; it changes no answer.
+    """
 
     checkpoint: str | None = None
     revision: str | None = None
@@ -218,6 +222,7 @@ class ModelOptions:
     seed: int = 0
     base_url: str | None = None
     offline: bool = False
+    sharing: bool = True
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

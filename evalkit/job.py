@@ -156,6 +156,7 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
             "subset": job.subset,
             "nonstandard": dict(job.nonstandard),
             "seed": options.seed if _sampled(job) else None,
+            **({} if options.sharing else {"sharing": False}),  # its own run, so that it can be compared
         }
     )
 

@@ -95,6 +95,7 @@ def session(info: ModelInfo, options: RunOptions) -> dict[str, Json]:
         "device": info.device,
         "engine": info.engine,
         "batch_size": options.batch_size,
+        "sharing": options.sharing,
         "versions": versions(),
         "git": git_revision(),
         "hardware": hardware(),

@@ -72,6 +72,7 @@ class RunOptions:
     base_url: str | None = None
     engine: str = "local"
     offline: bool = False
+    sharing: bool = True
     quiet: bool = False
 
     def check(self) -> None:

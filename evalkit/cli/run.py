@@ -35,6 +35,8 @@ if TYPE_CHECKING:
       help="Setting of generation, against the protocol (non-standard); or of the model.")  # fmt: skip
 @flag("--dtype", default="auto", show_default=True, metavar="NAME", help="bfloat16, float16, float32.")
 @flag("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
+@flag("--sharing/--no-sharing", default=True, show_default=True,
+      help="Encode pictures and read common prefixes once; changes no answer.")  # fmt: skip
 @flag("--devices", type=int, default=1, show_default=True, metavar="N", help="Worker processes.")
 @flag("--seed", type=int, default=0, show_default=True, help="Of --limit and of sampling.")
 @flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")

@@ -1,32 +1,32 @@
 """The Mini-InternVL of this repository as a model of evalkit.
 
-Pictures are decoded and tiled by threads ahead of the accelerator; conversations are answered in batches. A
-batch that does not fit into memory is halved inside `mini_internvl`.
+Pictures are decoded and tiled by threads ahead of the accelerator, once for all questions about them.
+Questions about one picture stay in one batch, so that `mini_internvl` can share the work on them; a batch
+that does not fit into memory is halved there.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, islice
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import CheckpointError, ImageError, UsageError
+from evalkit_models.feeding import Feeder, Ready
 from mini_internvl import RELEASES, MiniInternVLError, OutOfMemory, find_release
 from mini_internvl import ImageError as PictureError
 
 if TYPE_CHECKING:
-    from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt
+    from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt, Tiled
 
-#: Conversations at once where the user gives no number; a model of a few million parameters takes more.
-_BATCH_ON_GPU, _BATCH_ON_CPU, _BATCH_OF_SMALL = 16, 4, 32
+#: Conversations after which a batch is answered and stored, where the user gives no number. A model of a few
+#: million parameters takes more.
+_BATCH_ON_GPU, _BATCH_ON_CPU, _BATCH_OF_SMALL = 64, 8, 128
 _SMALL = 50_000_000
-#: Batches whose pictures are made ready ahead of the accelerator.
-_AHEAD = 2
 
 
 class MiniInternVLModel:
@@ -36,7 +36,8 @@ class MiniInternVLModel:
         self._network = network
         parameters = sum(weight.numel() for weight in network.parameters())
         self._batch = options.batch_size or _automatic_batch(network.device.type, parameters)
-        self._threads = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), thread_name_prefix="tiles")
+        network.plan_batches(share=options.sharing, most_rows=options.batch_size)
+        self._feeder = Feeder(self._tile)
         self._info = ModelInfo(
             name=name,
             revision=network.revision,
@@ -61,37 +62,21 @@ class MiniInternVLModel:
         return self._info
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
-        """Answer batch by batch; an unreadable picture is its request's error."""
+        """Answer batch by batch; an unreadable picture is its requests' error."""
         for generation, alike in groupby(requests, key=lambda request: request.generation):
             settings = _settings(generation)
-            ready = self._ready_ahead(alike)
-            while batch := list(islice(ready, self._batch)):
+            for batch in self._feeder.batches(alike, self._batch):
                 yield from self._answer(batch, settings)
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._feeder.close()
 
-    def _ready_ahead(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Prompt | Failure]]:
-        """Prompts in order, made by threads; at most `_AHEAD` batches wait in memory."""
-        waiting: list[tuple[Request, Future[Prompt | Failure]]] = []
-        for request in requests:
-            waiting.append((request, self._threads.submit(self._ready, request)))
-            if len(waiting) > _AHEAD * self._batch:
-                first, future = waiting.pop(0)
-                yield first, future.result()
-        for request, future in waiting:
-            yield request, future.result()
-
-    def _ready(self, request: Request) -> Prompt | Failure:
+    def _tile(self, request: Request) -> Tiled | Failure:
         policy = request.image_policy
-        system, history, question = _turns(request)
         try:
-            return self._network.prompt(
+            return self._network.tile(
                 [image.open() for image in request.images],
-                question,
-                history,
-                system_message=system,
                 min_tiles=policy.min_tiles,
                 max_tiles=policy.max_tiles,
                 thumbnail=policy.thumbnail,
@@ -102,14 +87,22 @@ class MiniInternVLModel:
             return Failure("image", str(error))
         except MemoryError:
             return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+
+    def _render(self, request: Request, tiled: Tiled | Failure) -> Prompt | Failure:
+        if isinstance(tiled, Failure):
+            return tiled
+        system, history, question = _turns(request)
+        try:
+            return self._network.render(tiled, question, history, system_message=system)
         except MiniInternVLError as error:
             return Failure("prompt", str(error))
 
     def _answer(
-        self, batch: Sequence[tuple[Request, Prompt | Failure]], settings: GenerationSettings
+        self, batch: Sequence[Ready[Tiled]], settings: GenerationSettings
     ) -> Iterator[tuple[str, Response]]:
         prompts: list[tuple[Request, Prompt]] = []
-        for request, prompt in batch:
+        for request, tiled in ((request, ready.pictures) for ready in batch for request in ready.requests):
+            prompt = self._render(request, tiled)
             if isinstance(prompt, Failure):
                 yield request.id, Response(error=prompt)
             else:
@@ -131,7 +124,9 @@ class MiniInternVLModel:
         except MiniInternVLError as error:
             if len(prompts) == 1:
                 return [Failure("memory" if isinstance(error, OutOfMemory) else "model", str(error))]
-            return [answer for prompt in prompts for answer in self._network_answers([prompt], settings)]
+            middle = len(prompts) // 2
+            halves = prompts[:middle], prompts[middle:]
+            return [answer for half in halves for answer in self._network_answers(half, settings)]
 
 
 def _automatic_batch(device: str, parameters: int) -> int:

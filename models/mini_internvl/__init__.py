@@ -26,7 +26,7 @@ from mini_internvl.errors import (
 )
 
 if TYPE_CHECKING:
-    from mini_internvl.chat import Answer, ChatModel, Prompt
+    from mini_internvl.chat import Answer, ChatModel, Prompt, Tiled
     from mini_internvl.checkpoint import initialise, read_config, read_network, save_checkpoint
     from mini_internvl.config import MiniInternVLConfig, VisionConfig
     from mini_internvl.generation import GenerationSettings
@@ -42,6 +42,7 @@ _LAZY = {
     "MiniInternVL": "model",
     "MiniInternVLConfig": "config",
     "Prompt": "chat",
+    "Tiled": "chat",
     "Tokenizer": "tokenizers",
     "VisionConfig": "config",
     "choose_grid": "images",
@@ -73,6 +74,7 @@ __all__ = [
     "Prompt",
     "PromptError",
     "Release",
+    "Tiled",
     "Tokenizer",
     "TokenizerError",
     "VisionConfig",

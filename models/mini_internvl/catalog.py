@@ -21,7 +21,7 @@ class Release:
         name: the short name.
         hub_id: the repository on the Hugging Face hub; empty for the model inside the package.
         gigabytes: size of its bfloat16 weights.
-        licence: of the checkpoint and of the language model in it, as its card states them.
+        licence: of the checkpoint and of the language model in it; the card of the repository decides.
         about: one line for lists.
         system_message: overrides the template's system message; None keeps it.
     """
@@ -40,7 +40,7 @@ _SIZES = {
     "4b": (8.3, "MIT; contains Phi-3-mini (MIT)"),
 }
 _DOMAINS = {
-    "drivelm": ("Drivelm", "driving (DriveLM)"),
+    "drivelm": ("DriveLM", "driving (DriveLM)"),
     "bdd": ("BDD", "driving (BDD-X)"),
     "rs": ("RS", "remote sensing"),
     "medical": ("Medical", "medical images"),

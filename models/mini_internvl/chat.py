@@ -28,6 +28,19 @@ from mini_internvl.weights import fingerprint, weight_files
 
 
 @dataclass(frozen=True)
+class Tiled:
+    """The pictures of a conversation, cut into tiles; prompts that hold the same ones share the work on them.
+
+    Attributes:
+        tiles: uint8 `[tiles, 3, size, size]`, None without pictures.
+        counts: tiles of each picture.
+    """
+
+    tiles: Tensor | None
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Prompt:
     """One conversation made ready on the CPU.
 
@@ -154,9 +167,7 @@ class ChatModel(MiniInternVL):
         grid: tuple[int, int] | None = None,
         total_tiles: int | None = None,
     ) -> Prompt:
-        """Makes a conversation ready: opens and tiles the pictures and renders the text.
-
-        Works on the CPU alone and is safe to call from many threads.
+        """Makes a conversation ready: `tile`, then `render`.
 
         Args:
             images: in the order of their `<image>` marks.
@@ -164,6 +175,35 @@ class ChatModel(MiniInternVL):
             history: earlier (question, answer) pairs.
             system_message: in place of the checkpoint's own.
             min_tiles, max_tiles, thumbnail, grid, total_tiles: as for `images.tile_images`.
+        """
+        tiled = self.tile(
+            images,
+            min_tiles=min_tiles,
+            max_tiles=max_tiles,
+            thumbnail=thumbnail,
+            grid=grid,
+            total_tiles=total_tiles,
+        )
+        return self.render(tiled, question, history, system_message=system_message)
+
+    def tile(
+        self,
+        images: Sequence[Source],
+        *,
+        min_tiles: int = 1,
+        max_tiles: int = 12,
+        thumbnail: bool = True,
+        grid: tuple[int, int] | None = None,
+        total_tiles: int | None = None,
+    ) -> Tiled:
+        """Opens pictures and cuts them into tiles, on the CPU alone; safe to call from many threads.
+
+        Args:
+            images: in the order of their `<image>` marks.
+            min_tiles, max_tiles, thumbnail, grid, total_tiles: as for `images.tile_images`.
+
+        Raises:
+            ImageError: a picture cannot be read.
         """
         if not self.config.dynamic_image_size:
             min_tiles, max_tiles, grid = 1, 1, None
@@ -176,15 +216,47 @@ class ChatModel(MiniInternVL):
             grid=grid,
             total_tiles=total_tiles,
         )
+        return Tiled(tiles, tuple(counts))
+
+    def render(
+        self,
+        tiled: Tiled,
+        question: str,
+        history: Sequence[tuple[str, str]] = (),
+        *,
+        system_message: str | None = None,
+    ) -> Prompt:
+        """The text of a conversation about pictures that are tiled already.
+
+        Args:
+            tiled: the pictures.
+            question: the question to be answered.
+            history: earlier (question, answer) pairs.
+            system_message: in place of the checkpoint's own.
+
+        Raises:
+            PromptError: the number of `<image>` differs from the number of pictures.
+        """
         text = build_prompt(
             self.template,
             question,
-            counts,
+            tiled.counts,
             tokens_per_tile=self.config.num_image_token,
             history=history,
             system_message=self.system_message if system_message is None else system_message,
         )
-        return Prompt(text, tiles)
+        return Prompt(text, tiled.tiles)
+
+    def plan_batches(self, *, share: bool = True, most_rows: int | None = None) -> None:
+        """How `answer` works from now on; its answers stay the same.
+
+        Args:
+            share: encode equal pictures once and read what their prompts have in common once.
+            most_rows: sequences decoded at a time, at most; None leaves it to the device.
+        """
+        self._runner.share = share
+        if most_rows is not None:
+            self._runner.most_rows = most_rows
 
     def answer(self, prompts: Sequence[Prompt], settings: GenerationSettings | None = None) -> list[Answer]:
         """Answers a batch of unlike conversations, in their order.

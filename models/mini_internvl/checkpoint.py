@@ -118,6 +118,7 @@ def save_checkpoint(
     network: MiniInternVL,
     folder: str | Path,
     *,
+    state: Mapping[str, Tensor] | None = None,
     tokenizer_from: str | Path | None = None,
     dtype: torch.dtype | None = None,
     shard_bytes: int = 5_000_000_000,
@@ -127,6 +128,7 @@ def save_checkpoint(
     Args:
         network: any Mini-InternVL.
         folder: is made if need be; each file is replaced as a whole.
+        state: weights in place of the network's own, under its names (gathered from shards, for example).
         tokenizer_from: a folder whose tokenizer files are copied along.
         dtype: of the stored weights; None keeps theirs.
         shard_bytes: most bytes of one weight file.
@@ -136,8 +138,8 @@ def save_checkpoint(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: network.state_dict()[name] for name in _own_parameters(network)}
-    released = released_state(state, network.config)
+    weights = network.state_dict() if state is None else state
+    released = released_state({name: weights[name] for name in _own_parameters(network)}, network.config)
     if dtype is not None:
         released = {name: tensor.to(dtype) for name, tensor in released.items()}
     raw = network.config.to_dict()

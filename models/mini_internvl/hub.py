@@ -35,7 +35,8 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     release = find_release(str(name))
     if release is not None and release.name == TINY:
         return TINY_FOLDER
-    hub_id = release.hub_id if release else str(name)
+    # a hub id is used as it was written: the hub redirects, but its cache does not know other spellings
+    hub_id = release.hub_id if release is not None and "/" not in str(name) else str(name)
     if folder.is_file():
         raise CheckpointError(f"{name}: is a file; give the folder that holds it and config.json")
     if not _HUB_ID.fullmatch(hub_id):
