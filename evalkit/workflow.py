@@ -73,6 +73,7 @@ def load_model(options: RunOptions) -> Model:
             seed=options.seed,
             base_url=options.base_url,
             offline=options.offline,
+            sharing=options.sharing,
             extra=extra,
         ),
     )

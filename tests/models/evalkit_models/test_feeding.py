@@ -24,11 +24,14 @@ class Named:
         return self.name
 
 
-def requests(pictures: str, policy: ImagePolicy = ImagePolicy()) -> list[Request]:
+def requests(pictures: str, max_tiles: int = 12) -> list[Request]:
     """One request for each letter, about the picture of that name; a dot is a request without one."""
     return [
         Request(
-            str(place), (Message("user", "?"),), () if name == "." else (Named(name),), image_policy=policy
+            str(place),
+            (Message("user", "?"),),
+            () if name == "." else (Named(name),),
+            image_policy=ImagePolicy(max_tiles=max_tiles),
         )  # type: ignore[arg-type]
         for place, name in enumerate(pictures)
     ]
@@ -55,7 +58,7 @@ def test_pictures_are_made_once_and_requests_keep_their_order() -> None:
 
 def test_another_policy_is_another_picture() -> None:
     feeder: Feeder[int] = Feeder(lambda request: request.image_policy.max_tiles)
-    both = [*requests("a"), *requests("a", ImagePolicy(max_tiles=1))]
+    both = [*requests("a"), *requests("a", 1)]
     (batch,) = feeder.batches(both, 9)
     assert [ready.pictures for ready in batch] == [12, 1]
 
