@@ -1,0 +1,140 @@
+"""Invented benchmarks with dependent samples and known truth, one for each kind of figure.
+
+A world is a large population of clusters whose records were scored once by the real metrics; an experiment
+draws clusters from it, so that the population's figure is the truth its intervals must cover.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalkit.contracts import Record
+from evalkit.judge import REPLY
+from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
+from evalkit.metrics.boxes import CumulativeIoU
+from evalkit.metrics.captions import Cider
+from evalkit.statistics import Clusters, Tally
+from evalkit.statistics.paired import PairedSums
+from evalkit_tasks.driving.drivelm_metrics import metrics as drivelm_metrics
+from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
+
+CLUSTERS = 3000
+_WORDS = ("car", "van", "truck", "sign", "light", "is", "are", "left", "right", "moving", "parked", "the")
+
+Answer = Callable[[np.random.Generator, float, float], Record]
+
+
+def _record(scores: dict[str, float], prediction: object = None, target: object = None, **data: object) -> Record:
+    return Record("", "", "", prediction, target, scores, data=data)
+
+
+def _accuracy(rng: np.random.Generator, ability: float, _: float) -> Record:
+    return _record({"accuracy": float(rng.random() < 1 / (1 + np.exp(-0.5 - ability)))})
+
+
+def _boxes(rng: np.random.Generator, ability: float, size: float) -> Record:
+    union = size * rng.gamma(4.0, 0.25)
+    share = rng.beta(3.0, 2.0) / (1 + np.exp(-1 - ability))
+    return _record({"union": union, "intersection": share * union})
+
+
+def _error(rng: np.random.Generator, ability: float, _: float) -> Record:
+    return _record({"error": float(np.exp(-0.3 * ability) * rng.normal())})
+
+
+def _caption(rng: np.random.Generator, ability: float, _: float) -> Record:
+    target = rng.choice(_WORDS, size=8)
+    kept = rng.random(8) < 1 / (1 + np.exp(-1 - 0.7 * ability))
+    words = np.where(kept, target, rng.choice(_WORDS, size=8))
+    return _record({}, " ".join(words), " ".join(target), tags=[LANGUAGE], **{REPLY: "60"})
+
+
+def _question(rng: np.random.Generator, ability: float, _: float) -> Record:
+    tag = int(rng.choice([ACCURACY, ACCURACY, GPT, GPT, LANGUAGE, MATCH]))
+    if tag == LANGUAGE:
+        return _caption(rng, ability, 0.0)
+    rating = float(np.clip(60 + 15 * ability + 12 * rng.normal(), 0, 100))
+    scores = {
+        ACCURACY: {"accuracy": float(rng.random() < 1 / (1 + np.exp(-0.5 - ability)))},
+        GPT: {"chatgpt": rating},
+        MATCH: {"match_f1": float(rng.beta(2.0, 3.0)), "match_chatgpt": rating},
+    }[tag]
+    return _record(scores, "yes", "yes", tags=[tag], **{REPLY: "60"})
+
+
+KINDS: dict[str, tuple[Callable[[], Metric], Answer, float]] = {
+    "mean": (lambda: Accuracy("accuracy"), _accuracy, 8.0),
+    "ratio": (lambda: CumulativeIoU("cumulative_iou"), _boxes, 6.0),
+    "rmse": (lambda: RootMeanSquare("rmse", "error", unit="m/s"), _error, 8.0),
+    "cider": (lambda: Cider("cider"), _caption, 3.0),
+    "composite": (lambda: drivelm_metrics()[0], _question, 9.0),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A population of clusters.
+
+    Attributes:
+        base, new: sums by cluster of two runs that differ by chance alone, [clusters, k].
+        rows: the base run's statistics by sample, [n, k]; members: their clusters.
+    """
+
+    metric: Metric
+    base: np.ndarray
+    new: np.ndarray
+    sizes: np.ndarray
+    right: np.ndarray | None
+    rows: np.ndarray
+    members: Clusters
+
+    @property
+    def truth(self) -> float:
+        """The base run's figure over the population."""
+        return float(self.metric.value(self.base.sum(axis=0)))
+
+    def draw(self, rng: np.random.Generator, clusters: int) -> Tally:
+        """An experiment of so many clusters."""
+        chosen = rng.integers(0, len(self.base), clusters)
+        right = None if self.right is None else self.right[chosen]
+        return Tally(self.metric, self.base[chosen], self.sizes[chosen], right, clusters)
+
+    def draw_unclustered(self, rng: np.random.Generator, clusters: int) -> Tally:
+        """The same, with every sample taken for a cluster of its own."""
+        chosen = rng.integers(0, len(self.base), clusters)
+        rows = np.concatenate([self.rows[self.members.codes == cluster] for cluster in chosen])
+        right = None if self.right is None else rows[:, 0].astype(np.intp)
+        return Tally(self.metric, rows, np.ones(len(rows), dtype=np.intp), right, len(rows))
+
+    def draw_pair(self, rng: np.random.Generator, clusters: int) -> PairedSums:
+        """Two runs of the same clusters that do not differ: in each, a coin says which is which."""
+        chosen = rng.integers(0, len(self.base), clusters)
+        swap = rng.random(clusters) < 0.5
+        base, new = self.base[chosen], self.new[chosen]
+        return PairedSums(
+            self.metric, np.where(swap[:, None], new, base), np.where(swap[:, None], base, new)
+        )
+
+
+@functools.cache
+def world(kind: str) -> World:
+    """The world of a kind in `KINDS`; clusters differ in size and ability."""
+    make, answer, size = KINDS[kind]
+    rng = np.random.default_rng(7)
+    sizes = 1 + rng.poisson(size * rng.gamma(4.0, 0.25, CLUSTERS))
+    abilities, areas = rng.normal(size=CLUSTERS), rng.gamma(3.0, 1.0, CLUSTERS)
+    owners = np.repeat(np.arange(CLUSTERS), sizes)
+    metric = make()
+    sides = []
+    for _ in range(2):
+        records = [answer(rng, abilities[cluster], areas[cluster]) for cluster in owners]
+        sides.append((records, metric.statistics(records)))
+    members = Clusters(owners, CLUSTERS)
+    outcomes = metric.outcomes(sides[0][0]) if metric.binary else None
+    right = None if outcomes is None else np.bincount(owners[outcomes == 1], minlength=CLUSTERS)
+    rows = sides[0][1]
+    return World(metric, members.sums(rows), members.sums(sides[1][1]), members.sizes(), right, rows, members)
