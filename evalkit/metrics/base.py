@@ -222,13 +222,19 @@ class Composite(Metric):
         self._widths = tuple(block.shape[1] for block in blocks)
         return np.concatenate(blocks, axis=1)
 
-    def value(self, sums: FloatArray) -> FloatArray:
-        """`combine` of the parts' values; `statistics` must have been called before."""
+    def blocks(self, sums: FloatArray) -> list[FloatArray]:
+        """Each part's columns [..., k] of `sums`; `statistics` must have been called before."""
         assert self._widths is not None
-        edges = np.cumsum(self._widths)[:-1]
-        blocks = np.split(sums, edges, axis=-1)
-        values = [part.value(block) for part, block in zip(self.parts, blocks, strict=True)]
-        return self._combine(np.stack(values, axis=-1))
+        return np.split(sums, np.cumsum(self._widths)[:-1], axis=-1)
+
+    def combine(self, values: FloatArray) -> FloatArray:
+        """The figure [...] from the parts' figures [..., parts]."""
+        return self._combine(values)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """`combine` of the parts' values."""
+        values = [part.value(block) for part, block in zip(self.parts, self.blocks(sums), strict=True)]
+        return self.combine(np.stack(values, axis=-1))
 
 
 def macro_mean(name: str, parts: Sequence[Metric], *, unit: str = "percent") -> Composite:

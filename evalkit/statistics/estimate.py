@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Metric
-from evalkit.statistics.functional import jackknife_error, replicate
+from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     RARE_CLUSTERS,
@@ -68,7 +68,9 @@ def interval(tally: Tally, resampler: Resampler) -> tuple[Interval | None, str |
     if count < FEW_CLUSTERS:
         few = Student(value, jackknife_error(metric.value, tally.sums), freedom(tally.sizes, count))
         note = few_note(count)
-    replicates = replicate(metric.value, tally.sums, resampler)
+    replicates = replicate(
+        metric.value, lambda sums: metric_gradient(metric, sums, tally.sums), tally.sums, resampler
+    )
     if replicates.se <= _ROUNDING * max(1.0, abs(value)):
         same = alike(value, count, metric.bounds)
         return same, note if same else "all clusters alike: no interval"

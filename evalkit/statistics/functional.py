@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evalkit.metrics.base import BoolArray, FloatArray
+from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
 from evalkit.statistics.resampling import Resampler
 
 #: Maps column sums [..., k] to figures [...]; NaN where undefined.
@@ -41,6 +41,21 @@ def gradient(figure: Functional, sums: FloatArray, cluster_sums: FloatArray) -> 
         distance = above[..., column] - below[..., column]
         result[..., column] = (figure(above) - figure(below)) / distance
     return result
+
+
+def metric_gradient(metric: Metric, sums: FloatArray, cluster_sums: FloatArray) -> FloatArray:
+    """`gradient` of a metric's value; of a composite by the chain rule, a column moving its part alone."""
+    if not isinstance(metric, Composite):
+        return gradient(metric.value, sums, cluster_sums)
+    parts = list(zip(metric.parts, metric.blocks(sums), metric.blocks(cluster_sums), strict=True))
+    values = np.stack([part.value(block) for part, block, _ in parts], axis=-1)
+    columns = []
+    for place, (part, block, own) in enumerate(parts):
+        step = np.zeros(len(parts))
+        step[place] = _STEP * (1.0 + np.nanmax(np.abs(values[..., place]), initial=0.0))
+        slope = (metric.combine(values + step) - metric.combine(values - step)) / (2 * step[place])
+        columns.append(metric_gradient(part, block, own) * slope[..., None])
+    return np.concatenate(columns, axis=-1)
 
 
 def standard_error(influence: FloatArray) -> float:
@@ -91,24 +106,23 @@ class Replicates:
 
 
 def replicate(
-    figure: Functional, cluster_sums: FloatArray, resampler: Resampler, slope: Functional | None = None
+    figure: Functional, slope: Functional, cluster_sums: FloatArray, resampler: Resampler
 ) -> Replicates:
     """Resample clusters and evaluate `figure` and its standard error on each resample.
 
     Args:
+        slope: derivatives [..., k] of the figure at column sums [..., k].
         cluster_sums: statistics by cluster, [clusters, k], at least two clusters.
-        slope: derivatives of the figure at sums [..., k], where there is a cheaper way than `gradient`.
     """
     count, total = len(cluster_sums), cluster_sums.sum(axis=0)
-    slopes = slope or (lambda sums: gradient(figure, sums, cluster_sums))
     value = float(figure(total))
     figures, errors = [], []
     with np.errstate(all="ignore"):
-        se = standard_error(cluster_sums @ slopes(total))
+        se = standard_error(cluster_sums @ slope(total))
         for weights in resampler.weights(count):
             sums = weights @ cluster_sums
             figures.append(figure(sums))
-            influence = slopes(sums) @ cluster_sums.T
+            influence = slope(sums) @ cluster_sums.T
             weighted = weights * influence
             total = weighted.sum(axis=1)
             squares = np.einsum("bg,bg->b", weighted, influence)

@@ -19,7 +19,7 @@ import numpy as np
 
 from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import Replicates, gradient, jackknife_error, replicate
+from evalkit.statistics.functional import Replicates, jackknife_error, metric_gradient, replicate
 from evalkit.statistics.hypotheses import McNemar, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
@@ -181,8 +181,8 @@ class PairedSums:
     def slope(self, sums: FloatArray) -> FloatArray:
         """Derivatives of `figure` at column sums [..., 2k]; each side's columns move that side alone."""
         width = self.base.shape[1]
-        before = gradient(self.metric.value, sums[..., :width], self.base)
-        after = gradient(self.metric.value, sums[..., width:], self.new)
+        before = metric_gradient(self.metric, sums[..., :width], self.base)
+        after = metric_gradient(self.metric, sums[..., width:], self.new)
         return np.concatenate([-before, after], axis=-1)
 
 
@@ -221,7 +221,7 @@ def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
     freedom = len(pair.base) - 1.0
     if np.array_equal(pair.base, pair.new):
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
-    replicates = replicate(pair.figure, pair.sums(), resampler, pair.slope)
+    replicates = replicate(pair.figure, pair.slope, pair.sums(), resampler)
     swaps = _swap(pair, replicates.value, resampler)
     intervals = []
     for level in (0.05, alpha):
@@ -276,7 +276,7 @@ def _swap(pair: PairedSums, value: float, resampler: Resampler) -> _Swaps:
     centre, half = middle.sum(axis=0), (pair.new - pair.base) / 2
     figures = []
     with np.errstate(all="ignore"):
-        slope = 2 * half @ gradient(pair.metric.value, centre, middle)
+        slope = 2 * half @ metric_gradient(pair.metric, centre, middle)
         squares, count = float(slope @ slope), len(slope)
         for signs in resampler.swaps(count):
             shift = signs @ half

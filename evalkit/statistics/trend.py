@@ -9,7 +9,7 @@ import numpy as np
 
 from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import jackknife_error, replicate
+from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
 from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom
 from evalkit.statistics.resampling import Clusters, Resampler, thinnest
 
@@ -44,6 +44,13 @@ def trend(
         result: FloatArray = np.stack(values, axis=-1) @ weights
         return result
 
+    def derivatives(sums: FloatArray) -> FloatArray:
+        parts = [
+            weight * metric_gradient(metric, sums[..., i * width : (i + 1) * width], block)
+            for i, (weight, block) in enumerate(zip(weights, blocks, strict=True))
+        ]
+        return np.concatenate(parts, axis=-1)
+
     sums = np.concatenate(blocks, axis=1)
     value = float(slope(sums.sum(axis=0)))
     count = min(thinnest(metric, records) for records in series)
@@ -52,4 +59,4 @@ def trend(
     if count < FEW_CLUSTERS:
         student = Student(value, jackknife_error(slope, sums), freedom(clusters.sizes(), count))
         return Trend(value, student.interval())
-    return Trend(value, bootstrap_t(replicate(slope, sums, resampler)))
+    return Trend(value, bootstrap_t(replicate(slope, derivatives, sums, resampler)))

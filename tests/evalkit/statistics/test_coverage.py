@@ -34,7 +34,7 @@ def coverage(place: World, clusters: int, experiments: int, clustered: bool = Tr
         ("ratio", 150, 1500),
         ("rmse", 150, 1500),
         ("cider", 150, 1500),
-        ("composite", 150, 600),
+        ("composite", 150, 500),
     ],
 )
 def test_clustered_intervals_cover(kind: str, clusters: int, experiments: int) -> None:
@@ -43,7 +43,7 @@ def test_clustered_intervals_cover(kind: str, clusters: int, experiments: int) -
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_few_clusters_do_not_undercover(kind: str) -> None:
-    experiments = 200 if kind == "composite" else 600
+    experiments = 150 if kind == "composite" else 600
     assert coverage(world(kind), 8, experiments) >= 0.92
 
 
