@@ -1,8 +1,4 @@
-"""A toy benchmark and a fake model, for the tests of the harness.
-
-Run as a script it is the `evalkit` command with the fake model in place of the installed ones:
-`python tests/toy.py run -m fake:0.01 …`.
-"""
+"""A toy benchmark and a fake model, for the tests of the harness; `command` runs them in a process."""
 
 from __future__ import annotations
 
@@ -100,6 +96,15 @@ class FakeFamily:
         return self.model
 
 
+def command(*arguments: str) -> list[str]:
+    """The `evalkit` command as a process with the fake model in place of the installed ones.
+
+    This folder comes last in the path: it holds a folder `evalkit` of tests.
+    """
+    start = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; sys.path.append({str(ROOT / 'tests')!r})"
+    return [sys.executable, "-c", f"{start}; import toy; toy.main()", *arguments]
+
+
 def main() -> None:
     """The command line with the fake model."""
     from evalkit import registry
@@ -108,7 +113,3 @@ def main() -> None:
 
     registry.families = lambda: (FakeFamily(), FAMILY)  # type: ignore[assignment]
     sys.exit(invoke(sys.argv[1:]))
-
-
-if __name__ == "__main__":
-    main()

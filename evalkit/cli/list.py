@@ -108,7 +108,7 @@ def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
     items = [_run(path) for path in find_runs(output)]
     if not items:
         return [], f"no runs under {output}; evalkit run -m mini-internvl-tiny -t drivelm --split miniature"
-    rows = [["run", "model", "task", "split", "status", "answered", "headline"]]
+    rows = [["run", "model", "task", "split", "status", "answered", "headline", ""]]
     for item in items:
         answered = f"{item['counts'].get('answered', '?')}/{item['counts'].get('expected', '?')}"
         rows.append(
@@ -120,6 +120,7 @@ def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
                 one_line(item["status"], 20),
                 answered,
                 _headline(item["metrics"]),
+                _marks(item),
             ]
         )
     return items, terminal.table(rows)
@@ -141,6 +142,16 @@ def _run(path: Path) -> dict[str, Any]:
     for name in ("model", "task", "split", "status"):
         summary[name] = str(summary[name])
     return summary
+
+
+def _marks(run: Mapping[str, Any]) -> str:
+    """Why a run must not be read as a standard one."""
+    notes = run.get("notes")
+    marks = [one_line(str(note), 40) for note in notes] if isinstance(notes, list) else []
+    marks += ["limited"] if run.get("limited") else []
+    marks += ["non-standard"] if run.get("nonstandard") else []
+    marks += [one_line(str(run["reason"]), 100)] if run.get("reason") else []
+    return "; ".join(marks)
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:

@@ -115,8 +115,8 @@ def invoke(arguments: Sequence[str]) -> int:
         return terminal.fail(_one_line(error), 2)
     except EvalkitError as error:
         return terminal.fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, click.Abort) as error:
-        return terminal.fail(str(error) or "interrupted; the same command goes on", 130)
+    except (KeyboardInterrupt, click.Abort):
+        return terminal.fail("interrupted; the same command goes on", 130)
     except BrokenPipeError:
         terminal.silence_stdout()
         return 0

@@ -115,7 +115,7 @@ class _Session:
         except Interrupted as stop:
             self._keep(stop.path)
             self._print()
-            raise
+            return terminal.fail(str(stop), 130)
         finally:
             model.close()
         self._print()

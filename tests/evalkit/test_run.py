@@ -122,7 +122,11 @@ def test_an_unreadable_picture_is_an_error_record_with_path_and_cause(bench, dam
         path.write_bytes(data[:16] + (60_000).to_bytes(4, "big") * 2 + data[24:])
     assert bench.run() == 4
     assert bench.result["counts"] == {
-        **{"expected": 20, "answered": 16, "errors": 4, "unparsed": 0, "truncated": 0}
+        "expected": 20,
+        "answered": 16,
+        "errors": 4,
+        "unparsed": 0,
+        "truncated": 0,
     }
     assert bench.result["metrics"]["accuracy"]["n"] == 16
     failed = [record for record in load_run(bench.result["run"]).records() if record.failed]
@@ -183,13 +187,11 @@ def test_nothing_answered_is_a_failed_run(bench) -> None:
     assert bench.run("--max-errors", "100%") == 4
     assert bench.result["status"] == "failed"
     assert bench.result["metrics"]["accuracy"] == {
-        **{
-            "value": None,
-            "unit": "percent",
-            "n": 0,
-            "ci95": None,
-            "reason": "no answered sample of this kind",
-        }
+        "value": None,
+        "unit": "percent",
+        "n": 0,
+        "ci95": None,
+        "reason": "no answered sample of this kind",
     }
 
 

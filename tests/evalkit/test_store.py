@@ -62,7 +62,9 @@ def test_a_torn_line_is_left_out_and_then_cut_off(tmp_path: Path, cut: int) -> N
     assert set(read_responses(tmp_path)) == {"a", "b"}
     append(path, ("d", "4"))
     assert {name: stored.response.text for name, stored in read_responses(tmp_path).items()} == {
-        **{"a": "1", "b": "2", "d": "4"}
+        "a": "1",
+        "b": "2",
+        "d": "4",
     }
 
 
@@ -159,8 +161,8 @@ def test_a_broken_table_is_one_line(tmp_path: Path, damage: bytes) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "..", ".", "", "a/../../b", "/etc/passwd", "~root", "C:\\x", "con", "NUL.txt", "a" * 5000, "x\0y", "-rf",
-        ".hidden", "模型", "<script>", "a b", "trailing.", "\ud800", "new\nline",
+        "..", ".", "", "a/../../b", "/etc/passwd", "~root", "C:\\x", "con", "NUL.txt", "a" * 5000, "x\0y",
+        "-rf", ".hidden", "模型", "<script>", "a b", "trailing.", "\ud800", "new\nline",
     ],
 )  # fmt: skip
 def test_hostile_names_become_one_harmless_folder(tmp_path: Path, name: str) -> None:
