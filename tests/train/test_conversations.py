@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mini_internvl_train.conversations import BadLines, Conversation, read_conversations, read_meta
+from mini_internvl_train.conversations import (
+    BadLines,
+    Conversation,
+    left_out,
+    parse_line,
+    read_lines,
+    read_meta,
+)
 from mini_internvl_train.errors import TrainingDataError
 
 
@@ -25,7 +32,12 @@ def write(folder: Path, *lines: object, **entry: object) -> Path:
 
 
 def read(meta: Path, bad: BadLines | None = None) -> list[Conversation]:
-    return [item for data_set in read_meta(meta) for item in read_conversations(data_set, bad)]
+    found = []
+    for data_set in read_meta(meta):
+        for line in read_lines(data_set):
+            with left_out(bad):
+                found.append(parse_line(data_set, line))
+    return found
 
 
 def test_the_four_kinds(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,14 +31,21 @@ class Batch:
     segments: Tensor
     tiles: Tensor | None
 
-    def attention_mask(self, dtype: torch.dtype) -> Tensor:
-        """Additive mask `[rows, 1, length, length]`: causal, and block-diagonal between samples."""
+    def attention_mask(self) -> Tensor:
+        """What may be attended to, bool `[rows, 1, length, length]`: causal, block-diagonal by sample."""
         same = self.segments[:, :, None] == self.segments[:, None, :]
         length = self.segments.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
-        allowed = same & causal
-        mask = torch.zeros(allowed.shape, dtype=dtype, device=same.device)
-        return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+        return (same & causal)[:, None]
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are not padding."""
+        return int((self.segments > 0).sum())
+
+    def silent(self) -> Batch:
+        """The same batch without loss: what a rank runs that has no pack left in a step."""
+        return replace(self, weights=torch.zeros_like(self.weights))
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""

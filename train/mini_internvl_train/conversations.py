@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,32 +123,46 @@ def _data_set(path: Path, name: str, entry: Any) -> DataSet:
     )
 
 
-def read_conversations(data_set: DataSet, bad: BadLines | None = None) -> Iterator[Conversation]:
-    """The data set's samples once, in file order.
+@contextmanager
+def left_out(bad: BadLines | None) -> Iterator[None]:
+    """Notes a bad line in `bad` and goes on; with None, the error passes."""
+    try:
+        yield
+    except TrainingDataError as error:
+        if bad is None:
+            raise
+        bad.add(error)
 
-    Args:
-        data_set: which.
-        bad: where bad lines are noted and left out; None makes the first one an error.
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of an annotation file: its number from 1, its first byte's place, and its bytes."""
+
+    number: int
+    offset: int
+    content: bytes
+
+
+def read_lines(data_set: DataSet) -> Iterator[Line]:
+    """The lines that hold something."""
+    with data_set.annotation.open("rb") as file:
+        offset = 0
+        for number, content in enumerate(file, 1):
+            if content.strip():
+                yield Line(number, offset, content)
+            offset += len(content)
+
+
+def parse_line(data_set: DataSet, line: Line) -> Conversation:
+    """One sample.
 
     Raises:
         TrainingDataError: a bad line, with file and line number.
     """
-    with data_set.annotation.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield _conversation(data_set, number, line)
-            except TrainingDataError as error:
-                if bad is None:
-                    raise
-                bad.add(error)
-
-
-def _conversation(data_set: DataSet, number: int, line: bytes) -> Conversation:
+    number = line.number
     where = f"{data_set.annotation}:{number}"
     try:
-        raw = json.loads(line)
+        raw = json.loads(line.content)
     except ValueError as error:
         raise TrainingDataError(f"{where}: not JSON ({error})") from None
     if not isinstance(raw, dict):

@@ -6,10 +6,10 @@ drift; an answer is tokenised as what follows a control token, which is how gene
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mini_internvl.prompts import IMAGE, Template, fill_images
+from mini_internvl.prompts import IMAGE, IMAGE_CONTEXT, Template, fill_images
 from mini_internvl.tokenizers import Tokenizer
 from mini_internvl_train.conversations import Conversation
 from mini_internvl_train.errors import TrainingDataError
@@ -44,6 +44,7 @@ class Encoder:
 
     Attributes:
         tokenizer, template, system_message: the checkpoint's own; the template is never a free choice.
+        image_token_id: id of the visual token.
         tokens_per_tile: visual tokens of one tile.
         max_tokens: a longer sample is an error; nothing is cut.
     """
@@ -51,6 +52,7 @@ class Encoder:
     tokenizer: Tokenizer
     template: Template
     system_message: str
+    image_token_id: int
     tokens_per_tile: int
     max_tokens: int
 
@@ -66,10 +68,14 @@ class Encoder:
         """
         ids: list[int] = []
         labels: list[int] = []
-        for text, trained in self._segments(conversation, tile_counts):
+        pictures = iter(tile_counts)
+        for text, trained in self._segments(conversation):
             part = self._continuation(text) if ids else self.tokenizer.encode(text)
+            part = self._with_visual_tokens(part, pictures, conversation.where)
             ids += part
             labels += part if trained else [IGNORED] * len(part)
+        if next(pictures, None) is not None:
+            raise TrainingDataError(f"{conversation.where}: fewer {IMAGE} marks than pictures")
         if all(label == IGNORED for label in labels):
             raise TrainingDataError(f"{conversation.where}: no token would be trained")
         if len(ids) > self.max_tokens:
@@ -79,23 +85,39 @@ class Encoder:
             )
         return Encoded(tuple(ids), tuple(labels), tuple(tile_counts))
 
-    def _segments(self, conversation: Conversation, tile_counts: Sequence[int]) -> list[tuple[str, bool]]:
-        """(text, whether it is trained), whose texts together are the rendered conversation."""
+    def _segments(self, conversation: Conversation) -> list[tuple[str, bool]]:
+        """(text, whether it is trained), whose texts together are the rendered conversation.
+
+        Each picture stands there as one visual token, which becomes as many as it has after tokenising: a
+        control token is an id by itself whatever surrounds it, and thousands of them take long to tokenise.
+        """
         template, turns = self.template, list(conversation.turns)
         system = turns.pop(0).text if turns[0].role == "system" else self.system_message
-        pictures = list(tile_counts)
         segments: list[tuple[str, bool]] = []
         text = f"{template.system}{system}{template.separator}"
         for turn in turns:
             if turn.role == "user":
-                marks = turn.text.count(IMAGE)
-                counts, pictures = pictures[:marks], pictures[marks:]
-                question = fill_images(turn.text, counts, self.tokens_per_tile)
+                question = fill_images(turn.text, [1] * turn.text.count(IMAGE), 1)
                 text += f"{template.user}{question}{template.separator}{template.assistant}"
             else:
                 segments += [(text, False), (turn.text.strip() + template.separator, True)]
                 text = ""
         return segments
+
+    def _with_visual_tokens(self, ids: list[int], pictures: Iterator[int], where: str) -> list[int]:
+        """Ids with each visual token repeated for the tiles of the next picture."""
+        if self.image_token_id not in ids:
+            return ids
+        expanded: list[int] = []
+        for token in ids:
+            if token != self.image_token_id:
+                expanded.append(token)
+                continue
+            tiles = next(pictures, None)
+            if tiles is None:
+                raise TrainingDataError(f"{where}: more {IMAGE} or {IMAGE_CONTEXT} than pictures")
+            expanded += [token] * (tiles * self.tokens_per_tile)
+        return expanded
 
     def _continuation(self, text: str) -> list[int]:
         """Ids of a text as they stand behind a control token."""

@@ -19,10 +19,19 @@ WINDOW = 512
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """What a sample costs: tokens of its whole sequence (visual ones included) and tiles."""
+    """What a sample costs.
+
+    Attributes:
+        tokens: of its whole sequence, visual ones included. tiles: of all its pictures.
+        trained: tokens that carry loss.
+        regime: which of the language model's rotary tables its length falls under (Phi-3 has two); samples
+            of different ones never share a pack, or the longest would decide for its neighbours.
+    """
 
     tokens: int
     tiles: int
+    trained: int = 0
+    regime: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +83,13 @@ def _first_fit(lengths: Sequence[Length], window: Sequence[int], bounds: Bounds)
     packs: list[list[int]] = []
     tokens: list[int] = []
     tiles: list[int] = []
+    regimes: list[int] = []
     for position in by_size:
         length = lengths[window[position]]
         for pack in range(len(packs)):
             if (
-                tokens[pack] + length.tokens <= bounds.max_tokens
+                regimes[pack] == length.regime
+                and tokens[pack] + length.tokens <= bounds.max_tokens
                 and tiles[pack] + length.tiles <= bounds.max_tiles
             ):
                 break
@@ -87,6 +98,7 @@ def _first_fit(lengths: Sequence[Length], window: Sequence[int], bounds: Bounds)
             packs.append([])
             tokens.append(0)
             tiles.append(0)
+            regimes.append(length.regime)
         packs[pack].append(position)
         tokens[pack] += length.tokens
         tiles[pack] += length.tiles

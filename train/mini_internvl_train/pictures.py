@@ -12,6 +12,7 @@ from mini_internvl.images import open_image, tile_image
 from mini_internvl_train.conversations import Conversation
 from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.samples import VIDEO_FRAMES, Tiling, jpeg_quality
+from mini_internvl_train.videos import video_frames
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,13 +47,8 @@ def sample_tiles(
 def _open(conversation: Conversation) -> list[Image.Image]:
     if conversation.video is None:
         return [open_image(path) for path in conversation.images]
-    from evalkit.errors import ImageError as FrameError
-    from evalkit.video import frame
-
-    try:
-        return [open_image(frame(conversation.video, i, VIDEO_FRAMES)) for i in range(VIDEO_FRAMES)]
-    except FrameError as error:
-        raise TrainingDataError(f"{conversation.where}: {error}") from None
+    frames = video_frames(conversation.video, conversation.clip, VIDEO_FRAMES, conversation.where)
+    return [open_image(frame) for frame in frames]
 
 
 def _recompressed(picture: Image.Image, quality: int) -> Image.Image:

@@ -60,13 +60,19 @@ class Lora:
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """AdamW with cosine decay to `final_lr_ratio` of the peak after a linear warm-up."""
+    """AdamW with cosine decay to `final_lr_ratio` of the peak after a linear warm-up.
+
+    Attributes:
+        clip: gradients of a larger norm are scaled down to it.
+        stop_norm: a gradient norm above it stops the run as diverged.
+    """
 
     lr: float = 1e-5
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float = 1.0
+    stop_norm: float = 10_000.0
     warmup_ratio: float = 0.03
     final_lr_ratio: float = 0.0
 
@@ -161,11 +167,23 @@ class Recipe:
         if self.steps.packs_per_step < 1 or self.steps.packs_per_micro_step < 1:
             raise RecipeError("steps: packs_per_step and packs_per_micro_step are at least 1")
 
-    def fingerprint(self) -> str:
-        """12 hexadecimal digits over everything that changes the weights; paths of outputs do not."""
+    def decisive(self) -> dict[str, Any]:
+        """The settings that change the weights, as plain JSON.
+
+        Names, output paths, saving and evaluation do not; nor do the paths of the data, whose contents have
+        a fingerprint of their own.
+        """
         body = dataclasses.asdict(self)
         for name in ("name", "output", "checkpoints", "evaluation", "source"):
             body.pop(name)
+        for name in ("meta", "general_meta"):
+            body["data"].pop(name)
+        plain: dict[str, Any] = json.loads(json.dumps(body))
+        return plain
+
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits over `decisive`."""
+        body = self.decisive()
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
 
 

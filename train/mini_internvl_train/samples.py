@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -20,8 +21,11 @@ from mini_internvl_train.conversations import (
     BadLines,
     Conversation,
     DataSet,
+    Line,
     Turn,
-    read_conversations,
+    left_out,
+    parse_line,
+    read_lines,
     read_meta,
 )
 from mini_internvl_train.encoding import Encoded, Encoder
@@ -37,34 +41,6 @@ VIDEO_FRAMES = 8
 """Frames taken of a video file, one tile each."""
 
 
-@dataclass(slots=True)
-class TrainingSet:
-    """Everything a run learns from.
-
-    Attributes:
-        conversations, encoded, grids: by sample index; a grid (columns, rows) for each picture.
-        domain, general: pools of indices for mixing.
-        fingerprint: over annotation contents and the settings that choose samples.
-        bad: lines left out under skip_bad.
-    """
-
-    conversations: list[Conversation] = field(default_factory=list)
-    encoded: list[Encoded] = field(default_factory=list)
-    grids: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
-    domain: list[Pool] = field(default_factory=list)
-    general: list[Pool] = field(default_factory=list)
-    fingerprint: str = ""
-    bad: BadLines = field(default_factory=BadLines)
-
-    def lengths(self) -> list[Length]:
-        """Tokens and tiles of every sample."""
-        return [Length(len(e.input_ids), sum(e.tile_counts)) for e in self.encoded]
-
-    def epoch(self, data: Data, seed: int) -> list[int]:
-        """Sample indices of one pass over the mix, before shuffling."""
-        return mix(self.domain, self.general, ratio=data.general_ratio, share=data.general_share, seed=seed)
-
-
 @dataclass(frozen=True, slots=True)
 class Tiling:
     """What decides a picture's tiles: the checkpoint's own settings and the recipe's bound."""
@@ -74,46 +50,126 @@ class Tiling:
     thumbnail: bool = True
 
 
-def read_training_set(data: Data, encoder: Encoder, tiling: Tiling) -> TrainingSet:
-    """Reads all data sets of a recipe.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample whole: its conversation with video frames expanded, its pictures' grids, its ids."""
+
+    conversation: Conversation
+    grids: tuple[tuple[int, int], ...]
+    encoded: Encoded
+
+
+class TrainingSet:
+    """Everything a run learns from, as an index: a sample is read from its file when its pack is built.
+
+    Attributes:
+        lengths: of every sample, by index.
+        domain, general: pools of indices for mixing.
+        fingerprints: by data set, over annotation contents, settings and lengths.
+        bad: lines left out under skip_bad.
+    """
+
+    def __init__(self, encoder: Encoder, tiling: Tiling, regime: Callable[[int], int]) -> None:
+        self.lengths: list[Length] = []
+        self.domain: list[Pool] = []
+        self.general: list[Pool] = []
+        self.fingerprints: dict[str, str] = {}
+        self.bad = BadLines()
+        self._encoder = encoder
+        self._tiling = tiling
+        self._regime = regime
+        self._sets: list[DataSet] = []
+        self._owners, self._numbers, self._offsets = array("l"), array("q"), array("q")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over all data sets."""
+        return hashlib.sha256("".join(self.fingerprints.values()).encode()).hexdigest()[:16]
+
+    def epoch(self, data: Data, seed: int) -> list[int]:
+        """Sample indices of one pass over the mix, before shuffling."""
+        return mix(self.domain, self.general, ratio=data.general_ratio, share=data.general_share, seed=seed)
+
+    def add(self, data_set: DataSet, *, skip_bad: bool) -> Pool:
+        """Index a data set.
+
+        Raises:
+            TrainingDataError: a bad line or picture, unless bad ones are skipped.
+        """
+        first = len(self)
+        digest = hashlib.sha256(data_set.fingerprint().encode())
+        self._sets.append(data_set)
+        for line in read_lines(data_set):
+            with left_out(self.bad if skip_bad else None):
+                length = self._length(self._read(data_set, line))
+                digest.update(f"{line.number} {length.tokens} {length.tiles} {length.trained}\n".encode())
+                self.lengths.append(length)
+                self._owners.append(len(self._sets) - 1)
+                self._numbers.append(line.number)
+                self._offsets.append(line.offset)
+        self.fingerprints[data_set.name] = digest.hexdigest()[:16]
+        return Pool(data_set.name, first, len(self) - first, data_set.repeat_time)
+
+    def sample(self, index: int) -> Sample:
+        """One sample, read anew from its file.
+
+        Raises:
+            TrainingDataError: the file has changed since it was indexed.
+        """
+        data_set = self._sets[self._owners[index]]
+        with data_set.annotation.open("rb") as file:
+            file.seek(self._offsets[index])
+            line = Line(self._numbers[index], self._offsets[index], file.readline())
+        sample = self._read(data_set, line)
+        if self._length(sample) != self.lengths[index]:
+            raise TrainingDataError(
+                f"{sample.conversation.where}: the sample or a picture of it changed while training ran"
+            )
+        return sample
+
+    def sample_id(self, index: int) -> str:
+        """`<data set>/<id>` of a sample."""
+        return self.sample(index).conversation.id
+
+    def _read(self, data_set: DataSet, line: Line) -> Sample:
+        conversation = expand_video(parse_line(data_set, line))
+        grids = picture_grids(conversation, self._tiling)
+        counts = [tile_count(grid, self._tiling.thumbnail) for grid in grids]
+        return Sample(conversation, tuple(grids), self._encoder.encode(conversation, counts))
+
+    def _length(self, sample: Sample) -> Length:
+        encoded = sample.encoded
+        tokens = len(encoded.input_ids)
+        return Length(tokens, sum(encoded.tile_counts), encoded.trained, self._regime(tokens))
+
+
+def read_training_set(
+    data: Data, encoder: Encoder, tiling: Tiling, regime: Callable[[int], int] = lambda tokens: 0
+) -> TrainingSet:
+    """Indexes all data sets of a recipe.
+
+    Args:
+        data: which, and how bad lines are taken.
+        encoder, tiling: of the checkpoint.
+        regime: of a length in tokens (`packing.Length.regime`).
 
     Raises:
         TrainingDataError: a bad line or picture, unless the recipe skips bad ones.
     """
-    found = TrainingSet()
-    digest = hashlib.sha256()
+    found = TrainingSet(encoder, tiling, regime)
     for pools, meta in ((found.domain, data.meta), (found.general, data.general_meta)):
         for data_set in read_meta(meta) if meta is not None else ():
-            pools.append(_read_data_set(found, data_set, data, encoder, tiling))
-            digest.update(data_set.fingerprint().encode())
-    found.fingerprint = digest.hexdigest()[:16]
+            if data_set.name in found.fingerprints:
+                raise TrainingDataError(f"{meta}: data set {data_set.name!r} is named in both meta files")
+            pools.append(found.add(data_set, skip_bad=data.skip_bad))
     for message in found.bad.messages:
         logger.warning("left out: %s", message)
-    if not found.encoded:
+    if not len(found):
         raise TrainingDataError(f"{data.meta}: no usable sample")
     return found
-
-
-def _read_data_set(
-    found: TrainingSet, data_set: DataSet, data: Data, encoder: Encoder, tiling: Tiling
-) -> Pool:
-    first = len(found.encoded)
-    bad = found.bad if data.skip_bad else None
-    for conversation in read_conversations(data_set, bad):
-        try:
-            expanded = expand_video(conversation)
-            grids = picture_grids(expanded, tiling)
-            counts = [tile_count(grid, tiling.thumbnail) for grid in grids]
-            encoded = encoder.encode(expanded, counts)
-        except TrainingDataError as error:
-            if bad is None:
-                raise
-            bad.add(error)
-            continue
-        found.conversations.append(expanded)
-        found.encoded.append(encoded)
-        found.grids.append(tuple(grids))
-    return Pool(data_set.name, first, len(found.encoded) - first, data_set.repeat_time)
 
 
 def expand_video(conversation: Conversation) -> Conversation:
@@ -174,5 +230,6 @@ def describe(lengths: Sequence[Length]) -> str:
     tokens = sorted(length.tokens for length in lengths)
     return (
         f"{len(tokens)} samples, tokens min {tokens[0]} median {tokens[len(tokens) // 2]} max {tokens[-1]}, "
-        f"tiles {sum(length.tiles for length in lengths)}"
+        f"tiles {sum(length.tiles for length in lengths)}, "
+        f"trained tokens {sum(length.trained for length in lengths)}"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from mini_internvl_train.recipe import Lora, Recipe, Trainable
@@ -39,13 +40,18 @@ def prepare(network: MiniInternVL, recipe: Recipe) -> None:
     what = recipe.trainable
     if uses_lora(what):
         add_lora(network, recipe.lora)
-    for name, parameter in network.named_parameters():
-        parameter.requires_grad_(_moves(name, what))
+    mark_trainable(network, what)
     for layer, rate in zip(network.vision_model.encoder.layers, _drop_path(network, recipe), strict=True):
         cast("EncoderLayer", layer).drop_path = rate
     if recipe.gradient_checkpointing:
         network.vision_model.gradient_checkpointing = what in ("full",)
         network.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def mark_trainable(network: MiniInternVL, what: Trainable) -> None:
+    """Sets in place which parameters take gradients; adapters are there already."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(_moves(name, what))
 
 
 def _moves(name: str, what: Trainable) -> bool:
@@ -92,6 +98,13 @@ def merge_lora(network: MiniInternVL) -> None:
                 setattr(parent, name, layer.get_base_layer())
 
 
+def store_frozen(network: nn.Module, dtype: torch.dtype) -> None:
+    """Casts what does not learn to `dtype`, in place; what learns stays float32, its master weights."""
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
 def moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Name and parameter of everything that learns."""
     return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
@@ -120,53 +133,3 @@ def _part(part: str, parameters: Sequence[Tensor]) -> PartCount:
     return PartCount(
         part, sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Expected bytes of one rank.
-
-    Attributes:
-        weights: float32 master weights. gradients, optimizer: of what learns (AdamW keeps two).
-        activations: of the largest micro-step, kept for the backward pass.
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations
-
-
-def estimate_memory(network: MiniInternVL, recipe: Recipe, tokens: int, tiles: int) -> Memory:
-    """Expected memory of one rank without sharding.
-
-    Args:
-        network: after `prepare`.
-        recipe: its packs bound the micro-step.
-        tokens, tiles: of the largest micro-step.
-    """
-    total = sum(p.numel() for p in network.parameters())
-    learns = sum(p.numel() for _, p in moving(network))
-    width = int(network.config.llm["hidden_size"])
-    inner = int(network.config.llm["intermediate_size"])
-    layers = int(network.config.llm["num_hidden_layers"])
-    size = 4 if recipe.precision == "float32" else 2
-    # a layer keeps about ten tensors of the model's width and three of the MLP's; recomputed, only its input
-    of_layer = tokens * (10 * width + 3 * inner) * size
-    of_input = tokens * width * size
-    language = layers * of_input + of_layer if recipe.gradient_checkpointing else layers * of_layer
-    vision = network.config.vision
-    patches = tiles * (vision.grid**2 + 1)
-    vision_layer = patches * (10 * vision.hidden_size + 3 * vision.intermediate_size) * size
-    if recipe.trainable != "full":
-        encoder = vision_layer
-    elif recipe.gradient_checkpointing:
-        encoder = vision.num_hidden_layers * patches * vision.hidden_size * size + vision_layer
-    else:
-        encoder = vision.num_hidden_layers * vision_layer
-    return Memory(4 * total, 4 * learns, 8 * learns, language + encoder)

@@ -1,0 +1,81 @@
+"""Accelerate's engine for this process, the lock on the output folder, and being told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mini_internvl_train.errors import TrainingError
+from mini_internvl_train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Stopped(KeyboardInterrupt):
+    """A training that was told to stop, and saved; its text says how to go on."""
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Accelerate's engine for this process: one device, torchrun, or FSDP, as it was launched."""
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.state import AcceleratorState, GradientState
+
+    # one process may train several times, in different precisions
+    AcceleratorState._reset_state()
+    GradientState._reset_state()
+    precision = "no" if recipe.precision == "float32" else recipe.precision
+    waits = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # the others wait while one evaluates
+    return Accelerator(mixed_precision=precision, kwargs_handlers=[waits])
+
+
+def sharded(accelerator: Accelerator) -> bool:
+    from accelerate.utils import DistributedType
+
+    return bool(accelerator.distributed_type == DistributedType.FSDP)
+
+
+@contextlib.contextmanager
+def locked(output: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Keeps a second training out of the folder."""
+    if not accelerator.is_main_process:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise TrainingError(
+            f"{output}: another training writes here; wait for it or give another output"
+        ) from None
+
+
+class Interruption:
+    """Notes SIGTERM and SIGINT, so that a step is finished and saved; a second SIGINT stops at once."""
+
+    def __init__(self) -> None:
+        self.told = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.told and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.told = True

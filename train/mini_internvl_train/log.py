@@ -1,0 +1,135 @@
+"""What a training says while it runs: `log.jsonl`, TensorBoard scalars and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """One optimizer step, as a line of `log.jsonl`.
+
+    Attributes:
+        step: steps done. epoch: of the step's first pack.
+        loss: weighted mean over the step. lr: of the step. grad_norm: before clipping.
+        samples, tokens: of the step, over all ranks. seconds: it took.
+        memory: peak bytes of this process so far (of the GPU where there is one).
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    lr: float
+    grad_norm: float
+    samples: int
+    tokens: int
+    seconds: float
+    memory: int
+
+
+class TrainingLog:
+    """Writes on the main process; on others every call does nothing.
+
+    Args:
+        output: folder of the training.
+        total: steps of the whole training. done: steps done before.
+        main: whether this is the main process. quiet: no progress bar.
+    """
+
+    def __init__(self, output: Path, total: int, done: int, *, main: bool, quiet: bool) -> None:
+        self._main = main
+        if not main:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+        from tqdm import tqdm
+
+        output.mkdir(parents=True, exist_ok=True)
+        truncate(output / LOG, done)
+        self._file = (output / LOG).open("a", encoding="utf-8")
+        self._board = SummaryWriter(output / "tensorboard", purge_step=done + 1)
+        self._bar = tqdm(total=total, initial=done, unit="step", disable=quiet, dynamic_ncols=True)
+        self._began = time.monotonic()
+        self._samples = self._tokens = 0
+
+    def step(self, line: StepLog) -> None:
+        """One step is done."""
+        if not self._main:
+            return
+        self._write(asdict(line))
+        for name in ("loss", "lr", "grad_norm", "seconds", "memory"):
+            self._scalar(f"train/{name}", getattr(line, name), line.step)
+        self._samples += line.samples
+        self._tokens += line.tokens
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        self._scalar("train/samples_per_second", line.samples / line.seconds, line.step)
+        self._scalar("train/tokens_per_second", line.tokens / line.seconds, line.step)
+        self._bar.set_postfix_str(
+            f"loss {line.loss:.4f}, {self._samples / seconds:.1f} samples/s, "
+            f"{self._tokens / seconds:.0f} tokens/s"
+        )
+        self._bar.update()
+
+    def evaluation(self, step: int, scores: Mapping[str, Mapping[str, float | None]]) -> None:
+        """Scores of a checkpoint by task and metric."""
+        if not self._main:
+            return
+        self._write({"step": step, "evaluation": scores})
+        for task, metrics in scores.items():
+            for name, value in metrics.items():
+                if value is not None:
+                    self._scalar(f"eval/{task}/{name}", value, step)
+
+    def flush(self) -> None:
+        """Puts everything on the disk, as before a checkpoint."""
+        if self._main:
+            os.fsync(self._file.fileno())
+            self._board.flush()
+
+    def close(self) -> None:
+        """Ends bar and files."""
+        if self._main:
+            self._bar.close()
+            self._file.close()
+            self._board.close()
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(content) + "\n")
+        self._file.flush()
+
+    def _scalar(self, name: str, value: float, step: int) -> None:
+        self._board.add_scalar(name, value, step)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; a torn last one is left out."""
+    if not path.is_file():
+        return []
+    texts = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(text) for text in texts if text.endswith("\n")]
+
+
+def truncate(path: Path, done: int) -> None:
+    """Drops what was logged after the step gone on from; its own evaluation is made anew."""
+    if not path.is_file():
+        return
+    kept = [line for line in read_log(path) if _before(line, done)]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(_joined(kept), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _before(line: Mapping[str, Any], done: int) -> bool:
+    step = int(line.get("step", 0))
+    return step < done or (step == done and "evaluation" not in line)
+
+
+def _joined(lines: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in lines)

@@ -1,0 +1,134 @@
+"""A LoRA checkpoint folded into its base: a plain model folder, its logits checked against the unmerged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mini_internvl_train.checkpoints import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    load_learned,
+    publish,
+    read_weights,
+)
+from mini_internvl_train.errors import ResumeError, TrainingError
+from mini_internvl_train.recipe import Lora
+from mini_internvl_train.start import DTYPES
+from mini_internvl_train.trainable import add_lora, mark_trainable, merge_lora
+
+if TYPE_CHECKING:
+    from mini_internvl import ChatModel
+
+TOLERANCE = 1e-3
+"""Largest difference of merged and unmerged logits, relative to their spread, in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A folded checkpoint.
+
+    Attributes:
+        folder: where it was written.
+        difference: largest difference of its logits from the unmerged ones, relative to their spread.
+    """
+
+    folder: Path
+    difference: float
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a checkpoint folder holds an adapter in place of a model."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def merge(checkpoint: Path, output: Path) -> Merged:
+    """Folds an adapter into its base and writes a model in the released layout.
+
+    Args:
+        checkpoint: folder of a LoRA training's step.
+        output: folder of the model; one that exists is replaced.
+
+    Raises:
+        ResumeError: not an adapter, or its base is not the one it was trained on.
+        TrainingError: the merged logits differ from the unmerged ones.
+    """
+    from mini_internvl import save_checkpoint
+
+    settings = _settings(checkpoint)
+    network = load_adapted(checkpoint)
+    probe = _probe(network)
+    before = _logits(network, *probe)
+    merge_lora(network)
+    after = _logits(network, *probe)
+    difference = float((after - before).abs().max() / before.std())
+    if not difference <= TOLERANCE:
+        raise TrainingError(f"{checkpoint}: merged logits differ by {difference:.2g} of their spread")
+    assert network.folder is not None
+    temporary = output.with_name(f".{output.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    dtype = DTYPES[settings["precision"]]
+    save_checkpoint(network, temporary, tokenizer_from=network.folder, dtype=dtype)
+    publish(temporary, output)
+    return Merged(output, difference)
+
+
+def load_adapted(checkpoint: Path) -> ChatModel:
+    """The base with the adapter in place, unmerged, in float32.
+
+    Raises:
+        ResumeError: not an adapter, or its base is not the one it was trained on.
+    """
+    import mini_internvl
+
+    settings = _settings(checkpoint)
+    base = settings["base"]
+    network = mini_internvl.load(base["model"], dtype="float32", device="cpu")
+    if network.fingerprint != base["fingerprint"]:
+        raise ResumeError(f"{checkpoint}: its base {base['model']} has other weights than it was trained on")
+    network.config = replace(
+        network.config, system_message=network.system_message, max_dynamic_patch=settings["max_tiles"]
+    )
+    for parameter in network.parameters():  # as training saw them, and in float32
+        parameter.data = parameter.data.to(DTYPES[settings["precision"]]).float()
+    add_lora(network, Lora(**settings["lora"]))
+    mark_trainable(network, settings["trainable"])
+    load_learned(network, read_weights(checkpoint / ADAPTER_WEIGHTS), checkpoint / ADAPTER_WEIGHTS)
+    return network.eval()
+
+
+def _settings(checkpoint: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResumeError(
+            f"{checkpoint}: no {ADAPTER_CONFIG}; only LoRA checkpoints are merged, others are whole models"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ResumeError(f"{checkpoint / ADAPTER_CONFIG}: cannot be read ({error})") from None
+    return settings
+
+
+def _probe(network: ChatModel) -> tuple[Tensor, Tensor]:
+    """Random ids with one grey picture, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    size = network.config.image_size
+    assert network.image_token_id is not None
+    words = torch.randint(0, int(network.config.llm["vocab_size"]), (1, 32), generator=generator)
+    words[words == network.image_token_id] = 0
+    picture = torch.full((1, network.config.num_image_token), network.image_token_id)
+    tiles = torch.full((1, 3, size, size), 128, dtype=torch.uint8)
+    return torch.cat([picture, words], dim=1), tiles
+
+
+@torch.no_grad()
+def _logits(network: ChatModel, ids: Tensor, tiles: Tensor) -> Tensor:
+    logits: Tensor = network(input_ids=ids, pixel_values=tiles)
+    return logits

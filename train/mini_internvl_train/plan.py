@@ -1,0 +1,213 @@
+"""What a training will be before it is begun: parameters, memory, tokens, packs, steps, hours."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
+from mini_internvl_train.order import PackOrder
+from mini_internvl_train.packing import Length
+from mini_internvl_train.recipe import Recipe
+from mini_internvl_train.start import DTYPES, Start
+from mini_internvl_train.trainable import PartCount, count
+
+if TYPE_CHECKING:
+    from mini_internvl import MiniInternVL
+
+Say = Callable[[str], None]
+UTILISATION = 0.4
+"""Share of a matrix product's rate that training reaches; well-run single-GPU training has 0.3 to 0.5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A training in figures.
+
+    Attributes:
+        parts: parameters by part. memory: of one rank without sharding.
+        samples: of an epoch's mix; of them general ones. tokens, tiles, trained: of an epoch.
+        packs: of an epoch. fill: share of the pack's larger bound that is used, tokens or tiles.
+        steps: optimizer steps of the training. operations: floating-point ones of all steps.
+    """
+
+    parts: tuple[PartCount, ...]
+    memory: Memory
+    samples: int
+    general: int
+    tokens: int
+    tiles: int
+    trained: int
+    packs: int
+    fill: float
+    steps: int
+    operations: float
+
+    def hours(self, rate: float, devices: int = 1, utilisation: float = UTILISATION) -> float:
+        """Hours at a rate of floating-point operations a second and device."""
+        return self.operations / (rate * devices * utilisation) / 3600
+
+
+def make_plan(
+    recipe: Recipe, start: Start, order: PackOrder, lengths: Sequence[Length], general: int
+) -> Plan:
+    """The plan of a prepared network.
+
+    Args:
+        recipe, start, order, lengths: as the training will have them.
+        general: index of the first general sample.
+    """
+    packs = order.epoch(0)
+    indices = [index for pack in packs for index in pack.samples]
+    tokens = sum(lengths[i].tokens for i in indices)
+    tiles = sum(lengths[i].tiles for i in indices)
+    trained = sum(lengths[i].trained for i in indices)
+    bounds = recipe.packing
+    share = max(tokens / bounds.max_tokens, tiles / bounds.max_tiles) / len(packs)
+    total = order.total_packs or order.total_steps * recipe.steps.packs_per_step
+    mean_square = sum(sum(lengths[i].tokens for i in pack.samples) ** 2 for pack in packs)
+    each = operations(start.network, recipe, tokens, tiles, trained, mean_square) / len(packs)
+    return Plan(
+        parts=tuple(count(start.network)),
+        memory=estimate_memory(start.network, recipe, largest_micro_step(order, lengths, recipe)),
+        samples=len(indices),
+        general=sum(index >= general for index in indices),
+        tokens=tokens,
+        tiles=tiles,
+        trained=trained,
+        packs=len(packs),
+        fill=share,
+        steps=order.total_steps,
+        operations=each * total,
+    )
+
+
+def operations(
+    network: MiniInternVL, recipe: Recipe, tokens: int, tiles: int, trained: int, squares: int
+) -> float:
+    """Floating-point operations of forward and backward passes, recomputation included.
+
+    Two for each weight and token forward, two for the gradient that passes through, two for that of a
+    weight that learns; attention's products besides.
+
+    Args:
+        network, recipe: what learns, and whether layers are recomputed.
+        tokens, tiles, trained: seen. squares: sum of squared pack lengths.
+    """
+    again = 1 if recipe.gradient_checkpointing else 0
+    counts = {part.part: part for part in count(network)}
+    language = counts["language model"]
+    llm, vision = network.config.llm, network.config.vision
+    head = int(llm["vocab_size"]) * int(llm["hidden_size"])
+    layers = (
+        max(0, language.total - 2 * head) if not llm.get("tie_word_embeddings") else language.total - head
+    )
+    learns = 2.0 if language.trainable else 0.0
+    total = layers * tokens * (2 * (2 + again) + learns) + head * trained * (4 + learns)
+    total += 4 * squares * int(llm["hidden_size"]) * int(llm["num_hidden_layers"]) * (3 + again)
+    patches = tiles * (vision.grid**2 + 1)
+    eye = counts["vision encoder"]
+    passes = 3 + again if eye.trainable else 1
+    total += 2 * eye.total * patches * passes
+    total += 4 * patches * (vision.grid**2 + 1) * vision.hidden_size * vision.num_hidden_layers * passes
+    return total + 6.0 * counts["projector"].total * tiles * network.config.num_image_token
+
+
+def largest_micro_step(order: PackOrder, lengths: Sequence[Length], recipe: Recipe) -> MicroStep:
+    """The largest micro-step of the first epoch: that of its longest packs."""
+    packs = sorted(
+        order.epoch(0), key=lambda pack: sum(lengths[i].tokens for i in pack.samples), reverse=True
+    )[: recipe.steps.packs_per_micro_step]
+    length = sum(lengths[i].tokens for i in packs[0].samples)
+    return MicroStep(
+        tokens=length * len(packs),
+        tiles=max(1, sum(lengths[i].tiles for pack in packs for i in pack.samples)),
+        trained=sum(lengths[i].trained for pack in packs for i in pack.samples),
+        length=length,
+    )
+
+
+def measured_rate(recipe: Recipe, device: torch.device, seconds: float = 1.0) -> float:
+    """Operations a second of a matrix product in the recipe's precision on a device."""
+    dtype = DTYPES[recipe.precision]
+    side = 8192 if device.type == "cuda" else 1024
+    left = torch.ones(side, side, dtype=dtype, device=device)
+    _product(left)
+    done, began = 0, time.perf_counter()
+    while (taken := time.perf_counter() - began) < seconds:
+        _product(left)
+        done += 1
+    return done * 2.0 * side**3 / taken
+
+
+def _product(left: torch.Tensor) -> None:
+    left @ left
+    if left.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def parts_lines(network: MiniInternVL) -> list[str]:
+    """Table of parameters by part."""
+    return parts_table(count(network))
+
+
+def parts_table(parts: Sequence[PartCount]) -> list[str]:
+    """Table of parameters by part."""
+    total = PartCount("all", sum(p.total for p in parts), sum(p.trainable for p in parts))
+    lines = [f"{'part':<16}{'parameters':>15}{'learns':>15}{'share':>9}"]
+    for part in (*parts, total):
+        share = part.trainable / part.total if part.total else 0.0
+        lines.append(f"{part.part:<16}{part.total:>15,}{part.trainable:>15,}{share:>9.2%}")
+    return lines
+
+
+def memory_lines(
+    network: MiniInternVL, recipe: Recipe, order: PackOrder, lengths: Sequence[Length]
+) -> list[str]:
+    """The expected memory of a prepared network."""
+    return [memory_line(estimate_memory(network, recipe, largest_micro_step(order, lengths, recipe)))]
+
+
+def memory_line(memory: Memory) -> str:
+    """One line on the expected memory."""
+    parts = (
+        ("weights", memory.weights),
+        ("gradients", memory.gradients),
+        ("AdamW", memory.optimizer),
+        ("activations", memory.activations),
+    )
+    shown = ", ".join(f"{name} {_bytes(value)}" for name, value in parts)
+    return f"expected memory of one process, unsharded: {_bytes(memory.total)} ({shown})"
+
+
+def plan_lines(plan: Plan, recipe: Recipe, rate: float, source: str, devices: int) -> list[str]:
+    """The whole plan as text."""
+    steps = recipe.steps
+    return [
+        *parts_table(plan.parts),
+        memory_line(plan.memory),
+        f"an epoch: {plan.samples:,} samples ({plan.general:,} general), {plan.tokens:,} tokens "
+        f"({plan.trained:,} with loss), {plan.tiles:,} tiles",
+        f"packs: {plan.packs:,} of at most {recipe.packing.max_tokens:,} tokens and "
+        f"{recipe.packing.max_tiles} tiles, {plan.fill:.0%} full",
+        f"steps: {plan.steps:,} of {steps.packs_per_step} packs, "
+        f"{plan.steps * steps.packs_per_step / plan.packs:.2f} epochs",
+        f"time: {_hours(plan.hours(rate, devices))} for {plan.operations:.3g} operations on {devices} "
+        f"device{'' if devices == 1 else 's'} of {rate:.3g} a second ({source}), {UTILISATION:.0%} of it "
+        "reached",
+    ]
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
+
+
+def _bytes(value: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value / 1e3:.0f} kB"
