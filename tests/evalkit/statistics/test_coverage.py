@@ -1,4 +1,4 @@
-"""Do 95% intervals cover the truth 95 times in a hundred? Simulated, clusters of realistic number and size."""
+"""Do 95% intervals cover the truth 95 times in a hundred? Simulated, on clustered data of real size."""
 
 from __future__ import annotations
 
