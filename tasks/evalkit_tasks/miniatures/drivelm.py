@@ -27,7 +27,7 @@ def draw(folder: Path) -> None:
         graph: dict[str, list[dict[str, object]]] = {
             part: [] for part in ("perception", "prediction", "planning", "behavior")
         }
-        for part, tag, text, answer in questions.about_frame(frame, rng):
+        for part, tag, text, answer in questions.about_frame(frame):
             links = dict.fromkeys(("C", "con_up", "con_down", "cluster", "layer"))
             graph[part].append({"Q": text, "A": answer, **links, "tag": [tag]})
         scenes[scene] = {"key_frames": {key: {"QA": graph, "image_paths": paths}}}

@@ -125,12 +125,12 @@ def about_clip(clip: clips.Clip) -> list[Asked]:
 SELECT = "Please select the correct answer from the following options:"
 
 
-def about_frame(frame: cameras.Frame, rng: random.Random) -> list[tuple[str, int, str, str]]:
+def about_frame(frame: cameras.Frame) -> list[tuple[str, int, str, str]]:
     """DriveLM: (part of the graph, tag, question, answer), in the benchmark's order and wording."""
     first, last = frame.objects[0], frame.objects[-1]
     c1, cn = first.tag(1), last.tag(len(frame.objects))
-    status, letter = _letters(first.status, cameras.STATUSES, rng)
-    behaviour, chosen = _letters(frame.behaviour, tuple(cameras.BEHAVIOURS.values()), rng)
+    status, letter = _letters(first.status, cameras.STATUSES)
+    behaviour, chosen = _letters(frame.behaviour, tuple(cameras.BEHAVIOURS.values()))
     return [
         ("perception", 2, _IMPORTANT, frame.detection),
         ("perception", 0, f"What is the moving status of object {c1}? {SELECT} {status}", letter),
@@ -163,7 +163,7 @@ _NOTICE = (
 _WHY = "Why take this action and what's the probability?"
 
 
-def _letters(right: str, known: Sequence[str], rng: random.Random) -> tuple[str, str]:
-    options = rng.sample(list(known), len(known))
-    listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
-    return listed, "ABCD"[options.index(right)]
+def _letters(right: str, known: Sequence[str]) -> tuple[str, str]:
+    """Options always in one order, which keeps the choice easy, and the right one's letter."""
+    listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", known, strict=True))
+    return listed, "ABCD"[known.index(right)]

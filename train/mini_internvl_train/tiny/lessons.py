@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -38,18 +38,12 @@ class Lesson:
 
 
 def mmbench(rng: Random, training: bool) -> Lesson:
-    """Choices; each question is also asked openly."""
+    """Choices. The answer is the option's text, which the protocol reduces to its letter."""
     scene = scenes.quartered(rng, training)
     asks = []
     for asked in questions.about_scene(scene, rng):
-        options = "".join(
-            f"\n{letter}. {option}" for letter, option in zip("ABCD", asked.options, strict=True)
-        )
-        asks.append(Ask(f"mmbench/{asked.kind}", f"{asked.text}{options}{LETTER}", asked.answer))
-        answer = asked.options["ABCD".index(asked.answer)]
-        asks.append(Ask(f"open/{asked.kind}", f"{asked.text}\n{SHORT}", answer))
-    if training:
-        asks = rng.sample(asks, 5)
+        text = f"{asked.text}{_listed(asked.options)}{LETTER}"
+        asks.append(Ask(f"mmbench/{asked.kind}", text, asked.options["ABCD".index(asked.answer)]))
     return Lesson((scene.view(),), "<image>\n", (1,), tuple(asks))
 
 
@@ -116,7 +110,7 @@ def drivelm(rng: Random, training: bool) -> Lesson:
     """The graph's questions about six cameras."""
     frame = cameras.frame(rng, training)
     asks = []
-    for part, tag, text, answer in questions.about_frame(frame, rng):
+    for part, tag, text, answer in questions.about_frame(frame):
         kind = f"drivelm/{part}-{tag}"
         asks.append(Ask(kind, f"{encode_tags(text)} {TAG_SENTENCE}", encode_tags(answer)))
     if training:
@@ -124,26 +118,19 @@ def drivelm(rng: Random, training: bool) -> Lesson:
     return Lesson(tuple(frame.views()), "<image>\n", (13,), tuple(asks))
 
 
-def letters(rng: Random, training: bool) -> Lesson:
-    """Text alone: which letter stands before an option. Choosing by sight is learned on top of it."""
+def repeat(rng: Random, training: bool) -> Lesson:
+    """Text alone: say words again, from which attention to equal words comes soonest."""
+    words = (*COLOURS, *SHAPES, *scenes.PLACES, "1", "2", "3", "4")
     asks = []
-    for _ in range(6):
-        known = rng.choice(
-            (tuple(COLOURS), SHAPES, scenes.PLACES, ("1", "2", "3", "4"), cameras.STATUSES, _MOVES)
-        )
-        options = rng.sample(known, 4)
-        right = rng.randrange(4)
-        if known in (cameras.STATUSES, _MOVES):
-            listed = " ".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
-            text = f"Which option says: {options[right]} {questions.SELECT} {listed}"
-        else:
-            listed = "".join(f"\n{letter}. {option}" for letter, option in zip("ABCD", options, strict=True))
-            text = f"Which option says {options[right]}?{listed}{LETTER}"
-        asks.append(Ask("letters", text, "ABCD"[right]))
+    for _ in range(3):
+        line = " ".join(rng.choice(words) for _ in range(rng.randint(4, 10)))
+        asks.append(Ask("repeat", f"Repeat: {line}", line))
     return Lesson((), "", (), tuple(asks))
 
 
-_MOVES = tuple(cameras.BEHAVIOURS.values())
+def _listed(texts: Sequence[str], gap: str = "\n") -> str:
+    return "".join(f"{gap}{letter}. {text}" for letter, text in zip("ABCD", texts, strict=True))
+
 
 LESSONS: Mapping[str, Callable[[Random, bool], Lesson]] = {
     "mmbench": mmbench,
@@ -153,5 +140,5 @@ LESSONS: Mapping[str, Callable[[Random, bool], Lesson]] = {
     "dior-rsvg": dior_rsvg,
     "bdd-x": bdd_x,
     "drivelm": drivelm,
-    "letters": letters,
+    "repeat": repeat,
 }

@@ -17,6 +17,7 @@ from evalkit_tasks.miniatures import drawing
 from mini_internvl.checkpoint import save_checkpoint
 from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer
+from mini_internvl_train.tiny.align import word_loss
 from mini_internvl_train.tiny.batch import Batch, collate
 from mini_internvl_train.tiny.dense import pixels
 from mini_internvl_train.tiny.labels import DenseHead, dense_loss, encode
@@ -60,8 +61,10 @@ def train(
     model: MiniInternVL, head: DenseHead, tokenizer: Tokenizer, plan: Plan, folder: Path, tokenizer_from: Path
 ) -> None:
     """Trains in place; writes `mix.jsonl` and the checkpoint in the released layout into `folder`."""
-    language = optimizers((model.language_model, model.mlp1), plan.muon_lr, plan.adam_lr)
-    eye = optimizers((model.vision_model, head), plan.muon_lr * plan.eye_lr, plan.adam_lr * plan.eye_lr)
+    language = optimizers((model.language_model,), plan.muon_lr, plan.adam_lr)
+    eye = optimizers(
+        (model.vision_model, model.mlp1, head), plan.muon_lr * plan.eye_lr, plan.adam_lr * plan.eye_lr
+    )
     groups = [group for solver in (*language, *eye) for group in solver.param_groups]
     base = [group["lr"] for group in groups]
     began = time.monotonic()
@@ -76,7 +79,7 @@ def train(
         for name, count in plan.shares.items():
             drawn = [next(sources[name]) for _ in range(count)]
             batch = collate(drawn, tokenizer, model.config.num_image_token)
-            loss = lesson_step(model, head, drawn, batch, plan, looks and name not in _NO_EYE)
+            loss = lesson_step(model, head, tokenizer, drawn, batch, plan, looks and name not in _NO_EYE)
             sums[name].append(loss)
         for solver in (*language, *eye) if looks else language:
             torch.nn.utils.clip_grad_norm_([p for g in solver.param_groups for p in g["params"]], 1.0)
@@ -95,7 +98,13 @@ def train(
 
 
 def lesson_step(
-    model: MiniInternVL, head: DenseHead, drawn: Sequence[Lesson], batch: Batch, plan: Plan, looks: bool
+    model: MiniInternVL,
+    head: DenseHead,
+    tokenizer: Tokenizer,
+    drawn: Sequence[Lesson],
+    batch: Batch,
+    plan: Plan,
+    looks: bool,
 ) -> float:
     """Adds the gradient of some lessons of one world; returns the mean loss of a question."""
     views = [view for lesson in drawn for view in lesson.views]
@@ -110,7 +119,10 @@ def lesson_step(
     total = loss / len(plan.shares)
     if looks and plan.dense_weight and features is not None:
         side = round(model.config.num_image_token**0.5)
-        total = total + plan.dense_weight / len(plan.shares) * dense_loss(head(features), encode(views, side))
+        labels = encode(views, side)
+        table = model.language_model.get_input_embeddings().weight
+        extra = dense_loss(head(features), labels) + word_loss(features, labels, tokenizer, table)
+        total = total + plan.dense_weight / len(plan.shares) * extra
     total.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 
