@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from evalkit.images import ImageHandle
@@ -103,11 +104,17 @@ class Request:
         body = {
             "messages": [[m.role, m.text] for m in self.messages],
             "images": [image.digest() for image in self.images],
-            "generation": dataclasses.asdict(self.generation),
-            "image_policy": dataclasses.asdict(self.image_policy),
+            "generation": _fields(self.generation),
+            "image_policy": _fields(self.image_policy),
         }
         text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@lru_cache(maxsize=64)
+def _fields(settings: Generation | ImagePolicy) -> dict[str, Json]:
+    """The fields of settings that many requests have in common."""
+    return dataclasses.asdict(settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 RECORDS_NAME = "records.parquet"
+
+#: Rows that are turned into columns at a time, so that a large run is not in memory twice.
+_ROWS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,15 @@ def write_records(folder: Path, scored: Iterable[Scored]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as parquet
 
-    table = pa.Table.from_pylist([_row(item) for item in scored], schema=_schema())
-    write_whole(
-        folder / RECORDS_NAME, lambda scratch: parquet.write_table(table, scratch, compression="zstd")
-    )
+    schema = _schema()
+    rows = map(_row, scored)
+
+    def write(scratch: Path) -> None:
+        with parquet.ParquetWriter(scratch, schema, compression="zstd") as writer:
+            while part := list(islice(rows, _ROWS_AT_ONCE)):
+                writer.write_table(pa.Table.from_pylist(part, schema=schema))
+
+    write_whole(folder / RECORDS_NAME, write)
 
 
 def read_table(folder: Path) -> pa.Table:
