@@ -1,0 +1,118 @@
+"""Milliseconds and memory that the harness takes a sample, with a model that answers at once.
+
+    python benchmarks/overhead.py [--samples N] [--questions N] [--profile]
+
+Everything but the model is in it: reading the official file, planning, hashing requests, storing responses
+with fsync, scoring, metrics with their intervals, records, summary. Each size runs in a process of its own;
+the memory is the peak above that of the interpreter with everything imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evalkit.contracts import ModelInfo, Request, Response
+from evalkit.options import RunOptions
+
+
+class AtOnce:
+    """A model that says yes."""
+
+    info = ModelInfo(name="at-once", fingerprint="0", dtype="float32", device="cpu")
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Answer in order."""
+        for request in requests:
+            yield request.id, Response("yes", "stop", 20, 256, 2, 0.0)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def write_files(folder: Path, samples: int, questions: int) -> None:
+    """RSVQA-LR's test files with `questions` a picture."""
+    from PIL import Image
+
+    images = folder / "Images_LR"
+    images.mkdir(parents=True)
+    rows, answers = [], []
+    for i in range(samples):
+        if i % questions == 0:
+            shade = i // questions
+            Image.new("RGB", (32, 32), (shade % 256, shade // 256, 0)).save(images / f"{shade}.tif")
+        text = f"Is a building number {i} present?"
+        rows.append({"id": i, "img_id": i // questions, "type": "presence", "question": text,
+                     "answers_ids": [i], "active": True})  # fmt: skip
+        answers.append({"id": i, "question_id": i, "answer": ("yes", "no")[i % 3 == 0], "active": True})
+    pictures = [
+        {"id": n, "original_name": f"{n}.tif", "questions_ids": [], "active": True}
+        for n in range((samples + questions - 1) // questions)
+    ]
+    for name, content in (("questions", rows), ("answers", answers), ("images", pictures)):
+        (folder / f"LR_split_test_{name}.json").write_text(json.dumps({name: content}))
+
+
+def run(
+    samples: int, questions: int, profile: bool, results: multiprocessing.Queue[tuple[float, float]]
+) -> None:
+    """One whole run; puts seconds and megabytes."""
+    import cProfile
+    import pstats
+
+    from evalkit import statistics, workflow  # noqa: F401
+    from evalkit_tasks.remote_sensing import rsvqa  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_files(folder / "data", samples, questions)
+        options = RunOptions("at-once", data_root=folder / "data", output=folder / "runs", quiet=True)
+        warm = RunOptions("at-once", data_root=folder / "data", output=folder / "warm", quiet=True, limit=10)
+        workflow.run_task("rsvqa-lr", AtOnce(), warm)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        profiler = cProfile.Profile()
+        started = time.perf_counter()
+        if profile:
+            profiler.enable()
+        result = workflow.run_task("rsvqa-lr", AtOnce(), options)
+        seconds = time.perf_counter() - started
+        profiler.disable()
+        assert result.counts["answered"] == samples
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if profile:
+            pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
+    results.put((seconds, (peak - before) / 1024))
+
+
+def main() -> int:
+    """Print a line for each size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--questions", type=int, default=100, help="questions a picture")
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    context = multiprocessing.get_context("spawn")
+    for samples in (arguments.samples // 10, arguments.samples):
+        results = context.Queue()
+        worker = context.Process(target=run, args=(samples, arguments.questions, arguments.profile, results))
+        worker.start()
+        worker.join()
+        if worker.exitcode:
+            return worker.exitcode
+        seconds, megabytes = results.get()
+        sys.stdout.write(
+            f"{samples:>8} samples: {seconds:6.1f} s, {1000 * seconds / samples:.3f} ms a sample, "
+            f"{megabytes:.0f} MB more than ten samples take ({1024 * megabytes / samples:.2f} kB a sample)\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
