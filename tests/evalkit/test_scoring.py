@@ -1,0 +1,176 @@
+"""The scoring pipeline: relate, judge, relate; and what identifies a run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from evalkit.contracts import Failure, Record, Response, Sample
+from evalkit.errors import TaskError
+from evalkit.metrics.base import Accuracy, Mean
+from evalkit.scoring import score
+from evalkit.store import StoredResponse
+from evalkit.summary import counts, groups, status
+from evalkit.task import JudgeQuestion, Task, record
+
+
+class Judged(Task):
+    """Asks a judge about every answer but `x`, and counts how often `relate` was called."""
+
+    name = "judged"
+    group_by = ("kind",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.related: list[list[str]] = []
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        yield from ()
+
+    def score(self, sample: Sample, response: Response) -> Record:
+        return record(sample, response, prediction=response.text)
+
+    def relate(self, records: list[Record]) -> list[Record]:
+        self.related.append([r.id for r in records])
+        return [
+            dataclasses.replace(r, scores={"rating": float(r.data["judge"])}) if "judge" in r.data else r
+            for r in records
+        ]
+
+    def judge_question(self, record: Record) -> JudgeQuestion | None:
+        return None if record.text == "x" else JudgeQuestion("", record.text)
+
+    def metrics(self):
+        return [Mean("rating", scale=1.0), Accuracy("nothing")]
+
+
+class FakeJudge:
+    """Rates by length, and has no reply to `?`."""
+
+    def __init__(self) -> None:
+        self.asked: Mapping[str, JudgeQuestion] = {}
+
+    def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
+        self.asked = questions
+        for name, question in reversed(questions.items()):
+            yield name, Failure("judge", "HTTP 500") if question.user == "?" else str(len(question.user))
+
+
+def sample(name: str, kind: str = "k") -> Sample:
+    return Sample(name, ("q",), (), "t", "c", {"kind": kind})
+
+
+def answer(name: str, text: str | None) -> StoredResponse:
+    response = Response(error=Failure("image", "gone")) if text is None else Response(text)
+    return StoredResponse(name, "key", response)
+
+
+ANSWERS = {"a": "four", "b": "x", "c": None, "d": "?", "e": "seven!!"}
+
+
+def scored(judge: FakeJudge | None) -> tuple[Judged, list[Record]]:
+    task = Judged()
+    samples = [sample(name) for name in ("e", "d", "c", "b", "a", "unanswered")]
+    answers = {name: answer(name, text) for name, text in ANSWERS.items()}
+    return task, [item.record for item in score(task, samples, answers, judge)]
+
+
+def test_records_come_in_sample_order_errors_among_them() -> None:
+    task, records = scored(None)
+    assert [r.id for r in records] == ["e", "d", "c", "b", "a"]
+    assert task.related == [["e", "d", "c", "b", "a"]]
+    assert [r.failed for r in records] == [False, False, True, False, False]
+
+
+def test_a_judge_is_asked_between_two_relations(caplog: pytest.LogCaptureFixture) -> None:
+    judge = FakeJudge()
+    task, records = scored(judge)
+    assert list(judge.asked) == ["e", "d", "a"] and len(task.related) == 2
+    by_id = {r.id: r for r in records}
+    assert by_id["a"].data == {"judge": "4"} and by_id["e"].scores == {"rating": 7.0}
+    assert by_id["d"].data == {"judge_failure": "HTTP 500"} and by_id["d"].scores == {}
+    assert by_id["b"].data == {} and by_id["c"].data == {}
+    assert "no reply to 1 of 3 questions (HTTP 500)" in caplog.text
+
+
+def test_a_relation_that_loses_records_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Judged, "relate", lambda self, records: records[1:])
+    with pytest.raises(TaskError, match="same records in the same order"):
+        scored(None)
+    monkeypatch.setattr(Judged, "relate", lambda self, records: records[0].nothing)
+    with pytest.raises(TaskError, match=r"relate\(\) fails \(AttributeError"):
+        scored(None)
+
+
+def test_groups_leave_out_figures_without_samples() -> None:
+    task = Judged()
+    records = [
+        Record(str(i), "c", "", None, None, {"rating": float(i)} if i < 4 else {}, {"kind": "ab"[i % 2]})
+        for i in range(6)
+    ]
+    report = groups(task, records)
+    assert report == {
+        "kind": {"a": {"rating": {"value": 1.0, "n": 2}}, "b": {"rating": {"value": 2.0, "n": 2}}}
+    }
+
+
+def test_counts_and_status() -> None:
+    good = Record("a", "c", "", None, None, flags=("unparsed", "truncated"))
+    bad = Record("b", "c", "", None, None, flags=("error",), error=Failure("image", "x"))
+    found = counts([good, bad], 2)
+    assert found == {"expected": 2, "answered": 1, "errors": 1, "unparsed": 1, "truncated": 1}
+    assert status(found, limited=False) == "complete" and status(found, limited=True) == "partial"
+    assert status(counts([good], 2), limited=False) == "partial"
+    assert status(counts([bad], 1), limited=False) == "failed"
+
+
+def test_what_may_change_between_sessions_and_what_may_not(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from toy import FakeModel
+
+    from evalkit.contracts import ModelInfo
+
+    info = ModelInfo(name="fake", fingerprint="0", dtype="float32", device="cpu")
+
+    def folder(*flags: str, **changes: object) -> str:
+        monkeypatch.setattr(FakeModel, "info", dataclasses.replace(info, **changes))  # type: ignore[arg-type]
+        assert bench.run(*flags) == 0
+        return str(bench.result["run"])
+
+    first = folder()
+    assert folder(device="cuda:1", engine="ray") == first
+    assert folder("--batch-size", "3", "--seed", "9", "--device", "cpu") == first
+    others = [
+        folder(fingerprint="1"),
+        folder(dtype="bfloat16"),
+        folder(revision="main"),
+        folder(settings={"image_size": 224}),
+        folder("--limit", "5"),
+        folder("--gen", "max_new_tokens=3"),
+        folder("--gen", "temperature=1"),
+        folder("--gen", "temperature=1", "--seed", "9"),
+    ]
+    assert len({first, *others}) == 9
+
+
+def test_a_judge_is_remembered_by_the_run(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    import evalkit.judge
+
+    calls: list[tuple[str, str]] = []
+
+    class Remembered(FakeJudge):
+        def __init__(self, url: str, model: str, cache: Path) -> None:
+            super().__init__()
+            calls.append((url, model))
+            cache.write_text("{}\n")
+
+    monkeypatch.setattr(evalkit.judge, "Judge", Remembered)
+    flags = ["--judge", "http://user:secret@host/v1", "--judge-model", "j"]
+    assert bench.run(*flags) == 0
+    assert "judge:j" in bench.result["signature"]
+    folder = bench.result["run"]
+    assert "secret" not in (Path(folder) / "manifest.json").read_text()
+    assert bench.cli("score", folder, "--include", bench.task, "--json") == 0
+    assert "judge:j" in bench.result["signature"] and calls[-1] == ("http://host/v1", "j")
