@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
 from evalkit.errors import UsageError
@@ -90,6 +90,25 @@ class JudgeQuestion:
     temperature: float = 0.0
     max_tokens: int = 64
     numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Something to draw on a sample's picture.
+
+    Attributes:
+        role: `target` or `prediction`.
+        corners: (x, y) of a point, or (x1, y1, x2, y2) of a box.
+        size: width and height of the picture that the corners are measured in.
+        picture: position among the sample's picture files.
+        label: a short name, or empty.
+    """
+
+    role: Literal["target", "prediction"]
+    corners: tuple[float, ...]
+    size: tuple[float, float]
+    picture: int = 0
+    label: str = ""
 
 
 class Task(ABC):
@@ -181,6 +200,10 @@ class Task(ABC):
 
     def references(self) -> Sequence[Reference]:
         """Published rows to print beside ours."""
+        return ()
+
+    def regions(self, record: Record) -> Sequence[Region]:
+        """Boxes and points of target and prediction, to draw on the pictures; default: none."""
         return ()
 
     def draw_miniature(self, folder: Path) -> None:

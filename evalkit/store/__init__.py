@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evalkit.store.folder import RunFolder, StoredRun, find_runs, load_run, open_for_scoring, open_run
-from evalkit.store.records import Scored, image_reference, write_records
+from evalkit.store.records import Scored, image_reference, open_reference, write_records
 from evalkit.store.responses import ResponseLog, StoredResponse
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "image_reference",
     "load_run",
     "open_for_scoring",
+    "open_reference",
     "open_run",
     "write_records",
 ]

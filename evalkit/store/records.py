@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Failure, Json, Record, Response
-from evalkit.errors import RunFolderError
-from evalkit.images import ImageBytes, ImageHandle, TableImage, VideoFrame
+from evalkit.errors import ImageError, RunFolderError
+from evalkit.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
 from evalkit.store.atomic import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL.Image import Image
 
 RECORDS_NAME = "records.parquet"
 
@@ -43,6 +45,27 @@ def image_reference(handle: ImageHandle) -> tuple[str, ...]:
     if isinstance(handle, ImageBytes):
         return (handle.name,)
     return handle.paths()
+
+
+_CELL = re.compile(r"(.+)#bytes=(\d+)\+(\d+)&column=(\d+)", re.DOTALL)
+_FRAME = re.compile(r"(.+)#(\d+)/(\d+)", re.DOTALL)
+
+
+def open_reference(reference: str) -> Image:
+    """Decode the picture that `image_reference` named.
+
+    Raises:
+        ImageError: it is gone, broken, or was in memory alone.
+    """
+    handle: ImageHandle = ImageFile(reference)
+    if cell := _CELL.fullmatch(reference):
+        handle = TableImage(cell[1], *(int(number) for number in cell.groups()[1:]))
+    elif frame := _FRAME.fullmatch(reference):
+        handle = VideoFrame(frame[1], int(frame[2]), int(frame[3]))
+    for path in handle.paths():
+        if not Path(path).is_file():
+            raise ImageError(f"{path}: no such picture file: put it back where the run read it")
+    return handle.open()
 
 
 def _schema() -> pa.Schema:

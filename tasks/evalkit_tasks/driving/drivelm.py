@@ -17,9 +17,15 @@ from evalkit.errors import DataError, UsageError
 from evalkit.files import fields, read_json, read_jsonl
 from evalkit.images import ImageFile, ImageHandle
 from evalkit.metrics.base import Metric
-from evalkit.task import MINIATURE, DataFile, JudgeQuestion, Reference, Task, record
+from evalkit.task import MINIATURE, DataFile, JudgeQuestion, Reference, Region, Task, record
 from evalkit_tasks.driving import drivelm_metrics, drivelm_scorer
-from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, decode_tags, encode_tags
+from evalkit_tasks.driving.drivelm_coordinates import (
+    CAMERA_SIZE,
+    CAMERAS,
+    decode_tags,
+    encode_tags,
+    pixel_tags,
+)
 from evalkit_tasks.driving.drivelm_questions import KINDS, TAG_NAMES, Question, extract, offer_choices
 from evalkit_tasks.driving.drivelm_scene import RECIPE, StitchedViews
 from evalkit_tasks.published import references
@@ -112,6 +118,15 @@ class DriveLM(Task):
     def references(self) -> Sequence[Reference]:
         """Table 4."""
         return references(self.name)
+
+    def regions(self, record: Record) -> Sequence[Region]:
+        """The object tags of target and prediction, on the camera pictures they name."""
+        found: list[Region] = []
+        for name, camera, x, y in pixel_tags(str(record.target)):
+            found.append(Region("target", (x, y), CAMERA_SIZE, list(CAMERAS).index(camera), name))
+        for name, camera, x, y in pixel_tags(str(record.prediction)):
+            found.append(Region("prediction", (x, y), CAMERA_SIZE, list(CAMERAS).index(camera), name))
+        return found
 
     def draw_miniature(self, folder: Path) -> None:
         """A few drawn frames with questions of all tags, in the form of the challenge's sample."""

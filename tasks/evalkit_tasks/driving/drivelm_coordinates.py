@@ -65,6 +65,13 @@ def to_camera(camera: str, x: float, y: float) -> tuple[float, float]:
     )
 
 
+def pixel_tags(text: str) -> Iterator[tuple[str, str, float, float]]:
+    """Name, camera and centre (camera pixels) of every tag of one of the six cameras."""
+    for name, camera, x, y in _PIXEL_TAG.findall(text):
+        if camera in CAMERAS:
+            yield name, camera, float(x), float(y)
+
+
 def encode_tags(text: str) -> str:
     """Tags of camera pixels in thousandths of the stitched picture, as whole numbers in brackets.
 

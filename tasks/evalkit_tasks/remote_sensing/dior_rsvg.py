@@ -17,7 +17,7 @@ from evalkit.files import fields, read_json_items, require
 from evalkit.images import ImageFile
 from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
-from evalkit.task import MINIATURE, DataFile, Reference, Task, record
+from evalkit.task import MINIATURE, DataFile, Reference, Region, Task, record
 from evalkit_tasks.published import references
 from evalkit_tasks.remote_sensing.pictures import picture_folder
 
@@ -129,6 +129,14 @@ class DiorRsvg(Task):
     def references(self) -> Sequence[Reference]:
         """See `Task.references`."""
         return references(self.name)
+
+    def regions(self, record: Record) -> Sequence[Region]:
+        """The target's box and the predicted one."""
+        width, height = record.data["size"]
+        found = [Region("target", tuple(record.target), (width, height))]
+        if record.prediction is not None:
+            found.append(Region("prediction", tuple(record.prediction), (width, height)))
+        return found
 
     def draw_miniature(self, folder: Path) -> None:
         """See `Task.draw_miniature`."""
