@@ -36,6 +36,8 @@ from evalkit.statistics.resampling import Clusters, Resampler, thinnest
 
 #: Relative difference below which two studentised figures are the same number.
 _SAME = 1e-9
+#: Below this share of a difference its standard error is rounding.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +225,10 @@ def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
     replicates = replicate(pair.figure, pair.slope, pair.sums(), resampler)
     swaps = _swap(pair, replicates.value, resampler)
+    if replicates.se <= _ROUNDING * max(1.0, abs(replicates.value)):  # every cluster changed alike
+        same = replicates.value, replicates.value
+        ci95, interval = (swaps.guard(same, replicates.value, level) for level in (0.05, alpha))
+        return Judgement(ci95, interval, swaps.p(), 0.0, freedom)
     intervals = []
     for level in (0.05, alpha):
         bootstrap = bootstrap_t(replicates, alpha=level)
@@ -258,9 +264,7 @@ def judge_few(
 def _bootstrap_p(replicates: Replicates) -> float:
     """Two-sided p value of no difference that goes with `bootstrap_t`; never 0."""
     deviations = replicates.deviations()
-    observed = (
-        replicates.value / replicates.se if replicates.se else math.copysign(math.inf, replicates.value)
-    )
+    observed = replicates.value / replicates.se
     above = len(deviations) - int(np.searchsorted(deviations, observed, side="left"))
     below = int(np.searchsorted(deviations, observed, side="right"))
     return min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))

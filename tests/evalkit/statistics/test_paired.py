@@ -52,6 +52,12 @@ def test_a_clear_drop_and_its_direction() -> None:
     assert back.difference == pytest.approx(-found.difference) and back.ci95[0] > 0
 
 
+def test_every_sample_shifted_alike() -> None:
+    base = np.random.default_rng(6).random(400)
+    found = compare(run(base, name="x"), run(base + 0.5, name="x"), Mean("x", scale=1.0, unit="s"))
+    assert found.p < 0.01 and found.ci95 == pytest.approx((0.5, 0.5))
+
+
 def test_smaller_is_better_for_errors() -> None:
     rng = np.random.default_rng(2)
     base = rng.normal(size=600)
