@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import MetricValue
+from evalkit.errors import RunFolderError
 from evalkit.store import StoredRun
 from evalkit.store import load_run as load_stored
 from evalkit.summary import metric_from_json
@@ -104,6 +105,7 @@ def describe(stored: StoredRun) -> dict[str, Any]:
     """
     summary = stored.summary
     if summary is not None:
+        _check(summary, stored.path)
         return {**summary, "run": str(stored.path)}
     manifest = stored.manifest
     task, selection = _part(manifest, "task"), _part(manifest, "selection")
@@ -131,6 +133,30 @@ def describe(stored: StoredRun) -> dict[str, Any]:
         "notes": list(_part(manifest, "model").get("notes", ())),
         "reason": str(outcome.get("reason") or "not scored yet"),
     }
+
+
+_SHAPE: dict[str, type] = {
+    **dict.fromkeys(("status", "model", "task", "split", "protocol", "signature"), str),
+    **dict.fromkeys(("counts", "metrics", "groups"), dict),
+    "reference": list,
+}
+
+
+def _check(summary: Mapping[str, Any], path: Path) -> None:
+    """Refuse a summary that is not as this package writes it."""
+    wrong = next((name for name, kind in _SHAPE.items() if not isinstance(summary.get(name), kind)), None)
+    if wrong is None:
+        figures = [summary["counts"].get(name) for name in ("expected", "answered", "errors")]
+        rows = [(row, ("metrics", "model", "table")) for row in summary["reference"]]
+        rows += [(content, ("value", "unit", "n")) for content in summary["metrics"].values()]
+        if not all(isinstance(figure, int) for figure in figures):
+            wrong = "counts"
+        elif not all(isinstance(row, dict) and all(name in row for name in names) for row, names in rows):
+            wrong = "metrics or reference"
+    if wrong is not None:
+        raise RunFolderError(
+            f"{path}: summary.json is broken at {wrong}; `evalkit score {path}` makes it again"
+        )
 
 
 def _part(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:

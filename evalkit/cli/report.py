@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evalkit.cli.terminal import table
-from evalkit.text import one_line
+from evalkit.text import one_line, visible
 
 _GROUPS_SHOWN = 40
+_FIGURES_WIDE = 10
 
 
 def figure(value: float | None, unit: str = "") -> str:
@@ -31,7 +32,7 @@ def report(run: Mapping[str, Any], with_groups: bool = False) -> str:
     if run["reference"] and run["metrics"]:
         parts.append(_references(run))
     parts.append(_foot(run))
-    return "\n\n".join(parts)
+    return visible("\n\n".join(part for part in parts if part))
 
 
 def _head(run: Mapping[str, Any]) -> str:
@@ -82,7 +83,7 @@ def _groups(groups: Mapping[str, Any]) -> str:
             cells = [figure(metrics[name]["value"]) if name in metrics else "" for name in names]
             n = max((content["n"] for content in metrics.values()), default=0)
             rows.append([one_line(value, 48), *cells, str(n)])
-        parts.append(table(rows, right=range(1, len(names) + 2)))
+        parts.append(_in_pieces(rows, fixed=1, last=1))
         if len(values) > _GROUPS_SHOWN:
             parts[-1] += f"\n… and {len(values) - _GROUPS_SHOWN} more values of {tag}; --json has all"
     return "\n\n".join(parts)
@@ -99,7 +100,18 @@ def _references(run: Mapping[str, Any]) -> str:
     for row in rows:
         cells = [figure(row["metrics"].get(name), unit[name]) for name in names]
         lines.append(["published", row["model"], row["table"], *cells])
-    return table(lines, right=range(3, len(names) + 3))
+    return _in_pieces(lines, fixed=3)
+
+
+def _in_pieces(rows: Sequence[Sequence[str]], fixed: int, last: int = 0) -> str:
+    """A table of many figures as several that can be read; the outer columns come each time."""
+    figures = len(rows[0]) - fixed - last
+    pieces = []
+    for start in range(fixed, fixed + figures, _FIGURES_WIDE):
+        end = min(start + _FIGURES_WIDE, fixed + figures)
+        piece = [[*row[:fixed], *row[start:end], *row[len(row) - last :]] for row in rows]
+        pieces.append(table(piece, right=range(fixed, len(piece[0]))))
+    return "\n\n".join(pieces)
 
 
 def _foot(run: Mapping[str, Any]) -> str:

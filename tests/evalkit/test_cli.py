@@ -279,6 +279,43 @@ def test_list_runs_shows_broken_folders_too(bench) -> None:
     assert bench.cli("show", folder.parent / "2000-a") == 3
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [{"metrics": 3}, {"counts": {}}, {"metrics": {"accuracy": {}}}, {"reference": [3]}, {"signature": None}],
+)
+def test_a_summary_of_another_shape_is_refused_in_one_line(bench, damage: dict[str, object]) -> None:
+    bench.run()
+    path = Path(bench.result["run"]) / "summary.json"
+    path.write_text(json.dumps({**bench.result, **damage}))
+    for flags in ([], ["--json"]):
+        assert bench.cli("show", path.parent, *flags) == 3
+        assert "summary.json is broken at" in bench.err and "Error" not in bench.err
+    assert bench.cli("score", path.parent, "--include", bench.task) == 0
+    assert bench.cli("show", path.parent) == 0
+
+
+def test_many_figures_are_shown_in_several_tables() -> None:
+    from evalkit.cli.report import report
+
+    names = [f"figure_{number}" for number in range(25)]
+    run = {
+        "run": "r",
+        "status": "complete",
+        "model": "\x1b[31mm",
+        "task": "t",
+        "split": "s",
+        "protocol": "p",
+        "counts": {"expected": 1, "answered": 1, "errors": 0, "unparsed": 0, "truncated": 0},
+        "metrics": {name: {"value": 1.0, "unit": "percent", "n": 1, "ci95": None} for name in names},
+        "groups": {"kind": {"a": {name: {"value": 1.0, "n": 1} for name in names}}},
+        "reference": [{"table": "2", "model": "M", "metrics": dict.fromkeys(names, 2.0)}],
+        "signature": "x",
+    }
+    text = report(run, with_groups=True)
+    assert max(map(len, text.splitlines())) < 180 and "\x1b" not in text
+    assert text.count("published") == 3 and all(text.count(f"{name} ") >= 2 for name in names[:9])
+
+
 def test_list_tasks_models_suites(bench) -> None:
     for what in ("tasks", "models", "suites"):
         assert bench.cli("list", what, "--include", bench.task, "--data-root", bench.folder) == 0
