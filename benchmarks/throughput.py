@@ -1,0 +1,297 @@
+"""Seconds a question: the reference's way, plain batches, and shared pictures and prefixes, in one run.
+
+    python benchmarks/throughput.py [--shape drivelm] [--layers N] [--model tiny] [--threads N]
+
+All three answer the same questions through the same network with as many new tokens each:
+
+    reference  one question at a time: encode its tiles, then transformers' `generate`
+    plain      batches; every question encodes its own picture and reads its whole prompt
+    shared     the picture encoded once, the common prefix read once, all questions decoded together
+
+The network has InternVL2-1B's widths and random weights (`--layers` cuts both its stacks for a quick run), or
+is the embedded model. Where questions of a shape cost the same, fewer are timed in the first two ways, which
+the table says. Every way runs in a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SYSTEM, WORDS = 60, (20, 45)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind of work.
+
+    Attributes:
+        pictures, tiles, questions: pictures, tiles of each, questions about each.
+        new: tokens generated for each question.
+        alone, plain: questions timed one by one, and in plain batches.
+    """
+
+    pictures: int
+    tiles: int
+    questions: int
+    new: int
+    alone: int
+    plain: int
+
+
+SHAPES = {
+    "drivelm": Shape(1, 13, 12, 40, 1, 2),
+    "rsvqa-lr": Shape(1, 1, 100, 2, 2, 4),
+    "chartqa": Shape(3, 7, 1, 8, 2, 3),
+}
+WAYS = ("reference", "plain", "shared")
+
+
+def build(model: str, layers: int | None) -> Any:
+    """The network."""
+    import torch
+
+    from mini_internvl.cpu_half import has_half_products
+
+    if model == "tiny":
+        import mini_internvl
+
+        network: Any = mini_internvl.load("mini-internvl-tiny", device="cpu")
+        return network
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "models"))
+    from make_released_layout import CONFIG
+
+    from mini_internvl import MiniInternVL, MiniInternVLConfig
+
+    config = json.loads(json.dumps(CONFIG))
+    if layers:
+        config["llm_config"]["num_hidden_layers"] = config["vision_config"]["num_hidden_layers"] = layers
+    config["llm_config"]["max_window_layers"] = config["llm_config"]["num_hidden_layers"]
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if has_half_products(torch.bfloat16) else torch.float32
+    torch.set_default_dtype(dtype)
+    network = MiniInternVL(MiniInternVLConfig.from_dict(config)).eval().requires_grad_(False)
+    torch.set_default_dtype(torch.float32)
+    network.image_token_id = 151648
+    return network
+
+
+def questions(network: Any, shape: Shape) -> list[Any]:
+    """The prompts of a shape, question by question."""
+    import torch
+
+    from mini_internvl.groups import Row
+
+    drawn = random.Random(0)
+    image, each = network.image_token_id, network.config.num_image_token
+    words = min(400, int(network.config.llm["vocab_size"])) - 20
+    system = [drawn.randrange(words) for _ in range(SYSTEM)]
+    rows = []
+    side = network.config.image_size
+    for _ in range(shape.pictures):
+        tiles = torch.randint(0, 256, (shape.tiles, 3, side, side), dtype=torch.uint8)
+        for _ in range(shape.questions):
+            text = [drawn.randrange(words) for _ in range(drawn.randrange(*WORDS))]
+            rows.append(Row([*system, *[image] * (each * shape.tiles), *text], tiles))
+    return rows
+
+
+def answer(network: Any, rows: Sequence[Any], shape: Shape, way: str) -> None:
+    """Answers questions in one of the ways."""
+    from mini_internvl import GenerationSettings
+    from mini_internvl.batching import BatchRunner
+    from mini_internvl.generation import TokenRules
+
+    if way == "reference":
+        for row in rows:
+            _generate(network, row, shape.new)
+        return
+    runner = BatchRunner(network)
+    runner.share = way == "shared"
+    settings = GenerationSettings(max_new_tokens=shape.new)
+    answers = runner.run(rows, settings, TokenRules(forbidden=(network.image_token_id,)))
+    assert all(len(found.tokens) == shape.new for found in answers)
+
+
+def _generate(network: Any, row: Any, new: int) -> None:
+    """As InternVL's `chat` does: features into the embeddings, then transformers' `generate`."""
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.tensor([row.ids])
+        embeddings = network.embed(ids, network.encode_images(row.tiles))
+        network.language_model.generate(
+            inputs_embeds=embeddings,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new,
+            min_new_tokens=new,
+            do_sample=False,
+            eos_token_id=2,
+            pad_token_id=2,
+        )
+
+
+def time_way(options: Any, name: str, way: str, results: Any) -> None:
+    """Puts seconds a question, questions timed, and peak memory in MB."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    shape = SHAPES[name]
+    network = build(options.model, options.layers)
+    rows = questions(network, shape)
+    count = {"reference": shape.alone, "plain": shape.plain, "shared": len(rows)}[way]
+    if options.model == "tiny":
+        count = len(rows)
+    warm = Shape(1, 1, 2, 2, 1, 1)
+    answer(network, questions(network, warm), warm, way)
+    started = time.perf_counter()
+    answer(network, rows[:count], shape, way)
+    seconds = (time.perf_counter() - started) / count
+    results.put((seconds, count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def time_parts(options: Any, results: Any) -> None:
+    """Puts what encoding, reading and decoding reach of this machine's measured peaks, as lines."""
+    import torch
+
+    from mini_internvl.decoding import Suffix, read_prefix, start
+    from mini_internvl.generation import TokenRules
+
+    torch.set_num_threads(options.threads)
+    network = build(options.model, options.layers)
+    dtype = network.dtype
+    square = torch.randn(2048, 2048).to(dtype)
+    flops = 2 * 2048**3 / best(lambda: square @ square, 7)
+    large = torch.ones(1 << 27, dtype=torch.float32)
+    speed = large.numel() * 4 / best(lambda: large.sum(), 7)
+    row = questions(network, Shape(1, 4, 1, 1, 1, 1))[0]
+    lines = [
+        f"matmul peak {flops / 1e9:.0f} GFLOP/s in {str(dtype).removeprefix('torch.')}, "
+        f"reading {speed / 2**30:.1f} GiB/s, {options.threads} threads"
+    ]
+    with torch.inference_mode():
+        seconds = best(lambda: network.encode_images(row.tiles), 2)
+        work = len(row.tiles) * _encoder_flops(network)
+        lines.append(
+            f"encoding    {seconds / len(row.tiles):.3f} s a tile, "
+            f"{work / seconds / flops:.0%} of the matmul peak"
+        )
+        embeddings = network.embed(torch.tensor([row.ids]), network.encode_images(row.tiles))[0]
+        seconds = best(lambda: read_prefix(network, embeddings), 2)
+        work = _reader_flops(network, len(embeddings))
+        lines.append(
+            f"reading     {len(embeddings)} tokens in {seconds:.2f} s, "
+            f"{work / seconds / flops:.0%} of the matmul peak"
+        )
+        weights = sum(p.numel() for p in network.language_model.parameters()) * dtype.itemsize
+        weights -= network.language_model.get_input_embeddings().weight.numel() * dtype.itemsize
+        short = embeddings[:300]
+        ours = _step(lambda n: _decode(network, start(network, [Suffix(short)]), n, TokenRules()))
+        row300 = torch.zeros(1, 300, dtype=torch.long)
+        theirs = _step(lambda n: network.language_model.generate(
+            inputs_embeds=short[None], attention_mask=torch.ones_like(row300), max_new_tokens=n,
+            min_new_tokens=n, do_sample=False, eos_token_id=2, pad_token_id=2))  # fmt: skip
+        for name, seconds in (("decode_loop", ours), ("generate", theirs)):
+            lines.append(
+                f"{name:<11} {1000 * seconds:.1f} ms a step at batch 1 after 300 tokens, "
+                f"{weights / seconds / speed:.0%} of the bandwidth bound"
+            )
+    results.put(lines)
+
+
+def _decode(network: Any, started: Any, new: int, rules: Any) -> None:
+    from mini_internvl import GenerationSettings
+    from mini_internvl.decoding import decode
+
+    decode(network, started, GenerationSettings(max_new_tokens=new), rules)
+
+
+def _step(run: Callable[[int], object]) -> float:
+    """Seconds of one more token, from a long and a short answer."""
+    short, long = best(lambda: run(4), 3), best(lambda: run(20), 3)
+    return (long - short) / 16
+
+
+def best(run: Callable[[], object], times: int) -> float:
+    """Least seconds of several runs: other processes only add."""
+    found = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _encoder_flops(network: Any) -> float:
+    """Of one tile: two for each weight and position, and the attention's products."""
+    config = network.config.vision
+    positions = config.grid**2 + 1
+    weights = sum(p.numel() for p in network.vision_model.encoder.parameters())
+    attention = 4.0 * config.num_hidden_layers * positions**2 * config.hidden_size
+    return float(2 * weights * positions + attention)
+
+
+def _reader_flops(network: Any, tokens: int) -> float:
+    """Of reading so many tokens, causal attention counted half; the head is not used."""
+    config = network.language_model.config
+    weights = sum(p.numel() for layer in network.language_model.model.layers for p in layer.parameters())
+    attention = 2.0 * config.num_hidden_layers * tokens**2 * config.hidden_size
+    return float(2 * weights * tokens + attention)
+
+
+def in_process(target: Callable[..., None], *arguments: Any) -> Any:
+    """What `target` puts into its queue, run in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    worker = context.Process(target=target, args=(*arguments, results))
+    worker.start()
+    worker.join()
+    if worker.exitcode:
+        sys.exit(worker.exitcode)
+    return results.get()
+
+
+def main() -> int:
+    """Print the table."""
+    import torch
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shape", choices=SHAPES, action="append")
+    parser.add_argument("--way", choices=WAYS, action="append")
+    parser.add_argument("--layers", type=int, help="layers of both stacks; all 24 if left out")
+    parser.add_argument("--model", choices=("1b", "tiny"), default="1b")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--no-parts", action="store_true", help="leave out the shares of the peaks")
+    options = parser.parse_args()
+    for name in options.shape or SHAPES:
+        shape, base = SHAPES[name], 0.0
+        sys.stdout.write(
+            f"{name}: {shape.pictures} pictures, {shape.questions} questions each, {shape.tiles} tiles, "
+            f"{shape.new} new tokens\n"
+        )
+        for way in options.way or WAYS:
+            seconds, count, memory = in_process(time_way, options, name, way)
+            base = base or seconds
+            sys.stdout.write(
+                f"  {way:<10} {seconds:9.3f} s a question  {base / seconds:6.2f}x  "
+                f"{memory:6.0f} MB peak  ({count} timed)\n"
+            )
+            sys.stdout.flush()
+    if not options.no_parts:
+        sys.stdout.write("\n".join(in_process(time_parts, options)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
