@@ -74,11 +74,23 @@ def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
         raise DataError(f"{path}: broken JSON after {count} records ({error}): download it again") from None
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+class JsonRow(dict[str, Any]):
+    """An object of a JSON Lines file; asking for a field it lacks is a DataError with file and line."""
+
+    def __init__(self, fields: Mapping[str, Any], where: str) -> None:
+        super().__init__(fields)
+        self.where = where
+
+    def __missing__(self, name: str) -> Any:
+        raise DataError(f"{self.where}: field {name!r} missing: not the official file")
+
+
+def read_jsonl(path: Path) -> Iterator[JsonRow]:
     """Objects of a JSON Lines file; blank lines are skipped.
 
     Raises:
-        DataError: missing, or a line that is not a JSON object, with its number.
+        DataError: missing, or a line that is not a JSON object, with its number; later, a field that a row
+            lacks (`row["name"]`).
     """
     with require(path).open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -90,7 +102,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 raise DataError(f"{path}: line {number} is not JSON ({error}): download it again") from None
             if not isinstance(item, dict):
                 raise DataError(f"{path}: line {number} is not an object: not the official file")
-            yield item
+            yield JsonRow(item, f"{path}: line {number}")
 
 
 def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:

@@ -83,7 +83,10 @@ def task(name: str, protocol: str | None = None) -> Task:
     """
     known = tasks()
     if name not in known:
-        raise UsageError(f"unknown task {name!r}{nearest(name, known)}; `evalkit list tasks` shows all")
+        raise UsageError(
+            f"unknown task {name!r}{nearest(name, known)}; `evalkit list tasks` shows all, "
+            "--include FILE loads one that is not installed"
+        )
     return known[name](protocol)
 
 
@@ -126,7 +129,10 @@ def _matching(name: str) -> Sequence[Target]:
     if matches := fnmatch.filter(sorted(known), wanted.task):
         return [wanted._replace(task=task) for task in matches]
     hint = nearest(name, [*known, *groups])
-    raise UsageError(f"unknown task or suite {name!r}{hint}; `evalkit list tasks` shows all")
+    raise UsageError(
+        f"unknown task or suite {name!r}{hint}; `evalkit list tasks` shows all, "
+        "--include FILE loads one that is not installed"
+    )
 
 
 def include(path: Path) -> list[str]:

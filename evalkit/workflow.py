@@ -146,7 +146,15 @@ def _generate(folder: RunFolder, job: Job, model: Model, options: RunOptions) ->
     if not pending:
         log.info("%s: all %d samples are answered already", folder.path, len(names))
         return
-    if folder.resumed:
+    if folder.resumed and (changed := sum(names[position] in stored for position in pending)):
+        log.warning(
+            "%s: %d of %d samples failed before or are asked differently now: they are answered again, "
+            "and the figures replaced (--no-resume keeps the old run)",
+            folder.path,
+            changed,
+            len(names),
+        )
+    elif folder.resumed:
         log.info("%s: going on, %d of %d samples left", folder.path, len(pending), len(names))
     folder.drop_summary()
     session = manifest.session(model.info, options)

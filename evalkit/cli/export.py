@@ -37,6 +37,8 @@ def export(task: str, run: Path, output: Path | None) -> int:
         log.warning(
             "%d of %d samples have no answer; a benchmark's server may refuse the file", failed, len(records)
         )
+    if stored.status != "complete":
+        log.warning("%s is %s: the file holds its %d samples only", run, stored.status, len(records))
     path = output or stored.path / chosen.export_name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,21 +32,30 @@ class Metric(ABC):
     """
 
     def __init__(
-        self, name: str, *, unit: str = "percent", higher_is_better: bool = True, select: Select | None = None
+        self,
+        name: str,
+        *,
+        unit: str = "percent",
+        higher_is_better: bool = True,
+        select: Select | None = None,
+        bounds: tuple[float, float] | None = None,
     ) -> None:
         self.name = name
         self.unit = unit
         self.higher_is_better = higher_is_better
         self.binary = False
         self._select = select
+        self._bounds = bounds
 
     @property
     def bounds(self) -> tuple[float, float]:
         """Range that the figure cannot leave, at which intervals end.
 
-        By unit: 0 to 100 for percent, 0 to 1 for a fraction, none for others. A metric that can leave it
-        (CIDEr in percent) says so here.
+        As given, else by unit: 0 to 100 for percent, 0 to 1 for a fraction, none for others. A metric that
+        can leave it (CIDEr in percent) says so here.
         """
+        if self._bounds is not None:
+            return self._bounds
         return {"percent": (0.0, 100.0), "fraction": (0.0, 1.0)}.get(self.unit, (-math.inf, math.inf))
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
@@ -107,8 +116,9 @@ class Mean(Metric):
         select: Select | None = None,
         higher_is_better: bool = True,
         binary: bool = False,
+        bounds: tuple[float, float] | None = None,
     ) -> None:
-        super().__init__(name, unit=unit, higher_is_better=higher_is_better, select=select)
+        super().__init__(name, unit=unit, higher_is_better=higher_is_better, select=select, bounds=bounds)
         self.score = score or name
         self.scale = scale
         self.binary = binary

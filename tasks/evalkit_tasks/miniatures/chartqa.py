@@ -16,7 +16,8 @@ def draw(folder: Path) -> None:
     rng = generator("chartqa", 0)
     pictures = folder / "test" / "png"
     pictures.mkdir(parents=True, exist_ok=True)
-    human, augmented = [], []
+    human: list[dict[str, str]] = []
+    augmented: list[dict[str, str]] = []
     for number in range(CHARTS):
         chart = charts.chart(rng, training=False)
         name = f"drawn_{number}.png"
