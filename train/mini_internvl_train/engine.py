@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from mini_internvl_train.errors import TrainingError
 from mini_internvl_train.recipe import Recipe
 
@@ -31,7 +33,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     GradientState._reset_state()
     precision = "no" if recipe.precision == "float32" else recipe.precision
     waits = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # the others wait while one evaluates
-    return Accelerator(mixed_precision=precision, kwargs_handlers=[waits])
+    # without being told, Accelerate starts no process group on a machine that has only CPUs
+    cpu = not torch.accelerator.is_available()
+    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[waits])
 
 
 def sharded(accelerator: Accelerator) -> bool:

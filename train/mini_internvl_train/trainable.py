@@ -39,13 +39,19 @@ def prepare(network: MiniInternVL, recipe: Recipe) -> None:
     """Adds adapters where asked for, and marks in place which parameters move."""
     what = recipe.trainable
     if uses_lora(what):
-        add_lora(network, recipe.lora)
+        add_lora(network, recipe.lora, recipe.seed)
     mark_trainable(network, what)
     for layer, rate in zip(network.vision_model.encoder.layers, _drop_path(network, recipe), strict=True):
         cast("EncoderLayer", layer).drop_path = rate
     if recipe.gradient_checkpointing:
         network.vision_model.gradient_checkpointing = what in ("full",)
-        network.language_model.gradient_checkpointing_enable({"use_reentrant": False})
+        _recompute(network.language_model)
+
+
+def _recompute(language_model: Any) -> None:
+    """Gradient checkpointing, under the name it has in this version of transformers."""
+    enable = getattr(language_model, "activation_checkpointing_enable", None)
+    (enable or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def mark_trainable(network: MiniInternVL, what: Trainable) -> None:
@@ -72,8 +78,8 @@ def _drop_path(network: MiniInternVL, recipe: Recipe) -> list[float]:
     return [top * index / max(layers - 1, 1) for index in range(layers)]
 
 
-def add_lora(network: MiniInternVL, lora: Lora) -> None:
-    """Injects PEFT's adapters into the language model's linear layers, in place."""
+def add_lora(network: MiniInternVL, lora: Lora, seed: int = 0) -> None:
+    """Injects PEFT's adapters into the language model's linear layers, in place, drawn from a seed."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
@@ -83,7 +89,9 @@ def add_lora(network: MiniInternVL, lora: Lora) -> None:
         target_modules=list(LORA_TARGETS[network.config.family]),
         bias="none",
     )
-    inject_adapter_in_model(config, network.language_model.model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, network.language_model.model)
 
 
 def merge_lora(network: MiniInternVL) -> None:

@@ -1,0 +1,324 @@
+"""Training end to end on a small network: resume, accumulation, ranks, stopping, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_training import make_recipe, write_data
+
+import mini_internvl
+from mini_internvl_train import loop
+from mini_internvl_train.engine import Stopped
+from mini_internvl_train.errors import DivergedError, ResumeError, TrainingError
+from mini_internvl_train.loop import Training, train
+from mini_internvl_train.recipe import Recipe, read_recipe
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return tensors
+
+
+def equal(one: Path, other: Path) -> bool:
+    left, right = weights(one), weights(other)
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def distance(one: Path, other: Path) -> float:
+    left, right = weights(one), weights(other)
+    return max(float((left[k] - right[k]).abs().max()) for k in left)
+
+
+def log_lines(recipe: Recipe) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(recipe.output) / "log.jsonl").read_text().splitlines()]
+
+
+def run_script(script: str, folder: Path, *, torchrun: int = 0) -> subprocess.CompletedProcess[str]:
+    path = folder / "script.py"
+    path.write_text(script)
+    launcher = [sys.executable]
+    if torchrun:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={torchrun}"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(REPOSITORY / "tests"),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    return subprocess.run(
+        [*launcher, str(path)], env=environment, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def test_one_batch_overfits(tmp_path: Path) -> None:
+    recipe = make_recipe(
+        tmp_path,
+        samples=2,
+        steps__max_steps=60,
+        steps__packs_per_step=1,
+        optimizer__lr=1e-2,
+        checkpoints__every=1000,
+        drop_path=0.0,
+    )
+    final = train(recipe, **QUIET)
+    lines = log_lines(recipe)
+    assert lines[0]["loss"] > 4
+    assert lines[-1]["loss"] < 0.05
+    model = mini_internvl.load(final)
+    colour = json.loads((tmp_path / "data/colours.jsonl").read_text().splitlines()[1])
+    picture = tmp_path / "data/pictures" / colour["image"]
+    answer = model.chat([picture], "What colour?", max_tiles=2, max_new_tokens=10)
+    assert answer == colour["conversations"][1]["value"]
+
+
+def test_broken_off_and_gone_on_with_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_recipe(tmp_path, output=str(tmp_path / "whole"))
+    train(whole, **QUIET)
+    broken = make_recipe(tmp_path, output=str(tmp_path / "broken"))
+    step = Training._step
+
+    def fails_at_five(self: Training, *arguments: Any) -> bool:
+        if self.done == 4:
+            raise KeyError("power cut")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Training, "_step", fails_at_five)
+    with pytest.raises(KeyError):
+        train(broken, **QUIET)
+    monkeypatch.undo()
+    train(broken, **QUIET)
+    assert equal(tmp_path / "whole/final", tmp_path / "broken/final")
+    assert [line["step"] for line in log_lines(broken)] == [1, 2, 3, 4, 5, 6]
+    assert [line["loss"] for line in log_lines(broken)] == [line["loss"] for line in log_lines(whole)]
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from mini_internvl_train.loop import Training, train
+from mini_internvl_train.recipe import read_recipe
+
+recipe = read_recipe({recipe!r}, {{"output": {output!r}}})
+step = Training._step
+
+def killed_at_six(self, *arguments):
+    if self.done == 5 and {kill}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, *arguments)
+
+Training._step = killed_at_six
+train(recipe, quiet=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_command_again(tmp_path: Path) -> None:
+    make_recipe(tmp_path)
+    recipe = str(tmp_path / "recipe.yaml")
+    broken = str(tmp_path / "broken")
+    assert run_script(KILLED.format(recipe=recipe, output=broken, kill=True), tmp_path).returncode == -9
+    assert not (tmp_path / "broken/final").exists()
+    assert run_script(KILLED.format(recipe=recipe, output=broken, kill=False), tmp_path).returncode == 0
+    whole = KILLED.format(recipe=recipe, output=str(tmp_path / "whole"), kill=False)
+    assert run_script(whole, tmp_path).returncode == 0
+    assert equal(tmp_path / "whole/final", tmp_path / "broken/final")
+
+
+@pytest.mark.parametrize(
+    "trainable", ["frozen_vit", pytest.param("lora_projector", marks=pytest.mark.slow), "projector"]
+)
+def test_resume_is_bit_equal_in_bf16_whatever_learns(tmp_path: Path, trainable: str) -> None:
+    settings: dict[str, Any] = {"trainable": trainable, "precision": "bf16", "gradient_checkpointing": True}
+    whole = make_recipe(tmp_path, output=str(tmp_path / "whole"), **settings)
+    train(whole, **QUIET)
+    parts = make_recipe(tmp_path, output=str(tmp_path / "parts"), **settings)
+    train(parts, **QUIET)
+    for folder in ("step-000006", "final"):
+        import shutil
+
+        shutil.rmtree(tmp_path / "parts" / folder)
+    train(parts, **QUIET)
+    assert equal(tmp_path / "whole/final", tmp_path / "parts/final")
+
+
+def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "drop_path": 0.0,
+        "packing__enabled": False,
+        "steps__packs_per_step": 8,
+        "steps__max_steps": 2,
+    }
+    for output, micro in (("many", 2), ("one", 8)):
+        recipe = make_recipe(
+            tmp_path, output=str(tmp_path / output), steps__packs_per_micro_step=micro, **settings
+        )
+        train(recipe, **QUIET)
+    assert distance(tmp_path / "many/final", tmp_path / "one/final") < 2e-6
+
+
+def test_packed_training_equals_unpacked(tmp_path: Path) -> None:
+    """All samples of the set in one step: packs only change how they lie in memory."""
+    settings: dict[str, Any] = {"drop_path": 0.0, "steps__max_steps": 2, "samples": 4}
+    packed = make_recipe(
+        tmp_path,
+        output=str(tmp_path / "packed"),
+        steps__packs_per_step=1,
+        packing__max_tiles=99,
+        packing__max_tokens=4000,
+        **settings,
+    )
+    train(packed, **QUIET)
+    unpacked = make_recipe(
+        tmp_path,
+        output=str(tmp_path / "unpacked"),
+        steps__packs_per_step=4,
+        packing__enabled=False,
+        **settings,
+    )
+    train(unpacked, **QUIET)
+    assert distance(tmp_path / "packed/final", tmp_path / "unpacked/final") < 2e-6
+
+
+RANKS = """
+from mini_internvl_train.loop import train
+from mini_internvl_train.recipe import read_recipe
+
+train(read_recipe({recipe!r}, {{"output": {output!r}}}), quiet=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
+def test_two_processes_equal_one(tmp_path: Path, sharded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three packs a step for two ranks, and a sample without a picture: nobody waits for anybody."""
+    make_recipe(
+        tmp_path, drop_path=0.0, steps__packs_per_step=3, steps__max_steps=3, packing__enabled=False
+    )
+    write_data(tmp_path / "data", 12, text_only=(0, 3, 4))
+    recipe = str(tmp_path / "recipe.yaml")
+    train(read_recipe(recipe, {"output": str(tmp_path / "one")}), **QUIET)
+    if sharded:
+        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+        monkeypatch.setenv("FSDP_VERSION", "2")
+        monkeypatch.setenv("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
+    done = run_script(RANKS.format(recipe=recipe, output=str(tmp_path / "two")), tmp_path, torchrun=2)
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert distance(tmp_path / "one/final", tmp_path / "two/final") < 2e-6
+
+
+def test_changed_recipe_or_data_is_refused(tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, steps__max_steps=2)
+    train(recipe, **QUIET)
+    changed = read_recipe(tmp_path / "recipe.yaml", {"optimizer.lr": "1e-2"})
+    with pytest.raises(ResumeError, match=r"optimizer\.lr was 0\.001, is 0\.01"):
+        train(changed, **QUIET)
+    write_data(tmp_path / "data", 12, seed=5)
+    with pytest.raises(ResumeError, match="colours is not the same"):
+        train(recipe, **QUIET)
+    train(read_recipe(tmp_path / "recipe.yaml", {"output": str(tmp_path / "other")}), **QUIET)
+
+
+def test_saving_and_evaluation_settings_may_change(tmp_path: Path) -> None:
+    train(make_recipe(tmp_path, steps__max_steps=2), **QUIET)
+    train(make_recipe(tmp_path, steps__max_steps=2, checkpoints__keep=1, name="other"), **QUIET)
+
+
+def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_recipe(tmp_path, checkpoints__every=100)
+    step = Training._step
+
+    def told_in_step_three(self: Training, *arguments: Any) -> bool:
+        if self.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Training, "_step", told_in_step_three)
+    with pytest.raises(Stopped, match="after step 3 of 6"):
+        train(recipe, **QUIET)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert (tmp_path / "out/step-000003").is_dir()
+    monkeypatch.undo()
+    train(recipe, **QUIET)
+    whole = make_recipe(tmp_path, output=str(tmp_path / "whole"))
+    train(whole, **QUIET)
+    assert equal(tmp_path / "whole/final", tmp_path / "out/final")
+
+
+def test_nan_stops_with_the_samples_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make_recipe(tmp_path, checkpoints__every=1)
+    backward = Training._backward
+
+    def nan_in_step_two(self: Training, *arguments: Any) -> float:
+        loss = backward(self, *arguments)
+        return float("nan") if self.done == 1 else loss
+
+    monkeypatch.setattr(Training, "_backward", nan_in_step_two)
+    with pytest.raises(DivergedError, match=r"step 2: loss nan; its samples: colours/\d+") as error:
+        train(recipe, **QUIET)
+    assert "\n" not in str(error.value)
+    assert (tmp_path / "out/step-000001").is_dir()
+
+
+def test_an_exploding_gradient_stops(tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, optimizer__stop_norm=1e-6)
+    with pytest.raises(DivergedError, match="step 1: gradient norm"):
+        train(recipe, **QUIET)
+    assert not list((tmp_path / "out").glob("step-*"))
+
+
+def test_checkpoints_load_and_only_the_last_are_kept(tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path)
+    final = train(recipe, **QUIET)
+    kept = sorted(path.name for path in (tmp_path / "out").glob("step-*"))
+    assert kept == ["step-000004", "step-000006"]
+    assert (tmp_path / "out/latest").resolve().name == "step-000006"
+    model = mini_internvl.load(final)
+    again = mini_internvl.load(tmp_path / "out/latest")
+    ids = torch.randint(0, 250, (1, 9))
+    assert torch.equal(model(input_ids=ids), again(input_ids=ids))
+    assert model.config.max_dynamic_patch == 2
+    assert model.system_message == "Be short."
+    assert model.config.template == "Hermes-2"
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, output=str(tmp_path / "whole"))
+    train(recipe, **QUIET)
+    broken = make_recipe(tmp_path)
+    train(broken, **QUIET)
+    out = tmp_path / "out"
+    (out / "step-000006").rename(out / ".step-000006.tmp")
+    (out / ".step-000006.tmp/training/state.json").unlink()
+    train(broken, **QUIET)
+    assert equal(tmp_path / "whole/final", out / "final")
+
+
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    recipe = make_recipe(tmp_path)
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out/.lock"), pytest.raises(TrainingError, match="another training"):
+        train(recipe, **QUIET)
+
+
+def test_tables_come_before_the_first_step(tmp_path: Path) -> None:
+    lines: list[str] = []
+    train(make_recipe(tmp_path, steps__max_steps=1, trainable="frozen_vit"), say=lines.append, quiet=True)
+    text = "\n".join(lines)
+    assert "vision encoder" in text
+    assert "expected memory" in text
+    assert loop.__doc__
