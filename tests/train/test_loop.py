@@ -203,9 +203,7 @@ train(read_recipe({recipe!r}, {{"output": {output!r}}}), quiet=True)
 @pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_equal_one(tmp_path: Path, sharded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three packs a step for two ranks, and a sample without a picture: nobody waits for anybody."""
-    make_recipe(
-        tmp_path, drop_path=0.0, steps__packs_per_step=3, steps__max_steps=3, packing__enabled=False
-    )
+    make_recipe(tmp_path, drop_path=0.0, steps__packs_per_step=3, steps__max_steps=3, packing__enabled=False)
     write_data(tmp_path / "data", 12, text_only=(0, 3, 4))
     recipe = str(tmp_path / "recipe.yaml")
     train(read_recipe(recipe, {"output": str(tmp_path / "one")}), **QUIET)
