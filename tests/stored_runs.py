@@ -145,6 +145,7 @@ def write_run(
                     "counts": total,
                     "metrics": {n: metric_json(v) for n, v in metric_values(task, found).items()},
                     "groups": groups(task, found),
+                    "reference": [],
                     "signature": line,
                 }
             )

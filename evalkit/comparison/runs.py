@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from evalkit import registry
 from evalkit.contracts import Record
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
+from evalkit.results import describe
 from evalkit.store import StoredRun, find_runs, load_run
 from evalkit.store.names import folder_name
 from evalkit.task import Task
@@ -91,9 +92,8 @@ def load_side(path: Path) -> Side:
 
 
 def _summary(run: StoredRun) -> dict[str, Any]:
-    summary = run.summary
-    if summary is not None:
-        return summary
+    if run.summary is not None:
+        return describe(run)
     what = "is still running" if run.status == "running" else "was broken off before its end"
     mend = "wait for it" if run.status == "running" else "give its `evalkit run` command again to finish it"
     raise NotComparableError(f"{run.path}: the run {what} (no summary.json); {mend}")
@@ -154,12 +154,14 @@ def complete_runs(folder: Path) -> Iterator[StoredRun]:
             yield run
 
 
-def latest(folder: Path) -> dict[Key, Path]:
-    """The latest complete run of every task and split below a folder."""
-    found: dict[Key, Path] = {}
-    for run in sorted(complete_runs(folder), key=lambda run: run.path.name):
-        found[key_of(run)] = run.path
-    return found
+def latest(runs: Iterable[StoredRun]) -> dict[Key, Path]:
+    """The latest run of every task and split."""
+    return {key_of(run): run.path for run in sorted(runs, key=lambda run: run.path.name)}
+
+
+def asked_as(spec: str, output: Path) -> list[StoredRun]:
+    """Complete runs whose model was asked for by these very words (`--model`)."""
+    return [run for run in complete_runs(output) if (run.manifest.get("model") or {}).get("spec") == spec]
 
 
 def model_folder(output: Path, model: str) -> Path | None:
@@ -196,11 +198,13 @@ def resolve(name: str, output: Path) -> dict[Key, Path]:
     if baselines.exists(output, name):
         return baselines.load(output, name).paths()
     folder = path if path.is_dir() else model_folder(output, name)
+    if folder is None and (runs := asked_as(name, output)):
+        return latest(runs)
     if folder is None:
         known = [*baselines.names(output), *model_names(output)]
         hint = registry.nearest(name, known)
         raise UsageError(f"{name}: no run folder, and no model or baseline of that name in {output}{hint}")
-    if found := latest(folder):
+    if found := latest(complete_runs(folder)):
         return found
     raise NotComparableError(
         f"{folder}: no complete run below it; limited, running or broken runs must be named one by one"

@@ -1,0 +1,136 @@
+"""`evalkit plan` and `evalkit history`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stored_runs import Answers, outcomes, write_run
+
+from evalkit.cli.main import invoke
+from evalkit.comparison import need
+from evalkit.statistics import Resampler, difference
+
+
+def test_plan_from_two_runs_is_kept_by_a_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The change that a run of this size can show needs the clusters that it has."""
+    one = write_run(tmp_path, "a", Answers(outcomes(0.8, 600, seed=1)))
+    two = write_run(tmp_path, "b", Answers(outcomes(0.8, 600, seed=2)))
+    arguments = ["plan", "-t", "toy", "--run", str(one), "--run", str(two), "--metric", "accuracy", "--json"]
+    assert invoke([*arguments, "--detect", "1.0"]) == 0
+    (metric,) = json.loads(capsys.readouterr().out)["metrics"]
+    assert metric["clusters"] > 120 and metric["samples"] == 5 * metric["clusters"]
+    now = metric["stored"]["detectable"]
+    assert invoke([*arguments, "--detect", str(now)]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["metrics"]
+    assert again["clusters"] == pytest.approx(120, abs=1) and again["detect"] == now
+    records = [Answers(outcomes(0.8, 600, seed=seed)).records() for seed in (1, 2)]
+    metric_object = need.plan([one, two], 1.0)[0].metric
+    found = difference(metric_object, *records, Resampler(0, 500))
+    assert now == pytest.approx(found.detectable(0.05), rel=0.01)
+
+
+def test_plan_from_one_run_and_what_is_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path, "a", Answers(outcomes(0.8, 600, seed=1)))
+    plans = []
+    for correlation in ("0", "0.5"):
+        arguments = ["plan", "--task", "toy", "--detect", "2", "-o", str(tmp_path), "--json"]
+        assert invoke([*arguments, "--correlation", correlation]) == 0
+        plans.append({m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]})
+    assert plans[0]["accuracy"]["clusters"] == pytest.approx(2 * plans[1]["accuracy"]["clusters"], rel=0.02)
+    # 80% right in independent samples: n = 2 p (1 - p) (1.96 + 0.84)^2 / 0.02^2
+    assert plans[0]["accuracy"]["samples"] == pytest.approx(2 * 0.16 * 2.8**2 / 0.02**2, rel=0.2)
+    assert invoke(["plan", "-t", "toy", "--detect", "2", "-o", str(tmp_path)]) == 0
+    assert "answers of two models assumed to correlate by 0" in capsys.readouterr().out
+
+
+def test_plan_says_what_it_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path, "a", Answers(np.ones(50)))
+    assert invoke(["plan", "-t", "toy", "--detect", "1", "--run", str(path), "--json"]) == 0
+    metrics = {m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]}
+    assert metrics["accuracy"]["clusters"] is None and "no variance" in metrics["accuracy"]["reason"]
+    for arguments, message in (
+        (["--detect", "0"], "larger than 0"),
+        (["--detect", "1", "--metric", "bleu"], "toy has accuracy, rmse"),
+        (["--detect", "1", "--power", "1"], "between 0 and 1"),
+        (["--detect", "1", "--correlation", "1"], "less than 1"),
+    ):
+        assert invoke(["plan", "-t", "toy", "--run", str(path), *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert invoke(["plan", "-t", "toy", "--detect", "1", "-o", str(tmp_path / "none")]) == 2
+    assert "no complete run of toy" in capsys.readouterr().err
+    assert invoke(["plan", "-t", "toy-general", "--detect", "1", "--run", str(path)]) == 2
+    assert "a run of toy@test, not of toy-general" in capsys.readouterr().err
+
+
+def checkpoint(output: Path, step: int, share: float, **settings: object) -> Path:
+    """A run of the weights after so many steps."""
+    return write_run(
+        output,
+        "tuned",
+        Answers(outcomes(share, 1000)),
+        fingerprint=f"f{step}",
+        checkpoint=f"work/step-{step}",
+        created=f"2026-01-01T00:{step // 100:02d}:00+00:00",
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def test_history_finds_the_trend_and_the_first_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, share in ((100, 0.70), (200, 0.703), (300, 0.76), (400, 0.80)):
+        checkpoint(tmp_path, step, share)
+    checkpoint(tmp_path, 400, 0.80)
+    assert invoke(["history", "--model", "tuned", "--task", "toy", "-o", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [point["checkpoint"] for point in found["points"]] == [f"step-{s}00" for s in (1, 2, 3, 4)]
+    assert found["first_significant_change"] == "step-300"
+    assert [point["significant"] for point in found["points"]] == [False, False, True, True]
+    assert found["trend"]["per"] == "step"
+    values = [point["value"] for point in found["points"]]
+    assert found["trend"]["slope"] == pytest.approx(np.polyfit([100, 200, 300, 400], values, 1)[0])
+    assert 0 < found["trend"]["ci95"][0] < found["trend"]["slope"] < found["trend"]["ci95"][1]
+    assert invoke(["history", "-m", "tun*", "-t", "toy", "-o", str(tmp_path), "--metric", "rmse"]) == 0
+    out = capsys.readouterr().out
+    assert "first significant change: step-300" in out and "trend: -" in out and "a step" in out
+
+
+def test_history_of_checkpoints_that_do_not_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (100, 200, 300):
+        checkpoint(tmp_path, step, 0.7)
+    assert invoke(["history", "-m", "tuned", "-t", "toy", "-o", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["first_significant_change"] is None and found["trend"]["slope"] == 0.0
+
+
+def test_history_leaves_out_what_is_not_comparable_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint(tmp_path, 100, 0.7)
+    checkpoint(tmp_path, 200, 0.7, fields={"tiles": "6"})
+    assert invoke(["history", "-m", "tuned", "-t", "toy", "-o", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["points"]) == 1 and "tiles (12 | 6) differs" in found["left_out"][0]
+    assert found["trend"] is None
+    assert invoke(["history", "-m", "tuned", "-t", "toy", "-o", str(tmp_path), "--allow", "tiles"]) == 0
+    assert "step-200" in capsys.readouterr().out
+
+
+def test_history_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint(tmp_path, 100, 0.7)
+    checkpoint(tmp_path, 200, 0.7, split="val")
+    for arguments, message in (
+        (["-m", "tunned", "-t", "toy"], "(nearest: tuned)"),
+        (["-m", "tuned", "-t", "toy-general"], "no complete run of toy-general"),
+        (["-m", "tuned", "-t", "toy"], "choose one with --split (test, val)"),
+        (["-m", "tuned", "-t", "toy@test", "--metric", "x"], "toy has accuracy, rmse"),
+    ):
+        assert invoke(["history", *arguments, "-o", str(tmp_path)]) == 2
+        assert message in capsys.readouterr().err
