@@ -37,19 +37,23 @@ def cells(result: MetricResult) -> list[str]:
 
 
 def verdict(result: MetricResult) -> str:
-    """The verdict, with what it does not exclude."""
-    mark = f"FAILS, {result.failure}: " if result.failure else ""
+    """The verdict, what it does not exclude, and whether it fails the gate."""
+    said = _said(result)
+    return f"{said}; FAILS: {result.failure}" if result.failure else said
+
+
+def _said(result: MetricResult) -> str:
     if result.verdict != "no_evidence":
-        return mark + result.verdict
+        return result.verdict
     difference = result.difference
     if difference.p is None:
-        return f"{mark}not computed"
+        return "not computed"
     same = "no evidence" if difference.se or difference.difference else "no difference at all"
     change = "drop" if difference.metric.higher_is_better else "rise"
     if result.detectable is not None:
         seen = figure(result.detectable, difference.metric.unit)
-        return f"{mark}{same} (a {change} of {seen} would have shown)"
-    return f"{mark}{same} (too little data to show any {change})" if difference.se else mark + same
+        return f"{same} (a {change} of {seen} would have shown)"
+    return f"{same} (too little data to show any {change})" if difference.se else same
 
 
 def shown(comparison: Comparison, task: TaskComparison) -> list[MetricResult]:
