@@ -81,9 +81,11 @@ class RunOptions:
             raise UsageError(
                 f"--engine {self.engine}: not in this version; leave it out to run in one process"
             )
-        if self.devices != 1:
+        if self.devices < 1:
+            raise UsageError(f"--devices {self.devices}: give a positive number")
+        if self.devices > 1 and self.device not in ("auto", "cpu", "cuda"):
             raise UsageError(
-                f"--devices {self.devices}: this version runs on one device; choose with --device"
+                f"--devices {self.devices} --device {self.device}: name one device or several, not both"
             )
         if self.max_tiles is not None and self.max_tiles < 1:
             raise UsageError(f"--max-tiles {self.max_tiles}: give a positive number")

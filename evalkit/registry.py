@@ -135,6 +135,12 @@ def _matching(name: str) -> Sequence[Target]:
     )
 
 
+def included_files() -> list[Path]:
+    """Task files that `include` has loaded."""
+    found = {sys.modules[kind.__module__].__file__ for kind in _included.values()}
+    return sorted(Path(name) for name in found if name)
+
+
 def include(path: Path) -> list[str]:
     """Load a task file that is not installed; returns the names of the tasks it defines.
 

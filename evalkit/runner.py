@@ -9,7 +9,7 @@ from evalkit.contracts import Failure, Model, Request, Response
 from evalkit.errors import ModelError, SetupError
 from evalkit.planning import WINDOW, Plan
 from evalkit.progress import Progress
-from evalkit.store import ResponseLog, StoredResponse
+from evalkit.store import ResponseLog, ResponseLogs, StoredResponse
 
 #: When so many samples have failed and none was answered, the set-up is wrong.
 FIRST = 50
@@ -33,7 +33,9 @@ def unanswered(
 class Generation:
     """One session of generating into a run folder."""
 
-    def __init__(self, model: Model, log: ResponseLog, progress: Progress, answered_before: bool) -> None:
+    def __init__(
+        self, model: Model, log: ResponseLog | ResponseLogs, progress: Progress, answered_before: bool
+    ) -> None:
         self._model = model
         self._log = log
         self._progress = progress

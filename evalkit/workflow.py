@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,18 +16,18 @@ from evalkit.environment import peak_memory
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.job import Job, identity, make_job
 from evalkit.options import JudgeOptions, RunOptions
-from evalkit.planning import make_plan
+from evalkit.planning import WINDOW, make_plan
 from evalkit.progress import Progress
 from evalkit.results import RunResult
 from evalkit.runner import Generation, unanswered
 from evalkit.scoring import Asks, score
 from evalkit.settings import parse_gen
-from evalkit.store import ResponseLog, RunFolder, open_for_scoring, open_run, write_records
+from evalkit.store import ResponseLogs, RunFolder, open_for_scoring, open_run, write_records
 from evalkit.summary import counts, groups, metric_json, metric_values, published_rows, status
 
 log = logging.getLogger(__name__)
 
-#: One process writes one responses file.
+#: The name in the responses file of a model that runs in one process.
 _WORKER = "0"
 
 
@@ -62,21 +63,25 @@ def load_model(options: RunOptions) -> Model:
         UsageError: unknown, or an option it cannot honour. CheckpointError: it cannot be loaded.
     """
     _, extra = parse_gen(options.gen)
-    return registry.model(
-        options.model,
-        ModelOptions(
-            checkpoint=options.checkpoint,
-            revision=options.revision,
-            dtype=options.dtype,
-            device=options.device,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            base_url=options.base_url,
-            offline=options.offline,
-            sharing=options.sharing,
-            extra=extra,
-        ),
+    wanted = ModelOptions(
+        checkpoint=options.checkpoint,
+        revision=options.revision,
+        dtype=options.dtype,
+        device=options.device,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        base_url=options.base_url,
+        offline=options.offline,
+        sharing=options.sharing,
+        extra=extra,
     )
+    if options.devices == 1:
+        return registry.model(options.model, wanted)
+    from evalkit.workers import LoadModel, WorkerPool
+
+    registry.family(options.model)
+    threads = max(1, (os.cpu_count() or 1) // options.devices)
+    return WorkerPool(LoadModel(options.model, wanted), options.devices, threads, registry.included_files())
 
 
 def run_task(name: str, model: Model, options: RunOptions) -> RunResult:
@@ -160,10 +165,11 @@ def _generate(folder: RunFolder, job: Job, model: Model, options: RunOptions) ->
     session = manifest.session(model.info, options)
     folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
     progress = Progress(f"{job.task.name} {job.split}", len(names), len(names) - len(pending), options.quiet)
-    responses = ResponseLog(folder.path / f"responses-{_WORKER}.jsonl")
+    responses = ResponseLogs(folder.path, lambda: getattr(model, "worker", _WORKER))
     try:
         generation = Generation(model, responses, progress, answered_before=len(pending) < len(names))
-        generation.run(make_plan(job.request(i) for i in range(len(names))), job.request, pending)
+        plan = make_plan(job.request(i) for i in range(len(names)))
+        generation.run(plan, job.request, pending, WINDOW if options.devices == 1 else len(pending))
     finally:
         progress.close()
         try:

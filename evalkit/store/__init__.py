@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from evalkit.store.folder import RunFolder, StoredRun, find_runs, load_run, open_for_scoring, open_run
 from evalkit.store.records import Scored, image_reference, open_reference, write_records
-from evalkit.store.responses import ResponseLog, StoredResponse
+from evalkit.store.responses import ResponseLog, ResponseLogs, StoredResponse
 
 __all__ = [
     "ResponseLog",
+    "ResponseLogs",
     "RunFolder",
     "Scored",
     "StoredResponse",

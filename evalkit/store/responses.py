@@ -10,7 +10,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,36 @@ class ResponseLog:
             self._file.truncate(self._size)
         except OSError as error:
             log.warning("%s: a torn last line stays (%s); it is left out on reading", self.path, error)
+
+
+class ResponseLogs:
+    """The responses files of a run's workers, each opened when its worker gives its first answer.
+
+    Args:
+        folder: the run folder.
+        worker: names the worker that gave the answer at hand.
+
+    Raises:
+        RunFolderError: as `ResponseLog`.
+    """
+
+    def __init__(self, folder: Path, worker: Callable[[], str]) -> None:
+        self._folder = folder
+        self._worker = worker
+        self._logs: dict[str, ResponseLog] = {}
+
+    def append(self, identifier: str, request_key: str, response: Response) -> None:
+        """See `ResponseLog.append`."""
+        name = self._worker()
+        if name not in self._logs:
+            self._logs[name] = ResponseLog(self._folder / f"responses-{name}.jsonl")
+        self._logs[name].append(identifier, request_key, response)
+
+    def close(self) -> None:
+        """Flush and close all of them."""
+        with ExitStack() as stack:
+            for log in self._logs.values():
+                stack.callback(log.close)
 
 
 def _cut_torn_line(path: Path) -> int:

@@ -1,0 +1,272 @@
+"""Several devices: one worker process each, pulling requests from one queue.
+
+The parent hands out requests about the same pictures together and writes every answer to the responses file
+of the worker that gave it. A worker that dies is replaced, and only its unanswered requests are asked again;
+a request that kills its worker again when asked alone is that request's error.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from evalkit.contracts import Failure, Model, ModelInfo, ModelOptions, Request, Response, SampleAware
+from evalkit.errors import EvalkitError, UsageError
+
+log = logging.getLogger(__name__)
+
+#: Requests handed to a worker at once; those about one picture are not parted.
+PART = 32
+#: Parts a worker has at hand, so that it need not wait for the next.
+AHEAD = 2
+#: Deaths in a row without an answer after which something is wrong with more than one request.
+MOST_DEATHS = 5
+
+Load = Callable[[int], Model]
+
+
+@dataclass
+class _Worker:
+    """A process, and what it was asked and has not answered."""
+
+    number: int
+    process: BaseProcess
+    pipe: Connection
+    parts: deque[dict[str, Request]] = field(default_factory=deque)
+    ready: bool = False
+
+
+class WorkerPool:
+    """A model in several processes.
+
+    Args:
+        load: makes the model in worker `number`; it is pickled, so it is defined in a module.
+        workers: how many.
+        threads: of each worker's arithmetic on the CPU.
+        includes: task files to load in every worker, for the picture handles they define.
+
+    Attributes:
+        worker: the one that gave the answer yielded last.
+
+    Raises:
+        EvalkitError: what loading raised in the first worker.
+    """
+
+    def __init__(self, load: Load, workers: int, threads: int, includes: Sequence[Path] = ()) -> None:
+        self._load = load
+        self._threads = threads
+        self._includes = tuple(includes)
+        self._context = multiprocessing.get_context("spawn")
+        self._deaths = 0
+        self._info: ModelInfo | None = None
+        self._queue: deque[list[Request]] = deque()
+        self._killers: set[str] = set()
+        self.worker = "0"
+        self._workers = [self._start(number) for number in range(workers)]
+        try:
+            while self._info is None:
+                list(self._events())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identity of the model, as the first ready worker tells it."""
+        assert self._info is not None  # the constructor waits for it
+        return self._info
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Answer in whatever order the workers finish.
+
+        Raises:
+            EvalkitError: workers die again and again; whatever a worker's model raises passes through.
+        """
+        self._queue = deque(_parts(requests))
+        left = len(requests)
+        try:
+            while left:
+                for worker in self._workers:
+                    self._feed(worker)
+                for answer in self._events():
+                    left -= 1
+                    yield answer
+        finally:
+            if left:
+                self._drop_work()
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._workers:
+            _end(worker)
+
+    def _drop_work(self) -> None:
+        """After a break: workers that are still at it are replaced, so that no answer comes later."""
+        self._queue.clear()
+        for place, worker in enumerate(self._workers):
+            if any(worker.parts):
+                _end(worker)
+                self._workers[place] = self._start(worker.number)
+
+    def _start(self, number: int) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=_serve,
+            args=(theirs, self._load, number, self._threads, self._includes),
+            name=f"evalkit-worker-{number}",
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Worker(number, process, ours)
+
+    def _feed(self, worker: _Worker) -> None:
+        while worker.ready and self._queue and len(worker.parts) < AHEAD:
+            part = self._queue.popleft()
+            worker.parts.append({request.id: request for request in part})
+            try:
+                worker.pipe.send(part)
+            except OSError:
+                return  # it is dead, which reading from it will tell
+
+    def _events(self) -> Iterator[tuple[str, Response]]:
+        """Waits for workers; answers they gave, or failures in their place."""
+        pipes = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait(list(pipes)):
+            worker = pipes[pipe]  # type: ignore[index]
+            try:
+                kind, content = worker.pipe.recv()
+            except (EOFError, OSError):
+                yield from self._died(worker)
+                continue
+            if kind == "answer":
+                identifier, response = content
+                worker.parts[0].pop(identifier, None)
+                self._deaths = 0
+                self.worker = str(worker.number)
+                yield identifier, response
+            elif kind == "done":
+                worker.parts.popleft()
+            elif kind == "ready":
+                worker.ready = True
+                self._info = self._info or content
+            else:
+                raise content
+
+    def _died(self, worker: _Worker) -> Iterator[tuple[str, Response]]:
+        """Replaces a worker and asks its unanswered requests again, the part it worked on in halves."""
+        worker.process.join()
+        self._deaths += 1
+        code = worker.process.exitcode
+        unanswered = [list(part.values()) for part in worker.parts if part]
+        if self._deaths > MOST_DEATHS or (self._info is None and self._deaths > 1):
+            raise EvalkitError(
+                f"worker {worker.number} died (exit status {code}), the {self._deaths}th death without an "
+                "answer between; stopped: see what it printed, or try --devices 1"
+            )
+        log.warning(
+            "worker %d died (exit status %s); it is replaced and its %d unanswered requests are asked again",
+            worker.number,
+            code,
+            sum(map(len, unanswered)),
+        )
+        self._workers[self._workers.index(worker)] = self._start(worker.number)
+        if not unanswered:
+            return
+        working, *waiting = unanswered
+        self._queue.extendleft(reversed(waiting))
+        if len(working) == 1 and working[0].id in self._killers:
+            self.worker = str(worker.number)
+            yield working[0].id, Response(error=Failure("worker", f"its worker died (exit status {code})"))
+            return
+        if len(working) == 1:
+            self._killers.add(working[0].id)
+        middle = len(working) // 2
+        self._queue.extendleft(half for half in (working[middle:], working[:middle]) if half)
+
+
+def _end(worker: _Worker) -> None:
+    worker.pipe.close()
+    worker.process.kill()
+    worker.process.join()
+
+
+def _parts(requests: Sequence[Request]) -> list[list[Request]]:
+    """Neighbours, cut where the pictures change."""
+    parts: list[list[Request]] = []
+    before: object = None
+    for request in requests:
+        pictures = tuple(image.identity() for image in request.images)
+        if not parts or (len(parts[-1]) >= PART and pictures != before):
+            parts.append([])
+        parts[-1].append(request)
+        before = pictures
+    return parts
+
+
+def _serve(pipe: Connection, load: Load, number: int, threads: int, includes: Sequence[Path]) -> None:
+    """A worker's life: load, then answer part by part until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, and ends its workers
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    from evalkit import registry
+
+    try:
+        for path in includes:
+            registry.include(path)
+        model = load(number)
+        if isinstance(model, SampleAware):
+            raise UsageError("--devices: stored predictions are read, not computed; leave it out")
+        pipe.send(("ready", model.info))
+        while True:
+            part = pipe.recv()
+            for answer in model.generate(part):
+                pipe.send(("answer", answer))
+            pipe.send(("done", None))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the parent has closed the pool, or is gone
+    except Exception as error:
+        pipe.send(("raised", _portable(error)))
+
+
+def _portable(error: Exception) -> Exception:
+    """The error where it is one for the user, which survives pickling; otherwise its text."""
+    if isinstance(error, EvalkitError) and error.args == (str(error),):
+        return error
+    return EvalkitError(f"a worker stopped: {type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Loads the model that `spec` names on the device of a worker.
+
+    Attributes:
+        spec: as after `--model`. options: for its family; `device` is `auto`, `cuda` or `cpu`.
+    """
+
+    spec: str
+    options: ModelOptions
+
+    def __call__(self, number: int) -> Model:
+        import dataclasses
+
+        from evalkit import registry
+
+        device: Any = self.options.device
+        if device in ("auto", "cuda"):
+            import torch
+
+            found = torch.cuda.device_count()
+            if device == "cuda" or found:
+                if number >= found:
+                    raise UsageError(f"--devices: worker {number} has no GPU, there are {found}")
+                device = f"cuda:{number}"
+        return registry.model(self.spec, dataclasses.replace(self.options, device=device))

@@ -1,0 +1,203 @@
+"""Several worker processes: every request once, whatever dies."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from evalkit import workflow
+from evalkit.contracts import Message, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.errors import CheckpointError, EvalkitError, UsageError
+from evalkit.options import RunOptions
+from evalkit.workers import PART, LoadModel, WorkerPool, _parts
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A picture known by its name."""
+
+    name: str
+
+    def identity(self) -> str:
+        """The name."""
+        return self.name
+
+
+class Slow:
+    """Answers after a moment with its process; may die, raise, or refuse to load."""
+
+    info = ModelInfo(name="slow", fingerprint="0", dtype="float32", device="cpu")
+
+    def __init__(self, delay: float, killer: str) -> None:
+        self.delay, self.killer = delay, killer
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """In reverse order."""
+        for request in reversed(requests):
+            if request.id == self.killer:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if request.id == "raise":
+                raise ValueError("a bad day")
+            time.sleep(self.delay)
+            yield request.id, Response(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "stop")
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Makes `Slow`."""
+
+    delay: float = 0.0
+    killer: str = ""
+    refuse: bool = False
+
+    def __call__(self, number: int) -> Model:
+        if self.refuse:
+            raise CheckpointError("no such checkpoint")
+        return Slow(self.delay, self.killer)
+
+
+def asked(count: int, each: int = 5) -> list[Request]:
+    """Requests, `each` about one picture."""
+    return [
+        Request(str(n), (Message("user", "?"),), (Named(f"p{n // each}"),))  # type: ignore[arg-type]
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def pools() -> Iterator[list[WorkerPool]]:
+    """Pools to close."""
+    opened: list[WorkerPool] = []
+    yield opened
+    for pool in opened:
+        pool.close()
+
+
+def test_every_request_is_answered_once_by_some_worker(pools: list[WorkerPool]) -> None:
+    pool = WorkerPool(Load(0.002), 2, 3)
+    pools.append(pool)
+    assert pool.info.name == "slow"
+    for _ in range(2):
+        found = list(pool.generate(asked(200)))
+        assert Counter(identifier for identifier, _ in found) == Counter(map(str, range(200)))
+        assert {response.text.split()[1] for _, response in found} == {"3"}
+    time.sleep(0.1)
+    assert list(pool.generate([])) == []
+
+
+def test_a_killed_worker_costs_only_what_it_had_not_answered(
+    pools: list[WorkerPool], caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = WorkerPool(Load(0.01), 2, 1)
+    pools.append(pool)
+    answers: list[tuple[str, Response]] = []
+    for answer in pool.generate(asked(150)):
+        answers.append(answer)
+        if len(answers) == 30:
+            victim = int(answer[1].text.split()[0])
+            os.kill(victim, signal.SIGKILL)
+    assert sorted(int(identifier) for identifier, _ in answers) == list(range(150))
+    assert all(response.error is None for _, response in answers)
+    assert "is replaced" in caplog.text
+
+
+def test_a_request_that_kills_its_worker_is_an_error_of_its_own(pools: list[WorkerPool]) -> None:
+    pool = WorkerPool(Load(killer="7"), 1, 1)
+    pools.append(pool)
+    found = dict(pool.generate(asked(12)))
+    assert len(found) == 12
+    error = found.pop("7").error
+    assert error is not None and error.kind == "worker"
+    assert all(response.error is None for response in found.values())
+
+
+def test_errors_of_workers_reach_the_user(pools: list[WorkerPool]) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        WorkerPool(Load(refuse=True), 2, 1)
+    pool = WorkerPool(Load(), 1, 1)
+    pools.append(pool)
+    with pytest.raises(EvalkitError, match="ValueError: a bad day"):
+        list(pool.generate([Request("raise", (Message("user", "?"),), ())]))
+
+
+def test_work_left_behind_does_not_come_later(pools: list[WorkerPool]) -> None:
+    pool = WorkerPool(Load(0.01), 2, 1)
+    pools.append(pool)
+    started = pool.generate(asked(100))
+    next(started)
+    started.close()  # type: ignore[attr-defined]
+    assert len(dict(pool.generate(asked(3)))) == 3
+
+
+def test_parts_keep_pictures_together() -> None:
+    parts = _parts(asked(200, each=13))
+    assert [request.id for part in parts for request in part] == [str(n) for n in range(200)]
+    pictures = [{image.identity() for request in part for image in request.images} for part in parts]
+    assert all(not one & other for one, other in itertools.pairwise(pictures))
+    assert all(PART <= len(part) < PART + 13 for part in parts[:-1])
+
+
+def test_flags_are_checked() -> None:
+    with pytest.raises(UsageError, match="positive"):
+        RunOptions("m", devices=0).check()
+    with pytest.raises(UsageError, match="not both"):
+        RunOptions("m", devices=2, device="cuda:1").check()
+    RunOptions("m", devices=2, device="cpu").check()
+
+
+def test_stored_predictions_need_no_workers(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"id": "1", "prediction": "yes"}\n')
+    with pytest.raises(UsageError, match="leave it out"):
+        WorkerPool(LoadModel(f"predictions:{path}", ModelOptions()), 1, 1)
+
+
+def test_a_run_with_a_killed_worker_ends_with_the_same_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toy import make_benchmark
+
+    from evalkit import registry
+
+    monkeypatch.setattr(registry, "_included", {})
+    task = make_benchmark(tmp_path / "data", samples=120)
+    registry.include(task)
+    options = RunOptions("slow", data_root=tmp_path / "data", output=tmp_path / "runs", devices=2, quiet=True)
+    pool = WorkerPool(Load(0.01), 2, 1, registry.included_files())
+
+    while not all(worker.ready for worker in pool._workers):
+        list(pool._events())
+
+    def kill() -> None:
+        while not list((tmp_path / "runs").rglob("responses-0.jsonl")):
+            time.sleep(0.01)
+        victim = pool._workers[0].process.pid
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        result = workflow.run_task("yes-no", pool, options)
+    finally:
+        killer.join()
+        pool.close()
+    assert result.counts["answered"] == 120 and result.counts["errors"] == 0
+    files = sorted(path.name for path in Path(result.path).glob("responses-*.jsonl"))
+    assert files == ["responses-0.jsonl", "responses-1.jsonl"]
+    lines = [line for name in files for line in (Path(result.path) / name).read_text().splitlines()]
+    assert len(lines) == 120
