@@ -181,7 +181,8 @@ class MetricValue:
     Attributes:
         value: full precision in the metric's unit; None with `reason` where it cannot be computed.
         n: samples the figure rests on.
-        ci95: clustered bootstrap interval (evalkit.statistics), or None.
+        ci95: clustered bootstrap interval (evalkit.statistics); None, with `reason`, where there is none.
+        note: what a reader must know of them (few clusters ...).
     """
 
     value: float | None
@@ -189,6 +190,7 @@ class MetricValue:
     n: int
     ci95: tuple[float, float] | None = None
     reason: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

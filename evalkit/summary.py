@@ -69,7 +69,8 @@ def metric_json(value: MetricValue) -> dict[str, Json]:
         "ci95": list(interval) if interval is not None and all(map(math.isfinite, interval)) else None,
     }
     reason = value.reason or ("undefined for these answers" if figure is None else None)
-    return {**content, "reason": reason} if reason else content
+    said = {"reason": reason, "note": value.note}
+    return {**content, **{name: text for name, text in said.items() if text}}
 
 
 def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
@@ -81,6 +82,7 @@ def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
         int(content.get("n") or 0),
         (float(interval[0]), float(interval[1])) if interval else None,
         content.get("reason"),
+        content.get("note"),
     )
 
 

@@ -28,7 +28,9 @@ _WORDS = ("car", "van", "truck", "sign", "light", "is", "are", "left", "right", 
 Answer = Callable[[np.random.Generator, float, float], Record]
 
 
-def _record(scores: dict[str, float], prediction: object = None, target: object = None, **data: object) -> Record:
+def _record(
+    scores: dict[str, float], prediction: object = None, target: object = None, **data: object
+) -> Record:
     return Record("", "", "", prediction, target, scores, data=data)
 
 
@@ -115,9 +117,7 @@ class World:
         chosen = rng.integers(0, len(self.base), clusters)
         swap = rng.random(clusters) < 0.5
         base, new = self.base[chosen], self.new[chosen]
-        return PairedSums(
-            self.metric, np.where(swap[:, None], new, base), np.where(swap[:, None], base, new)
-        )
+        return PairedSums(self.metric, np.where(swap[:, None], new, base), np.where(swap[:, None], base, new))
 
 
 @functools.cache

@@ -67,8 +67,8 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     for name, content in metrics.items():
         unit, interval = content["unit"], content.get("ci95")
         shown = f"[{figure(interval[0], unit)}, {figure(interval[1], unit)}]" if interval else "-"
-        reason = content.get("reason") or ""
-        rows.append([name, figure(content["value"], unit), shown, str(content["n"]), unit, reason])
+        said = content.get("reason") or content.get("note") or ""
+        rows.append([name, figure(content["value"], unit), shown, str(content["n"]), unit, said])
     return table(rows, right=(1, 3))
 
 

@@ -32,9 +32,9 @@ def estimate(
 ) -> MetricValue:
     """The metric's value over `records` with its 95% interval, clustered by `Record.cluster`.
 
-    The interval is bootstrap-t over clusters, cut at the metric's bounds. It is None with one cluster, or
-    where the figure is undefined in most resamples; `reason` then says so, and also when clusters are few
-    and the interval is therefore widened.
+    The interval is bootstrap-t over clusters, cut at the metric's bounds. It is None, with a `reason`, with
+    one cluster or where the figure is undefined in most resamples. Where clusters are few it is widened, and
+    `note` says so.
     """
     return estimate_all([metric], records, seed=seed, resamples=resamples)[metric.name]
 
@@ -55,12 +55,14 @@ def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -
     value = tally.value()
     if not math.isfinite(value):
         return MetricValue(None, metric.unit, tally.n, reason="undefined for these answers")
-    found, note = interval(tally, resampler)
-    return MetricValue(value, metric.unit, tally.n, found, note)
+    found, said = interval(tally, resampler)
+    if found is None:
+        return MetricValue(value, metric.unit, tally.n, reason=said)
+    return MetricValue(value, metric.unit, tally.n, found, note=said)
 
 
 def interval(tally: Tally, resampler: Resampler) -> tuple[Interval | None, str | None]:
-    """95% interval of a figure, and what must be said about it."""
+    """95% interval of a figure and what must be said about it, or None and why."""
     metric, count, value = tally.metric, tally.thinnest, tally.value()
     if count < 2:
         return None, "one cluster: no interval"

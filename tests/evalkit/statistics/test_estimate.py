@@ -97,8 +97,9 @@ def test_one_cluster_has_no_interval() -> None:
 def test_few_clusters_say_so_and_widen() -> None:
     many = estimate(Accuracy("accuracy"), mixed(120))
     few = [estimate(Accuracy("accuracy"), mixed(6, seed)) for seed in range(20)]
-    assert many.reason is None and many.ci95 is not None
-    assert {found.reason for found in few} == {"only 6 clusters: the interval is widened and rough"}
+    assert many.note is None and many.ci95 is not None
+    assert {found.reason for found in few} == {None}
+    assert {found.note for found in few} == {"only 6 clusters: the interval is widened and rough"}
     widths = [found.ci95[1] - found.ci95[0] for found in few if found.ci95]
     normal = (many.ci95[1] - many.ci95[0]) * math.sqrt(120 / 6)
     assert np.mean(widths) > 1.2 * normal
