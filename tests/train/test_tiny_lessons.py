@@ -44,7 +44,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in lessons.LESSONS if name != "letters"])
+@pytest.mark.parametrize("name", [name for name in lessons.LESSONS if name != "repeat"])
 def test_lessons_ask_in_the_words_of_the_protocol(name: str, tmp_path: Path) -> None:
     import_module(f"evalkit_tasks.miniatures.{name.replace('-', '_')}").draw(tmp_path)
     task = registry.task(name)

@@ -67,25 +67,26 @@ def train_eye(
     seed: int = 0,
     muon_lr: float = 0.02,
     adam_lr: float = 2e-3,
-    start: int = 0,
-    head: DenseHead | None = None,
+    stop: int | None = None,
 ) -> DenseHead:
     """Trains encoder and projector; the language model is not touched.
 
     Args:
         model: trained in place.
         steps: batches of 64 pictures; the learning rate falls to a tenth over the last third.
+        stop: ends sooner, at the learning rate of that step.
         folder: gets `dense.jsonl` and, every 500 steps, the eye with its head in `eye.safetensors`.
     """
     side = round(model.config.num_image_token**0.5)
-    head = head or DenseHead(int(model.config.llm["hidden_size"]))
+    head = DenseHead(int(model.config.llm["hidden_size"]))
     held_out = next(batches(seed, training=False))
     solvers = optimizers((model.vision_model, model.mlp1, head), muon_lr, adam_lr)
     base = [group["lr"] for solver in solvers for group in solver.param_groups]
-    source, began = batches(seed + 1000 * start), time.monotonic()
-    for step in range(start, steps):
+    source, began = batches(seed), time.monotonic()
+    last = steps if stop is None else stop
+    for step in range(last):
         views = next(source)
-        scale = min(1.0, (step - start + 1) / 100) * min(1.0, max(0.1, (steps - step) / (steps / 3)))
+        scale = min(1.0, (step + 1) / 100) * min(1.0, max(0.1, (steps - step) / (steps / 3)))
         for group, lr in zip((g for s in solvers for g in s.param_groups), base, strict=True):
             group["lr"] = lr * scale
         loss = dense_loss(head(model.encode_images(pixels(views))), encode(views, side))
@@ -106,7 +107,7 @@ def train_eye(
             }
             with (folder / "dense.jsonl").open("a") as log:
                 log.write(json.dumps(line | scores) + "\n")
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if (step + 1) % 500 == 0 or step + 1 == last:
             save(model, head, folder)
     return head
 
