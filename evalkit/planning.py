@@ -148,7 +148,9 @@ class Outlook:
         pictures: distinct ones; picture_uses: counted once for every request that shows them.
         tiles: of the distinct pictures; tile_uses: counted once a use, as without sharing.
         unreadable: one line for each probed picture that cannot be opened.
-        text_tokens: of all prompts. new_tokens_at_most: max_new_tokens of all requests together.
+        group_tiles: counted once a group, as the language model reads them with sharing.
+        text_tokens: of all prompts; repeated_text_tokens: those that sharing need not read again.
+        new_tokens_at_most: max_new_tokens of all requests together.
     """
 
     requests: int
@@ -157,28 +159,52 @@ class Outlook:
     picture_uses: int
     tiles: int
     tile_uses: int
+    group_tiles: int
     text_tokens: int
+    repeated_text_tokens: int
     new_tokens_at_most: int
     unreadable: tuple[str, ...]
+
+    def prefilled(self, tokens_per_tile: int, shared: bool) -> int:
+        """Prompt tokens that the language model reads, image tokens included.
+
+        Args:
+            tokens_per_tile: of the model.
+            shared: whether what the requests of a group begin with is read once.
+        """
+        if shared:
+            return self.group_tiles * tokens_per_tile + self.text_tokens - self.repeated_text_tokens
+        return self.tile_uses * tokens_per_tile + self.text_tokens
 
     def to_json(self) -> dict[str, object]:
         """Field names to values."""
         return dataclasses.asdict(self)
 
 
+def _common(texts: Sequence[str]) -> int:
+    """Characters that all begin with."""
+    low, high = min(texts), max(texts)
+    return next((at for at, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
+
+
 def outlook(plan: Plan, request: Callable[[int], Request]) -> Outlook:
     """Estimate a plan's cost, opening a few dozen pictures at most."""
     uses: dict[str, int] = {}
     handles: dict[str, tuple[ImageHandle, ImagePolicy]] = {}
-    characters = answers = 0
-    for position in (position for group in plan.groups for position in group):
-        asked = request(position)
-        characters += sum(len(message.text) for message in asked.messages)
-        answers += asked.generation.max_new_tokens
-        for image in asked.images:
-            name = image.identity()
-            uses[name] = uses.get(name, 0) + 1
-            handles.setdefault(name, (image, asked.image_policy))
+    characters = repeated = answers = group_uses = 0
+    for group in plan.groups:
+        texts: list[str] = []
+        for position in group:
+            asked = request(position)
+            texts.append("".join(message.text for message in asked.messages))
+            answers += asked.generation.max_new_tokens
+            for image in asked.images:
+                name = image.identity()
+                uses[name] = uses.get(name, 0) + 1
+                handles.setdefault(name, (image, asked.image_policy))
+        group_uses += len(asked.images)
+        characters += sum(map(len, texts))
+        repeated += (len(texts) - 1) * _common(texts)
     names = list(handles)
     step = max(1, len(names) // _PROBES)
     tiles: list[int] = []
@@ -198,7 +224,9 @@ def outlook(plan: Plan, request: Callable[[int], Request]) -> Outlook:
         picture_uses=sum(uses.values()),
         tiles=round(mean * len(names)),
         tile_uses=round(mean * sum(uses.values())),
+        group_tiles=round(mean * group_uses),
         text_tokens=characters // 4,
+        repeated_text_tokens=repeated // 4,
         new_tokens_at_most=answers,
         unreadable=tuple(unreadable),
     )

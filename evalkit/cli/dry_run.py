@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli.terminal import print_json
+from evalkit.progress import clock
 from evalkit.text import visible
 
 if TYPE_CHECKING:
+    from evalkit.estimates import Costs, Speed
     from evalkit.job import Job
     from evalkit.options import RunOptions
     from evalkit.planning import Outlook
     from evalkit.suite import Target
 
+#: Sequences decoded together, for the estimates.
+_BATCH = 8
 #: Image tokens a tile of the released checkpoints.
 _TOKENS_PER_TILE = 256
 
@@ -24,22 +28,55 @@ _TOKENS_PER_TILE = 256
 def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) -> int:
     """Print the plan of every task."""
     from evalkit import registry
+    from evalkit.estimates import CostAware, measure
     from evalkit.job import make_job
     from evalkit.planning import make_plan, outlook
 
-    registry.family(options.model)
+    family = registry.family(options.model)
+    costs = family.costs(options.model, options.checkpoint) if isinstance(family, CostAware) else None
+    speed = measure() if costs is not None else None
     documents = []
     for target in targets:
         job = make_job(target.task, dataclasses.replace(options, split=target.split))
         plan = make_plan(job.request(position) for position in range(len(job.samples)))
         estimate = outlook(plan, job.request)
+        forecast = _forecast(estimate, costs, speed, options.batch_size or _BATCH)
         if as_json:
-            documents.append(_document(job, estimate))
+            documents.append(_document(job, estimate) | {"forecast": forecast})
         else:
-            click.echo(_text(job, estimate))
+            click.echo(_text(job, estimate, forecast))
     if as_json:
         print_json({"plans": documents})
     return 0
+
+
+def _forecast(
+    outlook: Outlook, costs: Costs | None, speed: Speed | None, batch: int
+) -> dict[str, Any] | None:
+    """Tokens, time and memory with and without sharing; None where the model's costs are not known."""
+    if costs is None or speed is None:
+        return None
+    from evalkit.estimates import estimate, memory
+
+    ways = {"shared": estimate(outlook, costs, speed, True, batch)}
+    ways["one_by_one"] = estimate(outlook, costs, speed, False, 1)
+    return {
+        **{name: dataclasses.asdict(way) for name, way in ways.items()},
+        "memory_bytes": memory(outlook, costs, batch),
+        "cpu_flops": speed.flops,
+        "cpu_bytes_per_second": speed.bytes,
+    }
+
+
+def _forecast_lines(forecast: dict[str, Any]) -> list[str]:
+    shared, alone = forecast["shared"], forecast["one_by_one"]
+    return [
+        f"encoded    {shared['encoded']} image tokens with sharing, {alone['encoded']} without",
+        f"read       {shared['prefilled']} prompt tokens with sharing, {alone['prefilled']} without",
+        f"time       about {clock(shared['seconds'])} on this CPU ({forecast['cpu_flops'] / 1e9:.0f} GFLOP/s "
+        f"in float32 now), {clock(alone['seconds'])} one question at a time; less on a GPU",
+        f"memory     about {forecast['memory_bytes'] / 2**30:.2f} GiB: weights, keys and values in bfloat16",
+    ]
 
 
 def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
@@ -59,7 +96,7 @@ def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
     }
 
 
-def _text(job: Job, estimate: Outlook) -> str:
+def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
     first = job.request(0)
     lines = [
         f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
@@ -70,6 +107,7 @@ def _text(job: Job, estimate: Outlook) -> str:
         f"text       about {estimate.text_tokens} tokens of prompts, "
         f"at most {estimate.new_tokens_at_most} generated",
     ]
+    lines += _forecast_lines(forecast) if forecast is not None else []
     lines += [f"NON-STANDARD: {name}={value}" for name, value in job.nonstandard.items()]
     lines += [f"unreadable: {visible(line)}" for line in estimate.unreadable[:5]]
     lines.append(f"first prompt, sample {visible(first.id)}:")

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import CheckpointError, ImageError, UsageError
+from evalkit_models.costs import costs
 from evalkit_models.feeding import Feeder, Ready
 from mini_internvl import RELEASES, MiniInternVLError, OutOfMemory, find_release
 from mini_internvl import ImageError as PictureError
 
 if TYPE_CHECKING:
+    from evalkit.estimates import Costs
     from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt, Tiled
 
 #: Conversations after which a batch is answered and stored, where the user gives no number. A model of a few
@@ -186,6 +188,10 @@ class MiniInternVLFamily:
             return True
         owner, slash, name = spec.partition("/")
         return bool(owner and slash and name) and "/" not in name and not spec.startswith((".", "~"))
+
+    def costs(self, spec: str, checkpoint: str | None) -> Costs | None:
+        """What the model takes, for the estimates of a dry run."""
+        return costs(spec, checkpoint)
 
     def load(self, spec: str, options: ModelOptions) -> Model:
         """Load the checkpoint; `--checkpoint DIR` takes the weights from there under the same name.

@@ -1,0 +1,71 @@
+"""Estimates of a dry run: tokens with and without sharing, costs, time and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+import pytest
+from PIL import Image
+
+from evalkit.contracts import Generation, Message, Request
+from evalkit.estimates import Costs, Speed, estimate, measure, memory
+from evalkit.images import ImageBytes
+from evalkit.planning import make_plan, outlook
+
+COSTS = Costs(
+    tokens_per_tile=10, tile_flops=1e9, token_flops=1e6, weight_bytes=1000, step_bytes=100, token_bytes=2
+)
+
+
+def picture(number: int) -> ImageBytes:
+    """A picture of 1000 by 500, which gives nine tiles of at most twelve."""
+    data = io.BytesIO()
+    Image.new("RGB", (1000, 500), (number, 0, 0)).save(data, "PNG")
+    return ImageBytes(data.getvalue(), str(number))
+
+
+def asked() -> list[Request]:
+    """Two pictures, three questions each, alike in their first forty characters; one without a picture."""
+    found = []
+    for number in range(6):
+        text = "x" * 40 + f"{number:04}"
+        found.append(Request(str(number), (Message("user", text),), (picture(number % 2),), Generation(8)))
+    return [*found, Request("6", (Message("user", "y" * 44),), (), Generation(8))]
+
+
+def test_tokens_with_and_without_sharing() -> None:
+    requests = asked()
+    seen = outlook(make_plan(requests), requests.__getitem__)
+    tiles = seen.tiles // 2
+    assert tiles > 1 and seen.tile_uses == 6 * tiles and seen.group_tiles == 2 * tiles
+    assert seen.text_tokens == 7 * 11 and 40 <= seen.repeated_text_tokens <= 43
+    assert seen.prefilled(10, shared=False) == 60 * tiles + 77
+    assert seen.prefilled(10, shared=True) == 20 * tiles + 77 - seen.repeated_text_tokens
+
+
+def test_time_and_memory() -> None:
+    requests = asked()
+    seen = outlook(make_plan(requests), requests.__getitem__)
+    speed = Speed(flops=1e9, bytes=1e3)
+    shared, alone = (estimate(seen, COSTS, speed, share, batch) for share, batch in ((True, 7), (False, 1)))
+    work = seen.tile_uses * 1e9 + seen.prefilled(10, False) * 1e6
+    assert alone.seconds == pytest.approx((work / 1e9 + 28 * 100 / 1e3) / 0.6)
+    assert alone.encoded == 3 * shared.encoded and alone.seconds > 2 * shared.seconds
+    assert memory(seen, COSTS, 7) > memory(seen, COSTS, 1) > 1000
+    assert min(dataclasses.astuple(measure())) > 0
+
+
+def test_costs_of_the_models() -> None:
+    from evalkit_models.costs import costs
+
+    one, two, four = (costs(f"mini-internvl-{size}", None) for size in ("1b", "2b", "4b"))
+    assert one and two and four
+    assert one.tokens_per_tile == 256 and one.token_bytes == 2 * 24 * 128 * 2
+    assert [round(c.weight_bytes / 1e9, 1) for c in (one, two, four)] == pytest.approx(
+        [1.9, 4.4, 8.3], abs=0.5
+    )
+    assert one.tile_flops == pytest.approx(0.72e12, rel=0.05)
+    small = costs("mini-internvl-tiny", None)
+    assert small and small.weight_bytes < 1e8
+    assert costs("somebody/else", None) is None
