@@ -1,0 +1,189 @@
+"""Altair charts; every text in them is drawn, never interpreted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from evalkit.text import one_line
+from evalkit_leaderboard import theme
+from evalkit_leaderboard.exports import MEASURED, PUBLISHED
+from evalkit_leaderboard.matrix import Column, Row
+from evalkit_leaderboard.numbers import magnitude
+
+Chart = alt.LayerChart | alt.FacetChart
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A row in the plot of score against size."""
+
+    label: str
+    published: bool
+    parameters: int
+    value: float
+
+
+def size_point(row: Row, column: Column | None) -> Point | None:
+    """The row's point (column None: the average), or None where it has no ranked one."""
+    if column is None:
+        fitting = row.average is not None and (row.published or row.average.whole)
+        value = row.average.value if row.average is not None and fitting else None
+    else:
+        cell = row.cells.get(column)
+        value = cell.value if cell is not None and cell.ranked else None
+    if value is None or not row.parameters:
+        return None
+    return Point(one_line(row.label, 60), row.published, row.parameters, value)
+
+
+def pareto(points: Sequence[Point], higher_is_better: bool) -> list[Point]:
+    """Points that no smaller or equal one beats, by size."""
+    sign = 1.0 if higher_is_better else -1.0
+    front: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.parameters, -sign * point.value)):
+        if not front or sign * point.value > sign * front[-1].value:
+            front.append(point)
+    return front
+
+
+def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
+    """Score against parameters on a logarithmic axis, with the Pareto front."""
+    colours = theme.palette()
+    frame = pd.DataFrame(
+        {
+            "model": point.label,
+            "kind": PUBLISHED if point.published else MEASURED,
+            "parameters": point.parameters,
+            "size": magnitude(point.parameters),
+            "score": point.value,
+        }
+        for point in points
+    )
+    front = pd.DataFrame(
+        {"parameters": point.parameters, "score": point.value} for point in pareto(points, higher_is_better)
+    )
+    x = alt.X(
+        "parameters:Q",
+        scale=alt.Scale(type="log", padding=25),
+        axis=alt.Axis(
+            title="parameters", format="~s", labelExpr="replace(datum.label, 'G', 'B')", tickCount=6
+        ),
+    )
+    y = alt.Y("score:Q", scale=alt.Scale(zero=False, padding=20), axis=alt.Axis(title=one_line(title, 60)))
+    base = alt.Chart(frame).encode(x=x, y=y)
+    dots = base.mark_point(size=110, filled=True, opacity=0.95).encode(
+        color=alt.Color(
+            "kind:N",
+            scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=[colours.series[0], colours.series[1]]),
+            legend=alt.Legend(title=None, orient="top"),
+        ),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=["circle", "diamond"])),
+        tooltip=["model:N", "kind:N", "size:N", "score:Q"],
+    )
+    names = base.mark_text(dy=-12, fontSize=11, color=colours.text).encode(text="model:N")
+    line = (
+        alt.Chart(front)
+        .mark_line(interpolate="step-after", strokeDash=[5, 4])
+        .encode(x=x, y=y, color=alt.value(colours.muted))
+    )
+    return alt.layer(line, dots, names).properties(height=380)
+
+
+def story(points: Sequence[Point], yardstick: str) -> str:
+    """What share of the yardstick's average the best small model keeps, and at what share of its size."""
+    large = next((point for point in points if point.label == yardstick), None)
+    if large is None:
+        return ""
+    small = [point for point in points if point.parameters <= 0.1 * large.parameters]
+    if not small:
+        return ""
+    best = max(small, key=lambda point: point.value)
+    return (
+        f"{best.label} ({PUBLISHED if best.published else MEASURED}) has "
+        f"{100 * best.parameters / large.parameters:.1f}% of the parameters of {yardstick} and "
+        f"{100 * best.value / large.value:.1f}% of its Avg. Score. The dashed line is the Pareto front."
+    )
+
+
+def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
+    """Figures with their intervals; rows have label, kind, value, low, high."""
+    colours = theme.palette()
+    frame = pd.DataFrame(list(rows), columns=["label", "kind", "value", "low", "high"])
+    y = alt.Y("label:N", sort=list(frame["label"]), axis=alt.Axis(title=None, labelLimit=220))
+    kinds = [MEASURED, PUBLISHED]
+    colour = alt.Color(
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=[colours.series[0], colours.series[1]]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    base = alt.Chart(frame).encode(y=y, color=colour)
+    rules = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=unit), x2="high:Q")
+    dots = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x=alt.X("value:Q", title=unit, scale=alt.Scale(zero=False)),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
+        tooltip=["label:N", "kind:N", "value:Q", "low:Q", "high:Q"],
+    )
+    return alt.layer(rules, dots).properties(height=max(120, 24 * len(frame)))
+
+
+def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
+    """Paired differences with intervals around zero; rows have label, verdict, value, low, high."""
+    colours = theme.palette()
+    frame = pd.DataFrame(list(rows), columns=["label", "verdict", "value", "low", "high"])
+    domain = ["improved", "regressed", "no evidence"]
+    colour = alt.Color(
+        "verdict:N",
+        scale=alt.Scale(domain=domain, range=[colours.good, colours.bad, colours.muted]),
+        legend=alt.Legend(title=None, orient="top"),
+    )
+    y = alt.Y("label:N", sort=list(frame["label"]), axis=alt.Axis(title=None, labelLimit=220))
+    base = alt.Chart(frame).encode(y=y, color=colour)
+    zero = (
+        alt.Chart(pd.DataFrame({"x": [0.0]}))
+        .mark_rule(strokeDash=[4, 3])
+        .encode(x="x:Q", color=alt.value(colours.muted))
+    )
+    title = f"new − base, {unit}"
+    rules = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    shape = alt.Shape(
+        "verdict:N", scale=alt.Scale(domain=domain, range=["triangle-up", "triangle-down", "circle"])
+    )
+    dots = base.mark_point(filled=True, size=110, opacity=1).encode(
+        x=alt.X("value:Q", title=title),
+        shape=shape,
+        tooltip=["label:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
+    )
+    return alt.layer(zero, rules, dots).properties(height=max(120, 28 * len(frame)))
+
+
+def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:
+    """Lines, one a series, with a band where there are intervals.
+
+    Args:
+        frame: columns series, step, value, and low and high where there are any.
+        x, y: titles of the axes.
+    """
+    colours = theme.palette()
+    names = list(dict.fromkeys(frame["series"]))
+    colour = alt.Color(
+        "series:N",
+        scale=alt.Scale(domain=names, range=list(colours.series)),
+        legend=alt.Legend(title=None, orient="top", labelLimit=260),
+    )
+    base = alt.Chart(frame).encode(x=alt.X("step:Q", title=x), color=colour)
+    title = one_line(y, 60)
+    value = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
+    layers: list[alt.Chart] = []
+    if "low" in frame:
+        layers.append(base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title), y2="high:Q"))
+    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=names), legend=None)
+    layers.append(base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash))
+    if points:
+        tooltip = ["series:N", "step:Q", "value:Q"]
+        layers.append(base.mark_point(filled=True, size=60).encode(y=value, tooltip=tooltip))
+    return alt.layer(*layers).properties(height=320)

@@ -1,0 +1,105 @@
+"""Pieces of pages. Whatever comes from a run folder is escaped here: it is shown as text, never rendered."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+import streamlit as st
+
+from evalkit.text import one_line, visible
+from evalkit_leaderboard.marks import Mark
+
+#: Characters of a text shown on a page; more stays in the run folder.
+LONGEST_TEXT = 20_000
+
+
+def escape(text: object, width: int = 0) -> str:
+    """Any text as HTML that shows it, on one line, controls as escapes, cut to `width` characters."""
+    plain = str(text)
+    return html.escape(one_line(plain[: 4 * width] if width else plain, width))
+
+
+def link(page: str, label: str, **query: str) -> str:
+    """A link to a page of the app around HTML."""
+    return f'<a href="{quote(page)}?{html.escape(urlencode(query))}" target="_self">{label}</a>'
+
+
+@dataclass(frozen=True, slots=True)
+class HtmlCell:
+    """A cell of a table: its HTML (made with `escape`), classes, and a plain tooltip."""
+
+    body: str
+    classes: str = ""
+    title: str = ""
+
+    def render(self, tag: str = "td", attributes: str = "") -> str:
+        """The element."""
+        title = f' title="{escape(self.title, 600)}"' if self.title else ""
+        return f'<{tag} class="{self.classes}"{title}{attributes}>{self.body}</{tag}>'
+
+
+def table(
+    header: Sequence[HtmlCell], rows: Iterable[tuple[str, Sequence[HtmlCell]]], caption: str = ""
+) -> None:
+    """A table with a fixed header and first column; rows are (class, cells), the first cell names the row."""
+    head = "".join(cell.render("th", ' scope="col"') for cell in header)
+    body = "".join(_row(kind, cells) for kind, cells in rows)
+    label = f' aria-label="{escape(caption)}"' if caption else ""
+    st.html(
+        f'<div class="ek-scroll" tabindex="0"><table class="ek"{label}><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
+    name = cells[0].render("th", ' scope="row"')
+    rest = "".join(cell.render() for cell in cells[1:])
+    return f'<tr class="{kind}">{name}{rest}</tr>'
+
+
+def chips(marks: Iterable[Mark]) -> str:
+    """Marks as small labels with their meaning as tooltip."""
+    return "".join(
+        f'<span class="ek-chip{"" if mark.ranked else " ek-warn"}" title="{escape(mark.meaning, 400)}">'
+        f"{escape(mark.word, 30)}</span>"
+        for mark in marks
+    )
+
+
+def box(text: str, command: str = "", warn: bool = False) -> None:
+    """A boxed sentence, with a command to type."""
+    typed = f"<pre><code>{html.escape(visible(command))}</code></pre>" if command else ""
+    role = ' role="alert"' if warn else ""
+    st.html(f'<div class="ek-box{" ek-warn" if warn else ""}"{role}>{escape(text, 1500)}{typed}</div>')
+
+
+def note(text: str) -> None:
+    """A small sentence below something."""
+    st.html(f'<div class="ek-note">{escape(text, 1500)}</div>')
+
+
+def facts(items: Mapping[str, object]) -> None:
+    """Names and what they are."""
+    rows = "".join(
+        f"<dt>{escape(name, 60)}</dt><dd>{html.escape(visible(str(value)[:2000]))}</dd>"
+        for name, value in items.items()
+        if value not in (None, "", (), [], {})
+    )
+    st.html(f'<dl class="ek-facts">{rows}</dl>')
+
+
+def plain_text(label: str, text: str, length: int | None = None) -> None:
+    """A text under its name, as it stands, cut where it is absurdly long.
+
+    Args:
+        length: of the whole text, where only its beginning was read.
+    """
+    note(label)
+    shown = visible(text[:LONGEST_TEXT])
+    st.code(shown or "(empty)", language=None, wrap_lines=True)
+    whole = len(text) if length is None else length
+    if whole > LONGEST_TEXT:
+        note(f"the first {LONGEST_TEXT:,} of {whole:,} characters")

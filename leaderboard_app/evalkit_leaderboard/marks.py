@@ -1,0 +1,92 @@
+"""What a reader must know of a run before its figure is set beside another's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from evalkit.comparison.runs import signature_fields
+from evalkit_leaderboard.catalogue import TaskInfo
+from evalkit_leaderboard.runs import Run
+
+
+class Mark(NamedTuple):
+    """A word beside a figure and what it means; `ranked` is whether the figure is ranked in spite of it."""
+
+    word: str
+    meaning: str
+    ranked: bool = False
+
+
+#: Signature fields that say which samples were asked and how they were scored.
+_SAME = ("version", "n", "subset", "data", "scorer")
+
+
+def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
+    """Marks that follow from the run alone."""
+    found: list[Mark] = []
+    errors, expected = run.counts.get("errors", 0), run.counts.get("expected", 0)
+    if run.limited:
+        found.append(Mark("limited", f"a chosen part of the split: {expected} samples"))
+    elif run.status != "complete":
+        found.append(Mark(run.status, run.reason or "not every sample was asked"))
+    if errors:
+        found.append(Mark("incomplete", f"{errors} of {expected} samples have no answer and enter no figure"))
+    if run.nonstandard:
+        settings = ", ".join(f"{name}={value}" for name, value in run.nonstandard.items())
+        found.append(Mark("non-standard", f"{settings} in place of the protocol's own"))
+    if run.protocol != task.protocol:
+        found.append(Mark(f"protocol {run.protocol}", f"scored by another protocol than {task.protocol}"))
+    size = task.sizes.get(run.split)
+    if size is not None and expected != size and not run.limited:
+        found.append(Mark("excerpt", f"{expected} samples; the published split has {size}"))
+    for note in run.notes:
+        if note.startswith("untrained"):
+            found.append(Mark("untrained", note))
+        else:
+            found.append(Mark("note", note, ranked=True))
+    return tuple(found)
+
+
+def other_data(runs: Iterable[Run]) -> dict[str, Mark]:
+    """Marks, by path, of runs of one task and split that asked or scored something else than most of them."""
+    asked: dict[str, tuple[str, ...]] = {}
+    newest: dict[tuple[str, ...], str] = {}
+    for run in runs:
+        fields = signature_fields(run.signature)
+        asked[run.path] = key = tuple(fields.get(name, "") for name in _SAME)
+        newest[key] = max(run.created, newest.get(key, ""))
+    if len(newest) < 2:
+        return {}
+    counts = Counter(asked.values())
+    usual = max(counts, key=lambda key: (counts[key], newest[key]))
+    return {path: _differing(key, usual) for path, key in asked.items() if key != usual}
+
+
+def _differing(key: Sequence[str], usual: Sequence[str]) -> Mark:
+    names = [
+        f"{name} {a or 'none'}, elsewhere {b or 'none'}"
+        for name, a, b in zip(_SAME, key, usual, strict=True)
+        if a != b
+    ]
+    return Mark("other data", f"not comparable with the other runs of the split: {'; '.join(names)}")
+
+
+def all_marks(runs: Mapping[str, Run], infos: Mapping[str, TaskInfo]) -> dict[str, tuple[Mark, ...]]:
+    """Marks of every run by key."""
+    marks = {key: marks_of(run, infos[run.task]) for key, run in runs.items() if run.task in infos}
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for key, found in marks.items():
+        if all(mark.ranked for mark in found):
+            groups.setdefault((runs[key].task, runs[key].split), []).append(runs[key])
+    others = {path: mark for members in groups.values() for path, mark in other_data(members).items()}
+    return {
+        key: (*found, others[runs[key].path]) if runs[key].path in others else found
+        for key, found in marks.items()
+    }
+
+
+def is_ranked(marks: Iterable[Mark]) -> bool:
+    """Whether a figure with these marks is ranked by default."""
+    return all(mark.ranked for mark in marks)

@@ -1,0 +1,37 @@
+"""Figures as people read them."""
+
+from __future__ import annotations
+
+from evalkit.cli.report import figure
+
+
+def shown(value: float | None, unit: str = "") -> str:
+    """A figure, or a dash."""
+    return "–" if value is None else figure(value, unit)
+
+
+def interval(low: float | None, high: float | None, unit: str = "") -> str:
+    """`[40.12, 51.30]`, or an empty string."""
+    return "" if low is None or high is None else f"[{figure(low, unit)}, {figure(high, unit)}]"
+
+
+def signed(value: float | None, unit: str = "") -> str:
+    """A difference with its sign."""
+    if value is None:
+        return "–"
+    return f"{'+' if value > 0 else '−' if value < 0 else '±'}{figure(abs(value), unit)}"
+
+
+def magnitude(count: float | None) -> str:
+    """`2.81M`, `76B`."""
+    if not count:
+        return ""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.0f}"
+
+
+def memory(count: int | None) -> str:
+    """Bytes in GiB."""
+    return f"{count / 2**30:.2f} GiB" if count else ""

@@ -1,0 +1,226 @@
+"""Compare: two runs of one task and split, sample by sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from evalkit.comparison import Comparison, Flip, MetricResult, TaskComparison
+from evalkit.comparison import compare as compare_runs
+from evalkit.comparison.to_json import group_rows
+from evalkit.errors import EvalkitError
+from evalkit.reports import wording
+from evalkit.text import one_line
+from evalkit_leaderboard import charts, components, state
+from evalkit_leaderboard.components import HtmlCell, escape
+from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.naming import run_names
+from evalkit_leaderboard.numbers import shown, signed
+from evalkit_leaderboard.runs import Run, stamp
+
+#: Units that are one another's hundredfold, drawn on one axis in points.
+_POINTS = {"percent": 1.0, "fraction": 100.0}
+_ALLOWED = (
+    "dtype",
+    "evalkit",
+    "prompt",
+    "gen",
+    "tiles",
+    "request",
+    "subset",
+    "data",
+    "n",
+    "judge",
+    "nonstandard",
+)
+
+
+def render(context: Context) -> None:
+    """The page."""
+    st.title("Compare", anchor=False)
+    scored = {key: run for key, run in context.runs.items() if run.scored and run.figures}
+    pairs = _pairs(scored)
+    if not pairs:
+        components.box(
+            "A comparison takes two scored runs of one task and split. Run a second model or checkpoint:",
+            "evalkit run -m MODEL --checkpoint FOLDER -t TASK --split SPLIT",
+        )
+        return
+    target = state.choose("target", "Task and split", list(pairs), next(iter(pairs)))
+    keys = pairs[target]
+    names = run_names({key: scored[key] for key in keys})
+    left, right = st.columns(2)
+    with left:
+        base = state.choose("base", "Base", keys, keys[1], names.__getitem__)
+    others = [key for key in keys if key != base]
+    with right:
+        new = state.choose("new", "New", others, others[0], names.__getitem__)
+    allow = state.choose_several(
+        "allow", "Fields of the signature that may differ", _ALLOWED, placeholder="none; choose knowingly"
+    )
+    with st.spinner("Comparing sample by sample"):
+        outcome = _compare(scored[base], scored[new], tuple(allow))
+    if isinstance(outcome, str):
+        components.box(f"Not comparable: {outcome}", warn=True)
+        return
+    _show(outcome, names[base], names[new])
+
+
+def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
+    """Keys by task and split where there are two or more, newest first."""
+    found: dict[str, list[str]] = {}
+    for key, run in sorted(runs.items(), key=lambda item: item[1].created, reverse=True):
+        found.setdefault(f"{run.task}@{run.split}", []).append(key)
+    return {target: keys for target, keys in sorted(found.items()) if len(keys) > 1}
+
+
+def _compare(base: Run, new: Run, allow: tuple[str, ...]) -> Comparison | str:
+    return _cached(base.path, new.path, allow, stamp(base.folder) + stamp(new.folder))
+
+
+@st.cache_resource(show_spinner=False, max_entries=12)
+def _cached(base: str, new: str, allow: tuple[str, ...], stamps: str) -> Comparison | str:
+    """The comparison, or why there is none."""
+    try:
+        return compare_runs(base, new, allow=allow)
+    except EvalkitError as error:
+        return str(error)
+
+
+def _show(comparison: Comparison, base: str, new: str) -> None:
+    results = [r for task in comparison.tasks for r in wording.shown(comparison, task)]
+    changed = [r for r in results if r.verdict != "no_evidence"]
+    words = {"improved": "improved", "regressed": "regressed"}
+    summary = ", ".join(f"{r.name} {words[r.verdict]}" for r in changed)
+    verdict = summary or "No evidence of a difference in any metric"
+    components.box(
+        f"{verdict}. Base: {base}. New: {new}.", warn=any(r.verdict == "regressed" for r in changed)
+    )
+    for reason in comparison.reasons:
+        components.note(reason)
+    _forest(results)
+    _metric_table(results)
+    for task in comparison.tasks:
+        components.note(f"{wording.counts(task)}; level {comparison.alpha:g}, Holm over the metrics judged")
+        _flips(task)
+        _groups(task)
+
+
+def _forest(results: Sequence[MetricResult]) -> None:
+    st.subheader("Paired differences", anchor=False)
+    units: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        row = _forest_row(result)
+        if row is not None:
+            unit = result.difference.metric.unit
+            units.setdefault("points of 100" if unit in _POINTS else unit, []).append(row)
+    if not units:
+        components.note("No difference could be computed; the table says why.")
+    for unit, rows in units.items():
+        st.altair_chart(charts.forest(rows, unit), width="stretch")
+
+
+def _forest_row(result: MetricResult) -> dict[str, Any] | None:
+    difference = result.difference
+    value, reach = difference.difference, difference.ci95
+    if value is None or not math.isfinite(value):
+        return None
+    scale = _POINTS.get(difference.metric.unit, 1.0)
+    low, high = reach or (value, value)
+    return {
+        "label": f"{result.name}{'' if difference.metric.higher_is_better else ' (lower is better)'}",
+        "verdict": result.verdict.replace("_", " "),
+        "value": scale * value,
+        "low": scale * low,
+        "high": scale * high,
+    }
+
+
+def _metric_table(results: Sequence[MetricResult]) -> None:
+    header = [HtmlCell("Metric", "ek-name"), *(HtmlCell(name) for name in wording.HEADER[1:-1])]
+    header.append(HtmlCell("verdict", "ek-left"))
+    rows: list[tuple[str, Sequence[HtmlCell]]] = []
+    for result in results:
+        name, *middle, verdict = wording.cells(result)
+        kind = {"improved": "ek-good", "regressed": "ek-bad"}.get(result.verdict, "")
+        cells = [HtmlCell(escape(name), "ek-name"), *(HtmlCell(escape(cell)) for cell in middle)]
+        notes = "".join(f'<span class="ek-sub">{escape(n, 300)}</span>' for n in result.notes)
+        cells.append(HtmlCell(f'<span class="{kind}">{escape(verdict)}</span>{notes}', "ek-left"))
+        rows.append(("", cells))
+    components.table(header, rows, "verdicts")
+
+
+def _flips(task: TaskComparison) -> None:
+    st.subheader("What changed", anchor=False)
+    sides = {wording.flip_title(task, True): task.flips.right_to_wrong}
+    sides[wording.flip_title(task, False)] = task.flips.wrong_to_right
+    if not any(sides.values()):
+        components.note("No sample changed.")
+        return
+    titles = [title for title, flips in sides.items() if flips]
+    title = state.pick("flips", "Samples", titles, titles[0])
+    flips = sides[title]
+    choice = st.dataframe(
+        _flip_frame(flips),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"flips-{task.key}-{title}",
+        height=min(420, 38 + 35 * len(flips)),
+    )
+    selected = choice.selection.rows if hasattr(choice, "selection") else []
+    place = selected[0] if selected else 0
+    if place < len(flips):
+        _flip(flips[place])
+
+
+def _flip_frame(flips: Sequence[Flip]) -> Any:
+    import pandas as pd
+
+    rows = [
+        (
+            one_line(flip.base.id, 80),
+            flip.metric,
+            flip.before,
+            flip.after,
+            one_line(str(flip.base.target), 120),
+            one_line(flip.base.text[:500], 120),
+            one_line(flip.new.text[:500], 120),
+        )
+        for flip in flips
+    ]
+    return pd.DataFrame(
+        rows, columns=["sample", "metric", "before", "after", "target", "base answers", "new answers"]
+    )
+
+
+def _flip(flip: Flip) -> None:
+    components.note(f"Sample {flip.base.id}: {flip.metric} {flip.before:g} to {flip.after:g}")
+    target, before, after = st.columns(3)
+    for place, label, text in (
+        (target, "Target", str(flip.base.target)),
+        (before, "Base answers", flip.base.text),
+        (after, "New answers", flip.new.text),
+    ):
+        with place:
+            components.plain_text(label, text)
+
+
+def _groups(task: TaskComparison) -> None:
+    rows = group_rows(task)
+    if not rows:
+        return
+    with st.expander(f"By tag ({len(rows)} rows)"):
+        header = [HtmlCell("Tag", "ek-name")]
+        header += [HtmlCell(name) for name in ("metric", "n", "base", "new", "change", "lost", "won")]
+        body: list[tuple[str, Sequence[HtmlCell]]] = []
+        for row in rows[:300]:
+            name = f'{escape(row["value"], 80)}<span class="ek-sub">{escape(row["tag"], 40)}</span>'
+            figures = [shown(row["base"]), shown(row["new"]), signed(row["difference"])]
+            counts = [str(row["right_to_wrong"]), str(row["wrong_to_right"])]
+            cells = [str(row["metric"]), str(row["n"]), *figures, *counts]
+            body.append(("", [HtmlCell(name, "ek-name"), *(HtmlCell(escape(cell)) for cell in cells)]))
+        components.table(header, body, "figures by tag")

@@ -1,0 +1,289 @@
+"""Samples: picture, question, answer, target and scores of one sample after the other."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from evalkit import registry
+from evalkit.errors import EvalkitError, RunFolderError
+from evalkit.task import Region, Task
+from evalkit.text import one_line, visible
+from evalkit_leaderboard import components, pictures, records, state
+from evalkit_leaderboard.components import escape
+from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.naming import run_names
+from evalkit_leaderboard.records import OUTCOMES, Filter, Listing, Sample
+from evalkit_leaderboard.runs import Run
+
+#: Samples on one page of the list.
+_PAGE = 50
+_NONE = "none"
+_FLAGS = ("", "unparsed", "truncated", "error")
+
+
+def render(context: Context) -> None:
+    """The page."""
+    st.title("Samples", anchor=False)
+    scored = {key: run for key, run in context.runs.items() if run.scored}
+    if not scored:
+        components.box(
+            "No scored run yet. A run shows its samples here once it has been scored:",
+            "evalkit run -m mini-internvl-tiny -t dior-rsvg --split miniature",
+        )
+        return
+    keys, names = _choices(scored)
+    key = state.choose("run", "Run", keys, keys[0], names.__getitem__)
+    run = scored[key]
+    try:
+        wanted, other = _filter(scored, key, names)
+        _browse(run, wanted, other)
+    except RunFolderError as error:
+        components.box(str(error), warn=True)
+
+
+def _choices(scored: Mapping[str, Run]) -> tuple[list[str], dict[str, str]]:
+    """Keys newest first, and their names."""
+    ordered = sorted(scored, key=lambda key: scored[key].created, reverse=True)
+    names: dict[str, str] = {}
+    targets: dict[str, dict[str, Run]] = {}
+    for key in ordered:
+        run = scored[key]
+        targets.setdefault(f"{run.task}@{run.split}", {})[key] = run
+    for target, runs in targets.items():
+        names |= {key: f"{one_line(target, 60)} · {name}" for key, name in run_names(runs).items()}
+    return ordered, names
+
+
+def _filter(scored: Mapping[str, Run], key: str, names: Mapping[str, str]) -> tuple[Filter, Run | None]:
+    """What the reader wants to see, and the run it is set beside."""
+    run = scored[key]
+    table = records.table(run.folder)
+    scores = records.score_names(table)
+    left, middle, right = st.columns([2, 2, 2])
+    with left:
+        score = state.choose("score", "Score", scores or [_NONE], _usual_score(run, scores))
+    with middle:
+        outcome = state.choose("outcome", "Outcome", OUTCOMES, "all")
+    with right:
+        text = state.search("text", "Search texts", placeholder="in id, question, answer, target")
+    tags: dict[str, str] = {}
+    other: Run | None = None
+    with st.expander("More filters: tags, flags, disagreement with another run"):
+        for tag, values in list(records.tag_values(table).items())[:12]:
+            value = state.choose(f"tag.{tag}", f"Tag {_plain_label(tag)}", ["", *values], "", _any)
+            if value:
+                tags[tag] = value
+        flag = state.choose("flag", "Flag", _FLAGS, "", _any)
+        same = [k for k, r in scored.items() if k != key and (r.task, r.split) == (run.task, run.split)]
+        chosen = state.choose(
+            "other",
+            "Only samples where this run disagrees with",
+            ["", *same],
+            "",
+            lambda k: names.get(k, _NONE),
+        )
+        if chosen:
+            other = scored[chosen]
+    folder = other.folder if other is not None else None
+    return Filter(score, outcome, tags, flag, text, folder), other  # type: ignore[arg-type]
+
+
+def _any(value: str) -> str:
+    return one_line(value, 100) or "any"
+
+
+def _plain_label(text: str) -> str:
+    """A label is Markdown to Streamlit: keep what means nothing in it."""
+    return "".join(character if character.isalnum() or character in " -." else "-" for character in text)[:60]
+
+
+def _usual_score(run: Run, scores: Sequence[str]) -> str:
+    """The score of the task's headline, else its first."""
+    if not scores:
+        return _NONE
+    try:
+        task = registry.task(run.task, run.protocol)
+        metrics = {metric.name: metric for metric in task.metrics()}
+        wanted = [task.headline, *metrics]
+        names = [str(getattr(metrics[n], "score", n)) for n in wanted if n in metrics]
+    except EvalkitError:
+        names = list(run.figures)
+    return next((name for name in names if name in scores), scores[0])
+
+
+def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
+    listed = records.listing(run.folder, wanted, 0, 0)
+    if not listed.count:
+        components.box("No sample fits these filters.")
+        return
+    place = _place(run, listed)
+    before, text, after = st.columns([1, 2, 1], vertical_alignment="center")
+    if before.button("← Previous", shortcut="Left", disabled=place == 0, width="stretch"):
+        _go(listed.rows[place - 1])
+    with text:
+        components.note(f"sample {place + 1:,} of {listed.count:,}; the arrow keys ← → move")
+    if after.button("Next →", shortcut="Right", disabled=place == listed.count - 1, width="stretch"):
+        _go(listed.rows[place + 1])
+    _show(run, listed.rows[place], other)
+    _list(run, wanted, place, listed)
+
+
+def _place(run: Run, listed: Listing) -> int:
+    """Position in the list of the sample in the address, or 0."""
+    identifier = st.query_params.get("sample")
+    row = state.number("row", -1, -1, 1 << 40)
+    if identifier is not None:
+        found = records.row_of(records.table(run.folder), identifier)
+        row = found if found is not None else row
+    try:
+        return listed.rows.index(row)
+    except ValueError:
+        return 0
+
+
+def _go(row: int) -> None:
+    if "sample" in st.query_params:
+        del st.query_params["sample"]
+    state.set_number("row", row, -1)
+    st.rerun()
+
+
+def _show(run: Run, row: int, other: Run | None) -> None:
+    found = records.sample(records.table(run.folder), row)
+    picture, words = st.columns([3, 2], gap="medium")
+    with picture:
+        _pictures(run, found)
+    with words:
+        _texts(found)
+        if other is not None:
+            _other(other, found.record.id)
+        _details(found)
+
+
+def _pictures(run: Run, found: Sample) -> None:
+    regions = _regions(run, found)
+    sheet = _sheet(found.images, tuple(regions))
+    if sheet.picture is not None:
+        zoom = state.pick(
+            "zoom", "Zoom", ["fit", "100%", "200%", "400%"], "fit", label_visibility="collapsed"
+        )
+        width = "100%" if zoom == "fit" else f"{int(sheet.picture.width * int(zoom[:-1]) / 100)}px"
+        name = escape(found.record.id, 80)
+        st.html(
+            f'<div class="ek-picture" tabindex="0"><img alt="pictures of sample {name}" '
+            f'style="width:{width}" src="{pictures.data_address(sheet.picture)}"></div>'
+        )
+        _legend(regions, sheet.sizes)
+    elif not found.images:
+        components.note("This sample has no picture.")
+    for problem in sheet.problems:
+        components.box(problem, warn=True)
+
+
+@st.cache_resource(show_spinner=False, max_entries=16)
+def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> pictures.Sheet:
+    return pictures.sheet(images, regions)
+
+
+def _regions(run: Run, found: Sample) -> list[Region]:
+    """What the task draws; a record that is not in its form has nothing to draw."""
+    task = _task(run.task, run.protocol)
+    if task is None or found.record.failed:
+        return []
+    try:
+        return list(task.regions(found.record))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return []
+
+
+@st.cache_resource(show_spinner=False, max_entries=64)
+def _task(name: str, protocol: str) -> Task | None:
+    try:
+        return registry.task(name, protocol)
+    except EvalkitError:
+        return None
+
+
+def _legend(regions: Sequence[Region], sizes: Sequence[tuple[int, int]]) -> None:
+    words = [f"{width} × {height} pixels" for width, height in dict.fromkeys(sizes)]
+    roles = {region.role for region in regions}
+    if "target" in roles:
+        words.append("target: green, solid")
+    if "prediction" in roles:
+        words.append("prediction: yellow, dashed or crossed")
+    components.note(" · ".join(words))
+
+
+def _texts(found: Sample) -> None:
+    record = found.record
+    components.plain_text("Question", found.question, found.lengths["question"])
+    if record.error is not None:
+        components.box(f"No answer: {record.error.kind}: {record.error.message}", warn=True)
+    else:
+        components.plain_text("Answer", record.text, found.lengths["text"])
+    components.plain_text("Target", _json(record.target), None)
+    if record.prediction is not None and record.prediction != record.text:
+        components.plain_text("Read as", _json(record.prediction), None)
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _other(other: Run, identifier: str) -> None:
+    table = records.table(other.folder)
+    row = records.row_of(table, identifier)
+    if row is None:
+        components.note("The other run has no such sample.")
+        return
+    found = records.sample(table, row)
+    components.plain_text(f"Answer of {other.model}", found.record.text, found.lengths["text"])
+    components.facts({f"its {name}": f"{value:g}" for name, value in found.record.scores.items()})
+
+
+def _details(found: Sample) -> None:
+    record = found.record
+    prompt, visual, new = found.tokens
+    facts: dict[str, object] = {"sample": record.id, "cluster": record.cluster}
+    facts |= {f"score {name}": f"{value:g}" for name, value in record.scores.items()}
+    facts |= {f"tag {name}": value for name, value in record.tags.items()}
+    facts["flags"] = ", ".join(record.flags)
+    if new or prompt or visual:
+        facts["tokens"] = f"{prompt} text, {visual} visual, {new} generated ({found.finish or 'end unknown'})"
+    if found.seconds:
+        facts["model time"] = f"{found.seconds:.3g} s"
+    components.facts(facts)
+    with st.expander("Picture files and stored data"):
+        paths = "".join(f"<div>{html.escape(visible(path[:1000]))}</div>" for path in found.images[:40])
+        st.html(f'<div class="ek-note">{paths or "no picture"}</div>')
+        components.plain_text("Data", _json(record.data))
+
+
+def _list(run: Run, wanted: Filter, place: int, listed: Listing) -> None:
+    import pandas as pd
+
+    start = place // _PAGE * _PAGE
+    page = records.listing(run.folder, wanted, start, _PAGE).page
+    frame = pd.DataFrame(page, columns=["row", "id", "score", "question", "target", "answer", "flags"])
+    for name in ("id", "question", "target", "answer"):
+        frame[name] = [one_line(text or "", 120) for text in frame[name]]
+    last = min(start + _PAGE, listed.count)
+    components.note(f"samples {start + 1:,} to {last:,}; choose a row to open it")
+    choice = st.dataframe(
+        frame.drop(columns="row"),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"list-{run.path}-{start}-{place}-{hash(str(wanted))}",
+        height=420,
+        column_config={"score": st.column_config.NumberColumn(wanted.score, format="%.3g")},
+    )
+    selected = choice.selection.rows if hasattr(choice, "selection") else []
+    if selected and selected[0] < len(page):
+        _go(int(page[selected[0]]["row"]))

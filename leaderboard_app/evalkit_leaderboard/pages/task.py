@@ -1,0 +1,247 @@
+"""Task: the paper's table of the benchmark with our rows, intervals, figures by tag, the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from evalkit import registry
+from evalkit.errors import EvalkitError, RunFolderError
+from evalkit.suite import Table
+from evalkit.task import Task
+from evalkit_leaderboard import catalogue, charts, components, state
+from evalkit_leaderboard.catalogue import TaskInfo
+from evalkit_leaderboard.components import HtmlCell, escape
+from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.exports import MEASURED, PUBLISHED
+from evalkit_leaderboard.marks import is_ranked
+from evalkit_leaderboard.matrix import Column, Matrix, Row
+from evalkit_leaderboard.numbers import shown
+from evalkit_leaderboard.runs import Run
+
+#: Values of a tag that are shown.
+_MOST_VALUES = 60
+
+
+def render(context: Context) -> None:
+    """The page."""
+    matrix = context.matrix
+    measured = [row for row in matrix.rows if not row.published]
+    with_runs = {column.task for row in measured for column in row.cells}
+    names = sorted(matrix.infos, key=lambda name: name not in with_runs)
+    if not names:
+        st.title("Task", anchor=False)
+        components.box("No task is installed and no run is there.", "evalkit list tasks")
+        return
+    left, right = st.columns(2)
+    with left:
+        name = state.choose("task", "Task", names, names[0], lambda n: _title(matrix.infos[n]))
+    info = matrix.infos[name]
+    splits = list(
+        dict.fromkeys(column.split for row in measured for column in row.cells if column.task == name)
+    )
+    choices = splits or list(info.splits[:1]) or ["test"]
+    with right:
+        split = state.choose("split", "Split", choices, choices[0])
+    st.title(info.title, anchor=False)
+    keys = _keys(matrix, name, split)
+    if not keys:
+        components.box(
+            f"No run of {name} yet. Its miniature needs no data:",
+            f"evalkit run -m mini-internvl-tiny -t {name} --split miniature",
+        )
+    _paper_tables(context, info)
+    _interval_plot(matrix, info, split)
+    _groups(context, keys)
+    _protocol(context, info, keys)
+
+
+def _title(info: TaskInfo) -> str:
+    return info.name if info.title == info.name else f"{info.title} ({info.name})"
+
+
+def _keys(matrix: Matrix, name: str, split: str) -> dict[str, str]:
+    """Key of the shown run by row label."""
+    return {
+        row.label: cell.run
+        for row in matrix.rows
+        if row.current
+        for column, cell in row.cells.items()
+        if cell.run and (column.task, column.split) == (name, split)
+    }
+
+
+def _paper_tables(context: Context, info: TaskInfo) -> None:
+    """Every table of the paper that the task has columns in, with the models measured here."""
+    tasks = context.matrix.infos
+    labelled = [
+        (row.label, context.runs[key])
+        for row in context.matrix.rows
+        if row.current
+        for key in dict.fromkeys(cell.run for cell in row.cells.values() if cell.run)
+        if key in context.runs and context.runs[key].task in tasks
+    ]
+    for suite in catalogue.tables_of(info.name):
+        table = catalogue.paper_table(suite, labelled)
+        if table is not None:
+            st.subheader(table.title, anchor=False)
+            _paper_table(table)
+
+
+def _paper_table(table: Table) -> None:
+    header = [HtmlCell("Model", "ek-name"), *(HtmlCell(escape(column)) for column in table.columns)]
+    notes = list(dict.fromkeys([*(row.note for row in table.rows if row.note), *table.notes]))
+    rows = []
+    for row in sorted(table.rows, key=lambda row: not row.ours):
+        kind = MEASURED if row.ours else PUBLISHED
+        mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
+        size = f" · {escape(row.size)}" if row.size else ""
+        name = f'{escape(row.label, 80)}{mark}<span class="ek-sub">{kind}{size}</span>'
+        cells = [HtmlCell(name, "ek-name", row.label)]
+        cells += [HtmlCell("–" if cell is None else escape(cell, 20)) for cell in row.cells]
+        rows.append(("" if row.ours else "ek-published", cells))
+    components.table(header, rows, table.title)
+    for number, text in enumerate(notes, 1):
+        components.note(f"[{number}] {text}")
+
+
+def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
+    columns = [c for c in matrix.columns if (c.task, c.split) == (info.name, split)]
+    metrics = [c.metric for c in columns if any(_point(row, c) for row in matrix.rows)]
+    if not metrics:
+        return
+    st.subheader("Figures and their 95% intervals", anchor=False)
+    usual = info.headline if info.headline in metrics else metrics[0]
+    metric = state.choose("metric", "Metric", metrics, usual)
+    column = Column(info.name, split, metric)
+    points = [point for row in matrix.rows if row.current and (point := _point(row, column))]
+    sign = -1.0 if matrix.higher_is_better(column) else 1.0
+    points.sort(key=lambda point: sign * point["value"])
+    known = info.metrics.get(metric)
+    st.altair_chart(charts.intervals(points, known.unit if known else metric), width="stretch")
+    if sign > 0:
+        components.note("Lower is better.")
+
+
+def _point(row: Row, column: Column) -> dict[str, Any] | None:
+    cell = row.cells.get(column)
+    if cell is None or cell.value is None:
+        return None
+    words = [mark.word for mark in cell.marks if not mark.ranked]
+    return {
+        "label": f"{row.label}{f' ({words[0]})' if words else ''}",
+        "kind": PUBLISHED if row.published else MEASURED,
+        "value": cell.value,
+        "low": cell.value if cell.low is None else cell.low,
+        "high": cell.value if cell.high is None else cell.high,
+    }
+
+
+def _groups(context: Context, keys: Mapping[str, str]) -> None:
+    """A table for each tag: values by models."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for label, key in keys.items():
+        try:
+            groups = (_summary(context.runs[key]).get("groups")) or {}
+        except RunFolderError as error:
+            components.box(str(error), warn=True)
+            continue
+        if isinstance(groups, dict) and groups:
+            found[label] = groups
+    tags = list(dict.fromkeys(tag for groups in found.values() for tag in groups))
+    if not tags:
+        return
+    st.subheader("By tag", anchor=False)
+    left, right = st.columns(2)
+    with left:
+        tag = state.choose("tag", "Tag", tags, tags[0])
+    values = list(dict.fromkeys(v for groups in found.values() for v in _inside(groups, tag)))
+    cells = [_inside(groups, tag, value) for groups in found.values() for value in values]
+    metrics = list(dict.fromkeys(metric for cell in cells for metric in cell))
+    if not metrics:
+        return
+    with right:
+        metric = state.choose("tagmetric", "Metric of the tag", metrics, metrics[0])
+    header = [HtmlCell(escape(tag, 60), "ek-name")]
+    header += [HtmlCell(escape(label, 40), title=label) for label in found]
+    rows = []
+    for value in values[:_MOST_VALUES]:
+        line = [HtmlCell(escape(value, 80), "ek-name", value)]
+        line += [_group_cell(_inside(groups, tag, value, metric)) for groups in found.values()]
+        rows.append(("", line))
+    components.table(header, rows, f"{metric} by {tag}")
+    if len(values) > _MOST_VALUES:
+        components.note(f"{_MOST_VALUES} of {len(values):,} values; `evalkit show RUN --json` has all")
+
+
+def _inside(content: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    """What lies under names one below the other; nothing where it has another form."""
+    for name in names:
+        below = content.get(name)
+        if not isinstance(below, dict):
+            return {}
+        content = below
+    return content
+
+
+def _group_cell(content: Mapping[str, Any]) -> HtmlCell:
+    value, n = content.get("value"), content.get("n")
+    if not isinstance(value, (int, float)):
+        return HtmlCell("–" if content else "", title=str(content.get("reason") or ""))
+    return HtmlCell(f'{shown(float(value))}<span class="ek-sub">n {escape(n, 12)}</span>')
+
+
+@st.cache_data(show_spinner=False, max_entries=200)
+def _read_summary(path: str, stamp: str) -> dict[str, Any]:
+    from evalkit.store import load_run
+
+    return load_run(path).summary or {}
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    from evalkit_leaderboard.runs import stamp
+
+    return _read_summary(run.path, stamp(run.folder))
+
+
+def _protocol(context: Context, info: TaskInfo, keys: Mapping[str, str]) -> None:
+    st.subheader("Protocol, data and prompt", anchor=False)
+    try:
+        task = registry.task(info.name)
+    except EvalkitError:
+        components.note(f"{info.name} is not installed here; its runs are shown as they are stored.")
+    else:
+        components.facts(_described(task))
+    rows: list[tuple[str, Sequence[HtmlCell]]] = []
+    for label, key in keys.items():
+        run = context.runs[key]
+        marks = [m for row in context.matrix.rows if row.label == label for m in row.marks]
+        name = f"{escape(label, 80)}{'' if is_ranked(marks) else components.chips(marks[:6])}"
+        rows.append(("", [HtmlCell(name, "ek-name", label), HtmlCell(escape(run.signature, 400), "ek-left")]))
+    if rows:
+        header = [HtmlCell("Model", "ek-name"), HtmlCell("Signature", "ek-left")]
+        components.table(header, rows, "signatures")
+        components.note(
+            "Figures are comparable where the signatures are equal; dtype and evalkit may differ."
+        )
+
+
+def _described(task: Task) -> dict[str, object]:
+    policy, generation = task.image_policy, task.generation
+    grid = f"exactly {policy.grid[0]} by {policy.grid[1]} tiles" if policy.grid else ""
+    thumbnail = " and a thumbnail" if policy.thumbnail else ""
+    sampling = "greedy" if generation.temperature == 0 else f"temperature {generation.temperature:g}"
+    files = [f"{file.path} from {file.source} ({file.licence})" for file in task.data_files(task.splits[0])]
+    return {
+        "Task": (type(task).__doc__ or "").strip().splitlines()[0] if type(task).__doc__ else task.title,
+        "Protocol": f"{task.protocol} (of {', '.join(task.protocols)}), version {task.version}",
+        "Splits": ", ".join(task.splits),
+        "Published size": ", ".join(f"{split} {size:,}" for split, size in task.sizes.items()),
+        "Prompt": task.template,
+        "Generation": f"{sampling}, at most {generation.max_new_tokens} new tokens",
+        "Pictures": grid or f"{policy.min_tiles} to {policy.max_tiles} tiles{thumbnail}",
+        "Metrics": ", ".join(f"{metric.name} ({metric.unit})" for metric in task.metrics()),
+        "Data": "\n".join(files),
+    }

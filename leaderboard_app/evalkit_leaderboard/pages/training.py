@@ -1,0 +1,195 @@
+"""Training and history: scores over checkpoints, methods side by side, loss curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from evalkit.comparison.history import History, history
+from evalkit.errors import EvalkitError
+from evalkit.store import load_run
+from evalkit.text import one_line
+from evalkit_leaderboard import charts, components, logs, state
+from evalkit_leaderboard.components import HtmlCell, escape
+from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.numbers import interval, shown, signed
+from evalkit_leaderboard.runs import Run, stamp
+
+
+def render(context: Context) -> None:
+    """The page."""
+    st.title("Training and history", anchor=False)
+    _scores(context)
+    _losses(context)
+
+
+def _scores(context: Context) -> None:
+    st.subheader("Scores over checkpoints", anchor=False)
+    found = _series(context.runs)
+    if not found:
+        components.box(
+            "No model has two checkpoints with figures on one task yet. Evaluate each checkpoint, or let "
+            "training do it (`--eval-task`):",
+            "evalkit run -m MODEL --checkpoint FOLDER/step-500 -t TASK",
+        )
+        return
+    left, right = st.columns(2)
+    with left:
+        target = state.choose("target", "Task and split", list(found), next(iter(found)))
+    lines = found[target]
+    metrics = list(dict.fromkeys(m for runs in lines.values() for run in runs for m in run.figures))
+    info = context.matrix.infos.get(target.partition("@")[0])
+    usual = info.headline if info is not None and info.headline in metrics else metrics[0]
+    with right:
+        metric = state.choose("metric", "Metric", metrics, usual)
+    names = state.choose_several("models", "Models and methods", list(lines), list(lines)[:5], _plain)
+    chosen = {name: lines[name] for name in names}
+    frame, by_step = _frame(chosen, metric)
+    if frame.empty:
+        components.box(f"No figure of {metric} for these models.")
+        return
+    unit = next((r.figures[metric].unit for runs in chosen.values() for r in runs if metric in r.figures), "")
+    axis = "training step" if by_step else "checkpoint"
+    st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})"), width="stretch")
+    components.note("Bands are 95% intervals of each figure; what changed is tested below on paired samples.")
+    if state.switch("changes", "Test every checkpoint against the first (evalkit history)"):
+        for name, runs in chosen.items():
+            _changes(name, runs, metric)
+
+
+def _plain(name: str) -> str:
+    return one_line(name, 80)
+
+
+def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
+    """By task and split, then by series: the newest run of each checkpoint, in order of steps."""
+    found: dict[str, dict[str, dict[tuple[str, str], Run]]] = {}
+    for run in sorted(runs.values(), key=lambda run: run.created):
+        if run.figures and run.status in ("complete", "partial"):
+            target = found.setdefault(f"{run.task}@{run.split}", {})
+            target.setdefault(run.series, {})[run.model, run.weights] = run
+    several = {
+        target: {
+            name: sorted(by_weights.values(), key=lambda run: (run.step is None, run.step or 0, run.created))
+            for name, by_weights in lines.items()
+            if len(by_weights) > 1
+        }
+        for target, lines in sorted(found.items())
+    }
+    return {target: lines for target, lines in several.items() if lines}
+
+
+def _frame(lines: Mapping[str, Sequence[Run]], metric: str) -> tuple[pd.DataFrame, bool]:
+    by_step = all(run.step is not None for runs in lines.values() for run in runs)
+    rows = []
+    for name, runs in lines.items():
+        for place, run in enumerate(runs):
+            figure = run.figures.get(metric)
+            if figure is not None and figure.value is not None:
+                step = run.step if by_step else place
+                low = figure.value if figure.low is None else figure.low
+                high = figure.value if figure.high is None else figure.high
+                rows.append((_plain(name), step, figure.value, low, high))
+    return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"]), by_step
+
+
+def _changes(name: str, runs: Sequence[Run], metric: str) -> None:
+    with st.spinner(f"{_plain(name)}: comparing sample by sample"):
+        stamps = tuple(stamp(run.folder) for run in runs)
+        outcome = _history(tuple(run.path for run in runs), metric, stamps)
+    if isinstance(outcome, str):
+        components.box(f"{name}: {outcome}", warn=True)
+        return
+    unit = outcome.metric.unit
+    titles = (metric, "95% interval", "change", "95% interval", "p (Holm)")
+    header = [HtmlCell(escape(name, 80), "ek-name"), *(HtmlCell(escape(title)) for title in titles)]
+    rows: list[tuple[str, Sequence[HtmlCell]]] = []
+    for point in outcome.points:
+        value, change = point.value, point.change
+        reach = change.ci95 if change is not None else None
+        low, high = value.ci95 or (None, None)
+        mark = " significant" if point.significant else ""
+        cells = [
+            shown(value.value, unit),
+            interval(low, high, unit),
+            signed(change.difference, unit) if change is not None else "",
+            f"[{signed(reach[0], unit)}, {signed(reach[1], unit)}]" if reach else "",
+            "" if point.p_adjusted is None else f"{point.p_adjusted:.2g}{mark}",
+        ]
+        rows.append(
+            ("", [HtmlCell(escape(point.label, 60), "ek-name"), *(HtmlCell(escape(cell)) for cell in cells)])
+        )
+    components.table(header, rows, f"history of {one_line(name, 60)}")
+    if outcome.trend is not None:
+        reach = outcome.trend.ci95
+        words = f" [{reach[0]:+.3g}, {reach[1]:+.3g}]" if reach else ""
+        per = "step" if outcome.by_step else "checkpoint"
+        components.note(f"trend: {outcome.trend.slope:+.3g}{words} a {per}")
+    first = outcome.first_change
+    components.note(f"first significant change: {first.label if first is not None else 'none'}")
+    for reason in outcome.left_out:
+        components.note(f"left out: {reason}")
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)
+def _history(paths: tuple[str, ...], metric: str, stamps: tuple[str, ...]) -> History | str:
+    """The series, or why there is none."""
+    try:
+        return history([load_run(path) for path in paths], metric)
+    except EvalkitError as error:
+        return str(error)
+
+
+def _losses(context: Context) -> None:
+    st.subheader("Training log", anchor=False)
+    found = logs.find_logs(context.training, context.index.root)
+    if not found:
+        components.box(
+            f"No training log ({logs.LOG}) under {context.training} or {context.index.root}. Training writes "
+            "it into its output folder; `evalkit leaderboard --training FOLDER` looks elsewhere:",
+            "evalkit train RECIPE",
+        )
+        return
+    names = {_log_name(path, context): path for path in found}
+    chosen = state.choose_several("logs", "Training runs", list(names), list(names)[:3], _plain)
+    read = {name: log for name in chosen if (log := _read(names[name])) is not None}
+    values = list(dict.fromkeys(value for log in read.values() for value in log.values))
+    if not values:
+        components.box("These logs hold no numbers by step yet.")
+        return
+    usual = next((value for value in ("loss", "train/loss", "train_loss") if value in values), values[0])
+    value = state.choose("value", "Value", values, usual, _plain)
+    frame = pd.concat([_curve(name, log, value) for name, log in read.items()])
+    st.altair_chart(charts.curves(frame, "training step", value, points=False), width="stretch")
+    for name, log in read.items():
+        last = f"step {log.steps[-1]:g}" if log.steps else "no step yet"
+        broken = f"; {log.broken} broken lines left out" if log.broken else ""
+        components.note(f"{_plain(name)}: {len(log.steps):,} lines, {last}{broken}")
+
+
+def _log_name(path: Path, context: Context) -> str:
+    for root in (context.training, context.index.root):
+        if path.is_relative_to(root):
+            return str(path.parent.relative_to(root)) if path.parent != root else root.name
+    return str(path.parent)
+
+
+def _read(path: Path) -> logs.TrainingLog | None:
+    try:
+        return logs.read_log(path)
+    except OSError as error:
+        components.box(f"{path}: cannot be read ({error.strerror})", warn=True)
+        return None
+
+
+def _curve(name: str, log: logs.TrainingLog, value: str) -> pd.DataFrame:
+    """The value over steps, thinned to means of equal stretches where there are very many."""
+    frame = pd.DataFrame({"step": log.steps, "value": log.values.get(value, [float("nan")] * len(log.steps))})
+    frame = frame.dropna()
+    if len(frame) > logs.POINTS:
+        stretch = -(-len(frame) // logs.POINTS)
+        frame = frame.groupby(pd.RangeIndex(len(frame)) // stretch).mean()
+    return frame.assign(series=_plain(name))

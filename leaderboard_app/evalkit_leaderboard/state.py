@@ -1,0 +1,120 @@
+"""What the reader chose, kept in the address so that a view can be shared.
+
+A widget takes its first value from the address and writes each later one there; values that the app does not
+offer are left out without a word, since anybody can write an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import streamlit as st
+
+T = TypeVar("T")
+
+
+def _key(name: str) -> str:
+    return f"q-{name}"
+
+
+def _given(name: str) -> list[str]:
+    return st.query_params.get_all(name)
+
+
+def _write(name: str, values: Sequence[str], default: Sequence[str]) -> None:
+    if list(values) == list(default):
+        if name in st.query_params:
+            del st.query_params[name]
+    elif st.query_params.get_all(name) != list(values):
+        st.query_params[name] = list(values)
+
+
+def choose(
+    name: str,
+    label: str,
+    choices: Sequence[str],
+    default: str,
+    shown: Callable[[str], str] = str,
+    **settings: Any,
+) -> str:
+    """A select box of plain texts."""
+    key = _key(name)
+    if st.session_state.get(key) not in choices:
+        given = next((value for value in _given(name) if value in choices), default)
+        st.session_state[key] = given
+    value = st.selectbox(label, choices, key=key, format_func=shown, **settings)
+    _write(name, [value], [default])
+    return str(value)
+
+
+def choose_several(
+    name: str,
+    label: str,
+    choices: Sequence[str],
+    default: Sequence[str] = (),
+    shown: Callable[[str], str] = str,
+    **settings: Any,
+) -> list[str]:
+    """A multiple choice of plain texts."""
+    key = _key(name)
+    if key not in st.session_state:
+        given = [value for value in _given(name) if value in choices]
+        st.session_state[key] = given or [value for value in default if value in choices]
+    else:
+        kept = [value for value in st.session_state[key] if value in choices]
+        if kept != st.session_state[key]:
+            st.session_state[key] = kept
+    values = st.multiselect(label, choices, key=key, format_func=shown, **settings)
+    _write(name, values, default)
+    return list(values)
+
+
+def pick(name: str, label: str, choices: Sequence[str], default: str, **settings: Any) -> str:
+    """A row of buttons with the app's own words; one is always chosen."""
+    key = _key(name)
+    if st.session_state.get(key) not in choices:
+        st.session_state[key] = next((value for value in _given(name) if value in choices), default)
+    value = st.segmented_control(label, choices, key=key, **settings) or default
+    _write(name, [value], [default])
+    return str(value)
+
+
+def switch(name: str, label: str, default: bool = False, **settings: Any) -> bool:
+    """A switch."""
+    key = _key(name)
+    if key not in st.session_state:
+        given = _given(name)
+        st.session_state[key] = given[0] == "1" if given and given[0] in ("0", "1") else default
+    value = bool(st.toggle(label, key=key, **settings))
+    _write(name, [str(int(value))], [str(int(default))])
+    return value
+
+
+def search(name: str, label: str, **settings: Any) -> str:
+    """A line of text."""
+    key = _key(name)
+    if key not in st.session_state:
+        st.session_state[key] = (_given(name) or [""])[0][:200]
+    value = str(st.text_input(label, key=key, max_chars=200, **settings) or "").strip()
+    _write(name, [value], [""])
+    return value
+
+
+def number(name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the address that no widget shows, within bounds."""
+    try:
+        value = int((_given(name) or [str(default)])[0])
+    except ValueError:
+        value = default
+    return min(max(value, low), high)
+
+
+def set_number(name: str, value: int, default: int) -> None:
+    """Write such a number."""
+    _write(name, [str(value)], [str(default)])
+
+
+def remember(name: str, value: str) -> None:
+    """Write a choice that was made otherwise than by its widget, before the widget is made."""
+    st.session_state[_key(name)] = value
