@@ -108,7 +108,9 @@ def find_series(models: Sequence[str], task: str, split: str | None, output: Pat
         UsageError: no such model, or no complete run of the task.
     """
     folders = [folder for name in models for folder in _folders(name, output)]
-    runs = [run for folder in folders for run in complete_runs(folder) if key_of(run).task == task]
+    runs = [
+        run for folder in folders for run in complete_runs(folder, limited=True) if key_of(run).task == task
+    ]
     splits = list(dict.fromkeys(key_of(run).split for run in runs))
     chosen = split or (splits[0] if splits else None)
     latest: dict[str, StoredRun] = {}

@@ -139,10 +139,14 @@ def model_of(run: StoredRun) -> str:
     return str(_manifest_part(run, "model").get("name", ""))
 
 
-def complete_runs(folder: Path) -> Iterator[StoredRun]:
+def complete_runs(folder: Path, limited: bool = False) -> Iterator[StoredRun]:
     """Complete runs below a folder in the order of their names, which begin with the time.
 
     Broken folders are passed over: somebody who means one of them names it.
+
+    Args:
+        folder: is searched.
+        limited: also runs of a part of the split that answered all of that part.
     """
     for path in find_runs(folder):
         try:
@@ -150,8 +154,16 @@ def complete_runs(folder: Path) -> Iterator[StoredRun]:
             summary = run.summary
         except RunFolderError:
             continue
-        if summary is not None and summary.get("status") == "complete":
+        if summary is not None and (
+            summary.get("status") == "complete" or (limited and _all_of_part(summary))
+        ):
             yield run
+
+
+def _all_of_part(summary: Mapping[str, Any]) -> bool:
+    counts = summary.get("counts", {})
+    done = counts.get("answered", 0) + counts.get("errors", 0)
+    return bool(summary.get("limited")) and done == counts.get("expected") and counts.get("answered", 0) > 0
 
 
 def latest(runs: Iterable[StoredRun]) -> dict[Key, Path]:

@@ -79,3 +79,12 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
     finally:
         model.close()
     return scores
+
+
+def score_lines(step: int, scores: Scores) -> list[str]:
+    """One line a task."""
+    return [
+        f"step {step}: {task}: "
+        + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if value is not None)
+        for task, metrics in scores.items()
+    ]

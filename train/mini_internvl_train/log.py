@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,8 +55,8 @@ class TrainingLog:
         self._file = (output / LOG).open("a", encoding="utf-8")
         self._board = SummaryWriter(output / "tensorboard", purge_step=done + 1)
         self._bar = tqdm(total=total, initial=done, unit="step", disable=quiet, dynamic_ncols=True)
-        self._began = time.monotonic()
         self._samples = self._tokens = 0
+        self._seconds = 0.0
 
     def step(self, line: StepLog) -> None:
         """One step is done."""
@@ -68,12 +67,12 @@ class TrainingLog:
             self._scalar(f"train/{name}", getattr(line, name), line.step)
         self._samples += line.samples
         self._tokens += line.tokens
-        seconds = max(time.monotonic() - self._began, 1e-9)
+        self._seconds += line.seconds
         self._scalar("train/samples_per_second", line.samples / line.seconds, line.step)
         self._scalar("train/tokens_per_second", line.tokens / line.seconds, line.step)
         self._bar.set_postfix_str(
-            f"loss {line.loss:.4f}, {self._samples / seconds:.1f} samples/s, "
-            f"{self._tokens / seconds:.0f} tokens/s"
+            f"loss {line.loss:.4f}, {self._samples / self._seconds:.1f} samples/s, "
+            f"{self._tokens / self._seconds:.0f} tokens/s"
         )
         self._bar.update()
 

@@ -18,22 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from evalkit.errors import EvalkitError
 from mini_internvl_train import checkpoints
 from mini_internvl_train.batch import Batch
 from mini_internvl_train.checkpoints import Base, Snapshot, State
 from mini_internvl_train.engine import Interruption, Stopped, locked, make_accelerator, sharded
 from mini_internvl_train.errors import DivergedError
-from mini_internvl_train.evaluation import check_tasks, due, evaluate
+from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
 from mini_internvl_train.feed import Feed
 from mini_internvl_train.log import StepLog, TrainingLog
 from mini_internvl_train.memory import peak_memory
 from mini_internvl_train.merge import merge
 from mini_internvl_train.optimizer import make_optimizer, optimizer_state, restore_optimizer, whole
 from mini_internvl_train.order import Pack, PackOrder
-from mini_internvl_train.plan import memory_lines, parts_lines
+from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
 from mini_internvl_train.randomness import seed_step
 from mini_internvl_train.recipe import Recipe
-from mini_internvl_train.samples import TrainingSet, describe, read_training_set
+from mini_internvl_train.samples import TrainingSet, describe
 from mini_internvl_train.schedule import learning_rate
 from mini_internvl_train.start import DTYPES, Start, load_start
 from mini_internvl_train.step import TrainingStep
@@ -288,21 +289,15 @@ class Training:
 
     def _evaluate(self, folder: Path, log: TrainingLog) -> None:
         if self.accelerator.is_main_process:
-            scores = evaluate(self.recipe, folder)
-            log.evaluation(self.done, scores)
-            for task, metrics in scores.items():
-                shown = ", ".join(
-                    f"{name} {value:.4g}" for name, value in metrics.items() if value is not None
-                )
-                self.say(f"step {self.done}: {task}: {shown}")
+            try:
+                scores = evaluate(self.recipe, folder)
+            except EvalkitError as error:  # a checkpoint can be evaluated later; the training is worth more
+                logger.warning("step %d: evaluation failed, training goes on: %s", self.done, error)
+            else:
+                log.evaluation(self.done, scores)
+                for line in score_lines(self.done, scores):
+                    self.say(line)
         self.accelerator.wait_for_everyone()
-
-
-def plan_data(recipe: Recipe, start: Start) -> tuple[TrainingSet, PackOrder]:
-    """The training set, and its packs by step."""
-    rotary: Any = start.network.language_model.model.rotary_emb
-    data = read_training_set(recipe.data, start.encoder, start.tiling, rotary.regime)
-    return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe)
 
 
 def _restore_weights(start: Start, folder: Path, recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,8 +13,9 @@ from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
 from mini_internvl_train.order import PackOrder
 from mini_internvl_train.packing import Length
 from mini_internvl_train.recipe import Recipe
-from mini_internvl_train.start import DTYPES, Start
-from mini_internvl_train.trainable import PartCount, count
+from mini_internvl_train.samples import TrainingSet, read_training_set
+from mini_internvl_train.start import DTYPES, Start, load_start
+from mini_internvl_train.trainable import PartCount, count, prepare
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
@@ -50,6 +51,22 @@ class Plan:
     def hours(self, rate: float, devices: int = 1, utilisation: float = UTILISATION) -> float:
         """Hours at a rate of floating-point operations a second and device."""
         return self.operations / (rate * devices * utilisation) / 3600
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The plan of a recipe: its checkpoint is loaded and its data indexed; nothing is trained or written."""
+    start = load_start(recipe)
+    data, order = plan_data(recipe, start)
+    prepare(start.network, recipe)
+    general = min((pool.first for pool in data.general), default=len(data))
+    return make_plan(recipe, start, order, data.lengths, general)
+
+
+def plan_data(recipe: Recipe, start: Start) -> tuple[TrainingSet, PackOrder]:
+    """The training set, and its packs by step."""
+    rotary: Any = start.network.language_model.model.rotary_emb
+    data = read_training_set(recipe.data, start.encoder, start.tiling, rotary.regime)
+    return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe)
 
 
 def make_plan(
@@ -129,6 +146,14 @@ def largest_micro_step(order: PackOrder, lengths: Sequence[Length], recipe: Reci
         trained=sum(lengths[i].trained for pack in packs for i in pack.samples),
         length=length,
     )
+
+
+def rate_of(recipe: Recipe, stated: float | None = None) -> tuple[float, str]:
+    """Operations a second of this machine's device, and where the figure comes from."""
+    if stated is not None:
+        return stated, "as stated"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return measured_rate(recipe, device), f"a matrix product in {recipe.precision} on this {device.type}"
 
 
 def measured_rate(recipe: Recipe, device: torch.device, seconds: float = 1.0) -> float:

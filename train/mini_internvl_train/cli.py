@@ -1,0 +1,205 @@
+"""`evalkit train RECIPE | plan | merge | convert | distill | compare-methods`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evalkit.cli import terminal
+from evalkit.cli.options import FOLDER, json_flag
+from evalkit.cli.terminal import flag
+
+if TYPE_CHECKING:
+    from mini_internvl_train.recipe import Recipe
+
+
+class _Recipes(click.Group):
+    """`evalkit train NAME` trains the recipe NAME where NAME is no command."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Puts `run` in front of a recipe."""
+        if args and args[0] not in ("-h", "--help") and args[0].replace("_", "-") not in self.commands:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Recipes, short_help="Fine-tune, merge and convert.")
+def train() -> None:
+    """Train: `evalkit train RECIPE`, a YAML file or the name of a packaged recipe.
+
+    On several GPUs: `torchrun --nproc_per_node 8 --no-python evalkit train RECIPE`, or `accelerate launch`
+    with FSDP settings (docs/training.md).
+
+    \b
+    evalkit train drivelm-1b --set data.meta=data/drivelm/meta.json --eval-task drivelm --eval-every 500
+    """
+
+
+set_flag = flag(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Setting in place of the recipe's: steps.max_steps=100; repeatable.",
+)
+
+
+@train.command("run", short_help="Train a recipe (the word run may be left out).")
+@click.argument("recipe", metavar="RECIPE")
+@set_flag
+@flag("-o", "--output", type=FOLDER, help="Folder of checkpoints and log, in place of the recipe's.")
+@flag("--skip-bad", is_flag=True, help="Count and list bad lines of the data instead of stopping.")
+@flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on this task; repeatable.")
+@flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations.")
+@flag("--eval-limit", "limit", type=int, metavar="M", help="Samples of each evaluation.")
+@flag("--eval-split", "split", metavar="NAME", help="Split of the tasks.")
+@flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs.")
+@flag("--data-root", type=FOLDER, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"], help="Of the tasks' files.")
+@terminal.verbosity
+def run(
+    recipe: str,
+    settings: tuple[str, ...],
+    output: Path | None,
+    skip_bad: bool,
+    tasks: tuple[str, ...],
+    every: int | None,
+    limit: int | None,
+    split: str | None,
+    runs: Path | None,
+    data_root: Path | None,
+) -> int:
+    """Train RECIPE, or go on where its output folder left off."""
+    import logging
+
+    from evalkit.options import comma_list
+
+    values = {
+        "output": output,
+        "data.skip_bad": "true" if skip_bad else None,
+        "evaluation.every": every,
+        "evaluation.limit": limit,
+        "evaluation.split": split,
+        "evaluation.runs": runs,
+        "evaluation.data_root": data_root,
+    }
+    given = [f"{key}={value}" for key, value in values.items() if value is not None]
+    if tasks:
+        given.append(f"evaluation.tasks=[{', '.join(comma_list(tasks))}]")
+    with _told():
+        from mini_internvl_train.loop import train as train_recipe
+
+        quiet = logging.getLogger().level >= logging.WARNING
+        train_recipe(_read(recipe, (*settings, *given)), say=_say(quiet), quiet=quiet)
+    return 0
+
+
+@train.command(short_help="Parameters, memory, tokens, packs, steps, hours; then stop.")
+@click.argument("recipe", metavar="RECIPE")
+@set_flag
+@flag("--flops", type=float, metavar="RATE", help="Operations a second of a device; measured if not given.")
+@flag("--devices", type=int, default=1, show_default=True, help="Devices that will train.")
+@json_flag
+@terminal.verbosity
+def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: int, as_json: bool) -> int:
+    """Say what training RECIPE will take."""
+    with _told():
+        from mini_internvl_train.plan import plan_lines, plan_of, rate_of
+
+        read = _read(recipe, settings)
+        found = plan_of(read)
+        rate, source = rate_of(read, flops)
+    if as_json:
+        content = dataclasses.asdict(found)
+        content["memory"]["total"] = found.memory.total
+        terminal.print_json({**content, "hours": found.hours(rate, devices), "rate": rate, "source": source})
+    else:
+        click.echo("\n".join(plan_lines(found, read, rate, source, devices)))
+    return 0
+
+
+@train.command(short_help="Fold a LoRA checkpoint into its base.")
+@click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@flag("-o", "--output", type=FOLDER, help="Folder of the model. Default: <checkpoint>-merged.")
+@terminal.verbosity
+def merge(checkpoint: Path, output: Path | None) -> int:
+    """Write CHECKPOINT (step-000100) as a plain model, its logits checked against the unmerged."""
+    with _told():
+        from mini_internvl_train.merge import merge as fold
+
+        folder = checkpoint.resolve()
+        merged = fold(folder, output or folder.with_name(f"{folder.name}-merged"))
+    click.echo(
+        f"{merged.folder}: logits differ from the unmerged ones by {merged.difference:.1e} of their spread"
+    )
+    return 0
+
+
+@train.command(short_help="Official training files to conversation JSONL and meta JSON.")
+@click.argument("name", metavar="BENCHMARK")
+@flag("--data-root", type=FOLDER, required=True, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
+      help="Folder of the official files.")  # fmt: skip
+@flag("-o", "--output", type=FOLDER, required=True, help="Folder of the new files.")
+@flag("--split", metavar="NAME", help="Default: the training split.")
+@terminal.verbosity
+def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
+    """Convert drivelm, bdd-x, rsvqa-lr, rsvqa-hr, dior-rsvg, gmai-mmbench or classification."""
+    from evalkit.errors import UsageError
+    from evalkit.registry import nearest
+    from mini_internvl_train.convert import ALIASES, CONVERTERS
+    from mini_internvl_train.convert import convert as convert_files
+
+    chosen = name.replace("_", "-")
+    if chosen not in CONVERTERS and chosen not in ALIASES:
+        raise UsageError(
+            f"no converter {name!r}{nearest(chosen, list(CONVERTERS))}; there are {', '.join(CONVERTERS)}"
+        )
+    found = data_root / chosen
+    with _told():
+        written = convert_files(chosen, found if found.is_dir() else data_root, output, split)
+    for item in written:
+        click.echo(f"{item.path}: {item.samples:,} samples")
+    click.echo(f"{output / 'meta.json'}")
+    return 0
+
+
+def _read(recipe: str, settings: Sequence[str]) -> Recipe:
+    from mini_internvl_train.errors import RecipeError
+    from mini_internvl_train.recipe import read_recipe
+
+    pairs = [text.partition("=") for text in settings]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise RecipeError(f"--set {wrong[0]}: write KEY=VALUE, such as steps.max_steps=100")
+    return read_recipe(recipe, {key: value for key, _, value in pairs})
+
+
+def _say(quiet: bool) -> Callable[[str], None]:
+    """Lines to stdout, above the progress bar; or nowhere."""
+    from tqdm import tqdm
+
+    return (lambda line: None) if quiet else tqdm.write
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns training's errors into evalkit's, one line and an exit status each."""
+    from evalkit.errors import CheckpointError, DataError, EvalkitError, UsageError
+    from mini_internvl import MiniInternVLError
+    from mini_internvl_train.errors import RecipeError, ResumeError, TrainingDataError, TrainingError
+
+    try:
+        yield
+    except RecipeError as error:
+        raise UsageError(str(error)) from error
+    except TrainingDataError as error:
+        raise DataError(str(error)) from error
+    except (ResumeError, MiniInternVLError) as error:
+        raise CheckpointError(str(error)) from error
+    except TrainingError as error:
+        failed = EvalkitError(str(error))
+        failed.exit_code = 3
+        raise failed from error

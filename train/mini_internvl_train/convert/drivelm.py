@@ -1,0 +1,96 @@
+"""DriveLM-nuScenes: six views in one picture (2688x896), object tags in thousandths of it.
+
+Every annotated question of a frame is learned; those that the challenge asks as multiple choice are learned
+in that form too. What the annotations know of the key objects gives grounding and region questions: the
+object's box for its description, and its description for its box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from evalkit.files import fields, read_json, require
+from evalkit_tasks.driving.drivelm import TAG_SENTENCE
+from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, encode_box, encode_tags
+from evalkit_tasks.driving.drivelm_questions import KINDS, Question, offer_choices
+from evalkit_tasks.driving.drivelm_scene import StitchedViews, stitch
+from mini_internvl_train.convert.lines import IMAGE, Converted, Line, line
+
+NAMES = {
+    "train": ("v1_1_train_nus.json", "train_sample.json"),
+    "sample": ("test_eval.json",),
+    "miniature": ("test_eval.json",),
+}
+PICTURES = ("nuscenes/samples", "samples", "../nuscenes/samples")
+TILES = 12
+
+
+def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:
+    """Questions and answers, and what the key objects give."""
+    path = next((root / name for name in NAMES[split] if (root / name).is_file()), root / NAMES[split][0])
+    pictures = next((root / name for name in PICTURES if (root / name).is_dir()), root / PICTURES[0])
+    require(path)
+    yield Converted("drivelm", folder, _lines(path, pictures, folder, _questions), TILES)
+    if split == "train":
+        yield Converted("drivelm_objects", folder, _lines(path, pictures, folder, _objects), TILES)
+
+
+def _lines(path: Path, pictures: Path, folder: Path, ask: Any) -> Iterator[Line]:
+    for scene, content in fields(read_json(path), (), str(path)).items():
+        frames = fields(content, ("key_frames",), f"{path}: scene {scene}")["key_frames"]
+        for frame, inner in frames.items():
+            where = f"{path}: frame {frame}"
+            name = f"{scene}_{frame}"
+            asked = list(ask(fields(inner, ("QA", "image_paths"), where), name, where))
+            if not asked:
+                continue
+            picture = _stitched(inner, pictures, folder, name, where)
+            for number, (question, answer) in enumerate(asked):
+                yield line(f"{name}_{number}", question, answer, (picture,))
+
+
+def _questions(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[str, str]]:
+    number = 0
+    for kind in KINDS:
+        for pair in frame["QA"].get(kind, ()):
+            content = fields(pair, ("Q", "A"), f"{where} {kind}")
+            question = Question(kind, str(content["Q"]), str(content["A"]), None)
+            offered = offer_choices(question, f"{name}_{number}")
+            forms = [question] if offered == question or "A." in question.question else [question, offered]
+            for form in forms:
+                text = f"{IMAGE}\n{encode_tags(form.question)} {TAG_SENTENCE}"
+                yield text, encode_tags(str(form.answer))
+            number += 1
+
+
+def _objects(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[str, str]]:
+    """Grounding and region perception; a description that two objects share is not asked for."""
+    known = fields(frame, ("key_object_infos",), where)["key_object_infos"]
+    described = [str(fields(o, ("Visual_description",), where)["Visual_description"]) for o in known.values()]
+    for tag, found in known.items():
+        description = str(found["Visual_description"])
+        camera = str(tag).split(",")[1].strip()
+        if camera not in CAMERAS or found.get("2d_bbox") is None:
+            continue
+        label = f"<ref>{description.rstrip('.').lower()}</ref>"
+        box = encode_box(camera, found["2d_bbox"])
+        if described.count(description) == 1:
+            yield f"{IMAGE}\nDetect {label}", f"{label}{box}"
+        yield f"{IMAGE}\nWhat object is in this location{box}", f"{label}{box}"
+
+
+def _stitched(frame: Mapping[str, Any], pictures: Path, folder: Path, name: str, where: str) -> str:
+    """Name of the frame's stitched picture, the very bytes that evaluation decodes."""
+    target = folder / f"{name}.jpg"
+    if not target.is_file():
+        paths = fields(frame["image_paths"], tuple(CAMERAS), where)
+        views = StitchedViews.of(
+            {camera: str(pictures / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_suffix(".tmp")
+        temporary.write_bytes(stitch(views.views))
+        temporary.replace(target)
+    return target.name
