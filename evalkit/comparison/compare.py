@@ -11,7 +11,7 @@ from typing import Literal
 from evalkit import registry
 from evalkit.comparison.flips import Flips, find_flips
 from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
-from evalkit.comparison.pairing import Pairs, pair
+from evalkit.comparison.pairing import Pairs, pair, timed
 from evalkit.comparison.runs import Key, Side, load_side
 from evalkit.comparison.thresholds import Thresholds
 from evalkit.comparison.verdicts import MetricResult, decide
@@ -146,14 +146,15 @@ def _compare_task(
         raise NotComparableError(f"{base_path} and {new_path}: no sample was answered by both")
     log.info("%s: %d pairs", base.key, len(answered.base))
     metrics = list(base.task.metrics())
-    vitals = [*answer_vitals(), *([speed()] if with_speed else [])]
 
     def differ(metric: Metric, on: Pairs, vital: bool) -> tuple[Key, Difference, bool]:
         return base.key, difference(metric, on.base, on.new, resampler, alpha=alpha), vital
 
     found = [differ(metric, answered, False) for metric in metrics]
     found.append(differ(errors(), pairs, True))
-    found += [differ(metric, answered, True) for metric in vitals]
+    found += [differ(metric, answered, True) for metric in answer_vitals()]
+    if with_speed:
+        found.append(differ(speed(), timed(answered, base, new), True))
     return _describe(base, new, pairs, answered, base.task, metrics), found
 
 

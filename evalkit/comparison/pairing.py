@@ -61,9 +61,7 @@ def pair(base: Side, new: Side, allow: Collection[str] = ()) -> Pairs:
                 f"{where}: {len(differing)} requests differ (first: {differing[0]}): prompt, pictures or "
                 "settings are not the same; --allow request compares them knowingly"
             )
-    return Pairs(
-        [_timed(mine[name], base) for name in common], [_timed(theirs[name], new) for name in common], notes
-    )
+    return Pairs([mine[name] for name in common], [theirs[name] for name in common], notes)
 
 
 def _check_signatures(base: Side, new: Side, allow: Collection[str], where: str) -> None:
@@ -100,8 +98,16 @@ def _check_samples(
     return (f"compared on the {len(mine) - len(only_base)} common samples: {what}",)
 
 
+def timed(pairs: Pairs, base: Side, new: Side) -> Pairs:
+    """The same pairs, each record with its model time as a score."""
+    return Pairs(
+        [_timed(record, base) for record in pairs.base],
+        [_timed(record, new) for record in pairs.new],
+        pairs.notes,
+    )
+
+
 def _timed(record: Record, side: Side) -> Record:
-    """The record with its model time as a score."""
     if record.failed or record.id not in side.seconds:
         return record
     return dataclasses.replace(record, scores={**record.scores, SECONDS: side.seconds[record.id]})

@@ -110,6 +110,8 @@ def _failure(result: MetricResult) -> str | None:
         worst = result.difference.worst_gain
         if worst is None or worst < -result.margin - _ROUNDING:
             return f"not shown: a drop larger than {result.margin:g} is not excluded"
+    if result.max_drop is not None and result.difference.p is None:
+        return f"cannot be judged: {result.difference.reason}"
     if gain is None or result.verdict != "regressed":
         return None
     if result.max_drop is not None:

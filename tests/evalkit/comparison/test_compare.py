@@ -250,3 +250,36 @@ def test_from_python(runs: Path) -> None:
 def test_same_seed_same_document(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = (document(capsys, "good", "worse", "-o", runs, "--seed", "5") for _ in range(2))
     assert first == second
+
+
+def test_a_task_on_one_side_only_is_told(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(runs, "good", Answers(GOOD), task=General())
+    status, content = document(capsys, "good", "same", "-o", runs)
+    assert status == 0 and content["reasons"] == ["toy-general@test is only in good: not compared"]
+
+
+def test_splits_of_a_task_are_kept_apart(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for model, answers in (("good", GOOD), ("worse", WORSE)):
+        write_run(runs, model, Answers(answers), split="val")
+    _, content = document(capsys, "good", "worse", "-o", runs, "--max-drop", "toy@val:accuracy=1")
+    judged = [(entry["split"], entry["metric"]) for entry in content["metrics"] if entry["judged"]]
+    assert ("val", "accuracy") in judged and ("test", "accuracy") not in judged
+
+
+def test_what_cannot_be_computed_is_named_and_not_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = [
+        evalkit.Record(r.id, r.cluster, r.text, r.prediction, r.target, {"accuracy": r.scores["accuracy"]})
+        for r in Answers(GOOD).records()
+    ]
+    write_run(tmp_path, "a", Answers(GOOD))
+    write_run(tmp_path, "b", Answers(GOOD), records=bare)
+    status, content = document(capsys, "a", "b", "-o", tmp_path)
+    entry = by_name(content)["rmse"]
+    assert status == 0 and entry["new"] is None and entry["p"] is None and entry["ci95"] is None
+    assert entry["notes"] == ["new: no answered sample of this kind"]
+    status, content = document(capsys, "a", "b", "-o", tmp_path, "--margin", "rmse=1")
+    assert status == 1 and by_name(content)["rmse"]["failure"].startswith("not shown")
+    status, content = document(capsys, "a", "b", "-o", tmp_path, "--max-drop", "rmse=1")
+    assert status == 1 and by_name(content)["rmse"]["failure"] == "cannot be judged: new: no answered sample of this kind"
