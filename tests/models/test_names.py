@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mini_internvl import hub
 from mini_internvl.catalog import RELEASES, TINY_FOLDER, find_release, release_of_folder
 from mini_internvl.errors import CheckpointError
 from mini_internvl.hub import PATTERNS, locate
@@ -19,7 +20,7 @@ def test_every_release_is_there() -> None:
         "mini-internvl-1b": "OpenGVLab/InternVL2-1B",
         "mini-internvl-4b": "OpenGVLab/InternVL2-4B",
         "mini-internvl-chat-2b-v1-5": "OpenGVLab/Mini-InternVL-Chat-2B-V1-5",
-        "mini-internvl-2b-da-drivelm": "OpenGVLab/Mini-InternVL2-2B-DA-Drivelm",
+        "mini-internvl-2b-da-drivelm": "OpenGVLab/Mini-InternVL2-2B-DA-DriveLM",
         "mini-internvl-1b-da-bdd": "OpenGVLab/Mini-InternVL2-1B-DA-BDD",
         "mini-internvl-4b-da-rs": "OpenGVLab/Mini-InternVL2-4B-DA-RS",
         "mini-internvl-2b-da-medical": "OpenGVLab/Mini-InternVL2-2B-DA-Medical",
@@ -79,6 +80,14 @@ def test_offline_is_respected_and_says_what_to_do(tmp_path: Path) -> None:
     )
     assert "OpenGVLab/InternVL2-1B@abc: not in the local cache" in done.stdout
     assert "hf download OpenGVLab/InternVL2-1B" in done.stdout
+
+
+def test_a_hub_id_is_used_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(hub, "_fetch", lambda hub_id, revision: asked.append(hub_id) or Path())
+    locate("OpenGVLab/Mini-InternVL2-1B-DA-Drivelm")
+    locate("mini-internvl-1b-da-drivelm")
+    assert asked == ["OpenGVLab/Mini-InternVL2-1B-DA-Drivelm", "OpenGVLab/Mini-InternVL2-1B-DA-DriveLM"]
 
 
 def test_the_cache_is_used_offline(tmp_path: Path) -> None:
