@@ -31,13 +31,12 @@ def make(recipe: dict[str, Any], folder: Path) -> Path:
     """Runs a recipe.
 
     Args:
-        recipe: `seed` and `stages`, each with a `name`, its `kind` (eye, align, mix) and that kind's settings.
+        recipe: `seed` and `stages`, each with a `name`, its `kind` (eye, align, mix) and its settings.
 
     Returns:
         The last stage's checkpoint.
     """
     from mini_internvl.tokenizers import read_tokenizer
-
     from mini_internvl_train.tiny import vocabulary
 
     seed = int(recipe["seed"])
@@ -69,9 +68,9 @@ def _run(
     tokenizer: Any,
 ) -> None:
     import torch
-    from mini_internvl.model import MiniInternVL
     from safetensors.torch import load_file
 
+    from mini_internvl.model import MiniInternVL
     from mini_internvl_train.tiny import align, build, dense, labels, mix, start
 
     torch.manual_seed(seed)
