@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mini_internvl_train.errors import ResumeError
 from mini_internvl_train.recipe import Recipe
@@ -128,15 +128,39 @@ def write_checkpoint(
         )  # fmt: skip
     else:
         write_model(temporary, snapshot.weights, network, recipe, tokenizer_from)
-        if recipe.precision != "float32":
-            save_file(learned, temporary / MASTER_WEIGHTS)
-    save_file({name: t.contiguous() for name, t in snapshot.optimizer.items()}, temporary / OPTIMIZER)
-    _write_json(temporary / STATE, asdict(snapshot.state))
+    masters = None if uses_lora(recipe.trainable) or recipe.precision == "float32" else learned
+    write_training(temporary, masters, snapshot.optimizer, snapshot.state)
     publish(temporary, folder)
-    _point_latest(output, folder)
-    for old in checkpoints(output)[: -recipe.checkpoints.keep]:
-        shutil.rmtree(old)
+    keep_newest(output, folder, recipe.checkpoints.keep)
     return folder
+
+
+def write_training(
+    folder: Path, masters: Mapping[str, Tensor] | None, optimizer: Mapping[str, Tensor], state: State
+) -> None:
+    """What only training reads: master weights where the model's are not exact, AdamW's state, the state."""
+    from safetensors.torch import save_file
+
+    if masters is not None:
+        save_file({name: tensor.contiguous() for name, tensor in masters.items()}, folder / MASTER_WEIGHTS)
+    save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, folder / OPTIMIZER)
+    _write_json(folder / STATE, asdict(state))
+
+
+def keep_newest(output: Path, folder: Path, keep: int) -> None:
+    """Points `latest` at a new checkpoint and removes all but the newest ones."""
+    _point_latest(output, folder)
+    for old in checkpoints(output)[: -max(1, keep)]:
+        shutil.rmtree(old)
+        shutil.rmtree(output / "merged" / old.name, ignore_errors=True)
+
+
+def copy_model(checkpoint: Path, final: Path) -> None:
+    """The model of a checkpoint by itself."""
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns("training"))
+    publish(temporary, final)
 
 
 def write_model(
@@ -173,14 +197,18 @@ def read_state(folder: Path) -> State:
         raise ResumeError(f"{folder / STATE}: cannot be read ({error}); remove the folder") from None
 
 
-def check_resume(folder: Path, state: State, recipe: Recipe, data: Mapping[str, str]) -> None:
-    """Refuses to go on with another recipe or other data.
+def check_settings(folder: Path, state: State, settings: Mapping[str, Any], data: Mapping[str, str]) -> None:
+    """Refuses to go on with other settings or other data.
+
+    Args:
+        folder, state: the checkpoint.
+        settings: those that change the weights. data: fingerprints by data set.
 
     Raises:
         ResumeError: says what changed.
     """
     mend = f"give another output folder, or remove {folder.parent}"
-    now, then = dict(_flat(recipe.decisive())), dict(_flat(state.recipe))
+    now, then = dict(_flat(settings)), dict(_flat(state.recipe))
     changed = [
         f"{name} was {then.get(name)!r}, is {now.get(name)!r}"
         for name in sorted(now.keys() | then.keys())
@@ -215,7 +243,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_learned(network: MiniInternVL, weights: Mapping[str, Tensor], where: Path) -> None:
+def load_learned(network: nn.Module, weights: Mapping[str, Tensor], where: Path) -> None:
     """Copies stored weights of what learns into the network, in place.
 
     Raises:

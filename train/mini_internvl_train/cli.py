@@ -74,8 +74,6 @@ def run(
     data_root: Path | None,
 ) -> int:
     """Train RECIPE, or go on where its output folder left off."""
-    import logging
-
     from evalkit.options import comma_list
 
     values = {
@@ -93,7 +91,7 @@ def run(
     with _told():
         from mini_internvl_train.loop import train as train_recipe
 
-        quiet = logging.getLogger().level >= logging.WARNING
+        quiet = _quiet()
         train_recipe(_read(recipe, (*settings, *given)), say=_say(quiet), quiet=quiet)
     return 0
 
@@ -167,14 +165,40 @@ def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
     return 0
 
 
+@train.command(short_help="Vision distillation: a small encoder learns from a large one.")
+@click.argument("recipe", metavar="RECIPE", default="distill")
+@set_flag
+@terminal.verbosity
+def distill(recipe: str, settings: tuple[str, ...]) -> int:
+    """Distil by RECIPE (default: the packaged `distill`), or go on where its output folder left off."""
+    with _told():
+        from mini_internvl_train.distill import distill as run_distillation
+        from mini_internvl_train.distill import read_distillation
+
+        quiet = _quiet()
+        run_distillation(read_distillation(recipe, _pairs(settings)), say=_say(quiet), quiet=quiet)
+    return 0
+
+
 def _read(recipe: str, settings: Sequence[str]) -> Recipe:
-    from mini_internvl_train.errors import RecipeError
     from mini_internvl_train.recipe import read_recipe
+
+    return read_recipe(recipe, _pairs(settings))
+
+
+def _pairs(settings: Sequence[str]) -> dict[str, str]:
+    from mini_internvl_train.errors import RecipeError
 
     pairs = [text.partition("=") for text in settings]
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise RecipeError(f"--set {wrong[0]}: write KEY=VALUE, such as steps.max_steps=100")
-    return read_recipe(recipe, {key: value for key, _, value in pairs})
+    return {key: value for key, _, value in pairs}
+
+
+def _quiet() -> bool:
+    import logging
+
+    return logging.getLogger().level >= logging.WARNING
 
 
 def _say(quiet: bool) -> Callable[[str], None]:

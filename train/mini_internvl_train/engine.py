@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mini_internvl_train.errors import TrainingError
-from mini_internvl_train.recipe import Recipe
+from mini_internvl_train.recipe import Precision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -23,7 +23,7 @@ class Stopped(KeyboardInterrupt):
     """A training that was told to stop, and saved; its text says how to go on."""
 
 
-def make_accelerator(recipe: Recipe) -> Accelerator:
+def make_accelerator(precision: Precision) -> Accelerator:
     """Accelerate's engine for this process: one device, torchrun, or FSDP, as it was launched."""
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState, GradientState
@@ -31,11 +31,11 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     # one process may train several times, in different precisions
     AcceleratorState._reset_state()
     GradientState._reset_state()
-    precision = "no" if recipe.precision == "float32" else recipe.precision
     waits = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # the others wait while one evaluates
     # without being told, Accelerate starts no process group on a machine that has only CPUs
+    mixed = "no" if precision == "float32" else precision
     cpu = not torch.accelerator.is_available()
-    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[waits])
+    return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[waits])
 
 
 def sharded(accelerator: Accelerator) -> bool:

@@ -63,7 +63,7 @@ def train(recipe: Recipe, *, say: Say = logger.info, quiet: bool = False) -> Pat
         TrainingError: bad data or recipe, a checkpoint that does not belong to them, or a loss that diverged.
         Stopped: SIGTERM or SIGINT; the step was finished and saved.
     """
-    accelerator = make_accelerator(recipe)
+    accelerator = make_accelerator(recipe.precision)
     output = Path(recipe.output)
     with locked(output, accelerator), Interruption() as interruption:
         training = Training.begin(recipe, accelerator, say if accelerator.is_main_process else _silent)
@@ -118,7 +118,7 @@ class Training:
         start = load_start(recipe, resumed if resumed and not adapter else None)
         data, order = plan_data(recipe, start)
         if resumed and state:
-            checkpoints.check_resume(resumed, state, recipe, data.fingerprints)
+            checkpoints.check_settings(resumed, state, recipe.decisive(), data.fingerprints)
             if state.ranks != accelerator.num_processes:
                 say(f"was trained by {state.ranks} processes: the weights will be equal only to rounding")
         base = Base(recipe.model, start.network.fingerprint if adapter else "")
@@ -251,7 +251,7 @@ class Training:
             if uses_lora(self.recipe.trainable):
                 merge(last, final)
             else:
-                _copy_model(last, final)
+                checkpoints.copy_model(last, final)
             self.say(f"final model: {final}")
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
@@ -312,15 +312,6 @@ def _store_frozen(start: Start, recipe: Recipe, accelerator: Accelerator) -> Non
     store_frozen(start.network, DTYPES[recipe.precision])
     if sharded(accelerator):
         store_frozen(start.network, torch.float32)
-
-
-def _copy_model(checkpoint: Path, final: Path) -> None:
-    import shutil
-
-    temporary = final.with_name(f".{final.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns("training"))
-    checkpoints.publish(temporary, final)
 
 
 def _silent(line: str) -> None:

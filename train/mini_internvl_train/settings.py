@@ -1,0 +1,106 @@
+"""YAML to frozen dataclasses, strict in keys and types."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from mini_internvl_train.errors import RecipeError
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]) -> Settings:
+    """An instance of the dataclass `kind` from a YAML file.
+
+    Args:
+        kind: a dataclass; fields that are dataclasses are groups of settings.
+        path: of the file.
+        overrides: dotted key to YAML text (`steps.max_steps` to `100`), applied last.
+
+    Raises:
+        RecipeError: broken YAML, an unknown key (with the nearest right one), a wrong type, a missing one.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        changes = {key: yaml.safe_load(text) for key, text in overrides.items()}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of settings")
+    for key, value in changes.items():
+        _set(raw, key, value)
+    built: Settings = _build(kind, raw, str(path))
+    return built
+
+
+def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for name in parents:
+        raw = raw.setdefault(name, {})
+        if not isinstance(raw, dict):
+            raise RecipeError(f"{dotted}: {name} is not a group of settings")
+    raw[last] = value
+
+
+def _build(kind: type[Any], raw: Any, where: str) -> Any:
+    """An instance of the dataclass `kind` from parsed YAML, strict in keys and types."""
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{where}: expected a group of settings, found {raw!r}")
+    hints = typing.get_type_hints(kind)
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    values = {}
+    for key, value in raw.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+            raise RecipeError(f"{where}: unknown key {key!r}; did you mean {close[0]!r}?")
+        values[key] = _convert(hints[key], value, f"{where}: {key}")
+    missing = [
+        name
+        for name, f in known.items()
+        if name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise RecipeError(f"{where}: {missing[0]!r} must be given")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type[Any], hint), value, where)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise RecipeError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}")
+        return value
+    if origin is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value]
+        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(items):
+            raise RecipeError(f"{where}: {len(kinds)} values are due, found {len(items)}")
+        return tuple(_convert(kind, item, where) for kind, item in zip(kinds, items, strict=True))
+    return _scalar(hint, value, where)
+
+
+def _scalar(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-5 as text
+        except (TypeError, ValueError):
+            pass
+    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
+        return value
+    raise RecipeError(f"{where}: expected {hint.__name__}, found {value!r}")
