@@ -74,20 +74,14 @@ def run(
     data_root: Path | None,
 ) -> int:
     """Train RECIPE, or go on where its output folder left off."""
-    from evalkit.options import comma_list
-
     values = {
         "output": output,
         "data.skip_bad": "true" if skip_bad else None,
-        "evaluation.every": every,
-        "evaluation.limit": limit,
-        "evaluation.split": split,
         "evaluation.runs": runs,
         "evaluation.data_root": data_root,
     }
     given = [f"{key}={value}" for key, value in values.items() if value is not None]
-    if tasks:
-        given.append(f"evaluation.tasks=[{', '.join(comma_list(tasks))}]")
+    given += _evaluation(tasks, every, limit, split)
     with _told():
         from mini_internvl_train.loop import train as train_recipe
 
@@ -178,6 +172,68 @@ def distill(recipe: str, settings: tuple[str, ...]) -> int:
         quiet = _quiet()
         run_distillation(read_distillation(recipe, _pairs(settings)), say=_say(quiet), quiet=quiet)
     return 0
+
+
+@train.command("compare-methods", short_help="Full, frozen encoder and LoRA from one checkpoint.")
+@click.argument("recipe", metavar="RECIPE")
+@set_flag
+@flag("--method", "methods", multiple=True, metavar="NAME",
+      help="full, frozen_vit, lora, lora_projector; repeatable. Default: the first three.")  # fmt: skip
+@flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on this task; repeatable.")
+@flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations.")
+@flag("--eval-limit", "limit", type=int, metavar="M", help="Samples of each evaluation.")
+@flag("--eval-split", "split", metavar="NAME", help="Split of the tasks.")
+@json_flag
+@terminal.verbosity
+def compare_methods(
+    recipe: str,
+    settings: tuple[str, ...],
+    methods: tuple[str, ...],
+    tasks: tuple[str, ...],
+    every: int | None,
+    limit: int | None,
+    split: str | None,
+    as_json: bool,
+) -> int:
+    """Train RECIPE by each method on the same data order; memory, speed, and scores by step."""
+    from evalkit.options import comma_list
+
+    given = _evaluation(tasks, every, limit, split)
+    with _told():
+        from mini_internvl_train.compare_methods import METHODS, table
+        from mini_internvl_train.compare_methods import compare_methods as compare
+
+        chosen = tuple(name.replace("-", "_") for name in comma_list(methods)) or METHODS
+        read = _read(recipe, (*settings, *given))
+        _check_methods(chosen)
+        outcomes = compare(read, chosen, say=lambda line: click.echo(line, err=True))
+    if as_json:
+        terminal.print_json({"methods": [dataclasses.asdict(outcome) for outcome in outcomes]})
+    else:
+        click.echo("\n".join(table(outcomes)))
+    return 0
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    from typing import get_args
+
+    from mini_internvl_train.errors import RecipeError
+    from mini_internvl_train.recipe import Trainable
+
+    known = get_args(Trainable)
+    if unknown := [name for name in methods if name not in known]:
+        raise RecipeError(f"--method {unknown[0]}: {', '.join(known)} are known")
+
+
+def _evaluation(tasks: Sequence[str], every: int | None, limit: int | None, split: str | None) -> list[str]:
+    """Evaluation flags as settings."""
+    from evalkit.options import comma_list
+
+    values = {"every": every, "limit": limit, "split": split}
+    given = [f"evaluation.{key}={value}" for key, value in values.items() if value is not None]
+    if tasks:
+        given.append(f"evaluation.tasks=[{', '.join(comma_list(tasks))}]")
+    return given
 
 
 def _read(recipe: str, settings: Sequence[str]) -> Recipe:

@@ -10,8 +10,6 @@ patch tokens only; every layer and token of equal weight.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import logging
 import math
 import shutil
@@ -37,7 +35,7 @@ from mini_internvl_train.packing import epoch_order
 from mini_internvl_train.randomness import seed_step
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision, find_recipe
 from mini_internvl_train.schedule import learning_rate
-from mini_internvl_train.settings import read_settings
+from mini_internvl_train.settings import plain, read_settings
 from mini_internvl_train.start import DTYPES
 from mini_internvl_train.teacher import load_vision
 from mini_internvl_train.trainable import moving
@@ -78,11 +76,10 @@ class Distillation:
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON."""
-        body = dataclasses.asdict(self)
+        body = plain(self)
         for name in ("name", "output", "pictures", "checkpoints", "source"):
             body.pop(name)
-        plain: dict[str, Any] = json.loads(json.dumps(body))
-        return plain
+        return body
 
 
 class DistillationStep(nn.Module):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mini_internvl_train.errors import RecipeError
-from mini_internvl_train.settings import read_settings
+from mini_internvl_train.settings import plain, read_settings
 
 Trainable = Literal["full", "frozen_vit", "lora", "lora_projector", "projector"]
 Weighting = Literal["token", "sample", "square"]
@@ -172,13 +172,12 @@ class Recipe:
         Names, output paths, saving and evaluation do not; nor do the paths of the data, whose contents have
         a fingerprint of their own.
         """
-        body = dataclasses.asdict(self)
+        body = plain(self)
         for name in ("name", "output", "checkpoints", "evaluation", "source"):
             body.pop(name)
         for name in ("meta", "general_meta"):
             body["data"].pop(name)
-        plain: dict[str, Any] = json.loads(json.dumps(body))
-        return plain
+        return body
 
     def fingerprint(self) -> str:
         """12 hexadecimal digits over `decisive`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -39,6 +40,12 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
         _set(raw, key, value)
     built: Settings = _build(kind, raw, str(path))
     return built
+
+
+def plain(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as JSON and YAML know values."""
+    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(settings)))
+    return content
 
 
 def _set(raw: dict[str, Any], dotted: str, value: Any) -> None:

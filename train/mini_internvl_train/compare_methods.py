@@ -1,0 +1,195 @@
+"""Full fine-tuning, frozen encoder and LoRA from one checkpoint on one data order (Table 13, Fig. 5).
+
+Each method is a training of its own, in a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mini_internvl_train.errors import TrainingError
+from mini_internvl_train.log import LOG, read_log
+from mini_internvl_train.recipe import Recipe, Trainable
+from mini_internvl_train.settings import plain
+
+logger = logging.getLogger(__name__)
+
+METHODS: tuple[Trainable, ...] = ("full", "frozen_vit", "lora")
+WARM_UP = 10
+"""Steps left out of speed, or a third of all where there are fewer than thirty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One method.
+
+    Attributes:
+        learns: trainable parameters.
+        memory: peak bytes before the first evaluation, of the GPU where there is one. memory_of: which.
+        seconds: of a step, median. iterations: steps an hour. samples: a second.
+        loss: mean of the last tenth of the steps.
+        scores: by step, `task/metric` to value.
+    """
+
+    method: str
+    learns: int
+    memory: int
+    memory_of: str
+    seconds: float
+    iterations: float
+    samples: float
+    loss: float
+    scores: dict[int, dict[str, float | None]]
+
+
+def compare_methods(
+    recipe: Recipe, methods: Sequence[str] = METHODS, *, say: Callable[[str], None] = logger.info
+) -> list[Outcome]:
+    """Trains every method and gathers its log; a method that is done already is only read.
+
+    Args:
+        recipe: of all; its `trainable` is replaced, and each method has a folder of its own in its output.
+        methods: values of `trainable`; the first is what the others are set against.
+        say: where progress goes.
+
+    Returns:
+        One outcome a method. `comparison.json` and `comparison.md` are written to the output folder.
+
+    Raises:
+        TrainingError: a training failed.
+    """
+    output = Path(recipe.output)
+    output.mkdir(parents=True, exist_ok=True)
+    outcomes = []
+    for method in methods:
+        own = dataclasses.replace(
+            recipe,
+            trainable=method,  # type: ignore[arg-type]
+            name=f"{recipe.name}-{method.replace('_', '-')}",
+            output=str(output / method),
+        )
+        say(f"{method}: training in {own.output}")
+        _train_apart(own, output / f"{method}.yaml")
+        outcomes.append(read_outcome(own))
+    content = [dataclasses.asdict(outcome) for outcome in outcomes]
+    (output / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (output / "comparison.md").write_text("\n".join(table(outcomes)) + "\n", encoding="utf-8")
+    return outcomes
+
+
+def read_outcome(recipe: Recipe) -> Outcome:
+    """What a training's log says of it."""
+    lines = read_log(Path(recipe.output) / LOG)
+    steps = [line for line in lines if "loss" in line]
+    if not steps:
+        raise TrainingError(f"{recipe.output}: its log holds no step")
+    timed = steps[min(WARM_UP, len(steps) // 3) :]
+    seconds = statistics.median(line["seconds"] for line in timed)
+    scores: dict[int, dict[str, float | None]] = {}
+    for line in lines:
+        if "evaluation" in line:
+            scores[int(line["step"])] = {
+                f"{task}/{metric}": value
+                for task, metrics in line["evaluation"].items()
+                for metric, value in metrics.items()
+            }
+    made = json.loads((Path(recipe.output) / "parts.json").read_text(encoding="utf-8"))
+    return Outcome(
+        recipe.trainable,
+        int(made["learns"]),
+        max(int(line["memory"]) for line in steps if int(line["step"]) <= min(scores, default=math.inf)),
+        str(made["memory_of"]),
+        seconds,
+        3600 / seconds,
+        statistics.median(line["samples"] for line in timed) / seconds,
+        statistics.fmean(line["loss"] for line in steps[-max(1, len(steps) // 10) :]),
+        scores,
+    )
+
+
+def table(outcomes: Sequence[Outcome]) -> list[str]:
+    """Markdown: memory and speed (Table 13), then scores by step (Fig. 5)."""
+    first = outcomes[0]
+    rows = [
+        f"| method | learns | peak memory ({first.memory_of}) | relative | steps/h | relative | samples/s | "
+        "loss |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    rows += [
+        f"| {o.method} | {o.learns:,} | {o.memory / 1e9:.2f} GB | {o.memory / first.memory:.2f} | "
+        f"{o.iterations:,.0f} | {o.iterations / first.iterations:.2f} | {o.samples:.2f} | {o.loss:.4f} |"
+        for o in outcomes
+    ]
+    metrics = sorted({name for o in outcomes for scores in o.scores.values() for name in scores})
+    if not metrics:
+        return rows
+    rows += ["", "| metric | method | " + " | ".join(f"step {s}" for s in _steps(outcomes)) + " |"]
+    rows.append("|---|---|" + "---:|" * len(_steps(outcomes)))
+    for metric in metrics:
+        for o in outcomes:
+            shown = [_figure(o.scores.get(step, {}).get(metric)) for step in _steps(outcomes)]
+            rows.append(f"| {metric} | {o.method} | " + " | ".join(shown) + " |")
+    return rows
+
+
+def _steps(outcomes: Sequence[Outcome]) -> list[int]:
+    return sorted({step for outcome in outcomes for step in outcome.scores})
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _train_apart(recipe: Recipe, path: Path) -> None:
+    """Trains in a child process, its messages passed on."""
+    import yaml
+
+    path.write_text(yaml.safe_dump(_absolute(recipe), sort_keys=False), encoding="utf-8")
+    command = [sys.executable, "-m", "mini_internvl_train.compare_methods", str(path)]
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise TrainingError(f"{recipe.output}: training ended with status {done.returncode}: {last[0]}")
+
+
+def _absolute(recipe: Recipe) -> Mapping[str, Any]:
+    """The recipe as plain YAML values, its data where it was found."""
+    content = plain(recipe)
+    for name in ("meta", "general_meta"):
+        if content["data"][name] is not None:
+            content["data"][name] = str(Path(content["data"][name]).resolve())
+    return content
+
+
+def _child(path: str) -> None:
+    import torch
+
+    from mini_internvl_train.loop import train
+    from mini_internvl_train.recipe import read_recipe
+    from mini_internvl_train.start import load_start
+    from mini_internvl_train.trainable import moving, prepare
+
+    recipe = read_recipe(path)
+    output = Path(recipe.output)
+    output.mkdir(parents=True, exist_ok=True)
+    start = load_start(recipe)
+    prepare(start.network, recipe)
+    learns = sum(p.numel() for _, p in moving(start.network))
+    memory_of = "GPU" if torch.cuda.is_available() else "process"
+    (output / "parts.json").write_text(json.dumps({"learns": learns, "memory_of": memory_of}))
+    del start
+    train(recipe, say=lambda line: None, quiet=True)
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1])
