@@ -45,12 +45,14 @@ def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
     from evalkit import registry
 
     items = [_task(factory(), data_root) for factory in registry.tasks().values()]
-    rows = [["task", "splits (data at hand: *)", "protocols", "metrics", "size"]]
+    rows = [["task", "splits (data at hand: *)", "protocols", "metrics", "published samples", "bytes"]]
     for item in items:
         splits = ", ".join(f"{name}*" if name in item["at_hand"] else name for name in item["splits"])
         names = item["metrics"]
         metrics = ", ".join(names[:4]) + (f", … ({len(names)})" if len(names) > 4 else "")
-        rows.append([item["name"], splits, ", ".join(item["protocols"]), metrics, _size(item["bytes"])])
+        sizes = ", ".join(f"{split} {count:,}" for split, count in item["samples"].items()) or "not stated"
+        protocols = ", ".join(item["protocols"])
+        rows.append([item["name"], splits, protocols, metrics, sizes, _size(item["bytes"])])
     hint = (
         "next: evalkit run -m mini-internvl-tiny -t TASK --split miniature   needs no data\n"
         "      evalkit data where TASK                                        which files, from where"
@@ -73,13 +75,14 @@ def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
         "at_hand": at_hand,
         "protocols": list(task.protocols),
         "metrics": [metric.name for metric in task.metrics()],
+        "samples": dict(task.sizes),
         "bytes": sum(size for size in files.values() if size) or None,
     }
 
 
 def _size(size: int | None) -> str:
     if size is None:
-        return "-"
+        return "not stated"
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
