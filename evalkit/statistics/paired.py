@@ -1,11 +1,8 @@
 """The difference of a metric between two runs on the same samples.
 
 Base and new are two halves of one table of cluster sums, so a resample gives both sides the same clusters and
-the difference is one more figure to resample (functional.py). Beside the bootstrap stands a swap test: where
-the two runs do not differ, exchanging them in any cluster changes nothing in law (approximate
-randomisation, Noreen 1989). It is exact for any number of clusters, and guards the bootstrap where few
-answers changed: three changed answers that all went one way say nothing, but no resample of them goes the
-other way. With few clusters neither can say much; Student's t takes their place, and the swap test of single
+the difference is one more figure to resample (functional.py). Beside the bootstrap stands the swap test
+(swaps.py). With few clusters neither can say much; Student's t takes their place, and the swap test of single
 samples guards it.
 """
 
@@ -18,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import Replicates, jackknife_error, metric_gradient, replicate
+from evalkit.metrics.base import Metric
+from evalkit.statistics.functional import Replicates, jackknife_error, replicate
 from evalkit.statistics.hypotheses import McNemar, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
@@ -33,9 +30,8 @@ from evalkit.statistics.intervals import (
 )
 from evalkit.statistics.power import detectable
 from evalkit.statistics.resampling import Clusters, Resampler, thinnest
+from evalkit.statistics.swaps import PairedSums, swap
 
-#: Relative difference below which two studentised figures are the same number.
-_SAME = 1e-9
 #: Below this share of a difference its standard error is rounding.
 _ROUNDING = 1e-12
 
@@ -158,73 +154,13 @@ class Judgement:
     freedom: float
 
 
-@dataclass(frozen=True, slots=True)
-class PairedSums:
-    """A metric's statistics on both sides, summed by cluster, [clusters, k] each."""
-
-    metric: Metric
-    base: FloatArray
-    new: FloatArray
-
-    def sums(self) -> FloatArray:
-        """Both sides in one table, [clusters, 2k]."""
-        return np.concatenate([self.base, self.new], axis=1)
-
-    def bounds(self) -> Interval:
-        """Range of the difference."""
-        low, high = self.metric.bounds
-        return low - high, high - low
-
-    def figure(self, sums: FloatArray) -> FloatArray:
-        """new - base from column sums [..., 2k]."""
-        width = self.base.shape[1]
-        return self.metric.value(sums[..., width:]) - self.metric.value(sums[..., :width])
-
-    def slope(self, sums: FloatArray) -> FloatArray:
-        """Derivatives of `figure` at column sums [..., 2k]; each side's columns move that side alone."""
-        width = self.base.shape[1]
-        before = metric_gradient(self.metric, sums[..., :width], self.base)
-        after = metric_gradient(self.metric, sums[..., width:], self.new)
-        return np.concatenate([-before, after], axis=-1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Swaps:
-    """Studentised difference, what it becomes when clusters are swapped at random, and its error."""
-
-    observed: float
-    swapped: FloatArray
-    error: float
-
-    def p(self) -> float:
-        """Two-sided p value, never 0."""
-        reached = (self.swapped >= abs(self.observed) * (1 - _SAME)).sum()
-        return float((reached + 1) / (len(self.swapped) + 1))
-
-    def interval(self, value: float, alpha: float, freedom: float) -> Interval:
-        """value -+ the error times the quantile of the swapped figures; holds 0 exactly where p > alpha.
-
-        Where that quantile is infinite (swaps without variance), Student's takes its place.
-        """
-        count = len(self.swapped)
-        rank = min(count, math.ceil((1 - alpha) * (count + 1)))
-        quantile = float(self.swapped[rank - 1])
-        if not math.isfinite(quantile):
-            return self.guard(Student(value, self.error, freedom).interval(alpha), value, alpha)
-        return self.guard((value - quantile * self.error, value + quantile * self.error), value, alpha)
-
-    def guard(self, interval: Interval, value: float, alpha: float) -> Interval:
-        """The interval, widened to hold 0 where p > alpha."""
-        return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
-
-
 def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
     """Judge a difference over many clusters: bootstrap-t joined with the swap test."""
     freedom = len(pair.base) - 1.0
     if np.array_equal(pair.base, pair.new):
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
     replicates = replicate(pair.figure, pair.slope, pair.sums(), resampler)
-    swaps = _swap(pair, replicates.value, resampler)
+    swaps = swap(pair, replicates.value, resampler)
     if replicates.se <= _ROUNDING * max(1.0, abs(replicates.value)):  # every cluster changed alike
         same = replicates.value, replicates.value
         ci95, interval = (swaps.guard(same, replicates.value, level) for level in (0.05, alpha))
@@ -253,7 +189,7 @@ def judge_few(
     sums = pair.sums()
     value = float(pair.figure(sums.sum(axis=0)))
     student = Student(value, jackknife_error(pair.figure, sums), freedom)
-    swaps = _swap(rows, value, resampler)
+    swaps = swap(rows, value, resampler)
     ci95, interval = (
         cut(swaps.guard(student.interval(level), value, level), pair.bounds(), value)
         for level in (0.05, alpha)
@@ -268,34 +204,6 @@ def _bootstrap_p(replicates: Replicates) -> float:
     above = len(deviations) - int(np.searchsorted(deviations, observed, side="left"))
     below = int(np.searchsorted(deviations, observed, side="right"))
     return min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
-
-
-def _swap(pair: PairedSums, value: float, resampler: Resampler) -> _Swaps:
-    """Swap the two runs in random clusters.
-
-    The error of a swapped difference comes from the influences at the mean of both sides, where the sums lie
-    when the runs do not differ; swapping a cluster turns its influence's sign.
-    """
-    middle = (pair.base + pair.new) / 2
-    centre, half = middle.sum(axis=0), (pair.new - pair.base) / 2
-    figures = []
-    with np.errstate(all="ignore"):
-        slope = 2 * half @ metric_gradient(pair.metric, centre, middle)
-        squares, count = float(slope @ slope), len(slope)
-        for signs in resampler.swaps(count):
-            shift = signs @ half
-            change = pair.metric.value(centre + shift) - pair.metric.value(centre - shift)
-            figures.append(np.abs(change) / _error(squares, signs @ slope, count))
-        error = float(_error(squares, slope.sum(), count))
-    swapped = np.concatenate(figures)
-    swapped[np.isnan(swapped)] = np.inf
-    return _Swaps(value / error if error else math.inf, np.sort(swapped), error)
-
-
-def _error(squares: float, total: FloatArray, count: int) -> FloatArray:
-    """Standard error of a sum of influences with these squares; 0 where all influences are the same."""
-    variance = count / (count - 1) * (squares - total**2 / count)
-    return np.sqrt(np.where(variance > _SAME * squares, variance, 0.0))
 
 
 def _mcnemar(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> McNemar | None:

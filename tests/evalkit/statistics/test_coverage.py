@@ -34,7 +34,7 @@ def coverage(place: World, clusters: int, experiments: int, clustered: bool = Tr
         ("ratio", 150, 1500),
         ("rmse", 150, 1500),
         ("cider", 150, 1500),
-        ("composite", 150, 500),
+        ("composite", 150, 300),
     ],
 )
 def test_clustered_intervals_cover(kind: str, clusters: int, experiments: int) -> None:
