@@ -1,0 +1,100 @@
+"""How long an accelerator waits for pictures: decoding, tiling and uint8 hand-over in threads ahead of it.
+
+    python benchmarks/feeding.py [--pictures N] [--max-tiles N]
+
+The pictures are 1600x900 JPEG files. The accelerator is a clock: it is busy for so many milliseconds a
+picture, which leaves the CPU to the threads, as a GPU does. A line for each speed says which share of the whole
+time it waited, beside the share if every picture were made when it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from evalkit.contracts import ImagePolicy, Message, Request
+from evalkit.images import ImageBytes
+from evalkit_models.feeding import AHEAD, Feeder
+
+BUSY = (0, 50, 100, 200, 400)
+
+
+def pictures(count: int) -> list[ImageBytes]:
+    """Smooth noise, whose JPEG files are about as large as photos."""
+    drawn = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        small = drawn.integers(0, 256, (180, 320, 3), dtype=np.uint8)
+        image = Image.fromarray(small).resize((1600, 900), Image.Resampling.BICUBIC)
+        data = io.BytesIO()
+        image.save(data, "JPEG", quality=90)
+        found.append(ImageBytes(data.getvalue(), f"{number}.jpg"))
+    return found
+
+
+def make(request: Request) -> Any:
+    """Tiles of a request's pictures, as the adapter makes them."""
+    from mini_internvl.images import open_image, tile_images
+
+    tiles, _ = tile_images(
+        [open_image(image.open()) for image in request.images], max_tiles=request.image_policy.max_tiles
+    )
+    return tiles
+
+
+def feed(requests: Sequence[Request], busy: float) -> tuple[float, float]:
+    """Seconds in all, and of those waiting, with a device that takes `busy` seconds a picture."""
+    feeder: Feeder[Any] = Feeder(make)
+    started = time.perf_counter()
+    for batch in feeder.batches(requests, 1):
+        time.sleep(busy * len(batch))
+    seconds = time.perf_counter() - started
+    feeder.close()
+    return seconds, feeder.waited
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--max-tiles", type=int, default=12)
+    arguments = parser.parse_args()
+    policy = ImagePolicy(max_tiles=arguments.max_tiles)
+    requests = [
+        Request(str(place), (Message("user", "?"),), (picture,), image_policy=policy)
+        for place, picture in enumerate(pictures(arguments.pictures))
+    ]
+    make(requests[0])
+    started = time.perf_counter()
+    sizes = [len(make(request)) for request in requests[:16]]
+    alone = (time.perf_counter() - started) / len(sizes)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(
+        f"{len(requests)} pictures, {sizes[0]} tiles each; {1000 * alone:.0f} ms to make one; "
+        f"{os.cpu_count()} cores\n"
+    )
+    for milliseconds in BUSY:
+        seconds, waited = feed(requests, milliseconds / 1000)
+        one_by_one = alone / (alone + milliseconds / 1000)
+        sys.stdout.write(
+            f"busy {milliseconds:>4} ms a picture: {len(requests) / seconds:6.1f} pictures/s, idle "
+            f"{waited / seconds:6.1%} of the time ({one_by_one:.1%} if each were made when asked for)\n"
+        )
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    sys.stdout.write(f"peak memory above one picture at a time: {peak:.0f} MB, {AHEAD} pictures ahead\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
