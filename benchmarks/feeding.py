@@ -3,8 +3,8 @@
     python benchmarks/feeding.py [--pictures N] [--max-tiles N]
 
 The pictures are 1600x900 JPEG files. The accelerator is a clock: it is busy for so many milliseconds a
-picture, which leaves the CPU to the threads, as a GPU does. A line for each speed says which share of the whole
-time it waited, beside the share if every picture were made when it is asked for.
+picture, which leaves the CPU to the threads, as a GPU does. A line for each speed says which share of the
+whole time it waited, beside the share if every picture were made when it is asked for.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ All three answer the same questions through the same network with as many new to
 
 The network has InternVL2-1B's widths and random weights (`--layers` cuts both its stacks for a quick run), or
 is the embedded model. Where questions of a shape cost the same, fewer are timed in the first two ways, which
-the table says. Every way runs in a process of its own, so that its peak memory is its own. Ratios are taken of
-processor seconds, which other processes disturb less than the clock; with `--threads 1` they are the seconds
-that an idle machine would take.
+the table says. Every way runs in a process of its own, so that its peak memory is its own. Ratios are taken
+of processor seconds, which other processes disturb less than the clock; with `--threads 1` they are about the
+seconds that an idle machine would take.
 """
 
 from __future__ import annotations
