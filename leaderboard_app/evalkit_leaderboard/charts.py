@@ -80,7 +80,7 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=[colours.series[0], colours.series[1]]),
-            legend=alt.Legend(title=None, orient="top"),
+            legend=alt.Legend(title=None, orient="top", labelLimit=300),
         ),
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=["circle", "diamond"])),
         tooltip=["model:N", "kind:N", "size:N", "score:Q"],
@@ -119,10 +119,12 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     colour = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[colours.series[0], colours.series[1]]),
-        legend=alt.Legend(title=None, orient="top"),
+        legend=alt.Legend(title=None, orient="top", labelLimit=300),
     )
     base = alt.Chart(frame).encode(y=y, color=colour)
-    rules = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=unit), x2="high:Q")
+    rules = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title=unit, axis=alt.Axis(tickCount=8)), x2="high:Q"
+    )
     dots = base.mark_point(filled=True, size=80, opacity=1).encode(
         x=alt.X("value:Q", title=unit, scale=alt.Scale(zero=False)),
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
@@ -139,7 +141,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     colour = alt.Color(
         "verdict:N",
         scale=alt.Scale(domain=domain, range=[colours.good, colours.bad, colours.muted]),
-        legend=alt.Legend(title=None, orient="top"),
+        legend=alt.Legend(title=None, orient="top", labelLimit=300),
     )
     y = alt.Y("label:N", sort=list(frame["label"]), axis=alt.Axis(title=None, labelLimit=220))
     base = alt.Chart(frame).encode(y=y, color=colour)
@@ -149,7 +151,9 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         .encode(x="x:Q", color=alt.value(colours.muted))
     )
     title = f"new − base, {unit}"
-    rules = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    rules = base.mark_rule(strokeWidth=2.5).encode(
+        x=alt.X("low:Q", title=title, axis=alt.Axis(tickCount=8)), x2="high:Q"
+    )
     shape = alt.Shape(
         "verdict:N", scale=alt.Scale(domain=domain, range=["triangle-up", "triangle-down", "circle"])
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -14,16 +13,13 @@ from evalkit.cli import terminal
 from evalkit.cli.options import FOLDER
 from evalkit.cli.terminal import flag
 from evalkit.errors import SetupError, UsageError
-
-#: Where the leaderboard listens unless told otherwise; the next free port where that one is taken.
-PORT = 8501
-_TRIES = 50
+from evalkit_leaderboard.serving import LOOPBACK, PORT, command, free_port, is_free
 
 
 @click.command(short_help="Start the leaderboard.")
 @flag("--runs", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
 @flag("--port", type=click.IntRange(1, 65535), metavar="N", help=f"Default: {PORT}, or the next free one.")
-@flag("--address", default="127.0.0.1", show_default=True, help="Where to listen; 0.0.0.0 is everywhere.")
+@flag("--address", default=LOOPBACK, show_default=True, help="Where to listen; 0.0.0.0 is everywhere.")
 @flag(
     "--training",
     type=FOLDER,
@@ -45,8 +41,10 @@ def leaderboard(runs: Path, port: int | None, address: str, training: Path) -> i
         raise UsageError(
             "`evalkit leaderboard` needs the package streamlit: pip install 'evalkit[leaderboard]'"
         )
-    chosen = port or _free_port(address)
-    if port is not None and not _is_free(address, port):
+    chosen = port or free_port(address)
+    if chosen is None:
+        raise UsageError(f"--address {address}: no free port from {PORT} on; give --port, or another address")
+    if port is not None and not is_free(address, port):
         raise UsageError(f"--port {port}: taken on {address}; choose another, or leave --port out")
     if not runs.is_dir():
         click.echo(
@@ -60,45 +58,6 @@ def leaderboard(runs: Path, port: int | None, address: str, training: Path) -> i
     if status not in (0, -2, 130):
         raise SetupError(f"the leaderboard ended with status {status}; its messages are above")
     return 0
-
-
-def command(runs: Path, training: Path, address: str, port: int) -> list[str]:
-    """How the app is started."""
-    from evalkit_leaderboard import theme
-
-    settings = {
-        "server.address": address,
-        "server.port": str(port),
-        "server.headless": "true",
-        "server.fileWatcherType": "none",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
-        "logger.level": "warning",
-        **theme.options(),
-    }
-    app = Path(__file__).with_name("app.py")
-    flags = [f"--{name}={value}" for name, value in settings.items()]
-    given = ["--runs", str(runs.absolute()), "--training", str(training.absolute())]
-    return [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--", *given]
-
-
-def _is_free(address: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((address, port))
-    except OSError:
-        return False
-    return True
-
-
-def _free_port(address: str) -> int:
-    for port in range(PORT, PORT + _TRIES):
-        if _is_free(address, port):
-            return port
-    raise UsageError(f"--address {address}: no free port from {PORT} to {PORT + _TRIES - 1}; give --port")
 
 
 def _shown(address: str) -> str:

@@ -81,6 +81,13 @@ def note(text: str) -> None:
     st.html(f'<div class="ek-note">{escape(text, 1500)}</div>')
 
 
+def notes(texts: Iterable[str]) -> None:
+    """Small sentences, one a line."""
+    lines = "".join(f"<div>{escape(text, 1500)}</div>" for text in texts)
+    if lines:
+        st.html(f'<div class="ek-note">{lines}</div>')
+
+
 def facts(items: Mapping[str, object]) -> None:
     """Names and what they are."""
     rows = "".join(

@@ -65,13 +65,14 @@ class Index:
     def _look(self) -> bool:
         runs: dict[str, Run] = {}
         stamps: dict[str, str] = {}
-        for folder in find_folders(self.root):
-            key = key_of(folder, self.root)
+        root = str(self.root)
+        for folder in find_folders(root):
+            key = key_of(folder, root)
             stamps[key] = stamp(folder)
             known = self.runs.get(key) if self._stamps.get(key) == stamps[key] else None
             # Whether a run without a summary is still being written is not in its files' times.
-            settled = known is not None and known.path == str(folder) and finished(stamps[key])
-            runs[key] = known if known is not None and settled else read_run(folder)
+            settled = known is not None and known.path == folder and finished(stamps[key])
+            runs[key] = known if known is not None and settled else read_run(Path(folder))
         changed = runs != self.runs
         self.runs, self._stamps = runs, stamps
         return changed
@@ -110,18 +111,21 @@ class Index:
                     Path(scratch).unlink(missing_ok=True)
 
 
-def key_of(folder: Path, root: Path) -> str:
+def key_of(folder: str, root: str) -> str:
     """Short name of a run folder in addresses."""
-    return hashlib.sha256(os.fsencode(os.path.relpath(folder, root))).hexdigest()[:10]
+    return hashlib.sha256(os.fsencode(folder[len(root) :].lstrip(os.sep))).hexdigest()[:10]
 
 
-def find_folders(root: Path) -> Iterator[Path]:
+def find_folders(root: str, depth: int = _DEPTH) -> Iterator[str]:
     """Run folders under `root`, the broken ones that lack their manifest too; links are not followed."""
-    base = str(root)
-    for place, folders, files in os.walk(base):
-        if any(name in files for name in _MARKS) or any(name.startswith("responses-") for name in files):
-            folders.clear()
-            yield Path(place)
-            continue
-        depth = place[len(base) :].count(os.sep)
-        folders[:] = [] if depth >= _DEPTH else sorted(name for name in folders if not name.startswith("."))
+    try:
+        with os.scandir(root) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return
+    if any(entry.name in _MARKS or entry.name.startswith("responses-") for entry in found):
+        yield root
+    elif depth:
+        for entry in found:
+            if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+                yield from find_folders(entry.path, depth - 1)

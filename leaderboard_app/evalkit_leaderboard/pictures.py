@@ -51,7 +51,7 @@ def sheet(references: Sequence[str], regions: Sequence[Region]) -> Sheet:
             continue
         sizes.append(picture.size)
         mine = [region for region in regions if region.picture == place]
-        opened.append(_drawn(_fitted(picture, longest), mine))
+        opened.append(_drawn(_fitted(picture, longest), mine, 1.0 if len(references) == 1 else 2.2))
     if len(references) > MOST:
         problems.append(f"{len(references) - MOST} more pictures are not shown")
     return Sheet(_joined(opened), tuple(sizes), tuple(problems))
@@ -80,11 +80,11 @@ def _plain(picture: Image) -> Image:
     return picture.convert("RGB")
 
 
-def _drawn(picture: Image, regions: Sequence[Region]) -> Image:
+def _drawn(picture: Image, regions: Sequence[Region], strength: float) -> Image:
     from PIL import ImageDraw
 
     canvas = ImageDraw.Draw(picture)
-    width = max(2, round(max(picture.size) / 350))
+    width = max(2, round(strength * max(picture.size) / 350))
     for region in regions:
         corners = _scaled(region, picture.size)
         if corners is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,14 +105,15 @@ class Run:
         return cls(**{**content, "figures": figures, "notes": tuple(content["notes"])})
 
 
-def stamp(folder: Path) -> str:
+def stamp(folder: str) -> str:
     """Changes whenever the folder's manifest, summary or records do."""
-    return " ".join(_stamp(folder / name) for name in (MANIFEST, SUMMARY, RECORDS))
+    return " ".join([_stamp(f"{folder}{os.sep}{name}") for name in (MANIFEST, SUMMARY, RECORDS)])
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
+    """Change time and size; strings and os.stat, since a look at thousands of runs waits for nothing else."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116
     except OSError:
         return "-"
     return f"{status.st_mtime_ns}.{status.st_size}"

@@ -73,7 +73,11 @@ def palette() -> Palette:
 
 def options() -> dict[str, str]:
     """Streamlit's options for both themes."""
-    found = {"theme.baseRadius": "0.4rem", "theme.headingFontWeights": "650,600,600,600,600,600"}
+    found = {
+        "theme.baseRadius": "0.4rem",
+        "theme.headingFontWeights": "[650,600,600,600,600,600]",
+        "theme.headingFontSizes": '["1.7rem","1.35rem","1.15rem","1rem","1rem","1rem"]',
+    }
     themes: tuple[tuple[Literal["light", "dark"], Palette], ...] = (("light", LIGHT), ("dark", DARK))
     for name, colours in themes:
         found |= {
@@ -91,7 +95,7 @@ def options() -> dict[str, str]:
 def styles(colours: Palette) -> str:
     """The style sheet of the app's own tables and boxes."""
     return f"""<style>
-.stMainBlockContainer {{ padding: 4.2rem 2rem 4rem; max-width: 1680px; }}
+.stMainBlockContainer {{ padding: 3.6rem 2rem 4rem; max-width: 1680px; }}
 .ek-scroll {{ overflow: auto; max-height: 75vh; border: 1px solid {colours.line}; border-radius: .4rem; }}
 .ek {{ border-collapse: separate; border-spacing: 0; width: 100%; font-size: .86rem; line-height: 1.25;
   font-variant-numeric: tabular-nums; color: {colours.text}; margin: 0; }}
@@ -101,14 +105,14 @@ def styles(colours: Palette) -> str:
 .ek thead th {{ position: sticky; top: 0; z-index: 2; background: {colours.raised}; font-weight: 600;
   vertical-align: bottom; }}
 .ek th.ek-name {{ position: sticky; left: 0; z-index: 1; text-align: left; font-weight: 550;
-  white-space: normal; overflow-wrap: anywhere; min-width: 11rem; max-width: 17rem;
+  white-space: normal; overflow-wrap: anywhere; min-width: 13.5rem; max-width: 18rem;
   border-right: 1px solid {colours.line}; }}
 .ek thead th.ek-name {{ z-index: 3; }}
 .ek .ek-left {{ text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }}
 .ek tr.ek-published th, .ek tr.ek-published td {{ background: {colours.published}; }}
 .ek tr.ek-published th.ek-name {{ font-style: italic; }}
 .ek td.ek-best {{ background: {colours.best} !important; font-weight: 700; }}
-.ek td.ek-unranked > .ek-value {{ color: {colours.muted}; font-style: italic; }}
+.ek td.ek-unranked .ek-value {{ color: {colours.muted}; font-style: italic; }}
 .ek-sub {{ display: block; color: {colours.muted}; font-size: .74rem; font-weight: 400;
   font-style: normal; }}
 .ek-chip {{ display: inline-block; border: 1px solid {colours.muted}; border-radius: .7rem;
@@ -124,8 +128,10 @@ def styles(colours: Palette) -> str:
 .ek-box.ek-warn {{ border-left-color: {colours.bad}; }}
 .ek-box pre, .ek-box code {{ font-size: .82rem; white-space: pre-wrap; overflow-wrap: anywhere;
   margin: .4rem 0 0; background: transparent; color: {colours.text}; padding: 0; }}
+.ek-note a {{ color: {colours.accent}; }}
 .ek-note {{ color: {colours.muted}; font-size: .82rem; overflow-wrap: anywhere; }}
 .ek-facts {{ display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .86rem;
+  padding: 0; margin: 0;
   color: {colours.text}; }}
 .ek-facts dt {{ color: {colours.muted}; font-weight: 400; }}
 .ek-facts dd {{ margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }}

@@ -78,7 +78,7 @@ def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
 
 
 def _compare(base: Run, new: Run, allow: tuple[str, ...]) -> Comparison | str:
-    return _cached(base.path, new.path, allow, stamp(base.folder) + stamp(new.folder))
+    return _cached(base.path, new.path, allow, stamp(base.path) + stamp(new.path))
 
 
 @st.cache_resource(show_spinner=False, max_entries=12)
@@ -99,8 +99,7 @@ def _show(comparison: Comparison, base: str, new: str) -> None:
     components.box(
         f"{verdict}. Base: {base}. New: {new}.", warn=any(r.verdict == "regressed" for r in changed)
     )
-    for reason in comparison.reasons:
-        components.note(reason)
+    components.notes(comparison.reasons)
     _forest(results)
     _metric_table(results)
     for task in comparison.tasks:

@@ -18,7 +18,7 @@ from evalkit_leaderboard.numbers import interval, magnitude, shown, signed
 #: Rows on one page of the table.
 _PAGE = 60
 _ALL, _OFFICIAL, _DRAWN = "All", "Published", "Miniature"
-_NONE = "none"
+_NONE, _BOTH = "none", "Both"
 _SIZES = {"any": None, "≤ 1B": 1.5e9, "≤ 2B": 2.5e9, "≤ 4B": 4.9e9, "≤ 10B": 10e9}
 
 
@@ -27,15 +27,21 @@ def render(context: Context) -> None:
     matrix = context.matrix
     st.title("Overview", anchor=False)
     _greeting(context)
-    columns = _columns(matrix)
-    rows, everything = _rows(matrix)
-    chosen = _sort(matrix, rows, columns, everything)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = state.search("search", "Search models", placeholder="part of a name", width=260)
+        with st.popover("Rows", icon=":material/filter_list:"):
+            rows, everything = _rows(matrix, text)
+        with st.popover("Columns", icon=":material/view_column:"):
+            columns = _columns(matrix)
+        with st.popover("Order", icon=":material/swap_vert:"):
+            chosen = _order(matrix, rows, columns, everything)
     rows = ordered(matrix, rows, chosen, everything)
     reference = matrix.row(chosen.reference)
     if not rows:
         components.box("No row fits. Widen the search or the filters above.")
         return
-    _table(matrix, rows, columns, reference, chosen, everything)
+    components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}")
+    _table(matrix, rows, columns, reference, everything)
     _downloads(rows, columns)
     _plot(matrix, rows, columns)
 
@@ -59,40 +65,29 @@ def _greeting(context: Context) -> None:
 
 def _columns(matrix: Matrix) -> list[Column]:
     """The columns that the reader wants."""
-    scope_column, choice_column = st.columns([1, 3], vertical_alignment="bottom")
-    with scope_column:
-        scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL)
+    scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL)
     fitting = [c for c in matrix.columns if scope == _ALL or (c.split == MINIATURE) == (scope == _DRAWN)]
     by_name = {str(column): column for column in fitting}
     usual = [str(column) for column in default_columns(matrix) if str(column) in by_name]
-    with choice_column:
-        names = state.choose_several(
-            "columns", "Columns", list(by_name), placeholder="the headline of every task; choose others"
-        )
+    names = state.choose_several(
+        "columns", "Columns", list(by_name), placeholder="the headline of every task; choose others"
+    )
     return [by_name[name] for name in (names or usual)]
 
 
-def _rows(matrix: Matrix) -> tuple[list[Row], bool]:
+def _rows(matrix: Matrix, text: str) -> tuple[list[Row], bool]:
     """The rows that the reader wants, and whether marked figures are ranked."""
-    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom")
-    with left:
-        text = state.search("search", "Search models", placeholder="part of a name").lower()
-    with middle:
-        kind = state.pick("rows", "Rows", ["Both", "Measured", "Published"], "Both")
-    with right:
-        size = state.choose("size", "Parameters", list(_SIZES), "any")
-    with st.expander("More filters"):
-        everything = state.switch(
-            "rankall", "Rank incomplete, limited, untrained and non-standard figures too"
-        )
-        hidden = state.switch("rankedonly", "Hide rows without a ranked figure")
-        old = state.switch("checkpoints", "Show every checkpoint and all earlier weights")
+    kind = state.pick("rows", "Rows", [_BOTH, "Measured", "Published"], _BOTH)
+    size = state.choose("size", "Parameters", list(_SIZES), "any")
+    everything = state.switch("rankall", "Rank incomplete, limited, untrained and non-standard figures too")
+    hidden = state.switch("rankedonly", "Hide rows without a ranked figure")
+    old = state.switch("checkpoints", "Show every checkpoint and all earlier weights")
     limit = _SIZES[size]
     kept = [
         row
         for row in matrix.rows
-        if text in row.label.lower()
-        and (kind == "Both" or row.published == (kind == "Published"))
+        if text.lower() in row.label.lower()
+        and (kind == _BOTH or row.published == (kind == "Published"))
         and (limit is None or (row.parameters is not None and row.parameters <= limit))
         and (old or row.current)
         and (not hidden or any(cell.ranked for cell in row.cells.values()))
@@ -110,17 +105,13 @@ class Order:
     reference: str
 
 
-def _sort(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column], everything: bool) -> Order:
+def _order(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column], everything: bool) -> Order:
     by_name: dict[str, Column | None] = {AVERAGE: None, **{str(column): column for column in columns}}
     names = [*by_name, "parameters", "name"]
-    left, middle, right = st.columns([2, 1, 2], vertical_alignment="bottom")
-    with left:
-        name = state.choose("sort", "Sort by", names, _usual_order(rows, columns, everything))
-    with middle:
-        worst_first = state.switch("reverse", "Worst first")
-    with right:
-        labels = [_NONE, *dict.fromkeys(row.label for row in matrix.rows)]
-        reference = state.choose("reference", "Difference to", labels, _NONE)
+    name = state.choose("sort", "Sort by", names, _usual_order(rows, columns, everything))
+    worst_first = state.switch("reverse", "Worst first")
+    labels = [_NONE, *dict.fromkeys(row.label for row in matrix.rows)]
+    reference = state.choose("reference", "Difference to", labels, _NONE)
     return Order(name, by_name.get(name), worst_first, reference)
 
 
@@ -168,7 +159,6 @@ def _table(
     rows: Sequence[Row],
     columns: Sequence[Column],
     reference: Row | None,
-    order: Order,
     everything: bool,
 ) -> None:
     best = {column: matrix.best(column, rows, everything) for column in columns}
@@ -211,7 +201,7 @@ def _name(row: Row) -> HtmlCell:
     if not row.published:
         label = components.link("runs", label, search=row.model)
     marks = [mark for mark in row.marks if mark.word != "†"]
-    words = f"{kind}{f' · {size}' if size else ''}"
+    words = f"{f'{size} · ' if size else ''}{kind}"
     return HtmlCell(
         f'{label}<span class="ek-sub">{words}</span>{components.chips(marks[:6])}', "ek-name", row.label
     )

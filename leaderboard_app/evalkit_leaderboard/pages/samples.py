@@ -63,16 +63,14 @@ def _filter(scored: Mapping[str, Run], key: str, names: Mapping[str, str]) -> tu
     run = scored[key]
     table = records.table(run.folder)
     scores = records.score_names(table)
-    left, middle, right = st.columns([2, 2, 2])
-    with left:
-        score = state.choose("score", "Score", scores or [_NONE], _usual_score(run, scores))
-    with middle:
-        outcome = state.choose("outcome", "Outcome", OUTCOMES, "all")
-    with right:
-        text = state.search("text", "Search texts", placeholder="in id, question, answer, target")
     tags: dict[str, str] = {}
     other: Run | None = None
-    with st.expander("More filters: tags, flags, disagreement with another run"):
+    line = st.container(horizontal=True, vertical_alignment="bottom")
+    with line:
+        outcome = state.choose("outcome", "Outcome", OUTCOMES, "all", width=140)
+        score = state.choose("score", "Score", scores or [_NONE], _usual_score(run, scores), width=160)
+        text = state.search("text", "Search texts", placeholder="id, question, answer, target", width=260)
+    with line, st.popover("Tags and more", icon=":material/filter_list:"):
         for tag, values in list(records.tag_values(table).items())[:12]:
             value = state.choose(f"tag.{tag}", f"Tag {_plain_label(tag)}", ["", *values], "", _any)
             if value:
@@ -122,11 +120,11 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
         return
     place = _place(run, listed)
     before, text, after = st.columns([1, 2, 1], vertical_alignment="center")
-    if before.button("← Previous", shortcut="Left", disabled=place == 0, width="stretch"):
+    if before.button("Previous", shortcut="Left", disabled=place == 0, width="stretch"):
         _go(listed.rows[place - 1])
     with text:
         components.note(f"sample {place + 1:,} of {listed.count:,}; the arrow keys ← → move")
-    if after.button("Next →", shortcut="Right", disabled=place == listed.count - 1, width="stretch"):
+    if after.button("Next", shortcut="Right", disabled=place == listed.count - 1, width="stretch"):
         _go(listed.rows[place + 1])
     _show(run, listed.rows[place], other)
     _list(run, wanted, place, listed)
@@ -282,6 +280,7 @@ def _list(run: Run, wanted: Filter, place: int, listed: Listing) -> None:
         selection_mode="single-row",
         key=f"list-{run.path}-{start}-{place}-{hash(str(wanted))}",
         height=420,
+        placeholder="",
         column_config={"score": st.column_config.NumberColumn(wanted.score, format="%.3g")},
     )
     selected = choice.selection.rows if hasattr(choice, "selection") else []

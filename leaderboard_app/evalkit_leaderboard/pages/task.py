@@ -35,6 +35,7 @@ def render(context: Context) -> None:
         st.title("Task", anchor=False)
         components.box("No task is installed and no run is there.", "evalkit list tasks")
         return
+    heading = st.container()
     left, right = st.columns(2)
     with left:
         name = state.choose("task", "Task", names, names[0], lambda n: _title(matrix.infos[n]))
@@ -45,7 +46,7 @@ def render(context: Context) -> None:
     choices = splits or list(info.splits[:1]) or ["test"]
     with right:
         split = state.choose("split", "Split", choices, choices[0])
-    st.title(info.title, anchor=False)
+    heading.title("Task", anchor=False)
     keys = _keys(matrix, name, split)
     if not keys:
         components.box(
@@ -87,10 +88,10 @@ def _paper_tables(context: Context, info: TaskInfo) -> None:
         table = catalogue.paper_table(suite, labelled)
         if table is not None:
             st.subheader(table.title, anchor=False)
-            _paper_table(table)
+            _paper_table(table, {row.label: row for row in context.matrix.rows if not row.published})
 
 
-def _paper_table(table: Table) -> None:
+def _paper_table(table: Table, measured: Mapping[str, Row]) -> None:
     header = [HtmlCell("Model", "ek-name"), *(HtmlCell(escape(column)) for column in table.columns)]
     notes = list(dict.fromkeys([*(row.note for row in table.rows if row.note), *table.notes]))
     rows = []
@@ -99,12 +100,13 @@ def _paper_table(table: Table) -> None:
         mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
         size = f" · {escape(row.size)}" if row.size else ""
         name = f'{escape(row.label, 80)}{mark}<span class="ek-sub">{kind}{size}</span>'
+        if row.ours and row.label in measured:
+            name += components.chips(measured[row.label].marks[:6])
         cells = [HtmlCell(name, "ek-name", row.label)]
         cells += [HtmlCell("–" if cell is None else escape(cell, 20)) for cell in row.cells]
         rows.append(("" if row.ours else "ek-published", cells))
     components.table(header, rows, table.title)
-    for number, text in enumerate(notes, 1):
-        components.note(f"[{number}] {text}")
+    components.notes(f"[{number}] {text}" for number, text in enumerate(notes, 1))
 
 
 def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
@@ -203,7 +205,7 @@ def _read_summary(path: str, stamp: str) -> dict[str, Any]:
 def _summary(run: Run) -> dict[str, Any]:
     from evalkit_leaderboard.runs import stamp
 
-    return _read_summary(run.path, stamp(run.folder))
+    return _read_summary(run.path, stamp(run.path))
 
 
 def _protocol(context: Context, info: TaskInfo, keys: Mapping[str, str]) -> None:

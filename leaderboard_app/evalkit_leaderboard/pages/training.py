@@ -98,7 +98,7 @@ def _frame(lines: Mapping[str, Sequence[Run]], metric: str) -> tuple[pd.DataFram
 
 def _changes(name: str, runs: Sequence[Run], metric: str) -> None:
     with st.spinner(f"{_plain(name)}: comparing sample by sample"):
-        stamps = tuple(stamp(run.folder) for run in runs)
+        stamps = tuple(stamp(run.path) for run in runs)
         outcome = _history(tuple(run.path for run in runs), metric, stamps)
     if isinstance(outcome, str):
         components.box(f"{name}: {outcome}", warn=True)
@@ -129,9 +129,12 @@ def _changes(name: str, runs: Sequence[Run], metric: str) -> None:
         per = "step" if outcome.by_step else "checkpoint"
         components.note(f"trend: {outcome.trend.slope:+.3g}{words} a {per}")
     first = outcome.first_change
-    components.note(f"first significant change: {first.label if first is not None else 'none'}")
-    for reason in outcome.left_out:
-        components.note(f"left out: {reason}")
+    components.notes(
+        [
+            f"first significant change: {first.label if first is not None else 'none'}",
+            *(f"left out: {reason}" for reason in outcome.left_out),
+        ]
+    )
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
@@ -164,10 +167,13 @@ def _losses(context: Context) -> None:
     value = state.choose("value", "Value", values, usual, _plain)
     frame = pd.concat([_curve(name, log, value) for name, log in read.items()])
     st.altair_chart(charts.curves(frame, "training step", value, points=False), width="stretch")
-    for name, log in read.items():
-        last = f"step {log.steps[-1]:g}" if log.steps else "no step yet"
-        broken = f"; {log.broken} broken lines left out" if log.broken else ""
-        components.note(f"{_plain(name)}: {len(log.steps):,} lines, {last}{broken}")
+    components.notes(_length(name, log) for name, log in read.items())
+
+
+def _length(name: str, log: logs.TrainingLog) -> str:
+    last = f"step {log.steps[-1]:g}" if log.steps else "no step yet"
+    broken = f"; {log.broken} broken lines left out" if log.broken else ""
+    return f"{_plain(name)}: {len(log.steps):,} lines, {last}{broken}"
 
 
 def _log_name(path: Path, context: Context) -> str:

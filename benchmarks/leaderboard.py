@@ -1,0 +1,202 @@
+"""How long the leaderboard takes to open and to answer a filter over thousands of runs.
+
+    python benchmarks/leaderboard.py [--runs 2000] [--records 2500] [--folder DIR]
+
+Makes a tree of invented runs (removed afterwards), reads it as the app does, then opens the app in a headless
+Chromium where there is one. The baseline of each reading is what it replaces: every run read from its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evalkit import registry
+from evalkit.contracts import Record, Response
+from evalkit.store import Scored, write_records
+from evalkit_leaderboard import records
+from evalkit_leaderboard.index import Index
+from evalkit_leaderboard.matrix import build, default_columns
+from evalkit_leaderboard.records import Filter
+from evalkit_leaderboard.runs import read_run
+from evalkit_leaderboard.serving import served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+_VARIANTS = 4
+#: Seconds between the start of the server and the first visit, as a person takes to open the address.
+_STARTED = 8.0
+_WORDS = ("the", "car", "left", "white", "slowly", "while", "people", "wait", "near", "crossing", "trees")
+
+
+def make_tree(root: Path, runs: int, rows: int) -> None:
+    """Runs of invented models on every task, each with its own copy of one of a few record tables."""
+    names = list(registry.tasks())
+    rng = np.random.default_rng(0)
+    templates = root.with_name(f"{root.name}-templates")
+    for name in names:
+        for variant in range(_VARIANTS):
+            folder = templates / f"{name}-{variant}"
+            folder.mkdir(parents=True)
+            write_records(folder, [scored(row, rng) for row in range(rows)])
+    for number in range(runs):
+        model, name = f"model-{number // len(names):03}", names[number % len(names)]
+        folder = root / model / f"{name}@miniature" / f"20260101-{number:06}-{number:06x}"
+        folder.mkdir(parents=True)
+        shutil.copyfile(
+            templates / f"{name}-{number % _VARIANTS}/records.parquet", folder / "records.parquet"
+        )
+        write_descriptions(folder, model, name, rows, rng)
+    shutil.rmtree(templates)
+
+
+def scored(row: int, rng: np.random.Generator) -> Scored:
+    """One invented sample."""
+    right = float(rng.random() < 0.6)
+    text = " ".join(rng.choice(_WORDS, size=12))
+    tags = {"type": ("presence", "count", "compare")[row % 3]}
+    record = Record(f"s{row}", f"c{row // 10}", text, text, "the car", {"accuracy": right}, tags)
+    return Scored(record, Response(text, "stop", 60, 256, 14, 0.1), f"{row:032x}", f"What is in {row}?", ())
+
+
+def write_descriptions(folder: Path, model: str, name: str, rows: int, rng: np.random.Generator) -> None:
+    """Manifest and summary, with the published rows that real summaries repeat."""
+    task = registry.task(name)
+    figures = {
+        metric.name: {"value": float(rng.random() * 90), "unit": metric.unit, "n": rows, "ci95": [1.0, 95.0]}
+        for metric in task.metrics()
+    }
+    signature = f"{name}|v1|miniature|n:{rows}|tiles:12|prompt:a|gen:greedy,100|scorer:paper.1|data:abc"
+    manifest = {
+        "created": "2026-01-01T00:00:00+00:00",
+        "model": {"name": model, "fingerprint": model, "parameters": int(1e9 * rng.random()) + 1},
+        "task": {"name": name, "split": "miniature", "protocol": task.protocol},
+    }
+    summary = {
+        "status": "complete",
+        "model": model,
+        "task": name,
+        "split": "miniature",
+        "protocol": task.protocol,
+        "counts": {"expected": rows, "answered": rows, "errors": 0, "unparsed": 0, "truncated": 0},
+        "metrics": figures,
+        "groups": {"type": {value: {"accuracy": {"value": 1.0, "n": 9}} for value in "abcdefgh"}},
+        "reference": [
+            {"table": r.table, "model": r.model, "metrics": dict(r.metrics)} for r in task.references()
+        ],
+        "signature": signature,
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1))
+
+
+def timed(work: Callable[[], object], repeat: int = 3) -> float:
+    """The best of a few wall times in seconds."""
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def read_everything(root: Path, cache: Path) -> None:
+    """The readings behind the pages, each beside its baseline."""
+    cold = timed(lambda: Index(root, cache).refresh(), repeat=1)
+    warm = timed(lambda: Index(root, cache).refresh())
+    index = Index(root, cache)
+    again = timed(lambda: index.refresh(patience=0))
+    folders = [run.folder for run in index.runs.values()]
+    every = timed(lambda: [read_run(folder) for folder in folders], repeat=1)
+    print(f"index, first time            {cold:8.3f} s")
+    print(
+        f"index, from its cache        {warm:8.3f} s   {every / warm:6.1f} times as fast as every run's files"
+    )
+    print(f"look for new runs            {again:8.3f} s   {every / again:6.1f} times")
+    matrix = timed(lambda: default_columns(build(index.runs)))
+    print(f"overview's matrix            {matrix:8.3f} s")
+    folder = folders[0]
+    other = next(f for f in folders[1:] if f.parent.name == folder.parent.name)
+    for label, wanted in (
+        ("samples, wrong ones", Filter("accuracy", "wrong")),
+        ("samples, text and tag", Filter("accuracy", tags={"type": "count"}, text="crossing")),
+        ("samples, two models differ", Filter("accuracy", other=other)),
+    ):
+        seconds = timed(lambda wanted=wanted: records.listing(folder, wanted, 0, 50))  # type: ignore[misc]
+        print(f"{label:<28} {seconds:8.3f} s")
+
+
+def open_in_browser(root: Path, cache: Path) -> None:
+    """Seconds until the overview's table stands, and until a search has narrowed it."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        print("no Chromium here: the app was not opened in a browser")
+        return
+    from playwright.sync_api import sync_playwright
+
+    environment = {**os.environ, "EVALKIT_CACHE": str(cache.parent)}
+    empty = root.with_name("empty")
+    empty.mkdir()
+    environment = {**os.environ, "EVALKIT_CACHE": str(cache.parent)}
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for folder, what in ((empty, "no runs"), (root, "all runs")):
+            with served(folder, empty, environment) as address:
+                time.sleep(_STARTED)
+                for visit in ("first", "later", "later"):
+                    page = chrome.new_page(viewport={"width": 1366, "height": 768})
+                    started = time.perf_counter()
+                    page.goto(address)
+                    page.wait_for_selector("table.ek tbody tr", timeout=60_000)
+                    print(f"{f'overview, {what}, {visit}':<28} {time.perf_counter() - started:8.3f} s")
+                if folder == root:
+                    filter_rows(page)
+        chrome.close()
+
+
+def filter_rows(page: Page) -> None:
+    """Seconds from a search's Enter to the narrower table."""
+    rows = "document.querySelectorAll('table.ek tbody tr').length"
+    for text in ("model-01", "model-012"):
+        before = page.evaluate(rows)
+        page.get_by_label("Search models").fill(text)
+        started = time.perf_counter()
+        page.get_by_label("Search models").press("Enter")
+        page.wait_for_function(f"{rows} != {before}", timeout=60_000)
+        print(f"{f'filter by {text}':<28} {time.perf_counter() - started:8.3f} s")
+
+
+def main() -> None:
+    """Make the tree, measure, remove it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--records", type=int, default=2500, help="a run")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder, prefix="evalkit-leaderboard-") as scratch:
+        root, cache = Path(scratch) / "runs", Path(scratch) / "cache/leaderboard"
+        make_tree(root, given.runs, given.records)
+        files = subprocess.run(["du", "-sh", str(root)], capture_output=True, text=True, check=False).stdout
+        load = (
+            f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+        )
+        print(f"{given.runs} runs, {given.runs * given.records:,} records, {files.split()[0]}{load}")
+        read_everything(root, cache)
+        open_in_browser(root, cache)
+
+
+if __name__ == "__main__":
+    main()
