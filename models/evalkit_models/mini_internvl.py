@@ -44,7 +44,7 @@ class MiniInternVLModel:
             name=name,
             revision=network.revision,
             fingerprint=network.fingerprint,
-            dtype=str(network.dtype).removeprefix("torch."),
+            dtype="int8" if network.int8 else str(network.dtype).removeprefix("torch."),
             device=str(network.device),
             parameters=parameters,
             settings={

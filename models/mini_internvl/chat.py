@@ -84,6 +84,7 @@ class ChatModel(MiniInternVL):
         tokenizer: None where the folder has none; then only tensors go in and out.
         system_message: goes first in every conversation.
         untrained: whether the weights are random, for want of a weights file.
+        int8: whether the language model's weights were rounded to 8 bits.
     """
 
     name: str = ""
@@ -92,6 +93,7 @@ class ChatModel(MiniInternVL):
     tokenizer: Tokenizer | None = None
     system_message: str = INTERNVL_SYSTEM
     untrained: bool = False
+    int8: bool = False
 
     @cached_property
     def template(self) -> Template:

@@ -14,6 +14,7 @@ from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.cpu_half import has_half_products, widen_products
 from mini_internvl.errors import CheckpointError, TokenizerError
 from mini_internvl.hub import locate
+from mini_internvl.int8 import quantise
 from mini_internvl.prompts import INTERNVL_SYSTEM, published_system_message
 from mini_internvl.tokenizers import Tokenizer, read_tokenizer
 
@@ -46,7 +47,8 @@ def load(
             `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `catalog.RELEASES` has them all).
         revision: branch, tag or commit on the hub.
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but float16 in place of bfloat16 on a
-            GPU that has no bfloat16.
+            GPU that has no bfloat16. `int8` rounds the language model's weights to 8 bits; the rest is
+            bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
         folder: where the files of the checkpoint are, in place of what `name` stands for.
         image_token_id: id of the image token, for a folder without tokenizer files.
@@ -61,6 +63,9 @@ def load(
         raise CheckpointError(f"{folder}: no such folder")
     folder = locate(name if folder is None else folder, revision)
     place = _device(device)
+    int8 = dtype == "int8"
+    if int8:
+        dtype = _half(place)
     tokenizer = read_tokenizer(folder)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
     if untrained:
@@ -84,6 +89,9 @@ def load(
     model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
     model.system_message = _system_message(model.config, folder, release)
     _check_vocabulary(folder, tokenizer, model.config)
+    if int8:
+        quantise(model.language_model)
+        model.int8 = True
     half = model.dtype in (torch.bfloat16, torch.float16)
     if half and place.type == "cpu" and not has_half_products(model.dtype):
         logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
@@ -123,13 +131,20 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     if isinstance(dtype, torch.dtype):
         return dtype
     if dtype not in DTYPES:
-        raise CheckpointError(f"unknown dtype {dtype!r}; auto, {', '.join(DTYPES)}")
+        raise CheckpointError(f"unknown dtype {dtype!r}; auto, {', '.join(DTYPES)}, int8")
     return DTYPES[dtype]
+
+
+def _half(device: torch.device) -> torch.dtype:
+    """bfloat16, or float16 on a GPU that has none."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
 
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     """None keeps the stored type."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if _half(device) == torch.float16:
         from mini_internvl.weights import WeightReader, weight_files
 
         if WeightReader(weight_files(folder)).stored_dtype() == torch.bfloat16:
