@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, json_flag
+from evalkit.cli.options import FOLDER, include_flag, json_flag
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ set_flag = flag(
 @flag("--eval-split", "split", metavar="NAME", help="Split of the tasks.")
 @flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs.")
 @flag("--data-root", type=FOLDER, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"], help="Of the tasks' files.")
+@include_flag
 @terminal.verbosity
 def run(
     recipe: str,
