@@ -27,6 +27,9 @@ from mini_internvl.sharing import ROOM, Prefix, SharedPrefixCache
 PREFILL_TOKENS = 4096
 """Tokens read in one pass: beyond this a pass only takes more memory."""
 
+ENOUGH_TOKENS, MOST_PADDING = 512, 0.1
+"""A pass that has so many tokens ends before a longer row would make more than this share of it padding."""
+
 LEAVE_AT = 0.75
 """Finished rows leave when no more than this share is still going."""
 
@@ -135,15 +138,17 @@ def _runs(suffixes: Sequence[Suffix]) -> list[tuple[int, Prefix]]:
 
 
 def _passes(suffixes: Sequence[Suffix]) -> list[tuple[int, int]]:
-    """Neighbours that are read in one pass: with prefixes or without, and not too many padded tokens."""
+    """Neighbours that are read in one pass: with prefixes or without, not too many, of similar length."""
     passes: list[tuple[int, int]] = []
-    first = longest = 0
+    first = longest = real = 0
     for place, suffix in enumerate(suffixes):
-        longest = max(longest, suffix.length)
+        longest, real = max(longest, suffix.length), real + suffix.length
         alike = (suffix.prefix is None) == (suffixes[first].prefix is None)
-        if place > first and (not alike or longest * (place + 1 - first) > PREFILL_TOKENS):
+        padded = longest * (place + 1 - first)
+        wasteful = real - suffix.length >= ENOUGH_TOKENS and padded - real > MOST_PADDING * padded
+        if place > first and (not alike or padded > PREFILL_TOKENS or wasteful):
             passes.append((first, place))
-            first, longest = place, suffix.length
+            first, longest, real = place, suffix.length, suffix.length
     passes.append((first, len(suffixes)))
     return passes
 

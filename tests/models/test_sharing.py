@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from mini_internvl import GenerationSettings, MiniInternVL
 from mini_internvl.batching import BatchRunner
-from mini_internvl.decoding import Suffix, read_prefix, start
+from mini_internvl.decoding import PREFILL_TOKENS, Suffix, _passes, read_prefix, start
 from mini_internvl.generation import TokenRules, encode_tiles
 from mini_internvl.groups import Row, group_rows, pack, tokens
 from mini_internvl.shared_attention import attend, attend_in_products, fold_mask
+from mini_internvl.sharing import Prefix
 
 RULES = TokenRules(stop=(2, 77, 78, 79), forbidden=(networks.IMAGE_TOKEN,), pad=2)
 FAMILIES = networks.FAMILIES
@@ -172,6 +173,18 @@ def test_small_batches_change_nothing(most_rows: int, most_tokens: int | None) -
         assert sum(len(group.rows) for group in batch) <= most_rows
         alone = sum(len(group.rows) for group in batch) == 1
         assert alone or most_tokens is None or tokens(batch, rows, 12) <= most_tokens
+
+
+def test_passes_hold_little_padding() -> None:
+    rows = [Suffix(torch.zeros(length, 1)) for length in [*range(20, 60), 2000, 2100, 5000]]
+    prefixed = [Suffix(row.embeddings, Prefix(3, ())) for row in rows]
+    passes = _passes([*prefixed, *rows])
+    assert [place for first, last in passes for place in range(first, last)] == list(range(86))
+    assert any(last == 43 for _, last in passes)
+    for first, last in passes:
+        lengths = [rows[place % 43].length for place in range(first, last)]
+        assert len(lengths) == 1 or max(lengths) * len(lengths) <= PREFILL_TOKENS
+        assert sum(lengths) < 600 + max(lengths) or sum(lengths) >= 0.9 * max(lengths) * len(lengths)
 
 
 def test_running_out_of_memory_halves_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
