@@ -1,0 +1,199 @@
+"""Training: packed against unpacked, the head at labels against the full head, and the real 1B on a CPU.
+
+python benchmarks/training.py              # ratios, on a small network of the real architecture
+python benchmarks/training.py --real-1b    # shapes of the 1B, random weights, bf16: about 12 GB, minutes
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mini_internvl import MiniInternVL, MiniInternVLConfig, VisionConfig
+from mini_internvl_train.batch import Batch, collate
+from mini_internvl_train.encoding import IGNORED, Encoded
+from mini_internvl_train.loss import full_head_loss, sample_weight, weighted_loss
+from mini_internvl_train.memory import Memory, MicroStep, estimate_memory, peak_memory
+from mini_internvl_train.optimizer import make_optimizer
+from mini_internvl_train.packing import Bounds, Length, plan_packs
+from mini_internvl_train.recipe import Data, Recipe
+from mini_internvl_train.step import TrainingStep
+from mini_internvl_train.trainable import prepare, store_frozen
+
+IMAGE_TOKEN = 500
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Prints what was measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--real-1b", action="store_true", help="optimizer steps at the 1B's shapes")
+    parser.add_argument("--trainable", default="full", choices=("full", "frozen_vit", "lora", "projector"))
+    parser.add_argument("--steps", type=int, default=2, help="optimizer steps of --real-1b")
+    chosen = parser.parse_args(arguments)
+    if chosen.real_1b:
+        real_1b(chosen.trainable, chosen.steps)
+    else:
+        packing_ratio()
+        head_ratio()
+
+
+def packing_ratio() -> None:
+    """The same samples as padded rows of one sample each, and as packs; forward and backward."""
+    network = _network(_config(vocabulary=2000))
+    samples = _samples(network, 64)
+    unpacked = [collate([[s] for s in samples[i : i + 8]], _tiles(network, samples[i : i + 8]), "square", 0)
+                for i in range(0, len(samples), 8)]  # fmt: skip
+    lengths = [Length(len(s.input_ids), sum(s.tile_counts)) for s in samples]
+    packs = plan_packs(lengths, range(len(samples)), Bounds(max_tokens=512, max_tiles=99))
+    rows = [[samples[i] for i in pack] for pack in packs]
+    packed = [collate([row], _tiles(network, row), "square", 0) for row in rows]
+    total = sum(sample_weight(s.trained, "square") for s in samples)
+    one, other = _median(network, unpacked, total), _median(network, packed, total)
+    real = sum(length.tokens for length in lengths)
+    shown = {"unpacked": unpacked, "packed": packed}
+    for (name, batches), seconds in zip(shown.items(), (one, other), strict=True):
+        filled = real / sum(batch.input_ids.numel() for batch in batches)
+        print(f"{name:<9} {seconds:7.2f} s, {filled:4.0%} of all places are real tokens")
+    print(f"packed / unpacked: {one / other:.2f} times the speed")
+
+
+def head_ratio() -> None:
+    """The language head at labelled positions alone, and at every position; forward and backward."""
+    network = _network(_config(vocabulary=151_655))
+    samples = _samples(network, 8)
+    batch = collate([samples], _tiles(network, samples), "square", 0)
+    total = sum(sample_weight(s.trained, "square") for s in samples)
+    times = {
+        name: _median(network, [batch], total, loss)
+        for name, loss in (("full head", full_head_loss), ("at labels", weighted_loss))
+    }
+    labelled = int((batch.labels != IGNORED).sum())
+    positions = batch.input_ids.numel()
+    width = 151_655 * 4 / 1e6
+    print(
+        f"full head {times['full head']:7.2f} s, logits of {positions} positions: {positions * width:.0f} MB"
+    )
+    print(f"at labels {times['at labels']:7.2f} s, logits of {labelled} positions: {labelled * width:.0f} MB")
+    print(f"at labels / full head: {times['full head'] / times['at labels']:.2f} times the speed")
+
+
+def real_1b(trainable: Any, steps: int) -> None:
+    """Optimizer steps at the shapes of Mini-InternVL-1B (InternViT-300M, Qwen2-0.5B), random weights."""
+    network = _network(_real_config(), dtype=torch.bfloat16)
+    recipe = _recipe(trainable)
+    prepare(network, recipe)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    store_frozen(network, torch.bfloat16)
+    samples = _samples(network, 2, tiles=1)
+    batch = collate([samples], _tiles(network, samples), "square", 0)
+    tokens = batch.input_ids.numel()
+    trained = sum(s.trained for s in samples)
+    memory = estimate_memory(network, recipe, MicroStep(tokens, len(samples), trained, tokens))
+    print(f"{trainable}: {sum(p.numel() for p in network.parameters()):,} parameters, {tokens} tokens a step")
+    step = TrainingStep(network).train()
+    optimizer = make_optimizer(step, recipe.optimizer)
+    before = peak_memory()
+    total = sum(sample_weight(s.trained, "square") for s in samples)
+    for number in range(1, steps + 1):
+        began = time.perf_counter()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = step(batch, total)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in step.parameters() if p.requires_grad], 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        print(f"step {number}: loss {loss.item():.3f}, {time.perf_counter() - began:.1f} s")
+    print(_beside(memory, before, peak_memory()))
+
+
+def _beside(expected: Memory, before: int, after: int) -> str:
+    return (
+        f"expected {expected.total / 1e9:.2f} GB (weights {expected.weights / 1e9:.2f}, gradients "
+        f"{expected.gradients / 1e9:.2f}, AdamW {expected.optimizer / 1e9:.2f}, activations "
+        f"{expected.activations / 1e9:.2f}); measured peak of the process {after / 1e9:.2f} GB, of it "
+        f"{before / 1e9:.2f} GB before the first step"
+    )
+
+
+def _config(vocabulary: int) -> MiniInternVLConfig:
+    llm = {
+        "model_type": "qwen2", "vocab_size": vocabulary, "hidden_size": 192, "intermediate_size": 512,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "max_position_embeddings": 4096, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+    vision = VisionConfig(128, 512, 2, 4, patch_size=14, image_size=112)
+    return MiniInternVLConfig(vision=vision, llm=llm)
+
+
+def _real_config() -> MiniInternVLConfig:
+    llm = {
+        "model_type": "qwen2", "vocab_size": 151_655, "hidden_size": 896, "intermediate_size": 4864,
+        "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2,
+        "max_position_embeddings": 32768, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
+    }  # fmt: skip
+    return MiniInternVLConfig(vision=VisionConfig(), llm=llm)
+
+
+def _network(config: MiniInternVLConfig, dtype: torch.dtype = torch.float32) -> MiniInternVL:
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        network = MiniInternVL(config)
+    finally:
+        torch.set_default_dtype(before)
+    network.image_token_id = IMAGE_TOKEN
+    return network.train()
+
+
+def _recipe(trainable: Any) -> Recipe:
+    return Recipe("bench", "", "", Data(""), trainable=trainable, precision="bf16", drop_path=0.0)
+
+
+def _samples(network: MiniInternVL, count: int, tiles: int = 0) -> list[Encoded]:
+    """Questions as VQA has them: one to three tiles, 20 to 120 words, answers of 2 to 12 tokens."""
+    rng = random.Random(0)
+    samples = []
+    for _ in range(count):
+        shown = tiles or rng.choice((1, 1, 1, 3))
+        picture = [IMAGE_TOKEN] * (shown * network.config.num_image_token)
+        question = [rng.randrange(10, 490) for _ in range(rng.randint(20, 120))]
+        answer = [rng.randrange(10, 490) for _ in range(rng.randint(2, 12))]
+        ids = (*picture, *question, *answer)
+        labels = (*([IGNORED] * (len(ids) - len(answer))), *answer)
+        samples.append(Encoded(ids, labels, (shown,)))
+    return samples
+
+
+def _tiles(network: MiniInternVL, samples: Sequence[Encoded]) -> Tensor:
+    size = network.config.image_size
+    return torch.randint(0, 256, (sum(sum(s.tile_counts) for s in samples), 3, size, size), dtype=torch.uint8)
+
+
+def _median(
+    network: MiniInternVL, batches: Sequence[Batch], total: float, loss: Callable[..., Tensor] = weighted_loss
+) -> float:
+    step = TrainingStep(network, loss)
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        for batch in batches:
+            step(batch, total).backward()
+        network.zero_grad()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
+if __name__ == "__main__":
+    main()
