@@ -13,7 +13,7 @@ import streamlit as st
 
 from evalkit_leaderboard import components, theme
 from evalkit_leaderboard.context import Context, open_context, watch
-from evalkit_leaderboard.pages import compare, overview, runs, samples, task, training
+from evalkit_leaderboard.views import compare, overview, runs, samples, task, training
 
 log = logging.getLogger(__name__)
 

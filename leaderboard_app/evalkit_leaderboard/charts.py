@@ -80,7 +80,7 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=[colours.series[0], colours.series[1]]),
-            legend=alt.Legend(title=None, orient="top", labelLimit=300),
+            legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300),
         ),
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=["circle", "diamond"])),
         tooltip=["model:N", "kind:N", "size:N", "score:Q"],
@@ -119,7 +119,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     colour = alt.Color(
         "kind:N",
         scale=alt.Scale(domain=kinds, range=[colours.series[0], colours.series[1]]),
-        legend=alt.Legend(title=None, orient="top", labelLimit=300),
+        legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300),
     )
     base = alt.Chart(frame).encode(y=y, color=colour)
     rules = base.mark_rule(strokeWidth=2).encode(
@@ -130,7 +130,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
         tooltip=["label:N", "kind:N", "value:Q", "low:Q", "high:Q"],
     )
-    return alt.layer(rules, dots).properties(height=max(120, 24 * len(frame)))
+    return alt.layer(rules, dots).properties(height=90 + 26 * len(frame))
 
 
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
@@ -141,7 +141,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     colour = alt.Color(
         "verdict:N",
         scale=alt.Scale(domain=domain, range=[colours.good, colours.bad, colours.muted]),
-        legend=alt.Legend(title=None, orient="top", labelLimit=300),
+        legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300),
     )
     y = alt.Y("label:N", sort=list(frame["label"]), axis=alt.Axis(title=None, labelLimit=220))
     base = alt.Chart(frame).encode(y=y, color=colour)
@@ -162,7 +162,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=shape,
         tooltip=["label:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
     )
-    return alt.layer(zero, rules, dots).properties(height=max(120, 28 * len(frame)))
+    return alt.layer(zero, rules, dots).properties(height=90 + 30 * len(frame))
 
 
 def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:
@@ -177,14 +177,16 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
     colour = alt.Color(
         "series:N",
         scale=alt.Scale(domain=names, range=list(colours.series)),
-        legend=alt.Legend(title=None, orient="top", labelLimit=260),
+        legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300, symbolOpacity=1),
     )
-    base = alt.Chart(frame).encode(x=alt.X("step:Q", title=x), color=colour)
+    axis = alt.Axis(title=x, tickCount=8)
+    base = alt.Chart(frame).encode(x=alt.X("step:Q", axis=axis), color=colour)
     title = one_line(y, 60)
     value = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     layers: list[alt.Chart] = []
     if "low" in frame:
-        layers.append(base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title), y2="high:Q"))
+        band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=title), y2="high:Q")
+        layers.append(band)
     dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=names), legend=None)
     layers.append(base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash))
     if points:

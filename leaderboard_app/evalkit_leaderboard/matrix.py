@@ -86,7 +86,7 @@ class Matrix:
         return metric is None or metric.higher_is_better
 
     def best(self, column: Column, rows: Iterable[Row], everything: bool = False) -> float | None:
-        """The best ranked figure of a column among rows; `everything` ranks marked ones too."""
+        """The best of two or more ranked figures of a column; `everything` ranks marked ones too."""
         values = [
             cell.value
             for row in rows
@@ -94,7 +94,9 @@ class Matrix:
             and cell.value is not None
             and (everything or cell.ranked)
         ]
-        return (max if self.higher_is_better(column) else min)(values, default=None)
+        if len(values) < 2:
+            return None
+        return max(values) if self.higher_is_better(column) else min(values)
 
     def row(self, label: str) -> Row | None:
         """The row of that label."""

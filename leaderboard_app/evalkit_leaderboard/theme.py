@@ -131,7 +131,7 @@ def styles(colours: Palette) -> str:
 .ek-note a {{ color: {colours.accent}; }}
 .ek-note {{ color: {colours.muted}; font-size: .82rem; overflow-wrap: anywhere; }}
 .ek-facts {{ display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .86rem;
-  padding: 0; margin: 0;
+  padding: 0 !important; margin: 0;
   color: {colours.text}; }}
 .ek-facts dt {{ color: {colours.muted}; font-weight: 400; }}
 .ek-facts dd {{ margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }}

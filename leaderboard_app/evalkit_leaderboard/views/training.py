@@ -163,7 +163,7 @@ def _losses(context: Context) -> None:
     if not values:
         components.box("These logs hold no numbers by step yet.")
         return
-    usual = next((value for value in ("loss", "train/loss", "train_loss") if value in values), values[0])
+    usual = next((value for value in values if "loss" in value.lower()), values[0])
     value = state.choose("value", "Value", values, usual, _plain)
     frame = pd.concat([_curve(name, log, value) for name, log in read.items()])
     st.altair_chart(charts.curves(frame, "training step", value, points=False), width="stretch")

@@ -35,12 +35,15 @@ def render(context: Context) -> None:
             columns = _columns(matrix)
         with st.popover("Order", icon=":material/swap_vert:"):
             chosen = _order(matrix, rows, columns, everything)
+    found = len(rows)
+    rows = [row for row in rows if row.average or any(column in row.cells for column in columns)]
     rows = ordered(matrix, rows, chosen, everything)
     reference = matrix.row(chosen.reference)
     if not rows:
-        components.box("No row fits. Widen the search or the filters above.")
+        components.box("No row fits. Widen the search or the filters above, or choose other columns.")
         return
-    components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}")
+    blank = f"; {found - len(rows):,} more have none of these columns" if found > len(rows) else ""
+    components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}{blank}")
     _table(matrix, rows, columns, reference, everything)
     _downloads(rows, columns)
     _plot(matrix, rows, columns)

@@ -119,13 +119,12 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
         components.box("No sample fits these filters.")
         return
     place = _place(run, listed)
-    before, text, after = st.columns([1, 2, 1], vertical_alignment="center")
-    if before.button("Previous", shortcut="Left", disabled=place == 0, width="stretch"):
-        _go(listed.rows[place - 1])
-    with text:
-        components.note(f"sample {place + 1:,} of {listed.count:,}; the arrow keys ← → move")
-    if after.button("Next", shortcut="Right", disabled=place == listed.count - 1, width="stretch"):
-        _go(listed.rows[place + 1])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Previous", shortcut="Left", disabled=place == 0):
+            _go(listed.rows[place - 1])
+        if st.button("Next", shortcut="Right", disabled=place == listed.count - 1):
+            _go(listed.rows[place + 1])
+        st.text(f"sample {place + 1:,} of {listed.count:,}")
     _show(run, listed.rows[place], other)
     _list(run, wanted, place, listed)
 
@@ -178,8 +177,9 @@ def _pictures(run: Run, found: Sample) -> None:
         _legend(regions, sheet.sizes)
     elif not found.images:
         components.note("This sample has no picture.")
-    for problem in sheet.problems:
-        components.box(problem, warn=True)
+    if sheet.problems:
+        more = f" ({len(sheet.problems) - 1} more are like this)" if len(sheet.problems) > 1 else ""
+        components.box(f"{sheet.problems[0]}{more}", warn=True)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)

@@ -1,0 +1,104 @@
+"""Trees of runs for the leaderboard: real ones on drawn miniatures, and hostile ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+import evalkit
+from evalkit import registry
+from evalkit.contracts import ModelInfo, Request, Response, Sample
+from evalkit.data import locate
+from evalkit.task import MINIATURE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The app's index and the drawn miniatures in a folder of the tests'."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("EVALKIT_CACHE")
+    os.environ["EVALKIT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["EVALKIT_CACHE"]
+    else:
+        os.environ["EVALKIT_CACHE"] = before
+
+
+def boxed(sample: Sample, shift: float) -> str:
+    """An answer to DIOR-RSVG: the target's box, moved by a part of the picture."""
+    width, height = sample.data["size"]
+    scale = (1000 / width, 1000 / height)
+    corners = [round(value * scale[place % 2] + 1000 * shift) for place, value in enumerate(sample.target)]
+    return f"[[{', '.join(map(str, corners))}]]"
+
+
+def spoken(sample: Sample, shift: float) -> str:
+    """An answer to RSVQA: the target, or something else."""
+    return "nonsense" if shift else str(sample.target)
+
+
+def tagged(sample: Sample, shift: float) -> str:
+    """An answer to DriveLM: the target with its camera pixels, or a letter."""
+    return "A" if shift else str(sample.target)
+
+
+ANSWERS: dict[str, Callable[[Sample, float], str]] = {
+    "dior-rsvg": boxed,
+    "rsvqa-lr": spoken,
+    "drivelm": tagged,
+}
+
+
+class Answerer:
+    """A model that answers a task's samples from its targets, every n-th one wrong."""
+
+    def __init__(self, name: str, task: str, samples: Sequence[Sample], every: int) -> None:
+        self.info = ModelInfo(name, fingerprint=name, dtype="float32", parameters=2_800_000)
+        self._texts = {
+            sample.id: ANSWERS[task](sample, 0.0 if (place + 1) % every else 0.4)
+            for place, sample in enumerate(samples)
+        }
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """The text that was made for each sample."""
+        for request in requests:
+            yield request.id, Response(self._texts[request.id], "stop", 12, 16, 8, 0.01)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+#: Models of the tree and how often they are wrong: checkpoints of one training, and two others.
+MODELS = {"good": 10, "worse": 3, "tuned@step-100": 2, "tuned@step-200": 4, "tuned@step-300": 8}
+
+
+@pytest.fixture(scope="session")
+def real_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of several models on three drawn miniatures, one of them limited; and a training log."""
+    output = tmp_path_factory.mktemp("real") / "runs"
+    for task_name in ANSWERS:
+        task = registry.task(task_name)
+        samples = list(task.samples(MINIATURE, locate(task, MINIATURE)))
+        for name, every in MODELS.items():
+            model = Answerer(name, task_name, samples, every)
+            evalkit.run(model, task_name, split=MINIATURE, output=output, quiet=True)
+        if task_name == "rsvqa-lr":
+            model = Answerer("part", task_name, samples, 5)
+            evalkit.run(model, task_name, split=MINIATURE, output=output, limit=20, quiet=True)
+    log = output.parent / "checkpoints" / "tuned" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    lines = [json.dumps({"step": step, "loss": 3 / (1 + step / 40), "lr": 1e-4}) for step in range(1, 300)]
+    log.write_text("\n".join(lines) + '\n{"step": 300, "lo')
+    return output
+
+
+@pytest.fixture
+def tree(real_tree: Path, tmp_path: Path) -> Path:
+    """A copy of the real tree to spoil."""
+    return Path(shutil.copytree(real_tree, tmp_path / "runs"))

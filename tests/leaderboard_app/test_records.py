@@ -1,0 +1,184 @@
+"""Samples by filter, pictures with boxes, training logs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from evalkit.errors import RunFolderError
+from evalkit.store import load_run
+from evalkit.task import Region
+from evalkit_leaderboard import logs, pictures, records
+from evalkit_leaderboard.records import Filter, listing
+
+
+def folder_of(root: Path, model: str, task: str) -> Path:
+    (found,) = (root / model / f"{task}@miniature").glob("2*")
+    return found
+
+
+def ids(folder: Path, wanted: Filter, start: int = 0, length: int = 1000) -> list[str]:
+    return [str(row["id"]) for row in listing(folder, wanted, start, length).page]
+
+
+def test_filters_find_what_the_records_say(real_tree: Path) -> None:
+    folder = folder_of(real_tree, "worse", "rsvqa-lr")
+    stored = load_run(folder).records()
+    right = [r.id for r in stored if r.scores["accuracy"] == 1]
+    wrong = [r.id for r in stored if r.scores["accuracy"] == 0]
+    assert right and wrong
+    assert ids(folder, Filter("accuracy")) == [r.id for r in stored]
+    assert ids(folder, Filter("accuracy", "right")) == right
+    assert ids(folder, Filter("accuracy", "wrong")) == wrong
+    counted = [r.id for r in stored if r.tags["type"] == "presence"]
+    assert ids(folder, Filter("accuracy", tags={"type": "presence"})) == counted
+    nonsense = [r.id for r in stored if "nonsense" in r.text]
+    assert ids(folder, Filter("accuracy", text="NonSense")) == nonsense == wrong
+
+
+def test_graded_and_missing_scores(real_tree: Path) -> None:
+    folder = folder_of(real_tree, "worse", "dior-rsvg")
+    stored = load_run(folder).records()
+    between = [r.id for r in stored if 0 < r.scores["iou"] < 1]
+    assert ids(folder, Filter("iou", "between")) == between
+    frames = folder_of(real_tree, "good", "drivelm")
+    without = [r.id for r in load_run(frames).records() if "accuracy" not in r.scores]
+    assert without and ids(frames, Filter("accuracy", "not scored")) == without
+
+
+def test_pages_and_counts(real_tree: Path) -> None:
+    folder = folder_of(real_tree, "good", "rsvqa-lr")
+    everything = ids(folder, Filter("accuracy"))
+    found = listing(folder, Filter("accuracy"), 5, 10)
+    assert found.count == len(everything) == len(found.rows)
+    assert [row["id"] for row in found.page] == everything[5:15]
+
+
+def test_disagreement_with_another_run(real_tree: Path) -> None:
+    good, worse = (folder_of(real_tree, model, "rsvqa-lr") for model in ("good", "worse"))
+    scores = [{r.id: r.scores["accuracy"] for r in load_run(f).records()} for f in (good, worse)]
+    differing = [name for name, score in scores[0].items() if score != scores[1][name]]
+    assert differing and ids(good, Filter("accuracy", other=worse)) == differing
+
+
+def test_one_sample_with_everything(real_tree: Path) -> None:
+    folder = folder_of(real_tree, "good", "dior-rsvg")
+    table = records.table(folder)
+    row = records.row_of(table, "3")
+    assert row is not None
+    found = records.sample(table, row)
+    stored = next(r for r in load_run(folder).records() if r.id == "3")
+    assert found.record == stored and found.question.startswith("<ref>") and len(found.images) == 1
+    assert records.row_of(table, "no such sample") is None
+
+
+def test_names_of_scores_and_tags(real_tree: Path) -> None:
+    table = records.table(folder_of(real_tree, "good", "rsvqa-lr"))
+    assert records.score_names(table) == ["accuracy"]
+    assert "presence" in records.tag_values(table)["type"]
+
+
+def test_broken_and_missing_tables_are_said(tree: Path) -> None:
+    folder = folder_of(tree, "good", "rsvqa-lr")
+    (folder / "records.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(RunFolderError, match="broken"):
+        listing(folder, Filter(), 0, 10)
+    (folder / "records.parquet").unlink()
+    with pytest.raises(RunFolderError, match="missing"):
+        listing(folder, Filter(), 0, 10)
+
+
+def test_quotes_in_filters_are_only_text(real_tree: Path) -> None:
+    folder = folder_of(real_tree, "good", "rsvqa-lr")
+    nasty = "'; DROP TABLE records; --"
+    assert listing(folder, Filter(nasty, "right", {nasty: nasty}, nasty, nasty), 0, 5).count == 0
+
+
+def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (1000, 500), "white").save(path)
+    box = Region("target", (10.0, 20.0, 60.0, 45.0), (100.0, 50.0))
+    sheet = pictures.sheet([str(path)], [box])
+    assert sheet.picture is not None and sheet.sizes == ((1000, 500),) and not sheet.problems
+    assert sheet.picture.getpixel((300, 200)) != (255, 255, 255)
+    assert sheet.picture.getpixel((300, 300)) == (255, 255, 255)
+    assert sheet.picture.getpixel((50, 300)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    "region",
+    [
+        Region("target", (math.nan, 0.0, 1.0, 1.0), (100.0, 50.0)),
+        Region("target", (0.0, 0.0, math.inf, 1.0), (100.0, 50.0)),
+        Region("target", (0.0, 0.0, 1e300, 1.0), (100.0, 50.0)),
+        Region("target", (0.0, 0.0, 1.0), (100.0, 50.0)),
+        Region("target", (0.0, 0.0, 50.0, 50.0), (0.0, 50.0)),
+        Region("target", (10.0, 10.0, 90.0, 90.0), (100.0, 100.0)),
+        Region("target", (10.0, 10.0, 40.0, 40.0), (100.0, 50.0), picture=7),
+    ],
+)
+def test_impossible_regions_are_not_drawn(tmp_path: Path, region: Region) -> None:
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (1000, 500), "white").save(path)
+    sheet = pictures.sheet([str(path)], [region])
+    assert sheet.picture is not None and sheet.picture.getcolors() == [(500_000, (255, 255, 255))]
+
+
+def test_views_are_set_in_rows_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    paths = []
+    for place in range(6):
+        paths.append(str(tmp_path / f"{place}.jpg"))
+        Image.new("RGB", (160, 90), (40 * place, 0, 0)).save(paths[-1])
+    sheet = pictures.sheet(paths, [Region("prediction", (80.0, 45.0), (160.0, 90.0), 4, "c1")])
+    assert sheet.picture is not None and len(sheet.sizes) == 6
+    assert abs(sheet.picture.width / sheet.picture.height - 3 * 160 / (2 * 90)) < 0.05
+    gone = pictures.sheet([paths[0], str(tmp_path / "gone.jpg"), "/dev/zero"], [])
+    assert gone.picture is not None and len(gone.problems) == 2 and "gone.jpg" in gone.problems[0]
+
+
+def test_transparent_and_palette_pictures(tmp_path: Path) -> None:
+    path = tmp_path / "clear.png"
+    Image.new("RGBA", (700, 700), (0, 0, 0, 0)).save(path)
+    sheet = pictures.sheet([str(path)], [])
+    assert sheet.picture is not None and sheet.picture.getpixel((5, 5)) == (255, 255, 255)
+    assert pictures.data_address(sheet.picture).startswith("data:image/jpeg;base64,")
+
+
+def test_logs_are_read_up_to_their_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "log.jsonl"
+    path.parent.mkdir()
+    lines = [
+        json.dumps({"step": 1, "loss": 2.0, "note": "x"}),
+        "nonsense",
+        "[1]",
+        json.dumps({"step": 2, "lr": 1}),
+    ]
+    path.write_text("\n".join(lines) + '\n{"step": 3')
+    log = logs.read_log(path)
+    assert log.steps == [1.0, 2.0] and log.broken == 2
+    assert log.values["loss"][0] == 2.0 and math.isnan(log.values["loss"][1]) and log.values["lr"][1] == 1.0
+    assert logs.find_logs(tmp_path, tmp_path) == [path]
+
+
+def test_absurd_numbers_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(f'{{"step": 1, "loss": {10**400}, "x": NaN, "y": Infinity}}\n')
+    log = logs.read_log(path)
+    assert log.steps == [1.0] and not log.values
+
+
+def test_responses_are_counted_as_they_come(tmp_path: Path) -> None:
+    counter = logs.Counter()
+    path = tmp_path / "responses-0.jsonl"
+    path.write_text("{}\n{}\n{")
+    assert counter.responses(tmp_path) == 2
+    with path.open("a") as file:
+        file.write("}\n{}\n")
+    (tmp_path / "responses-1.jsonl").write_text("{}\n")
+    assert counter.responses(tmp_path) == 5
+    path.write_text("{}\n")
+    assert counter.responses(tmp_path) == 2
