@@ -6,12 +6,15 @@ offer are left out without a word, since anybody can write an address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import streamlit as st
 
-T = TypeVar("T")
+from evalkit.text import one_line
+
+#: Characters of a choice that are shown.
+_WIDTH = 160
 
 
 def _key(name: str) -> str:
@@ -30,6 +33,20 @@ def _write(name: str, values: Sequence[str], default: Sequence[str]) -> None:
         st.query_params[name] = list(values)
 
 
+def _plain(text: str) -> str:
+    """The text in valid UTF-8, which an address and a widget need."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _addressable(choices: Sequence[str]) -> dict[str, str]:
+    """Choices by the text that stands for them in the address."""
+    return {_plain(choice): choice for choice in choices}
+
+
+def _format(known: Mapping[str, str], shown: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda value: one_line(shown(known.get(value, value)), _WIDTH)
+
+
 def choose(
     name: str,
     label: str,
@@ -39,13 +56,13 @@ def choose(
     **settings: Any,
 ) -> str:
     """A select box of plain texts."""
-    key = _key(name)
-    if st.session_state.get(key) not in choices:
-        given = next((value for value in _given(name) if value in choices), default)
+    key, known = _key(name), _addressable(choices)
+    if st.session_state.get(key) not in known:
+        given = next((value for value in _given(name) if value in known), _plain(default))
         st.session_state[key] = given
-    value = st.selectbox(label, choices, key=key, format_func=shown, **settings)
-    _write(name, [value], [default])
-    return str(value)
+    value = str(st.selectbox(label, list(known), key=key, format_func=_format(known, shown), **settings))
+    _write(name, [value], [_plain(default)])
+    return known[value]
 
 
 def choose_several(
@@ -57,17 +74,18 @@ def choose_several(
     **settings: Any,
 ) -> list[str]:
     """A multiple choice of plain texts."""
-    key = _key(name)
+    key, known = _key(name), _addressable(choices)
+    usual = [_plain(value) for value in default]
     if key not in st.session_state:
-        given = [value for value in _given(name) if value in choices]
-        st.session_state[key] = given or [value for value in default if value in choices]
+        given = [value for value in _given(name) if value in known]
+        st.session_state[key] = given or [value for value in usual if value in known]
     else:
-        kept = [value for value in st.session_state[key] if value in choices]
+        kept = [value for value in st.session_state[key] if value in known]
         if kept != st.session_state[key]:
             st.session_state[key] = kept
-    values = st.multiselect(label, choices, key=key, format_func=shown, **settings)
-    _write(name, values, default)
-    return list(values)
+    values = st.multiselect(label, list(known), key=key, format_func=_format(known, shown), **settings)
+    _write(name, values, usual)
+    return [known[value] for value in values]
 
 
 def pick(name: str, label: str, choices: Sequence[str], default: str, **settings: Any) -> str:

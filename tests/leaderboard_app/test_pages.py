@@ -1,0 +1,346 @@
+"""Every page's logic, run without a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit
+from streamlit.testing.v1 import AppTest
+
+from evalkit_leaderboard.index import Index
+from evalkit_leaderboard.runs import Run
+
+
+#: AppTest of older releases cannot run a page with segmented controls a second time.
+run_again = pytest.mark.skipif(
+    tuple(map(int, streamlit.__version__.split(".")[:2])) < (1, 67),
+    reason="AppTest of this Streamlit is too old",
+)
+
+
+def script(page: str, runs: str, training: str) -> None:
+    """What AppTest runs in place of the app's navigation."""
+    from importlib import import_module
+    from pathlib import Path
+
+    from evalkit_leaderboard.app import guarded
+
+    guarded(import_module(f"evalkit_leaderboard.views.{page}").render, Path(runs), Path(training))
+
+
+def page(name: str, runs: Path, **query: str) -> AppTest:
+    """The page after its first run with an address."""
+    training = runs.parent / "checkpoints"
+    app = AppTest.from_function(script, args=(name, str(runs), str(training)), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def html(app: AppTest) -> str:
+    """All HTML of a page."""
+    return "\n".join(str(element.proto.body) for element in app.get("html"))
+
+
+def texts(app: AppTest) -> list[str]:
+    """All verbatim texts of a page."""
+    return [str(element.value) for element in app.code]
+
+
+def rows_of(app: AppTest) -> list[str]:
+    """Labels of the first table's rows, in order."""
+    parts = html(app).split("<tbody>")[1].split("<tr ")[1:]
+    return [part.split('title="')[1].split('"')[0] for part in parts]
+
+
+def key_of(root: Path, model: str, task: str) -> str:
+    index = Index(root, root.parent / "cache")
+    index.refresh(patience=0)
+    return next(key for key, run in index.runs.items() if (run.model, run.task) == (model, task))
+
+
+def given(app: AppTest, name: str) -> list[str]:
+    """Values of a name in the address."""
+    value: Any = app.query_params[name]
+    return [value] if isinstance(value, str) else list(value)
+
+
+def failed(app: AppTest) -> bool:
+    return bool(app.exception) or "cannot be shown" in html(app)
+
+
+PAGES = ("overview", "task", "compare", "samples", "training", "runs")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_of_a_real_tree(real_tree: Path, name: str) -> None:
+    app = page(name, real_tree)
+    assert not failed(app)
+    assert app.title
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("there", [True, False])
+def test_empty_pages_say_what_to_type(tmp_path: Path, name: str, there: bool) -> None:
+    folder = tmp_path / "runs"
+    if there:
+        folder.mkdir()
+    app = page(name, folder)
+    assert not failed(app)
+    assert "<code>evalkit " in html(app)
+
+
+def test_overview_marks_published_rows_and_ranks_ours(real_tree: Path) -> None:
+    app = page("overview", real_tree, sort="rsvqa-lr@miniature:average")
+    content = html(app)
+    assert "published, not measured here" in content and "Mini-InternVL-DA-2B" in content
+    assert rows_of(app)[:3] == ["good", "tuned@step-300", "worse"]
+    assert "tuned@step-100" not in rows_of(app) and 'class="ek-chip ek-warn"' in content
+    cell = content.split("<tbody>")[1].split('title="rsvqa-lr@miniature:average; n = ')[1]
+    assert "ek-best" in content and '<span class="ek-sub">[' in cell[:400]
+
+
+@run_again
+def test_overview_filters_sorts_and_keeps_its_address(real_tree: Path) -> None:
+    app = page("overview", real_tree)
+    app.text_input(key="q-search").set_value("tuned").run()
+    assert rows_of(app) == ["tuned@step-300"] and given(app, "search") == ["tuned"]
+    app.toggle(key="q-checkpoints").set_value(True).run()
+    assert len(rows_of(app)) == 3 and given(app, "checkpoints") == ["1"]
+    app.selectbox(key="q-sort").set_value("name").run()
+    assert rows_of(app) == ["tuned@step-100", "tuned@step-200", "tuned@step-300"]
+    app.toggle(key="q-reverse").set_value(True).run()
+    assert rows_of(app)[0] == "tuned@step-300"
+    shared = {name: given(app, name)[0] for name in app.query_params}
+    again = page("overview", real_tree, **shared)
+    assert rows_of(again) == rows_of(app)
+    app.toggle(key="q-reverse").set_value(False).run()
+    assert "reverse" not in app.query_params
+
+
+def test_overview_shows_differences_to_a_row(real_tree: Path) -> None:
+    app = page("overview", real_tree, reference="worse", columns="rsvqa-lr@miniature:average")
+    assert "Δ +" in html(app) and "difference to worse" in html(app)
+
+
+def test_overview_chooses_columns_and_splits(real_tree: Path) -> None:
+    app = page("overview", real_tree, columns="dior-rsvg@miniature:mean_iou")
+    head = html(app).split("</thead>")[0]
+    assert "mean_iou" in head and "rsvqa" not in head
+    app = page("overview", real_tree, splits="Published")
+    assert "miniature" not in html(app).split("</thead>")[0]
+
+
+def test_overview_limits_parameters_and_kinds(real_tree: Path) -> None:
+    assert "InternVL2-Llama3-76B" not in rows_of(page("overview", real_tree, size="≤ 2B"))
+    assert all("Intern" not in label for label in rows_of(page("overview", real_tree, rows="Measured")))
+    limited = rows_of(page("overview", real_tree, rows="Measured", rankedonly="1"))
+    assert "part" not in limited and "good" in limited
+
+
+def test_unknown_addresses_are_left_out(real_tree: Path) -> None:
+    nonsense = {"sort": "../../etc", "size": "<b>", "columns": "x", "page": "-7", "rankall": "perhaps"}
+    app = page("overview", real_tree, **nonsense, reference="nobody")
+    assert not failed(app) and "good" in rows_of(app)
+
+
+def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> None:
+    app = page("task", real_tree, task="rsvqa-lr")
+    content = html(app)
+    headings = [element.value for element in app.subheader]
+    assert "Table 11: remote sensing" in headings and "Figures and their 95% intervals" in headings
+    assert "SkyEyeGPT" in content and ">good" in content and "limited" in content
+    assert "rsvqa-lr|v1|miniature" in content
+    assert "Answer the question using a single word or phrase." in content
+
+
+def test_task_page_splits_figures_by_tag(real_tree: Path) -> None:
+    app = page("task", real_tree, task="drivelm", tag="question_type", tagmetric="accuracy")
+    assert not failed(app) and "By tag" in [element.value for element in app.subheader]
+    assert 'aria-label="accuracy by question_type"' in html(app) and ">perception" in html(app)
+
+
+def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
+    app = page("compare", real_tree, target="rsvqa-lr@miniature", base=keys["good"], new=keys["worse"])
+    assert not failed(app)
+    content = html(app)
+    assert "average regressed" in content and "right to wrong" in str(app.get("button_group")[0].proto)
+    assert "nonsense" in texts(app)
+
+
+def test_compare_refuses_what_is_not_comparable(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "part")}
+    app = page("compare", real_tree, target="rsvqa-lr@miniature", base=keys["good"], new=keys["part"])
+    assert "Not comparable" in html(app) and "subset" in html(app)
+    app.multiselect(key="q-allow").set_value(["n", "subset", "data"]).run()
+    assert not failed(app) and "Not comparable" not in html(app)
+
+
+def test_samples_show_pictures_boxes_and_texts(real_tree: Path) -> None:
+    app = page("samples", real_tree, run=key_of(real_tree, "worse", "dior-rsvg"), outcome="wrong")
+    assert not failed(app)
+    content = html(app)
+    assert "data:image/jpeg;base64," in content and "prediction: yellow" in content
+    assert any(text.startswith("<ref>") for text in texts(app))
+    assert "acc_0.5" in content
+
+
+@run_again
+def test_samples_move_and_are_shared_by_id(real_tree: Path) -> None:
+    key = key_of(real_tree, "good", "rsvqa-lr")
+    app = page("samples", real_tree, run=key)
+    first = html(app)
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert given(app, "row") == ["1"] and html(app) != first
+    next(button for button in app.button if button.label == "Previous").click().run()
+    assert html(app) == first
+    shared = page("samples", real_tree, run=key, sample="5")
+    assert "<dt>sample</dt><dd>5</dd>" in html(shared)
+
+
+def test_samples_where_models_disagree(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
+    app = page("samples", real_tree, run=keys["good"], other=keys["worse"])
+    assert not failed(app) and "Answer of worse" in html(app) and "its accuracy" in html(app)
+
+
+def test_samples_without_fitting_say_so(real_tree: Path) -> None:
+    app = page("samples", real_tree, run=key_of(real_tree, "good", "rsvqa-lr"), text="no such words")
+    assert "No sample fits" in html(app)
+
+
+def test_samples_of_a_missing_picture_and_a_failed_answer(tree: Path) -> None:
+    app = page("samples", tree, run=_rewritten(tree))
+    assert not failed(app)
+    assert "no such picture file" in html(app) and "No answer: image: gone &lt;b&gt;" in html(app)
+
+
+def _rewritten(tree: Path) -> str:
+    """A run of one failed sample whose picture is gone; returns its key."""
+    from evalkit.contracts import Failure, Record, Response
+    from evalkit.store import Scored, write_records
+
+    (folder,) = (tree / "good" / "rsvqa-lr@miniature").glob("2*")
+    record = Record("s", "c", "", None, None, flags=("error",), error=Failure("image", "gone <b>"))
+    write_records(folder, [Scored(record, Response(), "k", "?", ("/nowhere/at/all.png",))])
+    return key_of(tree, "good", "rsvqa-lr")
+
+
+def test_training_shows_checkpoints_changes_and_losses(real_tree: Path) -> None:
+    app = page("training", real_tree, target="rsvqa-lr@miniature", changes="1")
+    assert not failed(app)
+    content = html(app)
+    assert "step-100" in content and "significant" in content and "trend:" in content
+    assert "299 lines, step 299" in content
+    assert app.selectbox(key="q-value").value == "loss"
+
+
+def test_runs_list_progress_and_provenance(tree: Path) -> None:
+    (folder,) = (tree / "good" / "rsvqa-lr@miniature").glob("2*")
+    (folder / "summary.json").unlink()
+    from filelock import FileLock
+
+    with FileLock(folder / ".lock"):
+        app = page("runs", tree)
+    assert not failed(app)
+    assert "responses" in html(app) and "good on rsvqa-lr" in html(app)
+    assert any('"fingerprint": "good"' in text or '"fingerprint"' in text for text in texts(app))
+    assert "running" in list(app.dataframe[0].value["status"])
+
+
+BREAKS = {
+    "manifest": lambda folder: (folder / "manifest.json").write_text("{"),
+    "summary": lambda folder: (folder / "summary.json").write_text('{"metrics": 3, "groups": [1]}'),
+    "groups": lambda folder: (folder / "summary.json").write_text(
+        json.dumps(
+            {
+                "status": "complete",
+                "metrics": {"average": {"value": 1}},
+                "groups": {"type": [1], "x": {"y": 2}},
+            }
+        )
+    ),
+    "records": lambda folder: (folder / "records.parquet").write_bytes(b"nothing"),
+    "no records": lambda folder: (folder / "records.parquet").unlink(),
+    "responses": lambda folder: (folder / "responses-0.jsonl").write_bytes(b"\xff\xfe{"),
+    "everything": lambda folder: [path.unlink() for path in folder.iterdir() if path.is_file()],
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("broken", BREAKS)
+def test_half_written_folders_stop_no_page(tree: Path, name: str, broken: str) -> None:
+    for folder in tree.glob("*/rsvqa-lr@miniature/2*"):
+        BREAKS[broken](folder)
+    app = page(name, tree, task="rsvqa-lr", target="rsvqa-lr@miniature", changes="1")
+    assert not failed(app)
+
+
+def test_broken_runs_are_listed_as_broken(tree: Path) -> None:
+    (folder,) = (tree / "good" / "rsvqa-lr@miniature").glob("2*")
+    (folder / "manifest.json").write_text("{")
+    app = page("runs", tree, status="broken")
+    assert list(app.dataframe[0].value["status"]) == ["broken"]
+    assert "Broken: " in html(app)
+    assert "1 broken, see Runs" in html(page("overview", tree))
+
+
+def test_an_error_of_ours_is_one_line_without_a_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from evalkit_leaderboard.views import overview
+
+    def explode(_: Any) -> None:
+        raise RuntimeError("first <b>line\nsecond")
+
+    monkeypatch.setattr(overview, "render", explode)
+    app = page("overview", tmp_path)
+    assert not app.exception
+    assert "This page cannot be shown (RuntimeError: first &lt;b&gt;line)" in html(app)
+    assert "Traceback" not in html(app) and "second" not in html(app)
+
+
+def test_runs_of_one_name_are_told_apart() -> None:
+    from evalkit_leaderboard.naming import run_names
+
+    runs = {
+        "a": Run("/r/1", "complete", model="m", created="2026-01-01T10:00:00"),
+        "b": Run("/r/2", "complete", model="m", created="2026-01-01T10:00:00"),
+        "c": Run("/r/3", "complete", model="m", created="2026-01-02T10:00:00"),
+        "d": Run("/r/4", "complete", model="other"),
+    }
+    names = run_names(runs)
+    assert names == {
+        "a": "m, 2026-01-01 10:00 (1)",
+        "b": "m, 2026-01-01 10:00 (2)",
+        "c": "m, 2026-01-02 10:00",
+        "d": "other",
+    }
+
+
+@pytest.fixture(scope="module")
+def hostile_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs whose every text tries to be something else."""
+    from leaderboard_app.hostile import make_hostile_tree
+
+    folder = tmp_path_factory.mktemp("hostile") / "runs"
+    make_hostile_tree(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_hostile_texts_stop_no_page(hostile_tree: Path, name: str) -> None:
+    app = page(name, hostile_tree, task="rsvqa-lr", target="rsvqa-lr@miniature", changes="1", checkpoints="1")
+    assert not failed(app)
+    content = html(app)
+    assert "<script" not in content and "<img src=x" not in content and "<svg" not in content
+    assert "<iframe" not in content and "</title" not in content
+    assert all(
+        address.startswith(("task?", "samples?", "runs?"))
+        for address in re.findall(r'<a href="([^"]*)"', content)
+    )
