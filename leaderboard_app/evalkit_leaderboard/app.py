@@ -40,7 +40,7 @@ def guarded(render: Render, runs_folder: Path, training_folder: Path) -> None:
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         components.box(f"This page cannot be shown ({cause}). The terminal has the details.", warn=True)
         return
-    watch(context.index)
+    watch(context.index, context.version)
 
 
 def main(runs_folder: Path, training_folder: Path) -> None:

@@ -17,6 +17,9 @@ from evalkit_leaderboard.numbers import magnitude
 
 Chart = alt.LayerChart | alt.FacetChart
 
+#: With more points than these, only those on the Pareto front have their names beside them.
+_NAMED = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -64,9 +67,8 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         }
         for point in points
     )
-    front = pd.DataFrame(
-        {"parameters": point.parameters, "score": point.value} for point in pareto(points, higher_is_better)
-    )
+    best = pareto(points, higher_is_better)
+    front = pd.DataFrame({"parameters": point.parameters, "score": point.value} for point in best)
     x = alt.X(
         "parameters:Q",
         scale=alt.Scale(type="log", padding=25),
@@ -85,7 +87,12 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=["circle", "diamond"])),
         tooltip=["model:N", "kind:N", "size:N", "score:Q"],
     )
-    names = base.mark_text(dy=-12, fontSize=11, color=colours.text).encode(text="model:N")
+    named = (
+        base
+        if len(frame) <= _NAMED
+        else base.transform_filter(alt.FieldOneOfPredicate("model", [point.label for point in best]))
+    )
+    names = named.mark_text(dy=-12, fontSize=11, color=colours.text).encode(text="model:N")
     line = (
         alt.Chart(front)
         .mark_line(interpolate="step-after", strokeDash=[5, 4])

@@ -38,7 +38,8 @@ class HtmlCell:
     def render(self, tag: str = "td", attributes: str = "") -> str:
         """The element."""
         title = f' title="{escape(self.title, 600)}"' if self.title else ""
-        return f'<{tag} class="{self.classes}"{title}{attributes}>{self.body}</{tag}>'
+        classes = f' class="{self.classes}"' if self.classes else ""
+        return f"<{tag}{classes}{title}{attributes}>{self.body}</{tag}>"
 
 
 def table(
@@ -57,7 +58,7 @@ def table(
 def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
     name = cells[0].render("th", ' scope="row"')
     rest = "".join(cell.render() for cell in cells[1:])
-    return f'<tr class="{kind}">{name}{rest}</tr>'
+    return f'<tr class="{kind}">{name}{rest}</tr>' if kind else f"<tr>{name}{rest}</tr>"
 
 
 def chips(marks: Iterable[Mark]) -> str:

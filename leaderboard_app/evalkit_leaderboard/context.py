@@ -22,17 +22,18 @@ class Context:
     """The folders that the app was started on, and the runs as of this page's making.
 
     Attributes:
-        training: folder of training outputs.
+        training: folder of training outputs. version: of the index when the page was made.
     """
 
     index: Index
     training: Path
     runs: Mapping[str, Run]
+    version: int
 
     @property
     def matrix(self) -> Matrix:
         """Models by tasks."""
-        return _matrix(str(self.index.root), self.index.version, self.index)
+        return _matrix(str(self.index.root), self.version, self.runs)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -41,22 +42,21 @@ def _open_index(root: Path) -> Index:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _matrix(root: str, version: int, _index: Index) -> Matrix:
-    return matrix.build(_index.runs)
+def _matrix(root: str, version: int, _runs: Mapping[str, Run]) -> Matrix:
+    return matrix.build(_runs)
 
 
 def open_context(runs: Path, training: Path) -> Context:
     """Look at the folders and take note of what is there now."""
     index = _open_index(runs.absolute())
     index.refresh()
-    return Context(index, training, index.runs)
+    version = index.version  # before the runs: a look in between then only costs one more
+    return Context(index, training, index.runs, version)
 
 
 @st.fragment(run_every=EVERY)
-def watch(index: Index) -> None:
-    """Show the page again when runs have come, gone or changed."""
-    seen = st.session_state.setdefault("watched", index.version)
+def watch(index: Index, version: int) -> None:
+    """Show the page again when runs have come, gone or changed since that version."""
     index.refresh()
-    if index.version != seen:
-        st.session_state["watched"] = index.version
+    if index.version != version:
         st.rerun(scope="app")

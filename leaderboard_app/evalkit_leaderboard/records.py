@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from evalkit.contracts import Failure, Record
 from evalkit_leaderboard.components import LONGEST_TEXT
+from evalkit_leaderboard.runs import RECORDS
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,6 +24,11 @@ Outcome = Literal["all", "right", "wrong", "between", "not scored", "no answer"]
 OUTCOMES: tuple[Outcome, ...] = ("all", "right", "wrong", "between", "not scored", "no answer")
 #: Characters of a text in the list of samples.
 _PREVIEW = 120
+#: Values of a tag that are offered.
+_VALUES = 200
+_SCORE = "map_extract(records.scores, ?)[1]"
+
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +51,6 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """One page of a list of samples.
-
-    Attributes:
-        count: samples that fit in all. rows: row numbers of the whole list in order. page: shown columns.
-    """
-
-    count: int
-    rows: Sequence[int]
-    page: Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
     """Everything that is shown of one sample; texts are cut at `LONGEST_TEXT`, with their whole lengths."""
 
@@ -67,107 +63,125 @@ class Sample:
     seconds: float
 
 
-def table(folder: Path) -> pa.Table:
+@dataclass(frozen=True)
+class Table:
+    """A run's records in memory, numbered by the column `row`."""
+
+    records: pa.Table
+
+    @cached_property
+    def scores(self) -> list[str]:
+        """Names of per-sample scores."""
+        rows = self._ask("SELECT DISTINCT unnest(map_keys(scores)) AS name FROM records ORDER BY name")
+        return [str(name) for (name,) in rows]
+
+    @cached_property
+    def tags(self) -> dict[str, list[str]]:
+        """The commonest values of every tag."""
+        found: dict[str, list[str]] = {}
+        rows = self._ask(
+            "SELECT tag, value, count(*) AS n FROM (SELECT unnest(map_keys(tags)) AS tag, "
+            "unnest(map_values(tags)) AS value FROM records) GROUP BY ALL ORDER BY tag, n DESC, value"
+        )
+        for tag, value, _ in rows:
+            values = found.setdefault(str(tag), [])
+            if len(values) < _VALUES:
+                values.append(str(value))
+        return found
+
+    @cached_property
+    def failures(self) -> list[tuple[str, int, str]]:
+        """Kind, count and first message of what went wrong."""
+        rows = self._ask(
+            "SELECT error_kind, count(*) AS n, left(first(error_message ORDER BY row), 300) FROM records "
+            "WHERE error_kind IS NOT NULL GROUP BY error_kind ORDER BY n DESC, error_kind"
+        )
+        return [(str(kind), int(n), str(message)) for kind, n, message in rows]
+
+    def row_of(self, identifier: str) -> int | None:
+        """Row number of a sample id, or None."""
+        found = self._ask("SELECT row FROM records WHERE id = ? LIMIT 1", [identifier])
+        return int(found[0][0]) if found else None
+
+    def fitting(self, wanted: Filter) -> Rows:
+        """Numbers of the rows that fit, ascending.
+
+        Raises:
+            RunFolderError: the records of `wanted.other` are missing or broken.
+        """
+        where, parameters = _conditions(wanted)
+        with _connect(self.records) as connection:
+            joined = "records"
+            if wanted.other is not None:
+                connection.register("others", table(wanted.other).records.select(["id", "scores"]))
+                joined = "records JOIN others USING (id)"
+                where.append(f"{_SCORE} IS DISTINCT FROM map_extract(others.scores, ?)[1]")
+                parameters += [wanted.score, wanted.score]
+            condition = f"WHERE {' AND '.join(where)}" if where else ""
+            query = f"SELECT records.row AS row FROM {joined} {condition} ORDER BY records.row"
+            rows: Rows = connection.execute(query, parameters).fetchnumpy()["row"]
+            return rows
+
+    def preview(self, rows: Sequence[int], score: str) -> list[dict[str, Any]]:
+        """What a list shows of these rows."""
+        names = ("row", "id", "score", "question", "target", "answer", "flags")
+        found = self._ask(
+            "SELECT row, id, map_extract(scores, ?)[1], left(question, ?), left(target, ?), left(text, ?), "
+            "array_to_string(flags, ', ') FROM records WHERE list_contains(?, row) ORDER BY row",
+            [score, _PREVIEW, _PREVIEW, _PREVIEW, list(rows)],
+        )
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    def sample(self, row: int) -> Sample:
+        """One sample."""
+        return _sample(self.records.slice(row, 1).to_pylist()[0])
+
+    def _ask(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with _connect(self.records) as connection:
+            found: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()
+            return found
+
+
+def table(folder: Path) -> Table:
     """A run's records.
 
     Raises:
         RunFolderError: missing or broken.
     """
-    path = folder / "records.parquet"
     try:
-        status = path.stat()
-        key = (status.st_mtime_ns, status.st_size)
+        status = (folder / RECORDS).stat()
     except OSError:
-        key = (0, 0)
-    return _table(folder, key)
+        return _table(folder, 0, 0)
+    return _table(folder, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4)
-def _table(folder: Path, _: tuple[int, int]) -> pa.Table:
+def _table(folder: Path, _changed: int, _size: int) -> Table:
+    import pyarrow as pa
+
     from evalkit.store.records import read_table
 
-    return read_table(folder)
+    records = read_table(folder)
+    return Table(records.append_column("row", pa.array(range(records.num_rows), pa.int64())))
 
 
 def _connect(records: pa.Table) -> duckdb.DuckDBPyConnection:
     import duckdb
-    import pyarrow as pa
 
-    numbered = records.append_column("row", pa.array(range(records.num_rows), pa.int64()))
     connection = duckdb.connect()
     connection.execute("SET enable_external_access = false")
-    connection.register("records", numbered)
+    connection.register("records", records)
     return connection
-
-
-def score_names(records: pa.Table) -> list[str]:
-    """Names of per-sample scores."""
-    with _connect(records) as connection:
-        rows = connection.execute(
-            "SELECT DISTINCT unnest(map_keys(scores)) AS name FROM records ORDER BY name"
-        )
-        return [str(name) for (name,) in rows.fetchall()]
-
-
-def tag_values(records: pa.Table, most: int = 200) -> dict[str, list[str]]:
-    """The commonest values of every tag."""
-    found: dict[str, list[str]] = {}
-    with _connect(records) as connection:
-        rows = connection.execute(
-            "SELECT tag, value, count(*) AS n FROM (SELECT unnest(map_keys(tags)) AS tag, "
-            "unnest(map_values(tags)) AS value FROM records) GROUP BY ALL ORDER BY tag, n DESC, value"
-        ).fetchall()
-    for tag, value, _ in rows:
-        values = found.setdefault(str(tag), [])
-        if len(values) < most:
-            values.append(str(value))
-    return found
-
-
-def listing(folder: Path, wanted: Filter, start: int, length: int) -> Listing:
-    """Rows that fit, and the columns of `length` of them from `start`.
-
-    Raises:
-        RunFolderError: the records, or those of `wanted.other`, are missing or broken.
-    """
-    records = table(folder)
-    with _connect(records) as connection:
-        where, parameters = _conditions(wanted)
-        joined = "records"
-        if wanted.other is not None:
-            connection.register("others", table(wanted.other).select(["id", "scores"]))
-            joined = "records JOIN others USING (id)"
-            where.append(
-                "map_extract(records.scores, ?)[1] IS DISTINCT FROM map_extract(others.scores, ?)[1]"
-            )
-            parameters += [wanted.score, wanted.score]
-        condition = f"WHERE {' AND '.join(where)}" if where else ""
-        rows = [
-            int(row)
-            for (row,) in connection.execute(
-                f"SELECT records.row FROM {joined} {condition} ORDER BY records.row", parameters
-            ).fetchall()
-        ]
-        chosen = rows[start : start + length]
-        page = connection.execute(
-            "SELECT row, id, map_extract(scores, ?)[1] AS score, left(question, ?) AS question, "
-            "left(target, ?) AS target, left(text, ?) AS answer, array_to_string(flags, ', ') AS flags "
-            "FROM records WHERE list_contains(?, row) ORDER BY row",
-            [wanted.score, _PREVIEW, _PREVIEW, _PREVIEW, chosen],
-        )
-        names = [column[0] for column in page.description]
-        return Listing(len(rows), rows, [dict(zip(names, row, strict=True)) for row in page.fetchall()])
 
 
 def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
     where: list[str] = []
     parameters: list[Any] = []
-    score = "map_extract(records.scores, ?)[1]"
     outcome = {
-        "right": f"{score} >= 1",
-        "wrong": f"{score} <= 0",
-        "between": f"{score} > 0 AND {score} < 1",
-        "not scored": f"{score} IS NULL AND error_kind IS NULL",
+        "right": f"{_SCORE} >= 1",
+        "wrong": f"{_SCORE} <= 0",
+        "between": f"{_SCORE} > 0 AND {_SCORE} < 1",
+        "not scored": f"{_SCORE} IS NULL AND error_kind IS NULL",
     }.get(wanted.outcome)
     if outcome is not None:
         where.append(f"({outcome})")
@@ -187,16 +201,7 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
     return where, parameters
 
 
-def row_of(records: pa.Table, identifier: str) -> int | None:
-    """Row number of a sample id, or None."""
-    with _connect(records) as connection:
-        found = connection.execute("SELECT row FROM records WHERE id = ? LIMIT 1", [identifier]).fetchone()
-    return int(found[0]) if found else None
-
-
-def sample(records: pa.Table, row: int) -> Sample:
-    """One sample."""
-    item = records.slice(row, 1).to_pylist()[0]
+def _sample(item: Mapping[str, Any]) -> Sample:
     error = None
     if item["error_kind"] is not None:
         error = Failure(item["error_kind"], _cut(item["error_message"] or ""))

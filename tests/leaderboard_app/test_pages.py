@@ -14,7 +14,6 @@ from streamlit.testing.v1 import AppTest
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.runs import Run
 
-
 #: AppTest of older releases cannot run a page with segmented controls a second time.
 run_again = pytest.mark.skipif(
     tuple(map(int, streamlit.__version__.split(".")[:2])) < (1, 67),
@@ -53,7 +52,7 @@ def texts(app: AppTest) -> list[str]:
 
 def rows_of(app: AppTest) -> list[str]:
     """Labels of the first table's rows, in order."""
-    parts = html(app).split("<tbody>")[1].split("<tr ")[1:]
+    parts = html(app).split("<tbody>")[1].split("<tr")[1:]
     return [part.split('title="')[1].split('"')[0] for part in parts]
 
 

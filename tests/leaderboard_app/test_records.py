@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evalkit.contracts import Failure, Record, Response
 from evalkit.errors import RunFolderError
-from evalkit.store import load_run
+from evalkit.store import Scored, load_run, write_records
 from evalkit.task import Region
-from evalkit_leaderboard import logs, pictures, records
-from evalkit_leaderboard.records import Filter, listing
+from evalkit_leaderboard import logs, pictures
+from evalkit_leaderboard.records import Filter, table
 
 
 def folder_of(root: Path, model: str, task: str) -> Path:
@@ -21,8 +22,9 @@ def folder_of(root: Path, model: str, task: str) -> Path:
     return found
 
 
-def ids(folder: Path, wanted: Filter, start: int = 0, length: int = 1000) -> list[str]:
-    return [str(row["id"]) for row in listing(folder, wanted, start, length).page]
+def ids(folder: Path, wanted: Filter) -> list[str]:
+    found = table(folder)
+    return [str(row["id"]) for row in found.preview(found.fitting(wanted).tolist(), wanted.score)]
 
 
 def test_filters_find_what_the_records_say(real_tree: Path) -> None:
@@ -50,12 +52,24 @@ def test_graded_and_missing_scores(real_tree: Path) -> None:
     assert without and ids(frames, Filter("accuracy", "not scored")) == without
 
 
-def test_pages_and_counts(real_tree: Path) -> None:
+def test_previews_are_of_the_rows_asked(real_tree: Path) -> None:
     folder = folder_of(real_tree, "good", "rsvqa-lr")
     everything = ids(folder, Filter("accuracy"))
-    found = listing(folder, Filter("accuracy"), 5, 10)
-    assert found.count == len(everything) == len(found.rows)
-    assert [row["id"] for row in found.page] == everything[5:15]
+    rows = table(folder).fitting(Filter("accuracy"))
+    assert rows.tolist() == list(range(len(everything)))
+    page = table(folder).preview(rows[5:15].tolist(), "accuracy")
+    assert [row["id"] for row in page] == everything[5:15]
+    assert all(row["score"] in (0.0, 1.0) and row["question"] for row in page)
+
+
+def test_failures_by_kind(tmp_path: Path) -> None:
+    failures = [Failure("image", "first"), Failure("image", "second"), Failure("memory", "third")]
+    found = [
+        Record(str(n), "c", "", None, None, flags=("error",), error=failure)
+        for n, failure in enumerate(failures)
+    ]
+    write_records(tmp_path, [Scored(record, Response(), "k", "?", ()) for record in found])
+    assert table(tmp_path).failures == [("image", 2, "first"), ("memory", 1, "third")]
 
 
 def test_disagreement_with_another_run(real_tree: Path) -> None:
@@ -67,35 +81,33 @@ def test_disagreement_with_another_run(real_tree: Path) -> None:
 
 def test_one_sample_with_everything(real_tree: Path) -> None:
     folder = folder_of(real_tree, "good", "dior-rsvg")
-    table = records.table(folder)
-    row = records.row_of(table, "3")
+    row = table(folder).row_of("3")
     assert row is not None
-    found = records.sample(table, row)
+    found = table(folder).sample(row)
     stored = next(r for r in load_run(folder).records() if r.id == "3")
     assert found.record == stored and found.question.startswith("<ref>") and len(found.images) == 1
-    assert records.row_of(table, "no such sample") is None
+    assert table(folder).row_of("no such sample") is None
 
 
 def test_names_of_scores_and_tags(real_tree: Path) -> None:
-    table = records.table(folder_of(real_tree, "good", "rsvqa-lr"))
-    assert records.score_names(table) == ["accuracy"]
-    assert "presence" in records.tag_values(table)["type"]
+    found = table(folder_of(real_tree, "good", "rsvqa-lr"))
+    assert found.scores == ["accuracy"] and "presence" in found.tags["type"]
 
 
 def test_broken_and_missing_tables_are_said(tree: Path) -> None:
     folder = folder_of(tree, "good", "rsvqa-lr")
     (folder / "records.parquet").write_bytes(b"PAR1 broken")
     with pytest.raises(RunFolderError, match="broken"):
-        listing(folder, Filter(), 0, 10)
+        table(folder)
     (folder / "records.parquet").unlink()
     with pytest.raises(RunFolderError, match="missing"):
-        listing(folder, Filter(), 0, 10)
+        table(folder)
 
 
 def test_quotes_in_filters_are_only_text(real_tree: Path) -> None:
     folder = folder_of(real_tree, "good", "rsvqa-lr")
     nasty = "'; DROP TABLE records; --"
-    assert listing(folder, Filter(nasty, "right", {nasty: nasty}, nasty, nasty), 0, 5).count == 0
+    assert not ids(folder, Filter(nasty, "right", {nasty: nasty}, nasty, nasty))
 
 
 def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:

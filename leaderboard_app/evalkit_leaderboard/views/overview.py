@@ -16,7 +16,7 @@ from evalkit_leaderboard.matrix import Cell, Column, Matrix, Row, default_column
 from evalkit_leaderboard.numbers import interval, magnitude, shown, signed
 
 #: Rows on one page of the table.
-_PAGE = 60
+_PAGE = 40
 _ALL, _OFFICIAL, _DRAWN = "All", "Published", "Miniature"
 _NONE, _BOTH = "none", "Both"
 _SIZES = {"any": None, "≤ 1B": 1.5e9, "≤ 2B": 2.5e9, "≤ 4B": 4.9e9, "≤ 10B": 10e9}
@@ -237,7 +237,9 @@ def _cell(
     value = f'<span class="ek-value">{shown(cell.value, cell.unit)}{dagger}</span>'
     if cell.run:
         value = components.link("samples", value, run=cell.run)
-    parts = [value, f'<span class="ek-sub">{interval(cell.low, cell.high, cell.unit)}</span>']
+    parts = [value]
+    if cell.low is not None:
+        parts.append(f'<span class="ek-sub">{interval(cell.low, cell.high, cell.unit)}</span>')
     if other is not None and other.value is not None and cell.value is not None:
         parts.append(f'<span class="ek-sub">Δ {signed(cell.value - other.value, cell.unit)}</span>')
     ranked = everything or cell.ranked

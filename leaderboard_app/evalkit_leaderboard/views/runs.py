@@ -10,7 +10,8 @@ import streamlit as st
 
 from evalkit.errors import RunFolderError
 from evalkit.text import one_line, visible
-from evalkit_leaderboard import components, state
+from evalkit_leaderboard import components, records, state
+from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.logs import Counter
 from evalkit_leaderboard.naming import when
@@ -149,6 +150,23 @@ def _list(context: Context, keys: list[str]) -> None:
         state.remember("run", keys[selected[0]])
 
 
+def _failures(run: Run) -> None:
+    """What went wrong, by kind."""
+    if not run.scored or not run.counts.get("errors"):
+        return
+    try:
+        failures = records.table(run.folder).failures
+    except RunFolderError as error:
+        components.box(str(error), warn=True)
+        return
+    header = [HtmlCell("Error", "ek-name"), HtmlCell("samples"), HtmlCell("first message", "ek-left")]
+    rows = [
+        ("", [HtmlCell(escape(kind, 60), "ek-name"), HtmlCell(f"{n:,}"), HtmlCell(escape(text), "ek-left")])
+        for kind, n, text in failures
+    ]
+    components.table(header, rows, "errors by kind")
+
+
 def _provenance(run: Run, key: str) -> None:
     st.subheader("Where the figures come from", anchor=False)
     if run.status == "broken":
@@ -177,6 +195,7 @@ def _provenance(run: Run, key: str) -> None:
         "created": when(run),
     }
     components.facts(facts)
+    _failures(run)
     with st.expander("manifest.json: versions, hashes, settings, hardware, sessions"):
         try:
             from evalkit.store import load_run

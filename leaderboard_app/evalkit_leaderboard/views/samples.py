@@ -6,6 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from evalkit import registry
@@ -16,7 +17,7 @@ from evalkit_leaderboard import components, pictures, records, state
 from evalkit_leaderboard.components import escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
-from evalkit_leaderboard.records import OUTCOMES, Filter, Listing, Sample
+from evalkit_leaderboard.records import OUTCOMES, Filter, Rows, Sample, Table
 from evalkit_leaderboard.runs import Run
 
 #: Samples on one page of the list.
@@ -62,7 +63,7 @@ def _filter(scored: Mapping[str, Run], key: str, names: Mapping[str, str]) -> tu
     """What the reader wants to see, and the run it is set beside."""
     run = scored[key]
     table = records.table(run.folder)
-    scores = records.score_names(table)
+    scores = table.scores
     tags: dict[str, str] = {}
     other: Run | None = None
     line = st.container(horizontal=True, vertical_alignment="bottom")
@@ -71,7 +72,7 @@ def _filter(scored: Mapping[str, Run], key: str, names: Mapping[str, str]) -> tu
         score = state.choose("score", "Score", scores or [_NONE], _usual_score(run, scores), width=160)
         text = state.search("text", "Search texts", placeholder="id, question, answer, target", width=260)
     with line, st.popover("Tags and more", icon=":material/filter_list:"):
-        for tag, values in list(records.tag_values(table).items())[:12]:
+        for tag, values in list(table.tags.items())[:12]:
             value = state.choose(f"tag.{tag}", f"Tag {_plain_label(tag)}", ["", *values], "", _any)
             if value:
                 tags[tag] = value
@@ -114,43 +115,41 @@ def _usual_score(run: Run, scores: Sequence[str]) -> str:
 
 
 def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
-    listed = records.listing(run.folder, wanted, 0, 0)
-    if not listed.count:
+    table = records.table(run.folder)
+    rows = table.fitting(wanted)
+    if not len(rows):
         components.box("No sample fits these filters.")
         return
-    place = _place(run, listed)
+    place = _place(table, rows)
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button("Previous", shortcut="Left", disabled=place == 0):
-            _go(listed.rows[place - 1])
-        if st.button("Next", shortcut="Right", disabled=place == listed.count - 1):
-            _go(listed.rows[place + 1])
-        st.text(f"sample {place + 1:,} of {listed.count:,}")
-    _show(run, listed.rows[place], other)
-    _list(run, wanted, place, listed)
+            _go(rows[place - 1])
+        if st.button("Next", shortcut="Right", disabled=place == len(rows) - 1):
+            _go(rows[place + 1])
+        st.text(f"sample {place + 1:,} of {len(rows):,}")
+    _show(run, table.sample(int(rows[place])), other)
+    _list(run, table, wanted, rows, place)
 
 
-def _place(run: Run, listed: Listing) -> int:
-    """Position in the list of the sample in the address, or 0."""
-    identifier = st.query_params.get("sample")
+def _place(table: Table, rows: Rows) -> int:
+    """Position among the rows of the sample in the address, or 0."""
     row = state.number("row", -1, -1, 1 << 40)
+    identifier = st.query_params.get("sample")
     if identifier is not None:
-        found = records.row_of(records.table(run.folder), identifier)
+        found = table.row_of(identifier)
         row = found if found is not None else row
-    try:
-        return listed.rows.index(row)
-    except ValueError:
-        return 0
+    place = int(np.searchsorted(rows, row))
+    return place if place < len(rows) and rows[place] == row else 0
 
 
-def _go(row: int) -> None:
+def _go(row: int | np.int64) -> None:
     if "sample" in st.query_params:
         del st.query_params["sample"]
-    state.set_number("row", row, -1)
+    state.set_number("row", int(row), -1)
     st.rerun()
 
 
-def _show(run: Run, row: int, other: Run | None) -> None:
-    found = records.sample(records.table(run.folder), row)
+def _show(run: Run, found: Sample, other: Run | None) -> None:
     picture, words = st.columns([3, 2], gap="medium")
     with picture:
         _pictures(run, found)
@@ -236,11 +235,11 @@ def _json(value: Any) -> str:
 
 def _other(other: Run, identifier: str) -> None:
     table = records.table(other.folder)
-    row = records.row_of(table, identifier)
+    row = table.row_of(identifier)
     if row is None:
         components.note("The other run has no such sample.")
         return
-    found = records.sample(table, row)
+    found = table.sample(row)
     components.plain_text(f"Answer of {other.model}", found.record.text, found.lengths["text"])
     components.facts({f"its {name}": f"{value:g}" for name, value in found.record.scores.items()})
 
@@ -263,16 +262,15 @@ def _details(found: Sample) -> None:
         components.plain_text("Data", _json(record.data))
 
 
-def _list(run: Run, wanted: Filter, place: int, listed: Listing) -> None:
+def _list(run: Run, table: Table, wanted: Filter, rows: Rows, place: int) -> None:
     import pandas as pd
 
     start = place // _PAGE * _PAGE
-    page = records.listing(run.folder, wanted, start, _PAGE).page
+    page = table.preview(rows[start : start + _PAGE].tolist(), wanted.score)
     frame = pd.DataFrame(page, columns=["row", "id", "score", "question", "target", "answer", "flags"])
     for name in ("id", "question", "target", "answer"):
         frame[name] = [one_line(text or "", 120) for text in frame[name]]
-    last = min(start + _PAGE, listed.count)
-    components.note(f"samples {start + 1:,} to {last:,}; choose a row to open it")
+    components.note(f"samples {start + 1:,} to {start + len(page):,}; choose a row to open it")
     choice = st.dataframe(
         frame.drop(columns="row"),
         hide_index=True,
