@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mini_internvl import MiniInternVL, MiniInternVLConfig, VisionConfig
 from mini_internvl_train.batch import Batch, collate
+from mini_internvl_train.cpu_half import emulated, store_frozen_layers
 from mini_internvl_train.encoding import IGNORED, Encoded
 from mini_internvl_train.loss import full_head_loss, sample_weight, weighted_loss
 from mini_internvl_train.memory import Memory, MicroStep, estimate_memory, peak_memory
@@ -25,7 +26,7 @@ from mini_internvl_train.optimizer import make_optimizer
 from mini_internvl_train.packing import Bounds, Length, plan_packs
 from mini_internvl_train.recipe import Data, Recipe
 from mini_internvl_train.step import TrainingStep
-from mini_internvl_train.trainable import prepare, store_frozen
+from mini_internvl_train.trainable import prepare
 
 IMAGE_TOKEN = 500
 
@@ -94,7 +95,12 @@ def real_1b(trainable: Any, steps: int) -> None:
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    store_frozen(network, torch.bfloat16)
+    slow = emulated("bf16", torch.device("cpu"))
+    if slow:
+        print("this CPU has no bfloat16 matrix instructions; products are taken in float32")
+        for parameter in network.parameters():
+            parameter.data = parameter.data.float()
+        store_frozen_layers(network, torch.bfloat16)
     samples = _samples(network, 2, tiles=1)
     batch = collate([samples], _tiles(network, samples), "square", 0)
     tokens = batch.input_ids.numel()
@@ -107,7 +113,7 @@ def real_1b(trainable: Any, steps: int) -> None:
     total = sum(sample_weight(s.trained, "square") for s in samples)
     for number in range(1, steps + 1):
         began = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not slow):
             loss = step(batch, total)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in step.parameters() if p.requires_grad], 1.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mini_internvl_train.cpu_half import emulated
 from mini_internvl_train.errors import TrainingError
 from mini_internvl_train.recipe import Precision
 
@@ -33,8 +34,9 @@ def make_accelerator(precision: Precision) -> Accelerator:
     GradientState._reset_state()
     waits = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # the others wait while one evaluates
     # without being told, Accelerate starts no process group on a machine that has only CPUs
-    mixed = "no" if precision == "float32" else precision
     cpu = not torch.accelerator.is_available()
+    plain = precision == "float32" or (cpu and emulated(precision, torch.device("cpu")))
+    mixed = "no" if plain else precision
     return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[waits])
 
 

@@ -22,6 +22,7 @@ from evalkit.errors import EvalkitError
 from mini_internvl_train import checkpoints
 from mini_internvl_train.batch import Batch
 from mini_internvl_train.checkpoints import Base, Snapshot, State
+from mini_internvl_train.cpu_half import emulated, store_frozen_layers
 from mini_internvl_train.engine import Interruption, Stopped, locked, make_accelerator, sharded
 from mini_internvl_train.errors import DivergedError
 from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
@@ -308,10 +309,15 @@ def _restore_weights(start: Start, folder: Path, recipe: Recipe) -> None:
 
 
 def _store_frozen(start: Start, recipe: Recipe, accelerator: Accelerator) -> None:
-    """Keeps what does not learn in the recipe's precision; shards must be of one type, so back to float32."""
-    store_frozen(start.network, DTYPES[recipe.precision])
-    if sharded(accelerator):
-        store_frozen(start.network, torch.float32)
+    """Keeps what does not learn in the recipe's precision."""
+    network, dtype = start.network, DTYPES[recipe.precision]
+    store_frozen(network, dtype)
+    slow = emulated(recipe.precision, accelerator.device)
+    if sharded(accelerator) or slow:
+        store_frozen(network, torch.float32)  # rounded all the same: a checkpoint holds the rounded values
+    if slow:
+        logger.warning("this CPU has no %s matrix instructions; products are taken in float32", dtype)
+        store_frozen_layers(network, dtype)
 
 
 def _silent(line: str) -> None:
