@@ -17,6 +17,8 @@ from evalkit_leaderboard.numbers import magnitude
 
 Chart = alt.LayerChart | alt.FacetChart
 
+#: An axis that names every row.
+_NAMES = alt.Axis(title=None, labelLimit=220, labelOverlap=False)
 #: With more points than these, only those on the Pareto front have their names beside them.
 _NAMED = 40
 
@@ -121,7 +123,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     """Figures with their intervals; rows have label, kind, value, low, high."""
     colours = theme.palette()
     frame = pd.DataFrame(list(rows), columns=["label", "kind", "value", "low", "high"])
-    y = alt.Y("label:N", sort=list(frame["label"]), axis=alt.Axis(title=None, labelLimit=220))
+    y = alt.Y("label:N", sort=list(frame["label"]), axis=_NAMES)
     kinds = [MEASURED, PUBLISHED]
     colour = alt.Color(
         "kind:N",
@@ -137,7 +139,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
         tooltip=["label:N", "kind:N", "value:Q", "low:Q", "high:Q"],
     )
-    return alt.layer(rules, dots).properties(height=90 + 26 * len(frame))
+    return alt.layer(rules, dots).properties(height=120 + 26 * len(frame))
 
 
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
@@ -150,7 +152,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         scale=alt.Scale(domain=domain, range=[colours.good, colours.bad, colours.muted]),
         legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300),
     )
-    y = alt.Y("label:N", sort=list(frame["label"]), axis=alt.Axis(title=None, labelLimit=220))
+    y = alt.Y("label:N", sort=list(frame["label"]), axis=_NAMES)
     base = alt.Chart(frame).encode(y=y, color=colour)
     zero = (
         alt.Chart(pd.DataFrame({"x": [0.0]}))
@@ -169,7 +171,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=shape,
         tooltip=["label:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
     )
-    return alt.layer(zero, rules, dots).properties(height=90 + 30 * len(frame))
+    return alt.layer(zero, rules, dots).properties(height=130 + 32 * len(frame))
 
 
 def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:

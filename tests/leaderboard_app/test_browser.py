@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from leaderboard_app.hostile import TEXTS, make_hostile_tree
+from hostile_runs import TEXTS, make_hostile_tree
 
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.serving import served

@@ -154,6 +154,12 @@ def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> 
     assert "Table 11: remote sensing" in headings and "Figures and their 95% intervals" in headings
     assert "SkyEyeGPT" in content and ">good" in content and "limited" in content
     assert "rsvqa-lr|v1|miniature" in content
+    table = content.split('aria-label="Table 11: remote sensing"')[1]
+    ours, theirs = (
+        next(row for row in table.split("<tr") if label in row) for label in (">good", "SkyEyeGPT")
+    )
+    assert ">miniature</span>" in ours and "ek-unranked" in ours
+    assert ">miniature</span>" not in theirs and "ek-unranked" not in theirs
     assert "Answer the question using a single word or phrase." in content
 
 
@@ -325,7 +331,7 @@ def test_runs_of_one_name_are_told_apart() -> None:
 @pytest.fixture(scope="module")
 def hostile_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs whose every text tries to be something else."""
-    from leaderboard_app.hostile import make_hostile_tree
+    from hostile_runs import make_hostile_tree
 
     folder = tmp_path_factory.mktemp("hostile") / "runs"
     make_hostile_tree(folder)

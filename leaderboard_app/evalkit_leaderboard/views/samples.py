@@ -167,11 +167,12 @@ def _pictures(run: Run, found: Sample) -> None:
         zoom = state.pick(
             "zoom", "Zoom", ["fit", "100%", "200%", "400%"], "fit", label_visibility="collapsed"
         )
-        width = "100%" if zoom == "fit" else f"{int(sheet.picture.width * int(zoom[:-1]) / 100)}px"
+        fit = "width:100%;max-height:64vh;object-fit:contain"
+        size = fit if zoom == "fit" else f"width:{sheet.picture.width * int(zoom[:-1]) // 100}px"
         name = escape(found.record.id, 80)
         st.html(
             f'<div class="ek-picture" tabindex="0"><img alt="pictures of sample {name}" '
-            f'style="width:{width}" src="{pictures.data_address(sheet.picture)}"></div>'
+            f'style="{size}" src="{pictures.data_address(sheet.picture)}"></div>'
         )
         _legend(regions, sheet.sizes)
     elif not found.images:

@@ -10,19 +10,20 @@ import streamlit as st
 from evalkit import registry
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.suite import Table
-from evalkit.task import Task
+from evalkit.task import MINIATURE, Task
 from evalkit_leaderboard import catalogue, charts, components, state
 from evalkit_leaderboard.catalogue import TaskInfo
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.exports import MEASURED, PUBLISHED
-from evalkit_leaderboard.marks import is_ranked
+from evalkit_leaderboard.marks import Mark, is_ranked
 from evalkit_leaderboard.matrix import Column, Matrix, Row
 from evalkit_leaderboard.numbers import shown
 from evalkit_leaderboard.runs import Run
 
 #: Values of a tag that are shown.
 _MOST_VALUES = 60
+_DRAWN = Mark("miniature", "drawn pictures in the benchmark's format, not the split of the paper's figures")
 
 
 def render(context: Context) -> None:
@@ -76,34 +77,53 @@ def _keys(matrix: Matrix, name: str, split: str) -> dict[str, str]:
 
 def _paper_tables(context: Context, info: TaskInfo) -> None:
     """Every table of the paper that the task has columns in, with the models measured here."""
-    tasks = context.matrix.infos
-    labelled = [
-        (row.label, context.runs[key])
-        for row in context.matrix.rows
-        if row.current
-        for key in dict.fromkeys(cell.run for cell in row.cells.values() if cell.run)
-        if key in context.runs and context.runs[key].task in tasks
-    ]
+    chosen: dict[str, list[Run]] = {}
+    for row in context.matrix.rows:
+        if row.current and not row.published:
+            keys = dict.fromkeys(cell.run for cell in row.cells.values() if cell.run)
+            chosen[row.label] = [context.runs[key] for key in keys if key in context.runs]
+    labelled = [(label, run) for label, runs in chosen.items() for run in runs]
     for suite in catalogue.tables_of(info.name):
         table = catalogue.paper_table(suite, labelled)
-        if table is not None:
-            st.subheader(table.title, anchor=False)
-            _paper_table(table, {row.label: row for row in context.matrix.rows if not row.published})
+        if table is None:
+            continue
+        names = {target.task for target in suite.targets()}
+        marks = {
+            row.label: _marks(row, [run for run in chosen[row.label] if run.task in names])
+            for row in context.matrix.rows
+            if row.label in chosen
+        }
+        st.subheader(table.title, anchor=False)
+        _paper_table(table, marks)
 
 
-def _paper_table(table: Table, measured: Mapping[str, Row]) -> None:
+def _marks(row: Row, runs: Sequence[Run]) -> list[Mark]:
+    """What a reader must know of a row in one of the paper's tables."""
+    names = {run.task for run in runs}
+    found = [mark for column, cell in row.cells.items() if column.task in names for mark in cell.marks]
+    if any(run.split == MINIATURE for run in runs):
+        found.insert(0, _DRAWN)
+    return list(dict.fromkeys(found))
+
+
+def _paper_table(table: Table, marks: Mapping[str, Sequence[Mark]]) -> None:
     header = [HtmlCell("Model", "ek-name"), *(HtmlCell(escape(column)) for column in table.columns)]
     notes = list(dict.fromkeys([*(row.note for row in table.rows if row.note), *table.notes]))
     rows = []
     for row in sorted(table.rows, key=lambda row: not row.ours):
         kind = MEASURED if row.ours else PUBLISHED
-        mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
-        size = f" · {escape(row.size)}" if row.size else ""
-        name = f'{escape(row.label, 80)}{mark}<span class="ek-sub">{kind}{size}</span>'
-        if row.ours and row.label in measured:
-            name += components.chips(measured[row.label].marks[:6])
+        number = f" [{notes.index(row.note) + 1}]" if row.note else ""
+        size = f"{escape(row.size)} · " if row.size else ""
+        mine = marks.get(row.label, ()) if row.ours else ()
+        name = (
+            f'{escape(row.label, 80)}{number}<span class="ek-sub">{size}{kind}</span>{components.chips(mine)}'
+        )
+        style = "" if is_ranked(mine) else "ek-unranked"
         cells = [HtmlCell(name, "ek-name", row.label)]
-        cells += [HtmlCell("–" if cell is None else escape(cell, 20)) for cell in row.cells]
+        cells += [
+            HtmlCell(f'<span class="ek-value">{"–" if cell is None else escape(cell, 20)}</span>', style)
+            for cell in row.cells
+        ]
         rows.append(("" if row.ours else "ek-published", cells))
     components.table(header, rows, table.title)
     components.notes(f"[{number}] {text}" for number, text in enumerate(notes, 1))
