@@ -99,7 +99,7 @@ class History:
 
 
 def find_series(models: Sequence[str], task: str, split: str | None, output: Path) -> list[StoredRun]:
-    """The latest complete run of each checkpoint, oldest first.
+    """The latest complete run of each checkpoint, by training step where they have one, else oldest first.
 
     Args:
         models: names or globs of model folders.
@@ -121,7 +121,9 @@ def find_series(models: Sequence[str], task: str, split: str | None, output: Pat
         raise UsageError(f"{where}: no complete run of {task}{f'@{split}' if split else ''} in {output}")
     if split is None and len(splits) > 1:
         raise UsageError(f"{task}: runs of several splits; choose one with --split ({', '.join(splits)})")
-    return sorted(latest.values(), key=_created)
+    found = sorted(latest.values(), key=_created)
+    places, _ = _places([label(run) for run in found])
+    return [found[place] for place in np.argsort(places, kind="stable")]
 
 
 def history(

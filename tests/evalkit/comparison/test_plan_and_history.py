@@ -100,6 +100,16 @@ def test_history_finds_the_trend_and_the_first_change(
     assert "first significant change: step-300" in out and "trend: -" in out and "a step" in out
 
 
+def test_history_is_in_the_order_of_steps_however_runs_were_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in (30, 10, 20):  # all made within the same minute
+        checkpoint(tmp_path, step, 0.7)
+    assert invoke(["history", "-m", "tuned", "-t", "toy", "-o", str(tmp_path), "--json"]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert [point["checkpoint"] for point in points] == ["step-10", "step-20", "step-30"]
+
+
 def test_history_of_checkpoints_that_do_not_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
