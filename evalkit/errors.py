@@ -51,6 +51,18 @@ class JudgeError(EvalkitError):
     exit_code = 3
 
 
+class ServerError(EvalkitError):
+    """A server that cannot be reached, refuses, or is not what its address promises (exit 3)."""
+
+    exit_code = 3
+
+
+class BudgetError(EvalkitError):
+    """A budget that the user set is used up; what was done is kept, the same command goes on (exit 130)."""
+
+    exit_code = 130
+
+
 class TaskError(EvalkitError):
     """A task's own code that fails or breaks its contract (exit 3)."""
 
