@@ -87,6 +87,15 @@ class Plan:
         """Requests in all."""
         return sum(map(len, self.groups))
 
+    def pending(self, pending: Collection[int]) -> list[tuple[int, ...]]:
+        """What is pending of each group, groups without any left out."""
+        found: list[tuple[int, ...]] = []
+        for group in self.groups:
+            left = tuple(position for position in group if position in pending)
+            if left:
+                found.append(group if len(left) == len(group) else left)
+        return found
+
     def windows(self, pending: Collection[int], size: int = WINDOW) -> Iterator[list[int]]:
         """Pending positions in plan order, whole groups until `size` is reached."""
         window: list[int] = []

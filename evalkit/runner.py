@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from evalkit.contracts import Failure, Model, Request, Response
+from evalkit.engines.base import Pool
 from evalkit.errors import ModelError, SetupError
-from evalkit.planning import WINDOW, Plan
+from evalkit.planning import Plan
 from evalkit.progress import Progress
 from evalkit.store import ResponseLog, ResponseLogs, StoredResponse
 
@@ -34,7 +35,7 @@ class Generation:
     """One session of generating into a run folder."""
 
     def __init__(
-        self, model: Model, log: ResponseLog | ResponseLogs, progress: Progress, answered_before: bool
+        self, model: Model | Pool, log: ResponseLog | ResponseLogs, progress: Progress, answered_before: bool
     ) -> None:
         self._model = model
         self._log = log
@@ -42,33 +43,36 @@ class Generation:
         self._answered = answered_before
         self._causes: Counter[str] = Counter()
 
-    def run(
-        self, plan: Plan, request: Callable[[int], Request], pending: set[int], window: int = WINDOW
-    ) -> None:
+    def run(self, plan: Plan, request: Callable[[int], Request], pending: set[int]) -> None:
         """Ask for every pending position.
 
         Raises:
             SetupError: the first samples all failed. RunFolderError: the disk is full.
             ModelError: the model breaks its contract; whatever the model itself raises passes through.
         """
-        for positions in plan.windows(pending, window):
-            self._ask([request(position) for position in positions])
+        if isinstance(self._model, Pool):
+            for answer in self._model.answers(plan.pending(pending), request):
+                self._store(*answer)
+            return
+        for positions in plan.windows(pending):
+            self._ask(self._model, [request(position) for position in positions])
 
-    def _ask(self, requests: Sequence[Request]) -> None:
+    def _ask(self, model: Model, requests: Sequence[Request]) -> None:
         waiting = {request.id: request for request in requests}
-        for identifier, response in self._model.generate(requests):
+        for identifier, response in model.generate(requests):
             request = waiting.pop(identifier, None)
             if request is None:
                 raise ModelError(
-                    f"model {self._model.info.name}: answered {identifier!r}, which was not asked or is "
+                    f"model {model.info.name}: answered {identifier!r}, which was not asked or is "
                     "answered already; the model's adapter is wrong"
                 )
-            self._store(request, response)
-        for request in waiting.values():
-            self._store(request, Response(error=Failure("model", "the model gave no answer")))
+            self._store(identifier, request.key(), response)
+        for identifier, request in waiting.items():
+            nothing = Response(error=Failure("model", "the model gave no answer"))
+            self._store(identifier, request.key(), nothing)
 
-    def _store(self, request: Request, response: Response) -> None:
-        self._log.append(request.id, request.key(), response)
+    def _store(self, identifier: str, key: str, response: Response) -> None:
+        self._log.append(identifier, key, response)
         self._progress.add(response)
         if self._answered:
             return

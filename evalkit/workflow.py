@@ -12,11 +12,12 @@ from typing import Any
 
 from evalkit import manifest, registry
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
+from evalkit.engines.base import Pool
 from evalkit.environment import peak_memory
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.job import Job, identity, make_job
 from evalkit.options import JudgeOptions, RunOptions
-from evalkit.planning import WINDOW, make_plan
+from evalkit.planning import make_plan
 from evalkit.progress import Progress
 from evalkit.results import RunResult
 from evalkit.runner import Generation, unanswered
@@ -56,7 +57,7 @@ class RunStopped(EvalkitError):
         self.exit_code = exit_code
 
 
-def load_model(options: RunOptions) -> Model:
+def load_model(options: RunOptions) -> Model | Pool:
     """The model that the flags name.
 
     Raises:
@@ -77,14 +78,14 @@ def load_model(options: RunOptions) -> Model:
     )
     if options.devices == 1:
         return registry.model(options.model, wanted)
-    from evalkit.workers import LoadModel, WorkerPool
+    from evalkit.engines.devices import LoadModel, WorkerPool
 
     registry.family(options.model)
     threads = max(1, (os.cpu_count() or 1) // options.devices)
     return WorkerPool(LoadModel(options.model, wanted), options.devices, threads, registry.included_files())
 
 
-def run_task(name: str, model: Model, options: RunOptions) -> RunResult:
+def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
     """Generate what the run folder lacks, score, and store the summary.
 
     Raises:
@@ -144,7 +145,7 @@ def _note(folder: RunFolder, outcome: str, reason: str) -> None:
         log.debug("%s", error)  # the disk may be full, which the user is told already
 
 
-def _generate(folder: RunFolder, job: Job, model: Model, options: RunOptions) -> None:
+def _generate(folder: RunFolder, job: Job, model: Model | Pool, options: RunOptions) -> None:
     stored = folder.stored.responses()
     names = [sample.id for sample in job.samples]
     pending = unanswered(names, job.request, stored)
@@ -169,7 +170,7 @@ def _generate(folder: RunFolder, job: Job, model: Model, options: RunOptions) ->
     try:
         generation = Generation(model, responses, progress, answered_before=len(pending) < len(names))
         plan = make_plan(job.request(i) for i in range(len(names)))
-        generation.run(plan, job.request, pending, WINDOW if options.devices == 1 else len(pending))
+        generation.run(plan, job.request, pending)
     finally:
         progress.close()
         try:

@@ -1,4 +1,4 @@
-"""Several devices: one worker process each, pulling requests from one queue.
+"""Several devices of one machine: a worker process each, pulling requests from one queue.
 
 The parent hands out requests about the same pictures together and writes every answer to the responses file
 of the worker that gave it. A worker that dies is replaced, and only its unanswered requests are asked again;
@@ -19,8 +19,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from evalkit.contracts import Failure, Model, ModelInfo, ModelOptions, Request, Response, SampleAware
-from evalkit.errors import EvalkitError, UsageError
+from evalkit.contracts import Failure, Json, Model, ModelInfo, ModelOptions, Request, Response, SampleAware
+from evalkit.engines.base import Answer, Load, portable
+from evalkit.errors import EvalkitError, ModelError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ PART = 32
 AHEAD = 2
 #: Deaths in a row without an answer after which something is wrong with more than one request.
 MOST_DEATHS = 5
-
-Load = Callable[[int], Model]
 
 
 @dataclass
@@ -68,6 +67,7 @@ class WorkerPool:
         self._context = multiprocessing.get_context("spawn")
         self._deaths = 0
         self._info: ModelInfo | None = None
+        self._fresh: Iterator[list[Request]] = iter(())
         self._queue: deque[list[Request]] = deque()
         self._killers: set[str] = set()
         self.worker = "0"
@@ -85,14 +85,16 @@ class WorkerPool:
         assert self._info is not None  # the constructor waits for it
         return self._info
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
-        """Answer in whatever order the workers finish.
+    def answers(
+        self, groups: Sequence[tuple[int, ...]], request: Callable[[int], Request]
+    ) -> Iterator[Answer]:
+        """See `Pool.answers`.
 
         Raises:
             EvalkitError: workers die again and again; whatever a worker's model raises passes through.
         """
-        self._queue = deque(_parts(requests))
-        left = len(requests)
+        self._fresh = _parts(groups, request)
+        left = sum(map(len, groups))
         try:
             while left:
                 for worker in self._workers:
@@ -104,6 +106,14 @@ class WorkerPool:
             if left:
                 self._drop_work()
 
+    def line(self) -> str:
+        """Nothing: the workers are equal."""
+        return ""
+
+    def report(self) -> dict[str, Json]:
+        """How many there are."""
+        return {"workers": len(self._workers)}
+
     def close(self) -> None:
         """End the workers."""
         for worker in self._workers:
@@ -112,6 +122,7 @@ class WorkerPool:
     def _drop_work(self) -> None:
         """After a break: workers that are still at it are replaced, so that no answer comes later."""
         self._queue.clear()
+        self._fresh = iter(())
         for place, worker in enumerate(self._workers):
             if any(worker.parts):
                 _end(worker)
@@ -130,15 +141,17 @@ class WorkerPool:
         return _Worker(number, process, ours)
 
     def _feed(self, worker: _Worker) -> None:
-        while worker.ready and self._queue and len(worker.parts) < AHEAD:
-            part = self._queue.popleft()
+        while worker.ready and len(worker.parts) < AHEAD:
+            part = self._queue.popleft() if self._queue else next(self._fresh, None)
+            if part is None:
+                return
             worker.parts.append({request.id: request for request in part})
             try:
                 worker.pipe.send(part)
             except OSError:
                 return  # it is dead, which reading from it will tell
 
-    def _events(self) -> Iterator[tuple[str, Response]]:
+    def _events(self) -> Iterator[Answer]:
         """Waits for workers; answers they gave, or failures in their place."""
         pipes = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(pipes)):
@@ -149,12 +162,11 @@ class WorkerPool:
                 yield from self._died(worker)
                 continue
             if kind == "answer":
-                identifier, response = content
-                worker.parts[0].pop(identifier, None)
                 self._deaths = 0
-                self.worker = str(worker.number)
-                yield identifier, response
+                yield self._settle(worker, *content)
             elif kind == "done":
+                nothing = Response(error=Failure("model", "the model gave no answer"))
+                yield from [self._settle(worker, identifier, nothing) for identifier in list(worker.parts[0])]
                 worker.parts.popleft()
             elif kind == "ready":
                 worker.ready = True
@@ -162,7 +174,17 @@ class WorkerPool:
             else:
                 raise content
 
-    def _died(self, worker: _Worker) -> Iterator[tuple[str, Response]]:
+    def _settle(self, worker: _Worker, identifier: str, response: Response) -> Answer:
+        request = worker.parts[0].pop(identifier, None)
+        if request is None:
+            raise ModelError(
+                f"model {self.info.name}: answered {identifier!r}, which was not asked or is "
+                "answered already; the model's adapter is wrong"
+            )
+        self.worker = str(worker.number)
+        return Answer(identifier, request.key(), response)
+
+    def _died(self, worker: _Worker) -> Iterator[Answer]:
         """Replaces a worker and asks its unanswered requests again, the part it worked on in halves."""
         worker.process.join()
         self._deaths += 1
@@ -185,8 +207,9 @@ class WorkerPool:
         working, *waiting = unanswered
         self._queue.extendleft(reversed(waiting))
         if len(working) == 1 and working[0].id in self._killers:
+            died = Response(error=Failure("worker", f"its worker died (exit status {code})"))
             self.worker = str(worker.number)
-            yield working[0].id, Response(error=Failure("worker", f"its worker died (exit status {code})"))
+            yield Answer(working[0].id, working[0].key(), died)
             return
         if len(working) == 1:
             self._killers.add(working[0].id)
@@ -200,17 +223,16 @@ def _end(worker: _Worker) -> None:
     worker.process.join()
 
 
-def _parts(requests: Sequence[Request]) -> list[list[Request]]:
-    """Neighbours, cut where the pictures change."""
-    parts: list[list[Request]] = []
-    before: object = None
-    for request in requests:
-        pictures = tuple(image.identity() for image in request.images)
-        if not parts or (len(parts[-1]) >= PART and pictures != before):
-            parts.append([])
-        parts[-1].append(request)
-        before = pictures
-    return parts
+def _parts(groups: Sequence[tuple[int, ...]], request: Callable[[int], Request]) -> Iterator[list[Request]]:
+    """Whole groups, until a part has enough."""
+    part: list[Request] = []
+    for group in groups:
+        part.extend(request(position) for position in group)
+        if len(part) >= PART:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _serve(pipe: Connection, load: Load, number: int, threads: int, includes: Sequence[Path]) -> None:
@@ -234,14 +256,7 @@ def _serve(pipe: Connection, load: Load, number: int, threads: int, includes: Se
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has closed the pool, or is gone
     except Exception as error:
-        pipe.send(("raised", _portable(error)))
-
-
-def _portable(error: Exception) -> Exception:
-    """The error where it is one for the user, which survives pickling; otherwise its text."""
-    if isinstance(error, EvalkitError) and error.args == (str(error),):
-        return error
-    return EvalkitError(f"a worker stopped: {type(error).__name__}: {error}")
+        pipe.send(("raised", portable(error)))
 
 
 @dataclass(frozen=True)

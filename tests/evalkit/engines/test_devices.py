@@ -16,9 +16,11 @@ import pytest
 
 from evalkit import workflow
 from evalkit.contracts import Message, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.engines.base import Answer, Pool
+from evalkit.engines.devices import PART, LoadModel, WorkerPool, _parts
 from evalkit.errors import CheckpointError, EvalkitError, UsageError
 from evalkit.options import RunOptions
-from evalkit.workers import PART, LoadModel, WorkerPool, _parts
+from evalkit.planning import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -30,6 +32,10 @@ class Named:
     name: str
 
     def identity(self) -> str:
+        """The name."""
+        return self.name
+
+    def digest(self) -> str:
         """The name."""
         return self.name
 
@@ -78,6 +84,11 @@ def asked(count: int, each: int = 5) -> list[Request]:
     ]
 
 
+def answers(pool: Pool, requests: list[Request]) -> Iterator[Answer]:
+    """What the pool answers to a plan of the requests."""
+    return pool.answers(make_plan(requests).groups, requests.__getitem__)
+
+
 @pytest.fixture
 def pools() -> Iterator[list[WorkerPool]]:
     """Pools to close."""
@@ -92,11 +103,12 @@ def test_every_request_is_answered_once_by_some_worker(pools: list[WorkerPool]) 
     pools.append(pool)
     assert pool.info.name == "slow"
     for _ in range(2):
-        found = list(pool.generate(asked(200)))
-        assert Counter(identifier for identifier, _ in found) == Counter(map(str, range(200)))
-        assert {response.text.split()[1] for _, response in found} == {"3"}
+        found = list(answers(pool, asked(200)))
+        assert Counter(answer.id for answer in found) == Counter(map(str, range(200)))
+        assert {answer.response.text.split()[1] for answer in found} == {"3"}
+        assert {answer.key for answer in found} == {request.key() for request in asked(200)}
     time.sleep(0.1)
-    assert list(pool.generate([])) == []
+    assert list(answers(pool, [])) == []
 
 
 def test_a_killed_worker_costs_only_what_it_had_not_answered(
@@ -104,21 +116,20 @@ def test_a_killed_worker_costs_only_what_it_had_not_answered(
 ) -> None:
     pool = WorkerPool(Load(0.01), 2, 1)
     pools.append(pool)
-    answers: list[tuple[str, Response]] = []
-    for answer in pool.generate(asked(150)):
-        answers.append(answer)
-        if len(answers) == 30:
-            victim = int(answer[1].text.split()[0])
-            os.kill(victim, signal.SIGKILL)
-    assert sorted(int(identifier) for identifier, _ in answers) == list(range(150))
-    assert all(response.error is None for _, response in answers)
+    found: list[Answer] = []
+    for answer in answers(pool, asked(150)):
+        found.append(answer)
+        if len(found) == 30:
+            os.kill(int(answer.response.text.split()[0]), signal.SIGKILL)
+    assert sorted(int(answer.id) for answer in found) == list(range(150))
+    assert all(answer.response.error is None for answer in found)
     assert "is replaced" in caplog.text
 
 
 def test_a_request_that_kills_its_worker_is_an_error_of_its_own(pools: list[WorkerPool]) -> None:
     pool = WorkerPool(Load(killer="7"), 1, 1)
     pools.append(pool)
-    found = dict(pool.generate(asked(12)))
+    found = {answer.id: answer.response for answer in answers(pool, asked(12))}
     assert len(found) == 12
     error = found.pop("7").error
     assert error is not None and error.kind == "worker"
@@ -131,20 +142,21 @@ def test_errors_of_workers_reach_the_user(pools: list[WorkerPool]) -> None:
     pool = WorkerPool(Load(), 1, 1)
     pools.append(pool)
     with pytest.raises(EvalkitError, match="ValueError: a bad day"):
-        list(pool.generate([Request("raise", (Message("user", "?"),), ())]))
+        list(answers(pool, [Request("raise", (Message("user", "?"),), ())]))
 
 
 def test_work_left_behind_does_not_come_later(pools: list[WorkerPool]) -> None:
     pool = WorkerPool(Load(0.01), 2, 1)
     pools.append(pool)
-    started = pool.generate(asked(100))
+    started = answers(pool, asked(100))
     next(started)
     started.close()  # type: ignore[attr-defined]
-    assert len(dict(pool.generate(asked(3)))) == 3
+    assert len(list(answers(pool, asked(3)))) == 3
 
 
 def test_parts_keep_pictures_together() -> None:
-    parts = _parts(asked(200, each=13))
+    requests = asked(200, each=13)
+    parts = list(_parts(make_plan(requests).groups, requests.__getitem__))
     assert [request.id for part in parts for request in part] == [str(n) for n in range(200)]
     pictures = [{image.identity() for request in part for image in request.images} for part in parts]
     assert all(not one & other for one, other in itertools.pairwise(pictures))

@@ -1,0 +1,132 @@
+"""The cluster as the pool sees it: nodes, places for workers on them, and where those places are taken."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from evalkit.errors import UsageError
+
+log = logging.getLogger(__name__)
+
+#: A worker's place: node id, and its number on that node.
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a worker takes of its node.
+
+    Attributes:
+        accelerator: whether it has one of its own; then a node has as many places as accelerators.
+        cores: reserved for it; without accelerators they say how many places a node has, None being one
+            place with all cores.
+    """
+
+    accelerator: bool
+    cores: int | None
+
+    def places(self, resources: dict[str, float]) -> int:
+        """Workers that a node with these resources has room for."""
+        if self.accelerator:
+            return int(resources.get("GPU", 0))
+        cores = int(resources.get("CPU", 0))
+        return cores // self.cores if self.cores else min(1, cores)
+
+    def threads(self, resources: dict[str, float]) -> int:
+        """Threads of a worker's arithmetic on the CPU."""
+        return self.cores or max(1, int(resources.get("CPU", 1)) // max(1, self.places(resources)))
+
+    def resources(self, resources: dict[str, float]) -> dict[str, float]:
+        """What to ask of Ray for a worker on a node with these resources."""
+        if self.accelerator:
+            return {"num_gpus": 1, "num_cpus": self.cores or 1}
+        return {"num_gpus": 0, "num_cpus": self.cores or int(resources.get("CPU", 1))}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A living node."""
+
+    id: str
+    name: str
+    resources: dict[str, float]
+
+
+def import_ray() -> Any:
+    """Ray, quiet about itself and sending nothing home.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--engine ray needs the package ray: pip install 'evalkit[ray]'") from None
+    return ray
+
+
+def connect(address: str | None) -> bool:
+    """Join the cluster at `address`, or start one on this machine; a connection there is used as it is.
+
+    Returns:
+        Whether the connection was made here, and is to be ended here.
+
+    Raises:
+        UsageError: there is no cluster at that address, or none can be started.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return False
+    _messages_to_log()
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **({} if address else {"include_dashboard": False}),
+        )
+    except Exception as error:
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = f"--ray-address {address}: no cluster there" if address else "a local Ray does not start"
+        raise UsageError(f"{where} ({cause}); see docs/scaling.md") from None
+    return True
+
+
+def _messages_to_log() -> None:
+    """Ray prints messages about lost workers to stdout, where the one JSON document goes."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda data, *_, **__: log.debug("ray: %s", " ".join(data["lines"]))
+
+
+def nodes() -> dict[str, Node]:
+    """Living nodes by id."""
+    import ray
+
+    found = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            name = f"{node['NodeManagerHostname']}/{node['NodeID'][:6]}"
+            found[node["NodeID"]] = Node(node["NodeID"], name, dict(node["Resources"]))
+    return found
+
+
+def shape(device: str, cores: int | None) -> Shape:
+    """How workers are placed for `--device` and `--cpus-per-worker` on the cluster as it is.
+
+    Raises:
+        UsageError: a GPU is asked for by number, or the cluster has none.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: Ray gives each worker a GPU of its own; write cuda")
+    accelerators = device != "cpu" and any(node.resources.get("GPU", 0) >= 1 for node in nodes().values())
+    if device == "cuda" and not accelerators:
+        raise UsageError("--device cuda: no node of the cluster has a GPU")
+    return Shape(accelerators, cores)

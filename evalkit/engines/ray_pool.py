@@ -1,0 +1,351 @@
+"""`--engine ray`: actors hold the model, this process hands out work and takes the answers.
+
+Nothing that an actor does is seen before its answers come to this process, which writes them; so a lost actor
+costs its requests in flight, and nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit.contracts import Failure, Json, ModelInfo, Request, Response
+from evalkit.engines import ray_cluster
+from evalkit.engines.base import Answer, Load
+from evalkit.engines.dispatch import AHEAD, MOST_DEATHS, Dispatcher, Lot, Parcel
+from evalkit.engines.nodes import NodeFigures
+from evalkit.engines.ray_crew import Crew, Worker
+from evalkit.engines.ray_worker import Delivery, Keyed, data_hash
+from evalkit.engines.shipping import Shipper
+from evalkit.errors import EvalkitError, ModelError
+
+log = logging.getLogger(__name__)
+
+#: Requests whose content a worker must see as the driver does before its first group.
+_PROBES = 16
+#: Seconds to wait for news before looking at time-outs and nodes again.
+_PATIENCE = 0.5
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """How the cluster is used.
+
+    Attributes:
+        address: of a running cluster; None starts one on this machine.
+        cores: of a worker. ship: whether pictures travel with their requests.
+        timeout: seconds without an answer after which a worker that has work counts as hanging; and without
+            any worker, after which the run is stopped.
+        device: as on the command line.
+    """
+
+    address: str | None = None
+    cores: int | None = None
+    ship: bool = False
+    timeout: float = 1800.0
+    device: str = "auto"
+
+
+class RayPool:
+    """A model in the actors of a Ray cluster.
+
+    Args:
+        load: makes the model in an actor.
+        options: how the cluster is used.
+        includes: task files that requests' picture handles may come from; their text is sent.
+
+    Attributes:
+        worker: names the responses file; this process writes all answers.
+
+    Raises:
+        EvalkitError: no cluster, or what loading raised where no actor can load.
+    """
+
+    worker = "ray"
+
+    def __init__(self, load: Load, options: RayOptions, includes: Sequence[Path] = ()) -> None:
+        self._options = options
+        self._owned = ray_cluster.connect(options.address)
+        import ray
+
+        self._ray: Any = ray
+        self._dispatch = Dispatcher((), 0)
+        self._request: Callable[[int], Request] | None = None
+        self._probe: list[Request] = []
+        self._data: tuple[str, tuple[str, ...]] = ("", ())
+        self._figures = NodeFigures()
+        self._memory: dict[str, int] = {}
+        self._crew: Crew | None = None
+        try:
+            self._crew = Crew(load, ray_cluster.shape(options.device, options.cores), includes)
+            while self._crew.info is None:
+                list(self._events())
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identity of the model, as the first actor tells it and every other must."""
+        info = self._present.info
+        assert info is not None  # the constructor waits for it
+        return dataclasses.replace(info, engine="ray")
+
+    @property
+    def _present(self) -> Crew:
+        assert self._crew is not None  # until `close`
+        return self._crew
+
+    def answers(
+        self, groups: Sequence[tuple[int, ...]], request: Callable[[int], Request]
+    ) -> Iterator[Answer]:
+        """See `Pool.answers`.
+
+        Raises:
+            EvalkitError: no worker is left; an error for the user that the model raised.
+        """
+        workers = self._present.workers
+        self._dispatch = Dispatcher(groups, len(workers))
+        self._request = request
+        self._probe = [request(group[0]) for group in groups[:: max(1, len(groups) // _PROBES)][:_PROBES]]
+        self._data = data_hash(self._probe)
+        self._figures = NodeFigures()
+        for worker in workers.values():
+            if worker.state == "ready":
+                worker.state = "loaded"
+        try:
+            while not self._dispatch.finished:
+                self._feed()
+                yield from self._events()
+        finally:
+            self._figures.stop()
+            self._request = None
+            for worker in list(workers.values()):
+                if worker.parcels:  # broken off: no answer may come later
+                    self._present.remove(worker, "", blame=False)
+
+    def line(self) -> str:
+        """Speed and load of each node."""
+        return self._figures.line()
+
+    def report(self) -> dict[str, Json]:
+        """Nodes with their speed, workers that were lost, and those that were refused."""
+        crew = self._present
+        return {
+            "address": self._options.address,
+            "workers": len(crew.workers),
+            "workers_lost": crew.lost,
+            "workers_refused": {name: str(error) for name, error in crew.refused.values()},
+            "worker_peak_memory": dict(self._memory),
+            "data_hash": self._data[0],
+            "pictures_sent": self._options.ship,
+            "nodes": self._figures.report(),
+        }
+
+    def close(self) -> None:
+        """End the actors; a cluster that was started here ends with them."""
+        if self._crew is not None:
+            self._crew.close()
+        if self._owned:
+            self._ray.shutdown()
+            self._owned = False
+
+    def _feed(self) -> None:
+        """Give every worker that waits its next step."""
+        workers = [worker for worker in self._present.workers.values() if worker.call is None]
+        if not workers:
+            return
+        known = [speed for worker in self._present.workers.values() if (speed := worker.speed)]
+        usual = sum(known) / len(known) if known else 1.0
+        total = sum(worker.speed or usual for worker in self._present.workers.values())
+        for worker in workers:
+            if worker.state == "loaded":
+                shipper = self._shipper()
+                worker.state = "checking"
+                worker.call = worker.actor.data_hash.remote([shipper(request) for request in self._probe])
+            elif worker.state == "ready":
+                self._give(worker, (worker.speed or usual) / total)
+
+    def _give(self, worker: Worker, share: float) -> None:
+        if not worker.parcels:
+            worker.news = time.monotonic()
+        new: list[Parcel] = []
+        while len(worker.parcels) < AHEAD and (parcel := self._dispatch.take(share)):
+            worker.parcels.append(parcel)
+            new.append(parcel)
+        if worker.parcels:
+            worker.call = worker.actor.exchange.remote([self._packed(worker, parcel) for parcel in new])
+
+    def _packed(self, worker: Worker, parcel: Parcel) -> list[Keyed]:
+        assert self._request is not None  # there is work
+        shipper = self._shipper()
+        packed: list[Keyed] = []
+        for lot in parcel:
+            for position in lot.positions:
+                request = self._request(position)
+                key = request.key()
+                worker.asked[request.id] = lot, position, key
+                packed.append((shipper(request), key))
+        return packed
+
+    def _shipper(self) -> Callable[[Request], Request]:
+        return Shipper().pack if self._options.ship else _as_it_is
+
+    def _events(self) -> Iterator[Answer]:
+        """Wait a moment for news from workers and nodes; answers, or errors in their place."""
+        crew = self._present
+        for worker in crew.look():
+            yield from self._lose(worker, "its node left the cluster", blame=False)
+        crew.check_alive(self._options.timeout)
+        calls = {worker.call: worker for worker in crew.workers.values() if worker.call is not None}
+        if not calls:
+            time.sleep(_PATIENCE / 10)
+            return
+        ready, _ = self._ray.wait(list(calls), num_returns=1, timeout=_PATIENCE)
+        if ready and len(calls) > 1:
+            ready, _ = self._ray.wait(list(calls), num_returns=len(calls), timeout=0)
+        for call in ready:
+            calls[call].call = None
+            yield from self._take(calls[call], call)
+        limit = time.monotonic() - self._options.timeout
+        for worker in list(crew.workers.values()):
+            if worker.call is not None and worker.state != "loading" and worker.news < limit:
+                yield from self._lose(
+                    worker, f"gave no answer for {self._options.timeout:g} s", kind="timeout"
+                )
+
+    def _take(self, worker: Worker, call: Any) -> Iterator[Answer]:
+        """What a worker's call brought."""
+        from ray.exceptions import RayError, RayTaskError
+
+        try:
+            brought = self._ray.get(call)
+        except RayTaskError as error:
+            cause = error.cause if isinstance(error.cause, EvalkitError) else None
+            if worker.state == "loading" and cause is not None:
+                self._present.refuse(worker, cause)
+            else:
+                yield from self._lose(worker, str(cause or str(error).strip().splitlines()[-1]))
+        except RayError as error:
+            yield from self._died(worker, error)
+        else:
+            yield from self._use(worker, brought)
+
+    def _use(self, worker: Worker, brought: Any) -> Iterator[Answer]:
+        if worker.state == "loading":
+            try:
+                self._present.admit(worker, brought)
+            except EvalkitError as error:
+                self._present.refuse(worker, error)
+        elif worker.state == "checking":
+            self._check(worker, *brought)
+        else:
+            yield from self._receive(worker, brought)
+
+    def _check(self, worker: Worker, digest: str, keys: tuple[str, ...]) -> None:
+        here, wanted = self._data
+        if digest == here:
+            worker.state = "ready"
+            self._figures.workers(worker.node.name, 1)
+            return
+        differing = [r for r, one, other in zip(self._probe, keys, wanted, strict=True) if one != other]
+        places = [path for image in differing[0].images for path in image.paths()]
+        self._present.refuse(
+            worker,
+            EvalkitError(
+                f"data {digest[:8]} there, {here[:8]} in the driver: {len(differing)} of {len(keys)} samples "
+                f"differ, the first {differing[0].id!r} ({', '.join(places[:2]) or 'no picture'}); "
+                "let it see the same data root, or give --ship-data"
+            ),
+        )
+
+    def _receive(self, worker: Worker, delivery: Delivery) -> Iterator[Answer]:
+        """Answers in the order given, then what ended."""
+        tokens = sum(response.new_tokens for _, response in delivery.answers)
+        self._figures.add(worker.node.name, len(delivery.answers), tokens, delivery.busy)
+        if delivery.answers or delivery.finished:
+            self._present.answered(worker, len(delivery.answers), delivery.busy)
+        for name, size in delivery.memory.items():
+            self._memory[name] = max(size, self._memory.get(name, 0))
+        for identifier, response in delivery.answers:
+            yield self._settle(worker, identifier, response)
+        for _ in range(delivery.finished):
+            for lot in worker.parcels.popleft():
+                nothing = Failure("model", "the model gave no answer")
+                yield from self._fail(lot, nothing, worker)
+        if delivery.fault == "raised":
+            raise delivery.error or EvalkitError(f"{worker.name} stopped")
+        if delivery.fault == "foreign":
+            error = EvalkitError(f"{delivery.error}; let it see the same data root, or give --ship-data")
+            self._hand_back(worker, blame=False)
+            self._present.refuse(worker, error)
+        elif delivery.fault:
+            kind = "memory" if delivery.out_of_memory else "worker"
+            yield from self._lose(worker, str(delivery.error), kind=kind)
+
+    def _settle(self, worker: Worker, identifier: str, response: Response) -> Answer:
+        try:
+            lot, position, key = worker.asked.pop(identifier)
+        except KeyError:
+            raise ModelError(
+                f"model {self.info.name}: answered {identifier!r}, which was not asked or is answered "
+                "already; the model's adapter is wrong"
+            ) from None
+        del lot.positions[position]
+        self._dispatch.answered()
+        return Answer(identifier, key, response)
+
+    def _fail(self, lot: Lot, failure: Failure, worker: Worker) -> Iterator[Answer]:
+        """The same error for all of a group that is unanswered."""
+        assert self._request is not None  # there is work
+        for position in list(lot.positions):
+            yield self._settle(worker, self._request(position).id, Response(error=failure))
+
+    def _died(self, worker: Worker, error: Exception) -> Iterator[Answer]:
+        """The process of an actor, or its whole node, is gone."""
+        text = " ".join(str(error).split())
+        node = "node has died" in text or worker.node.id not in ray_cluster.nodes()
+        memory = (
+            "memory" if "OutOfMemory" in type(error).__name__ or "running low on memory" in text else "worker"
+        )
+        cause = "its node is gone" if node else _cause(text)
+        yield from self._lose(worker, cause, blame=not node, kind=memory)
+
+    def _lose(self, worker: Worker, cause: str, blame: bool = True, kind: str = "worker") -> Iterator[Answer]:
+        """Ask a worker's unanswered requests elsewhere; a group that cost too many workers fails."""
+        log.warning(
+            "%s is lost: %s; it is replaced and its %d unanswered requests are asked again",
+            worker.name,
+            cause,
+            len(worker.asked),
+        )
+        hopeless = self._hand_back(worker, blame)
+        self._present.remove(worker, cause, blame)
+        for lot in hopeless:
+            self._present.forgive(worker)
+            failure = Failure(kind, f"its group cost {MOST_DEATHS} workers, the last: {worker.name}: {cause}")
+            yield from self._fail(lot, failure, worker)
+
+    def _hand_back(self, worker: Worker, blame: bool) -> list[Lot]:
+        if worker.state == "ready":
+            self._figures.workers(worker.node.name, -1)
+        parcels = [list(parcel) for parcel in worker.parcels]
+        worker.parcels.clear()
+        return self._dispatch.give_back(parcels, blame)
+
+
+def _as_it_is(request: Request) -> Request:
+    return request
+
+
+def _cause(text: str) -> str:
+    """The few words of Ray's long message that say how a process ended."""
+    for mark in ("Worker exit detail: ", "The actor is dead because "):
+        if mark in text:
+            return "its process died: " + text.partition(mark)[2].partition(". Some common")[0][:200]
+    return text[:200]

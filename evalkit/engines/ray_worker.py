@@ -1,0 +1,181 @@
+"""The actor's side of `--engine ray`: it holds the model, answers parcels in a thread, hands answers over.
+
+The driver has one call to an actor under way at a time. `exchange` brings parcels and comes back as soon as a
+parcel is answered, or with what there is after a second, so that a lost actor takes few answers with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evalkit.contracts import Model, ModelInfo, Request, Response, SampleAware
+from evalkit.engines.base import Load, portable
+from evalkit.environment import git_revision, peak_memory, versions
+from evalkit.errors import EvalkitError, UsageError
+
+#: Seconds after which answers are handed over though their parcel is not finished.
+_FLUSH = 1.0
+
+#: A request, and its content hash as the driver knows it.
+Keyed = tuple[Request, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an actor says of itself before it is given work."""
+
+    info: ModelInfo
+    versions: dict[str, str]
+    commit: str | None
+    process: int
+    accelerators: tuple[str, ...]
+
+
+@dataclass
+class Delivery:
+    """What an actor hands over.
+
+    Attributes:
+        answers: (request id, response) in the order in which they were given.
+        finished: parcels that are done. busy: seconds at work since the last delivery.
+        fault: what ended the actor's work; `foreign` where its pictures are not the driver's,
+            `broken` where the model failed, `raised` where `error` is for the user.
+    """
+
+    answers: list[tuple[str, Response]] = field(default_factory=list)
+    finished: int = 0
+    busy: float = 0.0
+    fault: str = ""
+    error: EvalkitError | None = None
+    out_of_memory: bool = False
+    memory: dict[str, int] = field(default_factory=dict)
+
+
+class RayWorker:
+    """A model in a process of a cluster."""
+
+    def __init__(self) -> None:
+        self._model: Model | None = None
+        self._parcels: queue.Queue[Sequence[Keyed]] = queue.Queue()
+        self._news = threading.Condition()
+        self._next = Delivery()
+        self._begun: float | None = None
+
+    def load(self, load: Load, includes: Sequence[tuple[str, str]], threads: int) -> Report:
+        """Load the model and begin to wait for work.
+
+        Args:
+            includes: name and text of the task files whose picture handles the requests may hold.
+
+        Raises:
+            EvalkitError: what loading raised.
+        """
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        try:
+            _include(includes)
+            self._model = load(0)
+            if isinstance(self._model, SampleAware):
+                raise UsageError("--engine ray: stored predictions are read, not computed; leave it out")
+        except Exception as error:
+            raise portable(error) from None
+        threading.Thread(target=self._work, daemon=True, name="evalkit-model").start()
+        commit = git_revision()
+        return Report(
+            self._model.info,
+            versions(),
+            str(commit["commit"]) if commit else None,
+            os.getpid(),
+            _accelerators(),
+        )
+
+    def data_hash(self, requests: Sequence[Request]) -> tuple[str, tuple[str, ...]]:
+        """See the function of this name."""
+        return data_hash(requests)
+
+    def exchange(self, parcels: Sequence[Sequence[Keyed]]) -> Delivery:
+        """Take parcels, wait for news and hand it over."""
+        for parcel in parcels:
+            self._parcels.put(parcel)
+        until = time.monotonic() + _FLUSH
+        with self._news:
+            while not (self._next.finished or self._next.fault):
+                left = until - time.monotonic()
+                if left <= 0 and self._next.answers:
+                    break
+                self._news.wait(max(left, 0.05))
+            delivery, self._next = self._next, Delivery()
+            if self._begun is not None:
+                now = time.monotonic()
+                delivery.busy += now - self._begun
+                self._begun = now
+        delivery.memory = peak_memory()
+        return delivery
+
+    def _work(self) -> None:
+        while True:
+            parcel = self._parcels.get()
+            with self._news:
+                self._begun = time.monotonic()
+            memory = False
+            try:
+                fault, error = self._answer(parcel)
+            except EvalkitError as raised:
+                fault, error = "raised", portable(raised)
+            except Exception as raised:
+                fault, error, memory = "broken", portable(raised), _is_memory(raised)
+            with self._news:
+                self._next.out_of_memory = memory
+                self._next.busy += time.monotonic() - (self._begun or 0.0)
+                self._begun = None
+                self._next.fault, self._next.error = fault, error
+                self._next.finished += not fault
+                self._news.notify()
+            if fault:
+                return
+
+    def _answer(self, parcel: Sequence[Keyed]) -> tuple[str, EvalkitError | None]:
+        assert self._model is not None  # `load` comes first
+        for request, key in parcel:
+            if request.key() != key:
+                places = [path for image in request.images for path in image.paths()]
+                where = f"the pictures of sample {request.id!r} ({', '.join(places) or 'none'})"
+                return "foreign", EvalkitError(f"{where} are not what the driver reads")
+        for answer in self._model.generate([request for request, _ in parcel]):
+            with self._news:
+                self._next.answers.append(answer)
+        return "", None
+
+
+def data_hash(requests: Sequence[Request]) -> tuple[str, tuple[str, ...]]:
+    """Hash over the requests' content as this machine sees it, pictures included, and each one's own hash."""
+    keys = tuple(request.key() for request in requests)
+    return hashlib.sha256("".join(keys).encode()).hexdigest()[:32], keys
+
+
+def _include(sources: Sequence[tuple[str, str]]) -> None:
+    from evalkit import registry
+
+    for name, text in sources:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_text(text, encoding="utf-8")
+            registry.include(path)
+
+
+def _accelerators() -> tuple[str, ...]:
+    from evalkit.environment import hardware
+
+    return tuple(hardware().get("accelerators", ()))
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether host or device memory did not suffice; torch's own error is known by its name."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
