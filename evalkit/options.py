@@ -9,6 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from evalkit.errors import UsageError
 
+#: Where the model runs: `local` is this process, or a worker process for each of several devices.
+ENGINES = ("local", "ray")
+
 
 @dataclass(frozen=True, slots=True)
 class MaxErrors:
@@ -71,16 +74,24 @@ class RunOptions:
     judge: JudgeOptions | None = None
     base_url: str | None = None
     engine: str = "local"
+    ray_address: str | None = None
+    cpus_per_worker: int | None = None
+    ship_data: bool = False
+    worker_timeout: float = 1800.0
     offline: bool = False
     sharing: bool = True
     quiet: bool = False
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
-        if self.engine != "local":
-            raise UsageError(
-                f"--engine {self.engine}: not in this version; leave it out to run in one process"
-            )
+        if self.engine not in ENGINES:
+            raise UsageError(f"--engine {self.engine}: there are {', '.join(ENGINES)}")
+        if self.engine == "ray" and self.devices > 1:
+            raise UsageError("--engine ray takes every GPU of the cluster; leave --devices out")
+        if self.cpus_per_worker is not None and self.cpus_per_worker < 1:
+            raise UsageError(f"--cpus-per-worker {self.cpus_per_worker}: give a positive number")
+        if not self.worker_timeout > 0:
+            raise UsageError(f"--worker-timeout {self.worker_timeout:g}: give a positive number of seconds")
         if self.devices < 1:
             raise UsageError(f"--devices {self.devices}: give a positive number")
         if self.devices > 1 and self.device not in ("auto", "cpu", "cuda"):

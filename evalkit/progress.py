@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Response
@@ -20,13 +21,15 @@ INTERVAL = 10.0
 
 
 class Progress:
-    """Counts responses and shows them; `quiet` only counts.
+    """Counts responses and shows them; `quiet` only counts. `more` says what else the line tells.
 
     Attributes:
         done: responses of this session. kept: those found in the run folder. tokens: new ones generated.
     """
 
-    def __init__(self, title: str, total: int, kept: int, quiet: bool) -> None:
+    def __init__(
+        self, title: str, total: int, kept: int, quiet: bool, more: Callable[[], str] | None = None
+    ) -> None:
         self.total = total
         self.kept = kept
         self.done = 0
@@ -34,6 +37,7 @@ class Progress:
         self.tokens = 0
         self.started = self._shown = time.monotonic()
         self._title = title
+        self._more = more
         self._quiet = quiet or not log.isEnabledFor(logging.INFO)
         self._bar: tqdm[Any] | None = None
         if not self._quiet and sys.stderr.isatty():
@@ -95,6 +99,8 @@ class Progress:
         parts += [f"peak {name.split('_')[0]} {size / 2**30:.2f} GiB" for name, size in peak_memory().items()]
         if self.errors:
             parts.append(f"{self.errors} errors")
+        if self._more is not None and (more := self._more()):
+            parts.append(more)
         return ", ".join(parts)
 
 

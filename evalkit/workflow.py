@@ -12,7 +12,7 @@ from typing import Any
 
 from evalkit import manifest, registry
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
-from evalkit.engines.base import Pool
+from evalkit.engines.base import Load, LoadModel, Pool
 from evalkit.environment import peak_memory
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.job import Job, identity, make_job
@@ -76,13 +76,34 @@ def load_model(options: RunOptions) -> Model | Pool:
         sharing=options.sharing,
         extra=extra,
     )
+    if options.engine == "ray":
+        registry.family(options.model)
+        return ray_pool(LoadModel(options.model, wanted), options)
     if options.devices == 1:
         return registry.model(options.model, wanted)
-    from evalkit.engines.devices import LoadModel, WorkerPool
+    from evalkit.engines.devices import WorkerPool
 
     registry.family(options.model)
     threads = max(1, (os.cpu_count() or 1) // options.devices)
     return WorkerPool(LoadModel(options.model, wanted), options.devices, threads, registry.included_files())
+
+
+def ray_pool(load: Load, options: RunOptions) -> Pool:
+    """Actors of a Ray cluster that `load` their model.
+
+    Raises:
+        EvalkitError: no Ray, no cluster, or no actor can load.
+    """
+    from evalkit.engines.ray_pool import RayOptions, RayPool
+
+    settings = RayOptions(
+        address=options.ray_address,
+        cores=options.cpus_per_worker,
+        ship=options.ship_data,
+        timeout=options.worker_timeout,
+        device=options.device,
+    )
+    return RayPool(load, settings, registry.included_files())
 
 
 def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
@@ -165,7 +186,13 @@ def _generate(folder: RunFolder, job: Job, model: Model | Pool, options: RunOpti
     folder.drop_summary()
     session = manifest.session(model.info, options)
     folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
-    progress = Progress(f"{job.task.name} {job.split}", len(names), len(names) - len(pending), options.quiet)
+    progress = Progress(
+        f"{job.task.name} {job.split}",
+        len(names),
+        len(names) - len(pending),
+        options.quiet,
+        model.line if isinstance(model, Pool) else None,
+    )
     responses = ResponseLogs(folder.path, lambda: getattr(model, "worker", _WORKER))
     try:
         generation = Generation(model, responses, progress, answered_before=len(pending) < len(names))
@@ -176,7 +203,8 @@ def _generate(folder: RunFolder, job: Job, model: Model | Pool, options: RunOpti
         try:
             responses.close()
         finally:
-            _end_session(folder, session, progress)
+            workers = model.report() if isinstance(model, Pool) else None
+            _end_session(folder, {**session, "workers": workers}, progress)
 
 
 def _end_session(folder: RunFolder, session: dict[str, Json], progress: Progress) -> None:

@@ -62,6 +62,42 @@ def _include(ctx: click.Context, _: click.Parameter, paths: tuple[Path, ...]) ->
             registry.include(path)
 
 
+def engine_flags(command: F) -> F:
+    """`--engine` and the flags of Ray."""
+    for decorate in (
+        flag(
+            "--worker-timeout",
+            type=float,
+            default=1800.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Without an answer from a worker of Ray, or a sign of a rank, after which it is given up.",
+        ),
+        flag("--ship-data", is_flag=True, help="Ray: send pictures with the questions; no shared data root."),
+        flag(
+            "--cpus-per-worker",
+            type=int,
+            metavar="N",
+            help="Ray: cores of a worker; without GPUs, a node has as many workers as its cores allow.",
+        ),
+        flag(
+            "--ray-address",
+            envvar=["EVALKIT_RAY_ADDRESS", "RAY_ADDRESS"],
+            metavar="ADDRESS",
+            help="A running cluster, `auto` for that of this machine. Default: start one here.",
+        ),
+        flag(
+            "--engine",
+            default="local",
+            show_default=True,
+            type=click.Choice(["local", "ray"]),
+            help="Where the model runs (docs/scaling.md).",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
 def judge_flags(command: F) -> F:
     """`--judge`, `--judge-model`."""
     for decorate in (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, batch_size, data_flags, json_flag, judge_flags
+from evalkit.cli.options import FOLDER, batch_size, data_flags, engine_flags, json_flag, judge_flags
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
       help="Samples that may fail before the exit status is 4.")  # fmt: skip
 @judge_flags
 @flag("--base-url", metavar="URL", help="Server of a served model.")
-@flag("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]))
+@engine_flags
 @flag("--dry-run", is_flag=True, help="Print plan, counts and first prompt; load no weights.")
 @flag("--check-reference", is_flag=True, help="Compare with the paper's row of the same model.")
 @json_flag

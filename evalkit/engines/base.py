@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from evalkit.contracts import Json, Model, ModelInfo, Request, Response
-from evalkit.errors import EvalkitError
+from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.errors import EvalkitError, UsageError
 
 #: Makes the model in worker `number`; it is pickled, so it is defined in a module.
 Load = Callable[[int], Model]
@@ -67,3 +68,31 @@ def portable(error: Exception) -> EvalkitError:
     if isinstance(error, EvalkitError) and error.args == (str(error),):
         return error
     return EvalkitError(f"a worker stopped: {type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class LoadModel:
+    """Loads the model that `spec` names on the device of a worker.
+
+    Attributes:
+        spec: as after `--model`. options: for its family; `device` is `auto`, `cuda` or `cpu`.
+    """
+
+    spec: str
+    options: ModelOptions
+
+    def __call__(self, number: int) -> Model:
+        import dataclasses
+
+        from evalkit import registry
+
+        device: Any = self.options.device
+        if device in ("auto", "cuda"):
+            import torch
+
+            found = torch.cuda.device_count()
+            if device == "cuda" or found:
+                if number >= found:
+                    raise UsageError(f"--devices: worker {number} has no GPU, there are {found}")
+                device = f"cuda:{number}"
+        return registry.model(self.spec, dataclasses.replace(self.options, device=device))

@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
-from evalkit.contracts import Failure, Json, Model, ModelInfo, ModelOptions, Request, Response, SampleAware
+from evalkit.contracts import Failure, Json, ModelInfo, Request, Response, SampleAware
 from evalkit.engines.base import Answer, Load, portable
 from evalkit.errors import EvalkitError, ModelError, UsageError
 
@@ -257,31 +256,3 @@ def _serve(pipe: Connection, load: Load, number: int, threads: int, includes: Se
         return  # the parent has closed the pool, or is gone
     except Exception as error:
         pipe.send(("raised", portable(error)))
-
-
-@dataclass(frozen=True)
-class LoadModel:
-    """Loads the model that `spec` names on the device of a worker.
-
-    Attributes:
-        spec: as after `--model`. options: for its family; `device` is `auto`, `cuda` or `cpu`.
-    """
-
-    spec: str
-    options: ModelOptions
-
-    def __call__(self, number: int) -> Model:
-        import dataclasses
-
-        from evalkit import registry
-
-        device: Any = self.options.device
-        if device in ("auto", "cuda"):
-            import torch
-
-            found = torch.cuda.device_count()
-            if device == "cuda" or found:
-                if number >= found:
-                    raise UsageError(f"--devices: worker {number} has no GPU, there are {found}")
-                device = f"cuda:{number}"
-        return registry.model(self.spec, dataclasses.replace(self.options, device=device))

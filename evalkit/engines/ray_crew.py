@@ -112,7 +112,8 @@ class Crew:
             max_restarts=0,
             **self._shape.resources(node.resources),
         ).remote()
-        call = actor.load.remote(self._load, self._includes, self._shape.threads(node.resources))
+        threads = self._shape.threads(node.resources)
+        call = actor.load.remote(self._load, self._includes, threads, self._shape.accelerator)
         return Worker(place, node, actor, call)
 
     def admit(self, worker: Worker, report: Report) -> None:

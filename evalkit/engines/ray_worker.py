@@ -69,16 +69,21 @@ class RayWorker:
         self._next = Delivery()
         self._begun: float | None = None
 
-    def load(self, load: Load, includes: Sequence[tuple[str, str]], threads: int) -> Report:
+    def load(
+        self, load: Load, includes: Sequence[tuple[str, str]], threads: int, accelerator: bool
+    ) -> Report:
         """Load the model and begin to wait for work.
 
         Args:
             includes: name and text of the task files whose picture handles the requests may hold.
+            threads: of arithmetic on the CPU. accelerator: whether the worker was given one.
 
         Raises:
             EvalkitError: what loading raised.
         """
         os.environ["OMP_NUM_THREADS"] = str(threads)
+        if not accelerator:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         try:
             _include(includes)
             self._model = load(0)

@@ -16,8 +16,8 @@ import pytest
 
 from evalkit import workflow
 from evalkit.contracts import Message, Model, ModelInfo, ModelOptions, Request, Response
-from evalkit.engines.base import Answer, Pool
-from evalkit.engines.devices import PART, LoadModel, WorkerPool, _parts
+from evalkit.engines.base import Answer, LoadModel, Pool
+from evalkit.engines.devices import PART, WorkerPool, _parts
 from evalkit.errors import CheckpointError, EvalkitError, UsageError
 from evalkit.options import RunOptions
 from evalkit.planning import make_plan
