@@ -81,6 +81,10 @@ def test_a_missing_mark_goes_in_front(tmp_path: Path) -> None:
         ({"conversations": turns("Hi", " ")}, "nothing to learn"),
         ({"conversations": turns()[:1]}, "alternate"),
         ({"conversations": [{"from": "dog", "value": "x"}]}, "turn 1"),
+        ("[" * 100_000, "not JSON"),
+        ({"video": "v.mp4", "clip": [1], "conversations": turns("<video>\n?")}, r"clip \[1\]"),
+        ({"video": "v.mp4", "clip": [2, 1], "conversations": turns("<video>\n?")}, "clip"),
+        ({"video": "v.mp4", "image": "a.png", "conversations": turns("<video>\n?")}, "without image"),
     ],
 )
 def test_bad_lines_name_file_and_line(tmp_path: Path, line: object, words: str) -> None:
@@ -93,10 +97,48 @@ def test_bad_lines_name_file_and_line(tmp_path: Path, line: object, words: str) 
     assert len(bad.messages) == 1
 
 
-def test_bad_meta(tmp_path: Path) -> None:
-    for entry, words in [({"repeat_time": 1.5}, "whole"), ({"annotation": "b.jsonl"}, "missing")]:
-        with pytest.raises(TrainingDataError, match=words):
-            read_meta(write(tmp_path, {}, **entry))
-    (tmp_path / "meta.json").write_text("[]")
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"repeat_time": 1.5}, "whole"),
+        ({"repeat_time": float("nan")}, "repeat_time nan"),
+        ({"repeat_time": float("inf")}, "repeat_time inf"),
+        ({"annotation": "b.jsonl"}, "missing"),
+        ({"max_dynamic_patch": "many"}, "max_dynamic_patch 'many'"),
+        ({"max_dynamic_patch": 41}, "from 1 to 40"),
+    ],
+)
+def test_bad_meta(tmp_path: Path, entry: dict[str, object], words: str) -> None:
+    with pytest.raises(TrainingDataError, match=words):
+        read_meta(write(tmp_path, {}, **entry))
+
+
+def test_a_meta_file_is_an_object_of_different_names(tmp_path: Path) -> None:
+    meta = write(tmp_path, {})
+    entry = meta.read_text()[1:-1]
+    meta.write_text(f"{{{entry}, {entry}}}")
+    with pytest.raises(TrainingDataError, match="'set' stands there twice"):
+        read_meta(meta)
+    meta.write_text("[]")
     with pytest.raises(TrainingDataError, match="object of data sets"):
-        read_meta(tmp_path / "meta.json")
+        read_meta(meta)
+
+
+def test_an_unknown_key_of_a_meta_entry_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read_meta(write(tmp_path, {}, repeat_tme=3, length=5))
+    assert [record.message.partition(": data set ")[2] for record in caplog.records] == [
+        "'set': 'repeat_tme' is not read; did you mean 'repeat_time'?"
+    ]
+
+
+def test_published_meta_files_count_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shell/data").mkdir(parents=True)
+    (tmp_path / "playground").mkdir()
+    (tmp_path / "playground/a.jsonl").write_text("{}\n")
+    meta = tmp_path / "shell/data/meta.json"
+    meta.write_text(json.dumps({"a": {"root": "playground/", "annotation": "playground/a.jsonl"}}))
+    monkeypatch.chdir(tmp_path)
+    (found,) = read_meta(meta)
+    assert (found.root, found.annotation) == (Path("playground"), Path("playground/a.jsonl"))

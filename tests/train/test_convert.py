@@ -19,8 +19,9 @@ from mini_internvl_train.conversations import Conversation, parse_line, read_lin
 from mini_internvl_train.convert import convert
 from mini_internvl_train.convert.lines import thousandths
 from mini_internvl_train.recipe import read_recipe
-from mini_internvl_train.samples import picture_size, read_training_set
+from mini_internvl_train.samples import read_training_set
 from mini_internvl_train.start import load_start
+from mini_internvl_train.tiling import picture_size
 
 
 def conversations(output: Path) -> dict[str, list[Conversation]]:

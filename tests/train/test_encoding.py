@@ -98,6 +98,9 @@ def test_wrong_samples_are_errors(tmp_path: Path) -> None:
         encoder.encode(Conversation("x", TWO_TURNS), [])
     with pytest.raises(TrainingDataError, match=r"a\.jsonl:3: \d+ tokens, more than max_tokens 20"):
         replace(encoder, max_tokens=20).encode(Conversation("x", TWO_TURNS, where="a.jsonl:3"), [3])
+    stop = encoder.template.separator
+    with pytest.raises(TrainingDataError, match="ends a turn"):
+        encoder.encode(Conversation("x", (Turn("user", "Hi"), Turn("assistant", f"a{stop}b"))), [])
     smuggled = (Turn("user", "<image> <IMG_CONTEXT>"), Turn("assistant", "no"))
     with pytest.raises(TrainingDataError, match="more"):
         encoder.encode(Conversation("x", smuggled), [1])

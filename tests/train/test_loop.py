@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from small_training import make_recipe, write_data
 
@@ -226,6 +227,17 @@ def test_changed_recipe_or_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResumeError, match="colours is not the same"):
         train(recipe, **QUIET)
     train(read_recipe(tmp_path / "recipe.yaml", {"output": str(tmp_path / "other")}), **QUIET)
+
+
+def test_a_changed_picture_is_refused(tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, steps__max_steps=2)
+    train(recipe, **QUIET)
+    path = next((tmp_path / "data/pictures").glob("*.png"))
+    with Image.open(path) as picture:
+        size = picture.size
+    Image.effect_noise(size, 90).convert("RGB").save(path)
+    with pytest.raises(ResumeError, match="colours is not the same"):
+        train(recipe, **QUIET)
 
 
 def test_saving_and_evaluation_settings_may_change(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.recipe import packaged, read_recipe
+from mini_internvl_train.schedule import warmup_steps
 
 MINIMAL = "name: a\nmodel: mini-internvl-tiny\noutput: out\ndata: {meta: meta.json}\n"
 
@@ -23,6 +24,19 @@ def test_minimal_recipe_has_the_published_defaults(tmp_path: Path) -> None:
     assert recipe.optimizer.lr == 1e-5
     assert recipe.packing.max_tokens == 16384
     assert recipe.weighting == "square"
+
+
+def test_published_batches_and_warm_ups() -> None:
+    """Samples or packs of a step, and the steps of the warm-up."""
+    expected = {
+        "drivelm-2b": (8, True, 453), "bdd-x-2b": (64, True, 8), "medical-2b": (64, True, 66),
+        "remote-sensing-2b": (64, True, 75), "lora-2b": (16, False, 30), "stage1-1b": (512, True, 100),
+        "stage1-2b": (2048, False, 100), "stage2-2b": (1024, False, 30),
+    }  # fmt: skip
+    for name, (packs, packed, warm) in expected.items():
+        recipe = read_recipe(name)
+        assert (recipe.steps.packs_per_step, recipe.packing.enabled) == (packs, packed), name
+        assert warmup_steps(recipe.optimizer, recipe.steps.max_steps or 1000) == warm, name
 
 
 @pytest.mark.parametrize("domain", ["drivelm", "bdd-x", "medical", "remote-sensing"])
@@ -52,6 +66,15 @@ def test_every_packaged_recipe_says_where_its_settings_come_from() -> None:
         ("name: a\nmodel: b\noutput: c\n", ["data", "must be given"]),
         ("- a\n", ["mapping"]),
         ("a: [\n", ["YAML"]),
+        (MINIMAL + "optimizer: {lr: -1}\n", ["recipe.yaml: optimizer: lr: -1.0 is out of its bounds"]),
+        (MINIMAL + "optimizer: {lr: .nan}\n", ["lr: nan"]),
+        (MINIMAL + "optimizer: {betas: [0.9, 1.0]}\n", ["betas"]),
+        (MINIMAL + "steps: {max_steps: 0}\n", ["max_steps: 0", "from 1"]),
+        (MINIMAL + "steps: {epochs: 0}\n", ["epochs"]),
+        (MINIMAL + "checkpoints: {every: 0}\n", ["every: 0"]),
+        (MINIMAL + "lora: {rank: 0}\n", ["rank: 0"]),
+        (MINIMAL + "drop_path: 1.0\n", ["drop_path"]),
+        (MINIMAL.replace("{meta: meta.json}", "{meta: m, max_tiles: 41}"), ["max_tiles: 41", "to 40"]),
         (MINIMAL.replace("{meta: meta.json}", "{meta: m, general_ratio: 0.25}"), ["general_meta"]),
     ],
 )

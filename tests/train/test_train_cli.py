@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_training import make_recipe
 
 from evalkit.cli.main import invoke
@@ -86,3 +87,29 @@ def test_bad_lines_are_skipped_only_when_asked(tmp_path: Path, capsys: pytest.Ca
     assert "colours.jsonl:13" in capsys.readouterr().err
     assert invoke(["train", recipe, "-q", "--skip-bad"]) == 0
     assert "left out" in capsys.readouterr().err
+
+
+def test_damaged_pictures_and_samples_that_fit_no_pack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_recipe(tmp_path, steps__max_steps=1, steps__packs_per_step=12, data__max_tokens=5000)
+    pictures = tmp_path / "data/pictures"
+    cut = pictures / "cut.jpg"
+    Image.effect_noise((200, 200), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:3000])
+    asked = [{"from": "human", "value": "<image>" * 12}, {"from": "gpt", "value": "red"}]
+    lines = [
+        {"image": "cut.jpg", "conversations": [{"from": "human", "value": "?"}, asked[1]]},
+        {"image": [next(pictures.glob("*.png")).name] * 12, "conversations": asked},
+    ]
+    recipe = str(tmp_path / "recipe.yaml")
+    for line, words in zip(lines, ("cannot be read as a picture", "12 tiles exceed a pack"), strict=True):
+        make_recipe(tmp_path, steps__max_steps=1, steps__packs_per_step=12, data__max_tokens=5000)
+        with (tmp_path / "data/colours.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        assert invoke(["train", recipe, "-q", "-o", str(tmp_path / words[:6])]) == 3
+        told = capsys.readouterr().err
+        assert "colours.jsonl:13" in told
+        assert words in told
+        assert invoke(["train", recipe, "-q", "--skip-bad", "-o", str(tmp_path / words[:6])]) == 0
+        assert "left out 1 of 13 lines" in capsys.readouterr().err

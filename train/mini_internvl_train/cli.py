@@ -296,7 +296,7 @@ def _told() -> Iterator[None]:
         raise DataError(str(error)) from error
     except (ResumeError, MiniInternVLError) as error:
         raise CheckpointError(str(error)) from error
-    except TrainingError as error:
-        failed = EvalkitError(str(error))
+    except (TrainingError, OSError) as error:
+        failed = EvalkitError(" ".join(str(error).split()))
         failed.exit_code = 3
         raise failed from error

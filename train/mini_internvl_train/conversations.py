@@ -6,17 +6,28 @@ line is an error with file and line; it is never replaced by another sample.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import TrainingDataError
 
+logger = logging.getLogger(__name__)
+
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+
+
+KEYS = ("root", "annotation", "repeat_time", "max_dynamic_patch", "data_augment", "length")
+"""Of a meta file's entry; `length` is informational, the lines are counted anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,44 +94,69 @@ class BadLines:
 
 
 def read_meta(path: str | Path) -> list[DataSet]:
-    """Data sets of a meta JSON, in its order; relative paths count from the meta file's folder.
+    """Data sets of a meta JSON, in its order.
+
+    Relative paths count from the meta file's folder; what is not there, from the current one.
 
     Raises:
         TrainingDataError: not such a file, or an entry without root or annotation, or a wrong repeat_time.
     """
     path = Path(path)
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_unique, path))
     except FileNotFoundError:
         raise TrainingDataError(f"{path}: meta file missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TrainingDataError(f"{path}: not a meta JSON ({error})") from None
     if not isinstance(raw, dict) or not raw:
         raise TrainingDataError(f"{path}: a meta file is an object of data sets by name")
     return [_data_set(path, name, entry) for name, entry in raw.items()]
 
 
+def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names differ; json would keep the last of two data sets of one name."""
+    names = [name for name, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise TrainingDataError(f"{path}: {twice!r} stands there twice")
+    return dict(pairs)
+
+
 def _data_set(path: Path, name: str, entry: Any) -> DataSet:
     where = f"{path}: data set {name!r}"
     if not isinstance(entry, dict) or "annotation" not in entry or "root" not in entry:
         raise TrainingDataError(f"{where}: needs root and annotation")
+    if unknown := [key for key in entry if key not in KEYS]:
+        close = difflib.get_close_matches(unknown[0], KEYS, n=1)
+        logger.warning(
+            "%s: %r is not read%s", where, unknown[0], f"; did you mean {close[0]!r}?" if close else ""
+        )
     repeat = entry.get("repeat_time", 1)
-    if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or repeat < 0:
+    if isinstance(repeat, bool) or not isinstance(repeat, (int, float)) or not 0 <= repeat < math.inf:
         raise TrainingDataError(f"{where}: repeat_time {repeat!r} is not a number from 0")
     if repeat > 1 and repeat != int(repeat):
         raise TrainingDataError(f"{where}: repeat_time {repeat!r} above 1 must be whole")
-    annotation = path.parent / str(entry["annotation"])
+    annotation = _located(path, str(entry["annotation"]))
     if not annotation.is_file():
-        raise TrainingDataError(f"{where}: annotation {annotation} missing")
+        raise TrainingDataError(
+            f"{where}: annotation {entry['annotation']} missing, in {path.parent} and in the current folder"
+        )
     tiles = entry.get("max_dynamic_patch")
+    if tiles is not None and (not isinstance(tiles, int) or not 1 <= tiles <= MAX_TILES):
+        raise TrainingDataError(f"{where}: max_dynamic_patch {tiles!r} is not a number from 1 to {MAX_TILES}")
     return DataSet(
         name=name,
-        root=path.parent / str(entry["root"]),
+        root=_located(path, str(entry["root"])),
         annotation=annotation,
         repeat_time=float(repeat),
         data_augment=bool(entry.get("data_augment", False)),
-        max_dynamic_patch=None if tiles is None else int(tiles),
+        max_dynamic_patch=tiles,
     )
+
+
+def _located(meta: Path, name: str) -> Path:
+    """A path in a meta file: from its own folder, or from the current one, as in published files."""
+    own = meta.parent / name
+    return own if own.exists() or not Path(name).exists() else Path(name)
 
 
 @contextmanager
@@ -163,7 +199,7 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
     where = f"{data_set.annotation}:{number}"
     try:
         raw = json.loads(line.content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingDataError(f"{where}: not JSON ({error})") from None
     if not isinstance(raw, dict):
         raise TrainingDataError(f"{where}: not an object")
@@ -172,6 +208,8 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
     if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
         raise TrainingDataError(f"{where}: image must be a path or a list of paths")
     video = raw.get("video")
+    if video is not None and (images or not isinstance(video, str)):
+        raise TrainingDataError(f"{where}: video must be a path, and stands without image")
     turns = _turns(raw.get("conversations"), where)
     if video is not None:
         turns = _with_marks(turns, "<video>", 1, where)
@@ -179,17 +217,25 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
         turns = _with_marks(turns, "<image>", len(images), where)
     elif any("<image>" in turn.text or "<video>" in turn.text for turn in turns if turn.role == "user"):
         raise TrainingDataError(f"{where}: <image> without a picture")
-    clip = raw.get("clip")
     return Conversation(
         id=f"{data_set.name}/{raw.get('id', number)}",
         turns=turns,
         images=tuple(str(data_set.root / name) for name in images),
-        video=None if video is None else str(data_set.root / str(video)),
-        clip=None if clip is None else (float(clip[0]), float(clip[1])),
+        video=None if video is None else str(data_set.root / video),
+        clip=_clip(raw.get("clip"), where),
         max_tiles=data_set.max_dynamic_patch,
         augment=data_set.data_augment,
         where=where,
     )
+
+
+def _clip(raw: Any, where: str) -> tuple[float, float] | None:
+    if raw is None:
+        return None
+    numbers = isinstance(raw, list) and [type(item) in (int, float) for item in raw] == [True, True]
+    if not numbers or not 0 <= raw[0] < raw[1] < math.inf:
+        raise TrainingDataError(f"{where}: clip {raw!r} is not [start, end] in seconds")
+    return float(raw[0]), float(raw[1])
 
 
 def _turns(raw: Any, where: str) -> tuple[Turn, ...]:

@@ -35,7 +35,7 @@ from mini_internvl_train.packing import epoch_order
 from mini_internvl_train.randomness import seed_step
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision, find_recipe
 from mini_internvl_train.schedule import learning_rate
-from mini_internvl_train.settings import plain, read_settings
+from mini_internvl_train.settings import check_bounds, plain, read_settings
 from mini_internvl_train.start import DTYPES
 from mini_internvl_train.teacher import load_vision
 from mini_internvl_train.trainable import moving
@@ -73,6 +73,9 @@ class Distillation:
     precision: Precision = "bf16"
     seed: int = 42
     source: str = ""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, batch=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON."""

@@ -64,7 +64,8 @@ class Encoder:
             tile_counts: tiles of each picture, in order.
 
         Raises:
-            TrainingDataError: nothing would be trained, or the sample is too long, with file and line.
+            TrainingDataError: nothing would be trained, the sample is too long, or a text holds what ends a
+                turn; with file and line.
         """
         ids: list[int] = []
         labels: list[int] = []
@@ -96,6 +97,10 @@ class Encoder:
         segments: list[tuple[str, bool]] = []
         text = f"{template.system}{system}{template.separator}"
         for turn in turns:
+            if template.separator in turn.text:
+                raise TrainingDataError(
+                    f"{conversation.where}: a turn holds {template.separator}, which ends a turn"
+                )
             if turn.role == "user":
                 question = fill_images(turn.text, [1] * turn.text.count(IMAGE), 1)
                 text += f"{template.user}{question}{template.separator}{template.assistant}"

@@ -54,7 +54,10 @@ def locked(output: Path, accelerator: Accelerator) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout
 
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"{output}: the output folder cannot be made ({error.strerror})") from None
     try:
         with FileLock(output / ".lock", timeout=0):
             yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,11 +12,11 @@ import torch
 
 from mini_internvl_train.batch import Batch, collate
 from mini_internvl_train.order import Pack, PackOrder
-from mini_internvl_train.pictures import sample_tiles
+from mini_internvl_train.pictures import THREADS, sample_tiles
 from mini_internvl_train.recipe import Recipe
-from mini_internvl_train.samples import Tiling, TrainingSet
+from mini_internvl_train.samples import TrainingSet
+from mini_internvl_train.tiling import Tiling
 
-THREADS = max(1, min(8, (os.cpu_count() or 2) - 1))
 AHEAD = THREADS + 1
 """Micro-batches made ready ahead of the network."""
 

@@ -41,6 +41,15 @@ class Bounds:
     max_tokens: int
     max_tiles: int
 
+    def excess(self, length: Length) -> str | None:
+        """Why a sample fits no pack, or None."""
+        if length.tokens <= self.max_tokens and length.tiles <= self.max_tiles:
+            return None
+        return (
+            f"{length.tokens} tokens and {length.tiles} tiles exceed a pack of {self.max_tokens} tokens and "
+            f"{self.max_tiles} tiles: raise packing.max_tokens and packing.max_tiles, or lower max_tiles"
+        )
+
 
 def plan_packs(
     lengths: Sequence[Length], order: Sequence[int], bounds: Bounds, *, enabled: bool = True
@@ -60,13 +69,9 @@ def plan_packs(
         TrainingDataError: a sample that fits no pack.
     """
     for index in order:
-        length = lengths[index]
-        if length.tokens > bounds.max_tokens or length.tiles > bounds.max_tiles:
-            raise TrainingDataError(
-                f"sample {index}: {length.tokens} tokens and {length.tiles} tiles exceed a pack of "
-                f"{bounds.max_tokens} tokens and {bounds.max_tiles} tiles: "
-                "raise packing.max_tokens or lower max_tiles"
-            )
+        excess = bounds.excess(lengths[index])
+        if excess is not None:
+            raise TrainingDataError(f"sample {index}: {excess}")
     if not enabled:
         return [(index,) for index in order]
     packs: list[tuple[int, ...]] = []

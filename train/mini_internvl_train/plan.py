@@ -11,7 +11,7 @@ import torch
 
 from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
 from mini_internvl_train.order import PackOrder
-from mini_internvl_train.packing import Length
+from mini_internvl_train.packing import Bounds, Length
 from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.samples import TrainingSet, read_training_set
 from mini_internvl_train.start import DTYPES, Start, load_start
@@ -65,7 +65,8 @@ def plan_of(recipe: Recipe) -> Plan:
 def plan_data(recipe: Recipe, start: Start) -> tuple[TrainingSet, PackOrder]:
     """The training set, and its packs by step."""
     rotary: Any = start.network.language_model.model.rotary_emb
-    data = read_training_set(recipe.data, start.encoder, start.tiling, rotary.regime)
+    bounds = Bounds(recipe.packing.max_tokens, recipe.packing.max_tiles)
+    data = read_training_set(recipe.data, start.encoder, start.tiling, rotary.regime, bounds)
     return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe)
 
 

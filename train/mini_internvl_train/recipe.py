@@ -10,17 +10,22 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import RecipeError
-from mini_internvl_train.settings import plain, read_settings
+from mini_internvl_train.settings import check_bounds, plain, read_settings
 
 Trainable = Literal["full", "frozen_vit", "lora", "lora_projector", "projector"]
 Weighting = Literal["token", "sample", "square"]
 Precision = Literal["bf16", "fp16", "float32"]
+
+TINY = 1e-12
+"""Least value of what must be above 0."""
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -47,6 +52,15 @@ class Data:
     max_tokens: int = 8192
     skip_bad: bool = False
 
+    def __post_init__(self) -> None:
+        check_bounds(
+            self,
+            general_ratio=(0.0, math.inf),
+            general_share=(0.0, math.inf),
+            max_tiles=(1, MAX_TILES),
+            max_tokens=(1, math.inf),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Lora:
@@ -56,6 +70,9 @@ class Lora:
     alpha: int = 32
     dropout: float = 0.05
 
+    def __post_init__(self) -> None:
+        check_bounds(self, rank=(1, math.inf), alpha=(1, math.inf), dropout=(0.0, 1.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
@@ -63,6 +80,7 @@ class Optimizer:
 
     Attributes:
         clip: gradients of a larger norm are scaled down to it.
+        warmup_ratio: share of all steps. warmup_steps: their number in its place.
         stop_norm: a gradient norm above it stops the run as diverged.
     """
 
@@ -74,6 +92,21 @@ class Optimizer:
     stop_norm: float = 10_000.0
     warmup_ratio: float = 0.03
     final_lr_ratio: float = 0.0
+    warmup_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(
+            self,
+            lr=(TINY, math.inf),
+            weight_decay=(0.0, math.inf),
+            betas=(0.0, 1.0 - TINY),
+            eps=(0.0, math.inf),
+            clip=(TINY, math.inf),
+            stop_norm=(TINY, math.inf),
+            warmup_ratio=(0.0, 1.0),
+            final_lr_ratio=(0.0, 1.0),
+            warmup_steps=(0, math.inf),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +116,9 @@ class Packing:
     enabled: bool = True
     max_tiles: int = 48
     max_tokens: int = 16384
+
+    def __post_init__(self) -> None:
+        check_bounds(self, max_tiles=(1, math.inf), max_tokens=(1, math.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +137,15 @@ class Steps:
     max_steps: int | None = None
     epochs: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_bounds(
+            self,
+            packs_per_step=(1, math.inf),
+            packs_per_micro_step=(1, math.inf),
+            max_steps=(1, math.inf),
+            epochs=(TINY, 1e9),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
@@ -108,6 +153,9 @@ class Checkpoints:
 
     every: int = 700
     keep: int = 3
+
+    def __post_init__(self) -> None:
+        check_bounds(self, every=(1, math.inf), keep=(1, math.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +168,9 @@ class Evaluation:
     split: str | None = None
     data_root: str | None = None
     runs: str = "runs"
+
+    def __post_init__(self) -> None:
+        check_bounds(self, every=(0, math.inf), limit=(1, math.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +212,7 @@ class Recipe:
             raise RecipeError("data: general_ratio and general_share exclude each other; keep one")
         if data.general_meta is None and (data.general_ratio or data.general_share):
             raise RecipeError("data: general_ratio needs general_meta, the meta file of the general sets")
-        if self.steps.max_steps is None and self.steps.epochs <= 0:
-            raise RecipeError("steps: give max_steps or epochs above 0")
-        if self.steps.packs_per_step < 1 or self.steps.packs_per_micro_step < 1:
-            raise RecipeError("steps: packs_per_step and packs_per_micro_step are at least 1")
+        check_bounds(self, drop_path=(0.0, 0.99), seed=(0, math.inf))
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON.

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import random
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from PIL import Image
-
-from mini_internvl.images import choose_grid
 from mini_internvl_train.conversations import (
     BadLines,
     Conversation,
     DataSet,
     Line,
-    Turn,
     left_out,
     parse_line,
     read_lines,
@@ -31,23 +28,12 @@ from mini_internvl_train.conversations import (
 from mini_internvl_train.encoding import Encoded, Encoder
 from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.mixing import Pool, mix
-from mini_internvl_train.packing import Length
+from mini_internvl_train.packing import Bounds, Length
+from mini_internvl_train.pictures import THREADS, line_damage
 from mini_internvl_train.recipe import Data
+from mini_internvl_train.tiling import Tiling, expand_video, picture_grids, tile_count
 
 logger = logging.getLogger(__name__)
-
-EXIF_ORIENTATION = 0x0112
-VIDEO_FRAMES = 8
-"""Frames taken of a video file, one tile each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tiling:
-    """What decides a picture's tiles: the checkpoint's own settings and the recipe's bound."""
-
-    tile_size: int
-    max_tiles: int
-    thumbnail: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +55,9 @@ class TrainingSet:
         bad: lines left out under skip_bad.
     """
 
-    def __init__(self, encoder: Encoder, tiling: Tiling, regime: Callable[[int], int]) -> None:
+    def __init__(
+        self, encoder: Encoder, tiling: Tiling, regime: Callable[[int], int], bounds: Bounds | None
+    ) -> None:
         self.lengths: list[Length] = []
         self.domain: list[Pool] = []
         self.general: list[Pool] = []
@@ -78,6 +66,7 @@ class TrainingSet:
         self._encoder = encoder
         self._tiling = tiling
         self._regime = regime
+        self._bounds = bounds
         self._sets: list[DataSet] = []
         self._owners, self._numbers, self._offsets = array("l"), array("q"), array("q")
 
@@ -97,15 +86,23 @@ class TrainingSet:
         """Index a data set.
 
         Raises:
-            TrainingDataError: a bad line or picture, unless bad ones are skipped.
+            TrainingDataError: a bad line or picture, or a sample that fits no pack, unless bad ones are
+                skipped. To skip a damaged picture, every picture is decoded here.
         """
         first = len(self)
         digest = hashlib.sha256(data_set.fingerprint().encode())
         self._sets.append(data_set)
-        for line in read_lines(data_set):
+        damages = _damages(data_set) if skip_bad else _no_damages()
+        for line, damage in zip(read_lines(data_set), damages, strict=False):
             with left_out(self.bad if skip_bad else None):
-                length = self._length(self._read(data_set, line))
-                digest.update(f"{line.number} {length.tokens} {length.tiles} {length.trained}\n".encode())
+                if damage is not None:
+                    raise TrainingDataError(damage)
+                sample = self._read(data_set, line)
+                length = self._fitting(sample)
+                sizes = _file_sizes(sample.conversation)
+                digest.update(
+                    f"{line.number} {length.tokens} {length.tiles} {length.trained} {sizes}\n".encode()
+                )
                 self.lengths.append(length)
                 self._owners.append(len(self._sets) - 1)
                 self._numbers.append(line.number)
@@ -140,6 +137,13 @@ class TrainingSet:
         counts = [tile_count(grid, self._tiling.thumbnail) for grid in grids]
         return Sample(conversation, tuple(grids), self._encoder.encode(conversation, counts))
 
+    def _fitting(self, sample: Sample) -> Length:
+        length = self._length(sample)
+        excess = None if self._bounds is None else self._bounds.excess(length)
+        if excess is not None:
+            raise TrainingDataError(f"{sample.conversation.where}: {excess}")
+        return length
+
     def _length(self, sample: Sample) -> Length:
         encoded = sample.encoded
         tokens = len(encoded.input_ids)
@@ -147,7 +151,11 @@ class TrainingSet:
 
 
 def read_training_set(
-    data: Data, encoder: Encoder, tiling: Tiling, regime: Callable[[int], int] = lambda tokens: 0
+    data: Data,
+    encoder: Encoder,
+    tiling: Tiling,
+    regime: Callable[[int], int] = lambda tokens: 0,
+    bounds: Bounds | None = None,
 ) -> TrainingSet:
     """Indexes all data sets of a recipe.
 
@@ -155,11 +163,12 @@ def read_training_set(
         data: which, and how bad lines are taken.
         encoder, tiling: of the checkpoint.
         regime: of a length in tokens (`packing.Length.regime`).
+        bounds: of a pack, which every sample has to fit.
 
     Raises:
         TrainingDataError: a bad line or picture, unless the recipe skips bad ones.
     """
-    found = TrainingSet(encoder, tiling, regime)
+    found = TrainingSet(encoder, tiling, regime, bounds)
     for pools, meta in ((found.domain, data.meta), (found.general, data.general_meta)):
         for data_set in read_meta(meta) if meta is not None else ():
             if data_set.name in found.fingerprints:
@@ -167,62 +176,30 @@ def read_training_set(
             pools.append(found.add(data_set, skip_bad=data.skip_bad))
     for message in found.bad.messages:
         logger.warning("left out: %s", message)
+    if found.bad.messages:
+        logger.warning(
+            "left out %d of %d lines", len(found.bad.messages), len(found.bad.messages) + len(found)
+        )
     if not len(found):
         raise TrainingDataError(f"{data.meta}: no usable sample")
     return found
 
 
-def expand_video(conversation: Conversation) -> Conversation:
-    """A video conversation with one `Frame<i>: <image>` line a frame in place of `<video>`."""
-    if conversation.video is None:
-        return conversation
-    marks = "\n".join(f"Frame{i}: <image>" for i in range(1, VIDEO_FRAMES + 1))
-    turns = tuple(
-        Turn(t.role, t.text.replace("<video>", marks)) if t.role == "user" else t for t in conversation.turns
-    )
-    return replace(conversation, turns=turns)
+def _damages(data_set: DataSet) -> Iterator[str | None]:
+    """For each line, what is wrong with the pixels of its pictures."""
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
+        yield from threads.map(partial(line_damage, data_set), read_lines(data_set))
 
 
-def picture_grids(conversation: Conversation, tiling: Tiling) -> list[tuple[int, int]]:
-    """The grid of every picture; several pictures share the bound, a video frame is one tile.
-
-    Raises:
-        TrainingDataError: a picture is missing or cannot be read, with file and line of the sample.
-    """
-    if conversation.video is not None:
-        if not Path(conversation.video).is_file():
-            raise TrainingDataError(f"{conversation.where}: video {conversation.video} missing")
-        return [(1, 1)] * VIDEO_FRAMES
-    bound = conversation.max_tiles or tiling.max_tiles
-    each = max(1, bound // max(1, len(conversation.images)))
-    return [
-        choose_grid(*picture_size(path, conversation.where), max_tiles=each, tile_size=tiling.tile_size)
-        for path in conversation.images
-    ]
+def _no_damages() -> Iterator[None]:
+    while True:
+        yield None
 
 
-def tile_count(grid: tuple[int, int], thumbnail: bool) -> int:
-    """Tiles of a grid with its thumbnail, which a single tile has not."""
-    tiles = grid[0] * grid[1]
-    return tiles + (1 if thumbnail and tiles > 1 else 0)
-
-
-def picture_size(path: str, where: str) -> tuple[int, int]:
-    """Upright width and height, from the header alone."""
-    try:
-        with Image.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except FileNotFoundError:
-        raise TrainingDataError(f"{where}: picture {path} missing") from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        raise TrainingDataError(f"{where}: picture {path} cannot be read ({error})") from None
-    return (height, width) if turned else (width, height)
-
-
-def jpeg_quality(seed: int, epoch: int, sample_id: str) -> int:
-    """Quality of the data_augment re-encoding, uniform over 75..100; a function of seed, epoch and sample."""
-    return random.Random(f"{seed}/{epoch}/{sample_id}").randint(75, 100)
+def _file_sizes(conversation: Conversation) -> list[int]:
+    """Bytes of its pictures' files, by which a changed picture is noticed."""
+    paths = conversation.images if conversation.video is None else (conversation.video,)
+    return [Path(path).stat().st_size for path in paths]
 
 
 def describe(lengths: Sequence[Length]) -> str:

@@ -8,7 +8,9 @@ from mini_internvl_train.recipe import Optimizer
 
 
 def warmup_steps(optimizer: Optimizer, total: int) -> int:
-    """Steps of the warm-up: its share of all, rounded up."""
+    """Steps of the warm-up: as stated, or its share of all, rounded up."""
+    if optimizer.warmup_steps is not None:
+        return min(optimizer.warmup_steps, total)
     return math.ceil(optimizer.warmup_ratio * total)
 
 

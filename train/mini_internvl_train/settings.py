@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -40,6 +41,24 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
         _set(raw, key, value)
     built: Settings = _build(kind, raw, str(path))
     return built
+
+
+def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
+    """Refuses numbers outside their bounds, which are both allowed; what is None was not given.
+
+    Args:
+        settings: a dataclass of settings.
+        bounds: smallest and largest value by field; of a tuple, of each item.
+
+    Raises:
+        RecipeError: names the first one outside, not-a-number among them.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        items = value if isinstance(value, tuple) else () if value is None else (value,)
+        if not all(low <= item <= high for item in items):
+            most = "" if high == math.inf else f" to {high:g}"
+            raise RecipeError(f"{name}: {value!r} is out of its bounds, from {low:g}{most}")
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -78,7 +97,10 @@ def _build(kind: type[Any], raw: Any, where: str) -> Any:
     ]
     if missing:
         raise RecipeError(f"{where}: {missing[0]!r} must be given")
-    return kind(**values)
+    try:
+        return kind(**values)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

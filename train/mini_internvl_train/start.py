@@ -11,7 +11,7 @@ import torch
 from mini_internvl_train.encoding import Encoder
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.recipe import Precision, Recipe
-from mini_internvl_train.samples import Tiling
+from mini_internvl_train.tiling import Tiling
 
 if TYPE_CHECKING:
     from mini_internvl import ChatModel

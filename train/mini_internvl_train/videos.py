@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mini_internvl_train.errors import TrainingDataError
+from mini_internvl_train.errors import TrainingDataError, TrainingError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+def check_decoder(where: str) -> None:
+    """Raises TrainingError where PyAV is not installed: no fault of the sample, so never skipped."""
+    if find_spec("av") is None:
+        raise TrainingError(f"{where}: video needs PyAV: pip install 'evalkit[video]'")
 
 
 def video_frames(path: str, clip: tuple[float, float] | None, count: int, where: str) -> list[Image]:
@@ -21,13 +28,12 @@ def video_frames(path: str, clip: tuple[float, float] | None, count: int, where:
         where: file and line of the sample, for messages.
 
     Raises:
-        TrainingDataError: the file is missing, cannot be decoded or is shorter than the clip, or PyAV is
-            not installed.
+        TrainingDataError: the file is missing, cannot be decoded or is shorter than the clip.
+        TrainingError: PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError:
-        raise TrainingDataError(f"{where}: video needs PyAV: pip install 'evalkit[video]'") from None
+    check_decoder(where)
+    import av
+
     if not Path(path).is_file():
         raise TrainingDataError(f"{where}: video {path} missing")
     try:
