@@ -14,6 +14,8 @@ import math
 import os
 import queue
 import random
+import socket
+import ssl
 import threading
 import time
 import urllib.error
@@ -39,6 +41,8 @@ _LONGEST_REPLY = 1 << 22
 #: Statuses by which nothing will ever be answered: address, model name or key is wrong.
 _HOPELESS = (301, 302, 303, 307, 308, 401, 403, 404, 405)
 _PASSING = (408, 409, 425, 429)
+#: Errors before anything was sent.
+_NOBODY = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 
 
 class TryAgainError(Exception):
@@ -46,12 +50,14 @@ class TryAgainError(Exception):
 
     Attributes:
         after: seconds that the server asks to wait. worked: whether it may have worked, and charged, for it.
+        reached: whether anybody was there at all.
     """
 
-    def __init__(self, message: str, after: float = 0.0, worked: bool = False) -> None:
+    def __init__(self, message: str, after: float = 0.0, worked: bool = False, reached: bool = True) -> None:
         super().__init__(message)
         self.after = after
         self.worked = worked
+        self.reached = reached
 
 
 class RefusedError(Exception):
@@ -167,7 +173,8 @@ class ChatApi:
         except (OSError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             said = self.secrets.cut(f"{type(reason).__name__}: {reason}")
-            raise TryAgainError(said, worked=not isinstance(reason, ConnectionRefusedError)) from None
+            reached = not isinstance(reason, _NOBODY)
+            raise TryAgainError(said, worked=reached, reached=reached) from None
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         """The whole body; the time-out of the socket alone would let a trickle go on for ever."""

@@ -202,6 +202,9 @@ class ModelInfo:
         fingerprint: content hash of the weights (or of the predictions file).
         settings: whatever else changes answers (image size, template ...), into the manifest.
         notes: words every output must carry, e.g. "untrained".
+        inputs: who makes tokens and pixels of messages and pictures, where it is not this house: `server`,
+            `processor`. The request's tiling and template then have no meaning, and the signature says so.
+        free_options: options of the model (`--gen`) that change no answer and may differ between sessions.
     """
 
     name: str
@@ -213,6 +216,8 @@ class ModelInfo:
     parameters: int | None = None
     settings: Mapping[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    inputs: str | None = None
+    free_options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Job:
         """The request of the sample at `position`, with the user's settings."""
         return self.overrides.apply(build_request(self.task, self.samples[position]))
 
-    def signature(self, dtype: str | None, judge: str | None) -> str:
+    def signature(self, dtype: str | None, judge: str | None, inputs: str | None = None) -> str:
         """The signature of a result of this job."""
         standard = Request("", (), (), self.task.generation, self.task.image_policy)
         settings = self.overrides.apply(standard)
@@ -68,6 +68,7 @@ class Job:
             version=evalkit_version(),
             subset=self.subset,
             judge=judge,
+            inputs=inputs,
             nonstandard=self.nonstandard,
         )
 
@@ -149,6 +150,7 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
     Device, batch size and engine are left out: they may change between sessions.
     """
     _, extra = parse_gen(options.gen)
+    extra = {name: value for name, value in extra.items() if name not in info.free_options}
     return _digest(
         {
             "model": [info.name, info.revision, info.fingerprint, info.dtype, dict(info.settings), extra],

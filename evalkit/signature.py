@@ -53,9 +53,15 @@ def signature(
     version: str,
     subset: str | None = None,
     judge: str | None = None,
+    inputs: str | None = None,
     nonstandard: Mapping[str, Json] | None = None,
 ) -> str:
-    """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`."""
+    """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`.
+
+    Args:
+        inputs: who makes tokens and pixels of messages and pictures (`server`, `processor`), where it is not
+            this house: template and tiling are then not the request's.
+    """
     fields = [
         task.name,
         f"v{task.version}",
@@ -70,6 +76,8 @@ def signature(
     ]
     if subset:
         fields.append(f"subset:{subset}")
+    if inputs:
+        fields.append(f"inputs:{inputs}")
     if judge:
         fields.append(f"judge:{judge}")
     if nonstandard:

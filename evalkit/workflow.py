@@ -14,7 +14,7 @@ from evalkit import manifest, registry
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
 from evalkit.engines.base import Load, LoadModel, Pool
 from evalkit.environment import peak_memory
-from evalkit.errors import EvalkitError, RunFolderError
+from evalkit.errors import BudgetError, EvalkitError, RunFolderError, UsageError
 from evalkit.job import Job, identity, make_job
 from evalkit.options import JudgeOptions, RunOptions
 from evalkit.planning import make_plan
@@ -115,6 +115,8 @@ def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
     """
     job = make_job(name, options)
     info = model.info
+    if info.inputs and options.max_tiles is not None:
+        raise UsageError(f"--max-tiles has no meaning with {info.name}: tiling is up to the {info.inputs}")
     known = model.announce(job.split_ids) if isinstance(model, SampleAware) else {}
     with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
         _generate(folder, job, model, options)
@@ -123,7 +125,8 @@ def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
 
 def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
     content = manifest.build(job, info, options)
-    content["signature"] = job.signature(info.dtype, options.judge.model if options.judge else None)
+    judge = options.judge.model if options.judge else None
+    content["signature"] = job.signature(info.dtype, judge, info.inputs)
     return open_run(
         options.output,
         info.name,
@@ -148,6 +151,12 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
             "the same command goes on",
             folder.path,
         ) from None
+    except BudgetError as error:
+        _note(folder, "interrupted", str(error))
+        done = len(folder.stored.responses())
+        raise RunStopped(
+            f"{error}: {done} of {expected} samples are stored in {folder.path}", folder.path, error.exit_code
+        ) from error
     except EvalkitError as error:
         _note(folder, "failed", str(error))
         raise RunStopped(str(error), folder.path, error.exit_code) from error
@@ -225,7 +234,7 @@ def _finish(
 ) -> RunResult:
     """Score what is stored and write records, then the summary."""
     started = time.monotonic()
-    judge = judge or _stored_judge(folder)
+    judge, model = judge or _stored_judge(folder), folder.manifest["model"]
     scored = score(job.task, job.samples, folder.stored.responses(), _judge(folder, judge))
     records = [item.record for item in scored]
     found = counts(records, len(job.samples))
@@ -234,7 +243,7 @@ def _finish(
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited),
-        "model": folder.manifest["model"]["name"],
+        "model": model["name"],
         "task": job.task.name,
         "split": job.split,
         "protocol": job.task.protocol,
@@ -242,7 +251,7 @@ def _finish(
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
-        "signature": job.signature(folder.manifest["model"].get("dtype"), judge.model if judge else None),
+        "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
         "title": job.task.title,
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),

@@ -105,6 +105,7 @@ class _Session:
 
     def run(self) -> int:
         """Run every task; a task that cannot be run is told of, and the others go on."""
+        from evalkit.errors import BudgetError
         from evalkit.workflow import Interrupted, load_model
 
         self._check_data()
@@ -112,6 +113,8 @@ class _Session:
         try:
             for target in self._targets:
                 self._one(target, model)
+                if self._status == BudgetError.exit_code:
+                    break
         except Interrupted as stop:
             self._keep(stop.path)
             self._print()
@@ -143,7 +146,7 @@ class _Session:
             raise first
 
     def _one(self, target: Target, model: Any) -> None:
-        from evalkit.errors import EvalkitError, UsageError
+        from evalkit.errors import BudgetError, EvalkitError, UsageError
         from evalkit.workflow import RunStopped, run_task
 
         options = dataclasses.replace(self._options, split=target.split)
@@ -154,7 +157,8 @@ class _Session:
         except EvalkitError as error:
             if len(self._targets) == 1 and not (self._as_json and isinstance(error, RunStopped)):
                 raise
-            self._status = error.exit_code if self._status in (0, 4) else self._status
+            stopped = error.exit_code == BudgetError.exit_code
+            self._status = error.exit_code if stopped or self._status in (0, 4) else self._status
             terminal.fail(str(error), error.exit_code)
             if isinstance(error, RunStopped):
                 self._keep(error.path)

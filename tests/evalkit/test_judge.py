@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_server import Answer, Server, completion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,81 +19,6 @@ from evalkit.contracts import Failure
 from evalkit.errors import JudgeError
 from evalkit.judge import KEY_VARIABLES, PATIENCE, Judge, number
 from evalkit.task import JudgeQuestion
-
-#: What the server does with one request: (status, body), bytes to send raw, or None to drop the connection.
-Answer = tuple[int, object] | bytes | None
-
-
-def completion(text: object) -> tuple[int, object]:
-    return 200, {"choices": [{"message": {"role": "assistant", "content": text}}]}
-
-
-class Server:
-    """A chat completions endpoint that answers by `behave(body, attempt at this question)`."""
-
-    def __init__(self) -> None:
-        self.behave: Callable[[dict[str, Any], int], Answer] = lambda body, attempt: completion("50")
-        self.headers: list[dict[str, str]] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.extra: dict[str, str] = {}
-        self.path = ""
-        self.together = self.most_together = 0
-        self._seen: dict[str, int] = {}
-        self._lock = threading.Lock()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer._handle(self)
-
-            do_GET = do_POST
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        raw = request.rfile.read(int(request.headers.get("Content-Length") or 0))
-        body = json.loads(raw) if raw else {}
-        with self._lock:
-            self.path = request.path
-            self.headers.append(dict(request.headers))
-            self.bodies.append(body)
-            asked = json.dumps(body, sort_keys=True)
-            self._seen[asked] = attempt = self._seen.get(asked, 0) + 1
-            self.together += 1
-            self.most_together = max(self.most_together, self.together)
-        try:
-            self._answer(request, self.behave(body, attempt))
-        except OSError:
-            pass
-        finally:
-            with self._lock:
-                self.together -= 1
-
-    def _answer(self, request: http.server.BaseHTTPRequestHandler, answer: Answer) -> None:
-        if answer is None:
-            request.close_connection = True
-            request.connection.close()
-        elif isinstance(answer, bytes):
-            request.wfile.write(answer)
-        else:
-            status, content = answer
-            encoded = content if isinstance(content, bytes) else json.dumps(content).encode()
-            request.send_response(status)
-            for name, value in self.extra.items():
-                request.send_header(name, value)
-            request.send_header("Content-Length", str(len(encoded)))
-            request.end_headers()
-            request.wfile.write(encoded)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture

@@ -1,0 +1,390 @@
+"""Any OpenAI-compatible server as a model: `--model openai:NAME --base-url URL`.
+
+vLLM, SGLang, LMDeploy, `transformers serve` and cloud services speak this protocol. Our messages go there
+with their pictures as data URLs; how they become tokens (template, tiling) is the server's own business, and
+every result says so.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evalkit.chat_api import (
+    ChatApi,
+    Completion,
+    HopelessError,
+    RefusedError,
+    TryAgainError,
+    find_key,
+    in_threads,
+    patiently,
+)
+from evalkit.contracts import (
+    Failure,
+    FinishReason,
+    Generation,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+)
+from evalkit.errors import BudgetError, ImageError, ServerError, UsageError
+from evalkit.registry import nearest
+from evalkit_models.budget import Budget
+from evalkit_models.feeding import Feeder
+from evalkit_models.messages import MarksError, messages
+from evalkit_models.server_settings import FREE, ServerSettings
+from mini_internvl import ImageError as PictureError
+from mini_internvl import open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+SCHEME = "openai:"
+KEY_VARIABLE = "OPENAI_API_KEY"
+
+#: Requests under way at once, where `--batch-size` does not say.
+WORKERS = 8
+#: Requests in a row that failed for good before the server counts as dead.
+PATIENCE = 50
+#: Seconds before a failed request is sent again the first time.
+BACKOFF = 1.0
+
+#: Most visual tokens of a picture: 12 tiles and a thumbnail of 256, or one for each patch of 14 pixels.
+_TILED, _PATCH = 13 * 256, 14 * 14
+#: Tokens that a chat template may put around a message.
+_AROUND = 32
+
+_FINISH: Mapping[str, FinishReason] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence"), "stop"),
+    **dict.fromkeys(("length", "max_tokens"), "length"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A picture as it is sent: its data URL, and its most visual tokens."""
+
+    url: str
+    most_tokens: int
+
+
+class _OutOfBudgetError(Exception):
+    """The request was not sent, for the budget does not allow it."""
+
+
+class ServedModel:
+    """A model behind a server.
+
+    Args:
+        api: the server. name: the model's name there.
+        workers: requests under way at once.
+    """
+
+    def __init__(self, api: ChatApi, name: str, settings: ServerSettings, workers: int = WORKERS) -> None:
+        self._api = api
+        self._name = name
+        self._settings = settings
+        self._workers = workers
+        self._budget = Budget(settings.max_requests, settings.max_total_tokens)
+        self._pause = _Pause()
+        self._stop = threading.Event()
+        self._feeder = Feeder(self._pictures)
+        self._failed_in_a_row = 0
+        quality = settings.jpeg_quality
+        self._info = ModelInfo(
+            name=f"{SCHEME}{name}",
+            engine="server",
+            inputs="server",
+            free_options=FREE,
+            settings={
+                "base_url": api.address.removesuffix("/chat/completions"),
+                "pictures": f"jpeg:{quality}" if quality else "png",
+            },
+            notes=("served: template and tiling are the server's own",),
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """Name and address; what weights the server has loaded, it alone knows."""
+        return self._info
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Answers as the server gives them.
+
+        Raises:
+            BudgetError: the next request could overrun the budget; all that were sent are answered before.
+            ServerError: address, key or model name is wrong, or the server is dead.
+            UsageError: a setting that the protocol cannot carry.
+        """
+        for request in requests:
+            _check(request.generation)
+        for (request, _), response in in_threads(
+            lambda asked: self._ask(*asked), self._prepared(requests), self._workers, "served"
+        ):
+            if response is not None:
+                self._count_failures(response)
+                yield request.id, response
+        if self._budget.exhausted:
+            raise BudgetError(
+                f"{self._info.name}: {self._budget.exhausted} ({self._budget.sent:,} requests sent); the same "
+                "command goes on with a new budget"
+            )
+
+    def close(self) -> None:
+        """End the threads and whatever they wait for."""
+        self._stop.set()
+        self._feeder.close()
+
+    def check_name(self) -> None:
+        """Warn where the server's list lacks the name.
+
+        Raises:
+            ServerError: the server cannot be reached or refuses.
+        """
+        try:
+            listed = patiently(self._api.models, min(3, self._settings.attempts), BACKOFF, self._stop)
+        except HopelessError as error:
+            if str(error).startswith(("HTTP 401", "HTTP 403")):
+                raise self._hopeless(error) from None
+            return  # a server may have no such list
+        except RefusedError:
+            return
+        except TryAgainError as error:
+            if error.reached:
+                return
+            raise ServerError(
+                f"--base-url {self._api.address}: cannot be reached ({error}); start the server or mend the "
+                "address"
+            ) from None
+        if listed and self._name not in listed:
+            hint = nearest(self._name, listed) or f" (it lists {', '.join(listed[:3])})"
+            log.warning("%s: the server does not list this model%s", self._info.name, hint)
+
+    def _prepared(
+        self, requests: Sequence[Request]
+    ) -> Iterator[tuple[Request, Sequence[_Picture] | Failure]]:
+        """Requests with their pictures, until the budget is used up."""
+        for batch in self._feeder.batches(requests, 1):
+            for ready in batch:
+                for request in ready.requests:
+                    if self._budget.exhausted:
+                        return
+                    yield request, ready.pictures
+
+    def _pictures(self, request: Request) -> Sequence[_Picture] | Failure:
+        try:
+            return [self._picture(open_image(image.open())) for image in request.images]
+        except (ImageError, PictureError) as error:
+            return Failure("image", str(error))
+        except MemoryError:
+            return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+
+    def _picture(self, image: Image) -> _Picture:
+        quality = self._settings.jpeg_quality
+        buffer = io.BytesIO()
+        if quality:
+            image.save(buffer, "JPEG", quality=quality)
+        else:
+            image.save(buffer, "PNG", compress_level=1)
+        kind = "jpeg" if quality else "png"
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        return _Picture(f"data:image/{kind};base64,{data}", max(_TILED, image.width * image.height // _PATCH))
+
+    def _ask(self, request: Request, pictures: Sequence[_Picture] | Failure) -> Response | None:
+        """The answer; None where the budget does not allow to ask. Runs in a worker's thread."""
+        if isinstance(pictures, Failure):
+            return Response(error=pictures)
+        try:
+            body = self._body(request, pictures)
+        except MarksError as error:
+            return Response(error=Failure("prompt", str(error)))
+        most = self._most_tokens(request, pictures)
+        settings = self._settings
+        try:
+            answer, seconds = patiently(
+                lambda: self._attempt(body, most), settings.attempts, BACKOFF, self._stop
+            )
+        except (TryAgainError, RefusedError) as error:
+            kind = "refused" if isinstance(error, RefusedError) else "server"
+            return Response(error=Failure(kind, str(error)))
+        except HopelessError as error:
+            raise self._hopeless(error) from None
+        except _OutOfBudgetError:
+            return None
+        return _response(answer, request.generation, seconds)
+
+    def _attempt(self, body: Mapping[str, Any], most: int) -> tuple[Completion, float]:
+        """One attempt within the budget, and its seconds."""
+        self._pause.wait(self._stop)
+        if not self._budget.take(most):
+            raise _OutOfBudgetError
+        cost = most  # where the server does not tell what it did
+        started = time.perf_counter()
+        try:
+            answer = self._api.complete(body)
+            if answer.prompt_tokens is not None and answer.new_tokens is not None:
+                cost = answer.prompt_tokens + answer.new_tokens
+        except TryAgainError as error:
+            self._pause.extend(error.after)
+            cost = most if error.worked else 0
+            raise
+        except (RefusedError, HopelessError):
+            cost = 0
+            raise
+        finally:
+            self._budget.settle(most, cost)
+        return answer, time.perf_counter() - started
+
+    def _body(self, request: Request, pictures: Sequence[_Picture]) -> dict[str, Any]:
+        """What is sent. Raises MarksError."""
+        said: list[dict[str, Any]] = []
+        for role, parts in messages(request):
+            content: Any = "".join(part for part in parts if isinstance(part, str))
+            if any(isinstance(part, int) for part in parts):
+                content = [
+                    {"type": "text", "text": part}
+                    if isinstance(part, str)
+                    else {"type": "image_url", "image_url": {"url": pictures[part].url}}
+                    for part in parts
+                ]
+            said.append({"role": role, "content": content})
+        generation = request.generation
+        body = {
+            "model": self._name,
+            "messages": said,
+            self._settings.token_limit: generation.max_new_tokens,
+            "temperature": generation.temperature,
+            "seed": generation.seed,
+        }
+        if generation.temperature > 0:
+            body["top_p"] = generation.top_p
+        if generation.stop and self._settings.send_stop:
+            body["stop"] = list(generation.stop)
+        return body
+
+    def _most_tokens(self, request: Request, pictures: Sequence[_Picture]) -> int:
+        """No request takes more: a token is at least one byte of text."""
+        texts = sum(len(message.text.encode("utf-8", "replace")) + _AROUND for message in request.messages)
+        return texts + sum(p.most_tokens for p in pictures) + request.generation.max_new_tokens
+
+    def _count_failures(self, response: Response) -> None:
+        if response.error is None:
+            self._failed_in_a_row = 0
+        elif response.error.kind == "server":
+            self._failed_in_a_row += 1
+        if self._failed_in_a_row >= PATIENCE and response.error is not None:
+            raise ServerError(
+                f"{self._info.name} at {self._api.address}: {PATIENCE} requests in a row failed, last: "
+                f"{response.error.message}; mend it, then the same command goes on"
+            )
+
+    def _hopeless(self, error: HopelessError) -> ServerError:
+        return ServerError(
+            f"{self._info.name} at {self._api.address}: {error}; check --base-url (it often ends with /v1), "
+            f"the model's name and the key in {KEY_VARIABLE}"
+        )
+
+
+class _Pause:
+    """A time before which no worker sends anything: what a server asks of one, it asks of all."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def extend(self, seconds: float) -> None:
+        """Wait for so long from now, or longer if that was asked before."""
+        self._until = max(self._until, time.monotonic() + seconds) if seconds else self._until
+
+    def wait(self, stop: threading.Event) -> None:
+        """Return when the time has come, or at once when `stop` is set."""
+        while (left := self._until - time.monotonic()) > 0 and not stop.wait(left):
+            pass
+
+
+def _response(answer: Completion, generation: Generation, seconds: float) -> Response:
+    if answer.finish == "content_filter":
+        return Response(error=Failure("refused", "the server's content filter withheld the answer"))
+    new_tokens = answer.new_tokens or 0
+    finish = _FINISH.get(answer.finish or "")
+    if finish is None and new_tokens >= generation.max_new_tokens:
+        finish = "length"
+    text = answer.text
+    places = [place for mark in generation.stop if (place := text.find(mark)) >= 0]
+    if places:
+        text, finish = text[: min(places)], "stop"
+    return Response(
+        text=text,
+        finish=finish,
+        prompt_tokens=answer.prompt_tokens or 0,
+        new_tokens=new_tokens,
+        seconds=seconds,
+    )
+
+
+def _check(generation: Generation) -> None:
+    """Raises UsageError for a setting that the protocol cannot carry."""
+    if generation.num_beams > 1:
+        raise UsageError(
+            f"{SCHEME}NAME: servers of this protocol have no beam search, num_beams={generation.num_beams} "
+            "is asked for; --gen num_beams=1 is greedy (non-standard)"
+        )
+    if generation.min_new_tokens > 1:
+        raise UsageError(
+            f"{SCHEME}NAME: the protocol has no least length, min_new_tokens={generation.min_new_tokens} is "
+            "asked for; --gen min_new_tokens=1 leaves it out (non-standard)"
+        )
+
+
+class ServedFamily:
+    """Finds `openai:NAME`."""
+
+    def names(self) -> Sequence[str]:
+        """The scheme."""
+        return (f"{SCHEME}NAME",)
+
+    def matches(self, spec: str) -> bool:
+        """Whether `spec` begins with the scheme."""
+        return spec.startswith(SCHEME)
+
+    def load(self, spec: str, options: ModelOptions) -> Model:
+        """Look whether the server is there; nothing is loaded.
+
+        Raises:
+            UsageError: a setting that cannot be sent. ServerError: the server cannot be reached or refuses.
+        """
+        name = spec.removeprefix(SCHEME)
+        if not name:
+            raise UsageError(f"--model {SCHEME}: give the model's name at the server, {SCHEME}NAME")
+        if not options.base_url:
+            raise UsageError(f"--model {spec}: needs --base-url URL, such as http://localhost:8000/v1")
+        refused = {"checkpoint": None, "revision": None, "dtype": "auto", "device": "auto", "sharing": True}
+        for flag, default in refused.items():
+            if getattr(options, flag) != default:
+                shown = "no-sharing" if flag == "sharing" else flag
+                raise UsageError(f"--{shown} has no meaning with {spec}: the server decides")
+        settings = ServerSettings.parse(options.extra)
+        try:
+            api = ChatApi(options.base_url, find_key((KEY_VARIABLE,)), settings.timeout)
+        except ServerError as error:
+            raise UsageError(f"--base-url: {error}") from None
+        model = ServedModel(api, name, settings, options.batch_size or WORKERS)
+        try:
+            model.check_name()
+        except BaseException:
+            model.close()
+            raise
+        return model
+
+
+FAMILY = ServedFamily()
