@@ -23,6 +23,7 @@ from mini_internvl.generation import (
 from mini_internvl.groups import Common, Group, Row, group_rows, halves, pack, tokens
 from mini_internvl.memory import is_out_of_memory, most_tokens
 from mini_internvl.model import MiniInternVL
+from mini_internvl.weight_order import order_for_decoding
 
 __all__ = ["BatchRunner", "Row", "is_out_of_memory"]
 
@@ -49,6 +50,7 @@ class BatchRunner:
         self._warned = False
         self.share = True
         self.most_rows = ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ON_GPU
+        order_for_decoding(network.language_model)
 
     def run(
         self,

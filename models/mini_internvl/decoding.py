@@ -23,6 +23,7 @@ from mini_internvl.generation import (
 from mini_internvl.model import MiniInternVL
 from mini_internvl.shared_attention import fold_mask, shared_prefix_attention
 from mini_internvl.sharing import ROOM, Prefix, SharedPrefixCache
+from mini_internvl.stepping import Step
 
 PREFILL_TOKENS = 4096
 """Tokens read in one pass: beyond this a pass only takes more memory."""
@@ -225,39 +226,29 @@ def decode(
     """
     said = _Said(started, settings, rules, stop_text)
     choose = _Chooser(settings, rules, started.logits.device)
-    with shared_prefix_attention(network.language_model):
-        for step in range(settings.max_new_tokens):
-            chosen = choose(started.logits, step)
-            going = said.add(chosen, step)
-            if going is not None:
-                if not going or step + 1 == settings.max_new_tokens:
-                    break
-                if len(going) <= LEAVE_AT * len(chosen):
-                    started.keep(going)
-                    chosen = said.keep(going, chosen)
-            _advance(network, started, chosen)
+    step = Step(network)
+    for number in range(settings.max_new_tokens):
+        chosen = choose(started.logits, number)
+        going = said.add(chosen, number)
+        if going is not None:
+            if not going or number + 1 == settings.max_new_tokens:
+                break
+            if len(going) <= LEAVE_AT * len(chosen):
+                started.keep(going)
+                chosen = said.keep(going, chosen)
+        _advance(network, step, started, chosen)
     return said.generated()
 
 
-def _advance(network: MiniInternVL, started: Started, chosen: Tensor) -> None:
+def _advance(network: MiniInternVL, step: Step, started: Started, chosen: Tensor) -> None:
     """One step: the chosen tokens in, the next logits out."""
-    cache = started.cache
-    prefixes = cache.advance()
     mask = None
     if started.pads is not None:
-        columns = torch.arange(cache.end, device=chosen.device)
+        columns = torch.arange(started.cache.end + 1, device=chosen.device)
         hidden = (columns[None, :] < started.pads[:, None])[:, None, :]
         mask = fold_mask(hidden, _group(network), network.dtype)
-    output = network.language_model(
-        input_ids=chosen[:, None],
-        attention_mask=mask,
-        position_ids=started.positions[:, None],
-        past_key_values=cache,
-        use_cache=True,
-        shared_prefix=prefixes,
-    )
+    started.logits = step(chosen, started.positions, started.cache, mask)
     started.positions = started.positions + 1
-    started.logits = output.logits[:, -1]
 
 
 class _Said:

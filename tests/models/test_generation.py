@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import mini_internvl
-from mini_internvl import GenerationSettings
+from mini_internvl import GenerationSettings, decoding
 from mini_internvl.batching import is_out_of_memory
 from mini_internvl.errors import ImageTokenMismatch, OutOfMemory, PromptError, TokenizerError
+from mini_internvl.stepping import Step
 
 FAMILIES = {
     "qwen2": small_tokenizers.write_qwen2,
@@ -68,17 +69,18 @@ def prompts(model: mini_internvl.ChatModel) -> list[mini_internvl.Prompt]:
     ]
 
 
-def force(model: Any, *tokens: int) -> Any:
+def force(monkeypatch: pytest.MonkeyPatch, model: Any, *tokens: int) -> None:
     """Makes these tokens the likeliest at every step, the first the most."""
-    inner = model.language_model.forward
+    head = model.language_model.lm_head
+    inner = head.forward
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        output = inner(*args, **kwargs)
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        logits = inner(x)
         for rank, token in enumerate(tokens):
-            output.logits[..., token] = 1000.0 - rank
-        return output
+            logits[..., token] = 1000.0 - rank
+        return logits
 
-    return forward
+    monkeypatch.setattr(head, "forward", forward)
 
 
 def test_a_batch_answers_as_one_by_one(model: mini_internvl.ChatModel) -> None:
@@ -111,7 +113,7 @@ def test_control_tokens_are_never_emitted(
     markup = tokenizer.token_id("<box>")
     assert markup is not None and markup not in model.rules.forbidden
     banned = [i for i in control if i in model.rules.forbidden]
-    monkeypatch.setattr(model.language_model, "forward", force(model, *banned, len(tokenizer)))
+    force(monkeypatch, model, *banned, len(tokenizer))
     ids = torch.tensor([tokenizer.encode("the cat")])
     tokens = model.generate(input_ids=ids, max_new_tokens=5)
     assert not set(tokens.flatten().tolist()) & {*banned, len(tokenizer)}
@@ -122,7 +124,7 @@ def test_stops_at_the_separator(model: mini_internvl.ChatModel, monkeypatch: pyt
     assert tokenizer is not None
     end = tokenizer.token_id(model.template.separator)
     assert end is not None
-    monkeypatch.setattr(model.language_model, "forward", force(model, end))
+    force(monkeypatch, model, end)
     answer = model.answer(prompts(model)[:1])[0]
     assert (answer.text, answer.finish, answer.new_tokens) == ("", "stop", 1)
     later = model.answer(prompts(model)[:1], GenerationSettings(min_new_tokens=3))[0]
@@ -137,18 +139,17 @@ def test_rows_stop_for_their_own_reasons(
     asked = prompts(one)
     free = one.answer(asked, settings)
     stop = one.rules.stop[0]
-    inner = one.language_model.forward
+    lengths = [len(one.tokenizer.encode(p.text)) for p in asked]  # type: ignore[union-attr]
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        output = inner(*args, **kwargs)
-        positions = kwargs["position_ids"][:, -1]
-        lengths = [len(one.tokenizer.encode(p.text)) for p in asked]  # type: ignore[union-attr]
-        for row, position in enumerate(positions.tolist()):
-            if position in (lengths[0] + 2, lengths[1] + 5):
-                output.logits[row, -1, stop] = 1000.0
-        return output
+    class Ending(Step):
+        def __call__(self, tokens: torch.Tensor, positions: torch.Tensor, *rest: Any) -> torch.Tensor:
+            logits = super().__call__(tokens, positions, *rest)
+            for row, position in enumerate(positions.tolist()):
+                if position in (lengths[0] + 2, lengths[1] + 5):
+                    logits[row, stop] = 1000.0
+            return logits
 
-    monkeypatch.setattr(one.language_model, "forward", forward)
+    monkeypatch.setattr(decoding, "Step", Ending)
     answers = one.answer(asked, settings)
     assert [a.finish for a in answers[:2]] == ["stop", "stop"]
     assert [a.new_tokens for a in answers[:2]] == [4, 7]
@@ -169,7 +170,7 @@ def test_generate_fills_ended_rows_with_a_stop_token(
 ) -> None:
     ids = torch.tensor([[3, 4, 5]])
     stop = one.rules.stop[0]
-    monkeypatch.setattr(one.language_model, "forward", force(one, stop))
+    force(monkeypatch, one, stop)
     assert one.generate(input_ids=ids, max_new_tokens=4).tolist() == [[stop]]
 
 

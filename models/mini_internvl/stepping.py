@@ -1,0 +1,136 @@
+"""One decoding step, straight through the language model's weights.
+
+A step of one token is bound by reading the weights; what transformers' classes do around each product (calls
+of modules, hooks, masks, arguments) is then a good part of it. Here a step is the products alone, in the same
+order and with the same rounding. Qwen2, Llama (InternLM2) and Phi-3 are told apart by what their layers hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mini_internvl.model import MiniInternVL
+from mini_internvl.shared_attention import attend_shared
+from mini_internvl.sharing import SharedPrefixCache
+
+Product = Callable[[Tensor], Tensor]
+
+
+class Step:
+    """The language model of a network, one new token of every row at a time. For inference only.
+
+    Args:
+        network: whose weights are used, as they are at every call.
+    """
+
+    def __init__(self, network: MiniInternVL) -> None:
+        language_model = network.language_model
+        decoder = language_model.model
+        self._embed = decoder.embed_tokens
+        self._rotary = decoder.rotary_emb
+        self._layers = [_Layer(layer) for layer in decoder.layers]
+        self._norm = _norm(decoder.norm)
+        self._head = _product(language_model.lm_head)
+
+    def __call__(
+        self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache, mask: Tensor | None
+    ) -> Tensor:
+        """Logits of the next token, `[rows, vocabulary]`.
+
+        Args:
+            tokens: int64 `[rows]`.
+            positions: int64 `[rows]`, of the tokens.
+            cache: with room for them; its `advance` is called here.
+            mask: as `shared_attention.fold_mask` returns it, or None.
+        """
+        prefixes = cache.advance()
+        x = self._embed(tokens)
+        cos, sin = self._rotary(x, positions[:, None])
+        half = sin.shape[-1] // 2
+        sin = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)  # so that turning halves needs no minus
+        for layer in self._layers:
+            x = layer(x, cos, sin, cache, mask, prefixes)
+        return self._head(self._norm(x))
+
+
+class _Layer:
+    """One decoder layer over rows of one token."""
+
+    def __init__(self, layer: Any) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self._attention = attention
+        self._width = int(attention.head_dim)
+        self._heads = attention.o_proj.in_features // self._width
+        fused = hasattr(attention, "qkv_proj")  # Phi-3
+        parts = (attention.qkv_proj,) if fused else (attention.q_proj, attention.k_proj, attention.v_proj)
+        self._inner = [_product(part) for part in parts]
+        self._outer = _product(attention.o_proj)
+        gates = (mlp.gate_up_proj,) if hasattr(mlp, "gate_up_proj") else (mlp.gate_proj, mlp.up_proj)
+        self._gates = [_product(part) for part in gates]
+        self._activation = mlp.activation_fn if fused else mlp.act_fn
+        self._down = _product(mlp.down_proj)
+        self._before, self._after = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
+
+    def __call__(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        cache: SharedPrefixCache,
+        mask: Tensor | None,
+        prefixes: Any,
+    ) -> Tensor:
+        rows = x.shape[0]
+        normed = self._before(x)
+        inner = [product(normed) for product in self._inner]
+        joined = (inner[0] if len(inner) == 1 else torch.cat(inner, dim=-1)).view(rows, -1, self._width)
+        values = (joined.shape[1] - self._heads) // 2
+        turned = _turn(joined[:, :-values], cos, sin)
+        key, value = cache.update(
+            turned[:, self._heads :, None], joined[:, -values:, None], self._attention.layer_idx
+        )
+        said, _ = attend_shared(
+            self._attention,
+            turned[:, : self._heads, None],
+            key,
+            value,
+            mask,
+            self._attention.scaling,
+            prefixes,
+        )
+        x = x + self._outer(said.reshape(rows, -1))
+        normed = self._after(x)
+        gates = [product(normed) for product in self._gates]
+        gate, up = gates if len(gates) == 2 else gates[0].chunk(2, dim=-1)
+        return x + self._down(self._activation(gate) * up)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions of `[rows, heads, head_dim]`; `sin` has its first half negated."""
+    width = cos.shape[-1]
+    if width == x.shape[-1]:
+        return x * cos + torch.roll(x, width // 2, dims=-1) * sin
+    turned = x[..., :width]
+    turned = turned * cos + torch.roll(turned, width // 2, dims=-1) * sin
+    return torch.cat((turned, x[..., width:]), dim=-1)
+
+
+def _product(layer: nn.Module) -> Product:
+    """A linear layer's product; layers that are more than that (8 bits, adapters, wrapped) are called."""
+    if type(layer) is not nn.Linear or "forward" in vars(layer) or layer._forward_hooks:
+        return layer
+    return partial(F.linear, weight=layer.weight, bias=layer.bias)
+
+
+def _norm(layer: Any) -> Product:
+    """Root-mean-square norm, rounded as transformers rounds it."""
+    weight, eps = layer.weight, layer.variance_epsilon
+    if weight.dtype == torch.float32:
+        return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
+    return layer  # type: ignore[no-any-return]
