@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 RECORDS_NAME = "records.parquet"
 
+#: Columns that are empty where nothing is known; the others are filled in every row.
+_OPTIONAL = (
+    *("error_kind", "error_message", "finish"),
+    *("prompt_tokens", "visual_tokens", "new_tokens", "seconds"),
+)
 #: Rows that are turned into columns at a time, so that a large run is not in memory twice.
 _ROWS_AT_ONCE = 20_000
 
@@ -153,7 +158,7 @@ def read_table(folder: Path) -> pa.Table:
     """The whole table.
 
     Raises:
-        RunFolderError: missing, cut, or with other columns.
+        RunFolderError: missing, cut, or with other columns, other types or empty cells.
     """
     import pyarrow as pa
     import pyarrow.parquet as parquet
@@ -161,23 +166,35 @@ def read_table(folder: Path) -> pa.Table:
     path = folder / RECORDS_NAME
     if not path.is_file():
         raise RunFolderError(f"{path}: missing; the run was not scored yet: `evalkit score {folder}`")
+    schema = _schema()
     try:
         table = parquet.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        cause = str(error).splitlines()[0]
-        raise RunFolderError(f"{path}: broken ({cause}); make it again: `evalkit score {folder}`") from None
-    if absent := [name for name in _schema().names if name not in table.column_names]:
-        raise RunFolderError(f"{path}: column {absent[0]} missing; make it again: `evalkit score {folder}`")
+        if absent := [name for name in schema.names if name not in table.column_names]:
+            raise pa.ArrowInvalid(f"column {absent[0]} missing")
+        table = table.select(schema.names).cast(schema)
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise _broken(folder, str(error).splitlines()[0]) from None
+    if empty := [n for n in schema.names if n not in _OPTIONAL and table[n].null_count]:
+        raise _broken(folder, f"column {empty[0]} has empty cells")
     return table
+
+
+def _broken(folder: Path, cause: str) -> RunFolderError:
+    path = folder / RECORDS_NAME
+    return RunFolderError(f"{path}: broken ({cause}); make it again: `evalkit score {folder}`")
 
 
 def read_records(folder: Path) -> list[Record]:
     """Records in sample order.
 
     Raises:
-        RunFolderError: see `read_table`.
+        RunFolderError: see `read_table`; a cell that should hold JSON does not.
     """
-    return [_record(row) for row in read_table(folder).to_pylist()]
+    try:
+        return [_record(row) for row in read_table(folder).to_pylist()]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _broken(folder, f"{type(error).__name__}: {error}") from None
 
 
 def _record(row: Mapping[str, Any]) -> Record:

@@ -209,7 +209,7 @@ def read_file(path: Path) -> Iterator[StoredResponse]:
                 break
             try:
                 yield StoredResponse.from_json(line)
-            except (ValueError, TypeError, RecursionError):
+            except (ValueError, TypeError, OverflowError, RecursionError):
                 broken += 1
     if broken:
         log.warning("%s: %d broken lines are left out; their samples are asked again", path, broken)

@@ -159,6 +159,39 @@ def test_a_broken_table_is_one_line(tmp_path: Path, damage: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("column", "content"),
+    [
+        ("id", None),
+        ("scores", 7),
+        ("images", "x"),
+        ("target", "{"),
+        ("question", b"\xff"),
+        ("text", "left out"),
+    ],
+)
+def test_a_records_table_of_another_form_is_broken(tmp_path: Path, column: str, content: object) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    write_records(tmp_path, [Scored(Record("s", "c", "t", 1, 1), Response(), "k", "q", ())])
+    path = tmp_path / "records.parquet"
+    table = parquet.read_table(path)
+    place = table.column_names.index(column)
+    values = pa.array([content]).view(pa.string()) if isinstance(content, bytes) else pa.array([content])
+    spoilt = table.remove_column(place) if content == "left out" else table.set_column(place, column, values)
+    parquet.write_table(spoilt, path)
+    with pytest.raises(RunFolderError, match="broken"):
+        read_records(tmp_path)
+
+
+def test_a_response_line_with_an_endless_number_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "responses-0.jsonl"
+    append(path, ("a", "1"))
+    path.write_text(path.read_text() + '{"id": "b", "request_key": "k", "new_tokens": Infinity}\n')
+    assert set(read_responses(tmp_path)) == {"a"}
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "..", ".", "", "a/../../b", "/etc/passwd", "~root", "C:\\x", "con", "NUL.txt", "a" * 5000, "x\0y",
