@@ -137,8 +137,8 @@ class ServedModel:
                 yield request.id, response
         if self._budget.exhausted:
             raise BudgetError(
-                f"{self._info.name}: {self._budget.exhausted} ({self._budget.sent:,} requests sent); the same "
-                "command goes on with a new budget"
+                f"{self._info.name}: {self._budget.exhausted} ({self._budget.sent:,} requests sent); the "
+                "same command goes on with a new budget"
             )
 
     def close(self) -> None:

@@ -1,0 +1,234 @@
+"""Any image-text model of transformers in this process: `--model hf:HUB-ID|FOLDER`.
+
+The model's own processor makes the input: its chat template and its way of cutting pictures are part of the
+model that is compared, and the signature says so. No code of a repository is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.errors import ImageError, UsageError
+from evalkit_models.feeding import Feeder
+from evalkit_models.hf_loading import Loaded, load
+from evalkit_models.hub import checkpoint_folder
+from evalkit_models.messages import MarksError, messages
+from mini_internvl import ImageError as PictureError
+from mini_internvl import open_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SCHEME = "hf:"
+
+#: Conversations answered at once, where `--batch-size` does not say.
+_ON_GPU, _ON_CPU = 16, 8
+
+#: A request, its prompt as text, and its pictures.
+Prompt = tuple[Request, str, Sequence["Image"]]
+
+
+class HuggingFaceModel:
+    """A loaded model and its processor."""
+
+    def __init__(self, loaded: Loaded, name: str, revision: str | None, batch_size: int | None) -> None:
+        self._model = loaded.model
+        self._processor = loaded.processor
+        self._batch = batch_size or (_ON_GPU if self._model.device.type == "cuda" else _ON_CPU)
+        self._image_token = getattr(loaded.processor, "image_token_id", None)
+        self._feeder = Feeder(_open_pictures)
+        self._info = ModelInfo(
+            name=name,
+            revision=revision,
+            fingerprint=loaded.fingerprint,
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            device=str(self._model.device),
+            parameters=sum(weight.numel() for weight in self._model.parameters()),
+            inputs="processor",
+            settings={
+                "architecture": type(self._model).__name__,
+                "processor": type(self._processor).__name__,
+                "image_processor": type(self._processor.image_processor).__name__,
+                "chat_template": hashlib.sha256(loaded.template.encode()).hexdigest()[:12],
+            },
+        )
+
+    @property
+    def info(self) -> ModelInfo:
+        """Identity of the checkpoint, and of what makes its input."""
+        return self._info
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Answer batch by batch; what cannot be read or rendered is its requests' error."""
+        for generation, alike in groupby(requests, key=lambda request: request.generation):
+            rows = 1 if generation.temperature > 0 else self._batch  # a draw must not depend on its batch
+            waiting: list[Prompt] = []
+            for batch in self._feeder.batches(alike, rows):
+                for request, pictures in ((r, ready.pictures) for ready in batch for r in ready.requests):
+                    prompt = pictures if isinstance(pictures, Failure) else self._prompt(request, pictures)
+                    if isinstance(prompt, Failure):
+                        yield request.id, Response(error=prompt)
+                        continue
+                    waiting.append(prompt)
+                    if len(waiting) == rows:
+                        yield from self._answer(waiting, generation)
+                        waiting = []
+            if waiting:
+                yield from self._answer(waiting, generation)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._feeder.close()
+
+    def _prompt(self, request: Request, pictures: Sequence[Image]) -> Prompt | Failure:
+        try:
+            said = [{"role": role, "content": _content(parts)} for role, parts in messages(request)]
+        except MarksError as error:
+            return Failure("prompt", str(error))
+        try:
+            text = self._processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # the template is a program of the checkpoint's authors
+            return Failure("prompt", f"the chat template fails: {_cause(error)}")
+        return request, text, pictures
+
+    def _answer(self, batch: Sequence[Prompt], generation: Generation) -> Iterator[tuple[str, Response]]:
+        """Answers of a batch; where it breaks on one conversation, only that one fails."""
+        started = time.perf_counter()
+        try:
+            answers = self._generate(batch, generation)
+        except Exception as error:  # processors and models raise nearly anything for pictures they dislike
+            if len(batch) == 1:
+                kind = "memory" if type(error).__name__ == "OutOfMemoryError" else "model"
+                yield batch[0][0].id, Response(error=Failure(kind, _cause(error)))
+                return
+            middle = len(batch) // 2
+            for half in (batch[:middle], batch[middle:]):
+                yield from self._answer(half, generation)
+            return
+        seconds = (time.perf_counter() - started) / len(batch)
+        for (request, _, _), (tokens, prompt, visual) in zip(batch, answers, strict=True):
+            yield request.id, self._response(tokens, prompt, visual, generation, seconds)
+
+    def _generate(self, batch: Sequence[Prompt], generation: Generation) -> list[tuple[list[int], int, int]]:
+        """New tokens, prompt tokens and visual tokens of each conversation."""
+        import torch
+
+        pictures = [list(shown) for _, _, shown in batch]
+        inputs = self._processor(
+            text=[text for _, text, _ in batch],
+            images=pictures if any(pictures) else None,
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+        ).to(self._model.device, self._model.dtype)
+        if generation.temperature > 0:
+            torch.manual_seed(_seed(generation.seed, batch[0][0].id))
+        with torch.inference_mode():
+            sequences = self._model.generate(**inputs, **self._settings(generation))
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        seen = mask.sum(dim=1).tolist()
+        visual = ((ids == self._image_token) & (mask == 1)).sum(dim=1).tolist() if self._image_token else seen
+        new = sequences[:, ids.shape[1] :].tolist()
+        return [
+            (tokens, total - (shown if self._image_token else 0), shown if self._image_token else 0)
+            for tokens, total, shown in zip(new, seen, visual, strict=True)
+        ]
+
+    def _settings(self, generation: Generation) -> dict[str, Any]:
+        settings: dict[str, Any] = {
+            "max_new_tokens": generation.max_new_tokens,
+            "min_new_tokens": generation.min_new_tokens,
+            "num_beams": generation.num_beams,
+            "do_sample": generation.temperature > 0,
+        }
+        if generation.temperature > 0:
+            settings |= {"temperature": generation.temperature, "top_p": generation.top_p, "top_k": 0}
+        if generation.stop:
+            settings |= {"stop_strings": list(generation.stop), "tokenizer": self._processor.tokenizer}
+        return settings
+
+    def _response(
+        self, tokens: list[int], prompt: int, visual: int, generation: Generation, seconds: float
+    ) -> Response:
+        ends = self._model.generation_config.eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        place = next((place for place, token in enumerate(tokens) if token in ends), None)
+        kept = tokens if place is None else tokens[:place]
+        pad = self._model.generation_config.pad_token_id
+        while place is None and kept and kept[-1] == pad:  # after a stop text, which is no token
+            kept.pop()
+        text = self._processor.tokenizer.decode(kept, skip_special_tokens=True)
+        cuts = [at for mark in generation.stop if (at := text.find(mark)) >= 0]
+        ended = place is not None or bool(cuts)
+        return Response(
+            text=text[: min(cuts)] if cuts else text,
+            finish="stop" if ended else "length",
+            prompt_tokens=prompt,
+            visual_tokens=visual,
+            new_tokens=len(kept) + (place is not None),
+            seconds=seconds,
+        )
+
+
+def _open_pictures(request: Request) -> Sequence[Image] | Failure:
+    try:
+        return [open_image(image.open()) for image in request.images]
+    except (ImageError, PictureError) as error:
+        return Failure("image", str(error))
+    except MemoryError:
+        return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+
+
+def _content(parts: Sequence[str | int]) -> list[dict[str, str]]:
+    return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
+
+
+def _seed(seed: int, identifier: str) -> int:
+    """A stream of random numbers for each request, whatever was asked before it."""
+    digest = hashlib.sha256(f"{seed}\0{identifier}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:7], "big")
+
+
+def _cause(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+
+
+class HuggingFaceFamily:
+    """Finds `hf:HUB-ID` and `hf:FOLDER`."""
+
+    def names(self) -> Sequence[str]:
+        """The scheme."""
+        return (f"{SCHEME}HUB-ID|FOLDER",)
+
+    def matches(self, spec: str) -> bool:
+        """Whether `spec` begins with the scheme."""
+        return spec.startswith(SCHEME)
+
+    def load(self, spec: str, options: ModelOptions) -> Model:
+        """Load the checkpoint; `--checkpoint DIR` takes it from there under the same name.
+
+        Raises:
+            UsageError: a flag that has no meaning here. CheckpointError: missing, refused, of another kind.
+        """
+        name = spec.removeprefix(SCHEME)
+        if not name:
+            raise UsageError(f"--model {SCHEME}: give a hub id or a folder, {SCHEME}OWNER/NAME")
+        if options.base_url:
+            raise UsageError(f"--base-url has no meaning with {spec}, which runs in this process")
+        if options.extra:
+            raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
+        folder, commit = checkpoint_folder(options.checkpoint or name, options.revision, options.offline)
+        loaded = load(spec, folder, options.dtype, options.device)
+        shown = Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name
+        if options.checkpoint:
+            shown = f"{shown}@{folder.resolve().name}"
+        return HuggingFaceModel(loaded, f"{SCHEME}{shown}", commit, options.batch_size)
+
+
+FAMILY = HuggingFaceFamily()

@@ -1,0 +1,161 @@
+"""Reading a transformers checkpoint with nothing of it executed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import CheckpointError, UsageError
+from mini_internvl import CheckpointError as RefusedWeights
+from mini_internvl.weights import fingerprint, weight_files
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to answer.
+
+    Attributes:
+        model: of transformers, in evaluation mode. processor: text and pictures to tensors.
+        template: the text of the chat template.
+    """
+
+    model: Any
+    processor: Any
+    template: str
+    fingerprint: str
+
+
+def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
+    """Read model and processor.
+
+    Args:
+        spec: as errors call it. dtype: `auto` keeps the stored type. device: `auto` takes a GPU if it can.
+
+    Raises:
+        CheckpointError: files missing or broken, pickled weights, no image-text model, or one that would need
+            code of its own. UsageError: an unknown dtype or device.
+    """
+    if dtype not in ("auto", *DTYPES):
+        raise UsageError(f"--dtype {dtype}: {spec} knows auto, {', '.join(DTYPES)}")
+    try:
+        weights = weight_files(folder)
+    except RefusedWeights as error:
+        raise CheckpointError(str(error)) from None
+    place = _device(device)
+    _check_kind(spec, folder)
+    processor = _reading(spec, "processor", lambda: _processor(folder))
+    template = getattr(processor, "chat_template", None)
+    if not isinstance(template, str):
+        raise CheckpointError(f"{spec}: has no chat template, so nobody can tell how it is to be asked")
+    model = _reading(spec, "model", lambda: _model(folder, dtype)).to(place)
+    model.generation_config = _token_ids(model, processor.tokenizer)
+    return Loaded(model, processor, template, fingerprint(weights))
+
+
+def _reading(spec: str, what: str, read: Any) -> Any:
+    try:
+        return read()
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # anything may be wrong with files from elsewhere
+        cause = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+        if "trust_remote_code" in str(error):
+            raise _needs_code(spec, what) from error
+        raise CheckpointError(f"{spec}: the {what} cannot be loaded ({cause})") from error
+
+
+def _needs_code(spec: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{spec}: its {what} would need code from its repository (trust_remote_code), which is never run; "
+        "use a conversion to transformers' own classes (often named *-hf), or a server (-m openai:NAME)"
+    )
+
+
+def _check_kind(spec: str, folder: Path) -> None:
+    """Refuse what transformers has no image-text class for, before anything is read of it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+
+    config = _json(folder / "config.json")
+    kind = config.get("model_type")
+    if kind in KNOWN:
+        return
+    if config.get("auto_map"):
+        raise _needs_code(spec, f"model type {kind!r}")
+    raise CheckpointError(f"{spec}: model type {kind!r} is no image-text model of this transformers")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing; give the folder of a checkpoint") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); download it again") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: no JSON object; download it again")
+    return content
+
+
+def _model(folder: Path, dtype: str) -> Any:
+    import transformers
+
+    kind: torch.dtype | str = "auto"
+    if dtype != "auto":
+        import torch
+
+        kind = getattr(torch, dtype)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=kind, trust_remote_code=False, use_safetensors=True, local_files_only=True
+    )
+    return model.eval()
+
+
+def _token_ids(model: Any, tokenizer: Any) -> Any:
+    """The checkpoint's token ids and nothing else of its settings: how to generate, the protocol says."""
+    import transformers
+
+    stored = model.generation_config
+    ends = tokenizer.eos_token_id if stored.eos_token_id is None else stored.eos_token_id
+    pads = [stored.pad_token_id, tokenizer.pad_token_id, ends[0] if isinstance(ends, list) else ends]
+    return transformers.GenerationConfig(
+        bos_token_id=stored.bos_token_id,
+        eos_token_id=ends,
+        pad_token_id=next((token for token in pads if token is not None), None),
+    )
+
+
+def _processor(folder: Path) -> Any:
+    """The processor; where torchvision is absent, without its part for videos, which needs that.
+
+    Its pictures are then prepared by Pillow. `trust_remote_code=False` is said, or somebody may be asked.
+    """
+    from transformers import AutoProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
+    from transformers.utils import is_torchvision_available
+
+    kind = _json(folder / "config.json").get("model_type")
+    known = processor_class_from_name(PROCESSOR_MAPPING_NAMES.get(kind) or "")
+    settings = {"trust_remote_code": False, "local_files_only": True}
+    if known is None or is_torchvision_available() or "video_processor" not in known.get_attributes():
+        return AutoProcessor.from_pretrained(folder, **settings)
+    parts = [name for name in known.get_attributes() if name != "video_processor"]
+    of_pictures: Any = type(known.__name__, (known,), {"get_attributes": classmethod(lambda cls: parts)})
+    return of_pictures.from_pretrained(folder, **settings)
+
+
+def _device(device: str) -> Any:
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device {device}: auto, cpu, cuda or cuda:N") from None
