@@ -20,7 +20,6 @@ from evalkit_models.hf_loading import Loaded, load
 from evalkit_models.hub import checkpoint_folder
 from evalkit_models.messages import MarksError, messages
 from mini_internvl import ImageError as PictureError
-from mini_internvl import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -177,6 +176,8 @@ class HuggingFaceModel:
 
 
 def _open_pictures(request: Request) -> Sequence[Image] | Failure:
+    from mini_internvl import open_image
+
     try:
         return [open_image(image.open()) for image in request.images]
     except (ImageError, PictureError) as error:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import CheckpointError, UsageError
 from mini_internvl import CheckpointError as RefusedWeights
-from mini_internvl.weights import fingerprint, weight_files
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +41,8 @@ def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
         CheckpointError: files missing or broken, pickled weights, no image-text model, or one that would need
             code of its own. UsageError: an unknown dtype or device.
     """
+    from mini_internvl.weights import fingerprint, weight_files
+
     if dtype not in ("auto", *DTYPES):
         raise UsageError(f"--dtype {dtype}: {spec} knows auto, {', '.join(DTYPES)}")
     try:

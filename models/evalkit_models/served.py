@@ -43,7 +43,6 @@ from evalkit_models.feeding import Feeder
 from evalkit_models.messages import MarksError, messages
 from evalkit_models.server_settings import FREE, ServerSettings
 from mini_internvl import ImageError as PictureError
-from mini_internvl import open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -183,6 +182,8 @@ class ServedModel:
                     yield request, ready.pictures
 
     def _pictures(self, request: Request) -> Sequence[_Picture] | Failure:
+        from mini_internvl import open_image
+
         try:
             return [self._picture(open_image(image.open())) for image in request.images]
         except (ImageError, PictureError) as error:
