@@ -115,7 +115,6 @@ def _extras() -> Iterator[Finding]:
         "train": ("accelerate", "peft", "tensorboard"),
         "leaderboard": ("streamlit", "altair"),
         "ray": ("ray",),
-        "api": ("openai",),
         "video": ("av",),
     }
     for extra, modules in extras.items():
