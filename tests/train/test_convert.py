@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from evalkit.errors import DataError
 from evalkit.metrics.boxes import double_bracketed_box
 from evalkit.metrics.control import read_signal
 from evalkit_tasks.driving.drivelm_coordinates import decode_tags, encode_tags
+from evalkit_tasks.remote_sensing.dior_rsvg import DiorRsvg
 from mini_internvl_train.conversations import Conversation, parse_line, read_lines, read_meta
 from mini_internvl_train.convert import convert
 from mini_internvl_train.convert.lines import thousandths
@@ -135,6 +137,29 @@ def test_real_samples_of_rsvqa_and_bdd_x(shared_dir: Path, tmp_path: Path) -> No
     assert clips[0].video is not None
     assert clips[0].turns[0].text.startswith("<video>\nThis is a video")
     assert clips[0].turns[1].text == "The car comes to a quick stop"
+
+
+def test_a_real_sample_of_dior_rsvg(shared_dir: Path, tmp_path: Path) -> None:
+    """The one object of the sample, under a list that names no other: its box there and back."""
+    official = shared_dir / "data/dior-rsvg"
+    root = tmp_path / "data"
+    for name in ("Annotations", "JPEGImages"):
+        shutil.copytree(official / name, root / name)
+    (root / "train.txt").write_text("0\n")
+    convert("dior-rsvg", root, tmp_path / "out")
+    found = conversations(tmp_path / "out")
+    (sample,) = DiorRsvg().samples("train", root)
+    width, height = sample.data["size"]
+    asked = found["dior_rsvg"][0].turns[0].text
+    assert asked == f"<image>\n{DiorRsvg().request(sample).messages[-1].text}"
+    for name in ("dior_rsvg", "dior_rsvg_regions"):
+        box = double_bracketed_box(found[name][0].turns[1].text, width, height)
+        assert box == pytest.approx(sample.target, abs=max(width, height) / 2000 + 1e-6)
+    (drawn_in,) = found["dior_rsvg_drawn"][0].images
+    left, top, right, _ = sample.target
+    with Image.open(drawn_in) as picture:
+        red, green, blue = picture.getpixel((round((left + right) / 2), round(top)))
+    assert red > 150 > max(green, blue)
 
 
 def test_an_incomplete_dior_rsvg_is_refused(shared_dir: Path, tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from small_training import make_recipe, write_data
 
 import mini_internvl
 from mini_internvl_train import loop
-from mini_internvl_train.engine import Stopped
-from mini_internvl_train.errors import DivergedError, ResumeError, TrainingError
+from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
 from mini_internvl_train.loop import Training, train
 from mini_internvl_train.recipe import Recipe, read_recipe
 

@@ -286,10 +286,14 @@ def _told() -> Iterator[None]:
     """Turns training's errors into evalkit's, one line and an exit status each."""
     from evalkit.errors import CheckpointError, DataError, EvalkitError, UsageError
     from mini_internvl import MiniInternVLError
-    from mini_internvl_train.errors import RecipeError, ResumeError, TrainingDataError, TrainingError
+    from mini_internvl_train.errors import RecipeError, ResumeError, Stopped, TrainingDataError, TrainingError
 
     try:
         yield
+    except Stopped as stopped:
+        told = EvalkitError(str(stopped))
+        told.exit_code = 130
+        raise told from stopped
     except RecipeError as error:
         raise UsageError(str(error)) from error
     except TrainingDataError as error:

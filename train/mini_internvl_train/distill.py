@@ -26,8 +26,8 @@ from torch.nn import functional
 
 from mini_internvl.images import open_image, tile_image
 from mini_internvl_train import checkpoints
-from mini_internvl_train.engine import Interruption, Stopped, locked, make_accelerator
-from mini_internvl_train.errors import DivergedError, RecipeError, TrainingDataError
+from mini_internvl_train.engine import Interruption, locked, make_accelerator
+from mini_internvl_train.errors import DivergedError, RecipeError, Stopped, TrainingDataError
 from mini_internvl_train.log import StepLog, TrainingLog
 from mini_internvl_train.memory import peak_memory
 from mini_internvl_train.optimizer import make_optimizer, optimizer_state, restore_optimizer, whole

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class Stopped(KeyboardInterrupt):
-    """A training that was told to stop, and saved; its text says how to go on."""
-
-
 def make_accelerator(precision: Precision) -> Accelerator:
     """Accelerate's engine for this process: one device, torchrun, or FSDP, as it was launched."""
     from accelerate import Accelerator, InitProcessGroupKwargs

@@ -21,3 +21,7 @@ class ResumeError(TrainingError):
 
 class DivergedError(TrainingError):
     """A step whose loss or gradient is not finite, with the sample ids of the step."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A training that was told to stop, and saved; its text says how to go on."""

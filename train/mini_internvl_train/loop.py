@@ -23,8 +23,8 @@ from mini_internvl_train import checkpoints
 from mini_internvl_train.batch import Batch
 from mini_internvl_train.checkpoints import Base, Snapshot, State
 from mini_internvl_train.cpu_half import emulated, store_frozen_layers
-from mini_internvl_train.engine import Interruption, Stopped, locked, make_accelerator, sharded
-from mini_internvl_train.errors import DivergedError
+from mini_internvl_train.engine import Interruption, locked, make_accelerator, sharded
+from mini_internvl_train.errors import DivergedError, Stopped
 from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
 from mini_internvl_train.feed import Feed
 from mini_internvl_train.log import StepLog, TrainingLog
