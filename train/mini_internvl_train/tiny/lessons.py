@@ -128,6 +128,34 @@ def repeat(rng: Random, training: bool) -> Lesson:
     return Lesson((), "", (), tuple(asks))
 
 
+def look(rng: Random, training: bool) -> Lesson:
+    """Short questions about every thing of a scene: many lookups in few tokens, no benchmark's wording."""
+    scene = rng.choice((scenes.quartered, scenes.overhead))(rng, training)
+    asks = []
+    for thing in scene.things:
+        asks.append(Ask("look/color", f"What is the color of the {thing.shape}?", thing.colour))
+        asks.append(Ask("look/shape", f"What is the shape of the {thing.colour} object?", thing.shape))
+        if thing.place:
+            asks.append(Ask("look/place", f"Where is the {thing.shape}?", thing.place))
+            asks.append(Ask("look/place", f"Where is the {thing.colour} object?", thing.place))
+    return Lesson((scene.view(),), "<image>\n", (1,), tuple(rng.sample(asks, min(len(asks), 9))))
+
+
+def look_around(rng: Random, training: bool) -> Lesson:
+    """The same about six cameras: what is where, how it moves, and its tag."""
+    frame = cameras.frame(rng, training)
+    asks = []
+    for number, o in enumerate(frame.objects, 1):
+        name = f"{o.colour} {o.kind}"
+        place = cameras.whereabouts(o.camera)
+        asks.append(Ask("around/place", f"Where is the {name}?", place))
+        asks.append(Ask("around/thing", f"What is {place}?", name))
+        asks.append(Ask("around/tag", f"Tag the {name}.", encode_tags(o.tag(number))))
+        if o.status:
+            asks.append(Ask("around/status", f"What is the moving status of the {name}?", o.status))
+    return Lesson(tuple(frame.views()), "<image>\n", (13,), tuple(asks))
+
+
 def _listed(texts: Sequence[str], gap: str = "\n") -> str:
     return "".join(f"{gap}{letter}. {text}" for letter, text in zip("ABCD", texts, strict=True))
 
@@ -141,4 +169,6 @@ LESSONS: Mapping[str, Callable[[Random, bool], Lesson]] = {
     "bdd-x": bdd_x,
     "drivelm": drivelm,
     "repeat": repeat,
+    "look": look,
+    "look-around": look_around,
 }

@@ -25,7 +25,7 @@ from mini_internvl_train.tiny.lessons import LESSONS, Lesson
 from mini_internvl_train.tiny.optimizer import optimizers
 
 #: Worlds whose pictures only feed the language side: those of six cameras cost the eye too much.
-_NO_EYE = ("drivelm",)
+_NO_EYE = ("drivelm", "look-around")
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def accuracies(
     right: dict[str, list[float]] = defaultdict(list)
     for name in names:
         source = lessons(name, 12345, training=False)
-        wanted = count if name != "drivelm" else max(4, count // 3)
+        wanted = count if name not in _NO_EYE else max(4, count // 3)
         drawn = [next(source) for _ in range(wanted)]
         batch = collate(drawn, tokenizer, model.config.num_image_token)
         shown = drawn[1:] + drawn[:1] if blind else drawn
