@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 
 from evalkit.cli import terminal
+from evalkit.cli.findings import BROKEN, MISSING, OK, Finding
 from evalkit.cli.options import FOLDER, data_flags, json_flag
 from evalkit.cli.terminal import flag
 from evalkit.text import one_line
@@ -21,32 +21,39 @@ from evalkit.text import one_line
 _ROOM = 5 * 10**9
 
 
-class Finding(NamedTuple):
-    """One line: what was looked at, whether it is well, what was found, and the mend where it is not."""
-
-    what: str
-    state: str
-    found: str
-    mend: str = ""
-
-
-OK, MISSING, BROKEN = "ok", "missing", "broken"
-
-
 @click.command(short_help="What works on this machine, and the mend for what does not.")
 @flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
+@flag("--base-url", metavar="URL", help="Ask this OpenAI-compatible server what it can do, instead.")
+@flag("-m", "--model", metavar="NAME", help="The model's name at the server. Default: the first it lists.")
 @data_flags
 @json_flag
 @terminal.verbosity
-def doctor(output: Path, data_root: Path | None, offline: bool, as_json: bool) -> int:
-    """Look at Python, packages, device, Java, data, disk and caches.
+def doctor(
+    output: Path,
+    base_url: str | None,
+    model: str | None,
+    data_root: Path | None,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Look at Python, packages, device, Java, data, disk and caches; or at a server.
 
     `broken` stops the main job (exit 3); `missing` is needed by some commands only.
+
+    \b
+    evalkit doctor
+    evalkit doctor --base-url http://localhost:8000/v1
     """
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        _python, _packages, _torch, _java, _extras, lambda: _disk(output), _caches, lambda: _data(data_root),
-    ]  # fmt: skip
-    findings = [finding for check in checks for finding in _guarded(check)]
+    if base_url:
+        from evalkit.cli.doctor_server import server_findings
+
+        findings = list(server_findings(base_url, model))
+    else:
+        checks: list[Callable[[], Iterator[Finding]]] = [
+            *(_python, _packages, _torch, _java, _extras),
+            *(lambda: _disk(output), _caches, lambda: _data(data_root)),
+        ]
+        findings = [finding for check in checks for finding in _guarded(check)]
     if as_json:
         terminal.print_json({"findings": [finding._asdict() for finding in findings]})
     else:

@@ -1,0 +1,123 @@
+"""A real `transformers serve` behind a failing proxy: its answers are those of the model in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_proxy import FaultProxy
+from small_vlms import make_vlm
+
+from evalkit.cli.main import invoke
+from evalkit.store import load_run
+from evalkit_models import served
+
+NEEDED = ("fastapi", "openai", "uvicorn", "pydantic")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in NEEDED),
+        reason="transformers serve needs fastapi, openai and uvicorn",
+    ),
+]
+
+#: Seconds until the server answers: it imports transformers, on a machine that may be busy.
+_START = 300.0
+_TASKS = "rsvqa-lr,drivelm"
+
+
+@dataclass
+class Real:
+    """A running server and the folder of the model that it serves."""
+
+    url: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    folder = make_vlm("llava", tmp_path_factory.mktemp("llava"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = folder.parent / "serve.log"
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    try:
+        _wait(f"http://127.0.0.1:{port}/health", process, log)
+        yield Real(f"http://127.0.0.1:{port}/v1", folder)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + _START
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.3)
+    pytest.fail(f"transformers serve did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], output: Path, model: str, *arguments: str
+) -> dict[str, dict[str, Any]]:
+    """Stored answers by task and sample."""
+    capsys.readouterr()
+    fixed = ["--split", "miniature", "--limit", "12", "--gen", "max_new_tokens=8", "--json", "-q"]
+    assert invoke(["run", "-m", model, "-t", _TASKS, "-o", str(output), *fixed, *arguments]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert all(found["counts"]["answered"] == 12 for found in runs)
+    return {found["task"]: load_run(found["run"]).responses() for found in runs}
+
+
+def test_through_a_failing_proxy_the_answers_are_those_of_this_process(
+    real: Real, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "BACKOFF", 0.05)
+    inside = run(capsys, tmp_path / "inside", f"hf:{real.folder}", "--device", "cpu", "--dtype", "float32")
+    proxy = FaultProxy(real.url, delay=12.0)
+    try:
+        more = ["--base-url", proxy.url, "--gen", "timeout=10"]
+        outside = run(capsys, tmp_path / "outside", f"openai:{real.folder}", *more)
+    finally:
+        proxy.close()
+    assert all(count >= 2 for count in proxy.done.values())
+    for task, answers in inside.items():
+        assert answers.keys() == outside[task].keys()
+        for name, stored in answers.items():
+            ours, theirs = stored.response, outside[task][name].response
+            assert (theirs.text, theirs.finish) == (ours.text, ours.finish), (task, name)
+            assert theirs.prompt_tokens == ours.prompt_tokens + ours.visual_tokens
+            assert theirs.new_tokens == ours.new_tokens
+            assert stored.request_key == outside[task][name].request_key
+        assert len({stored.response.text for stored in answers.values()}) > 6
+
+
+def test_doctor_tells_what_the_server_can(real: Real, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["doctor", "--base-url", real.url, "--model", f"openai:{real.folder}", "--json"]
+    assert invoke(asked) == 0
+    found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+    well = [name for name, finding in found.items() if finding["state"] == "ok"]
+    assert {"chat", "usage", "picture", "several pictures", "greedy"} <= set(well)
+    assert found["models"]["found"] == "the list is empty"
+    assert found["stop"]["state"] == "missing" and "send_stop=no" in found["stop"]["mend"]
+    assert found["logprobs"]["state"] == "missing"
+    assert invoke(asked[:3]) == 3
+    assert "--model NAME" in capsys.readouterr().out
