@@ -6,8 +6,10 @@ import dataclasses
 import hashlib
 from datetime import datetime, timezone
 
+from evalkit import registry
 from evalkit.contracts import Json, ModelInfo
 from evalkit.environment import git_revision, hardware, versions
+from evalkit.images import file_digest
 from evalkit.job import Job, build_request
 from evalkit.options import RunOptions, without_password
 from evalkit.settings import parse_gen
@@ -35,6 +37,9 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "scorer": job.task.scorer_version(),
             "split": job.split,
         },
+        "includes": [
+            {"path": str(path.resolve()), "hash": file_digest(path)} for path in registry.included_files()
+        ],
         "data": data_json(job),
         "prompt": prompt_json(job),
         "selection": {

@@ -135,6 +135,11 @@ def _matching(name: str) -> Sequence[Target]:
     )
 
 
+def included_tasks() -> list[str]:
+    """Names of the tasks that `include` has loaded."""
+    return list(_included)
+
+
 def included_files() -> list[Path]:
     """Task files that `include` has loaded."""
     found = {sys.modules[kind.__module__].__file__ for kind in _included.values()}

@@ -16,6 +16,7 @@ from evalkit.errors import EvalkitError, UsageError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("evalkit.cli.run:run", "Generate answers and score them: the main job."),
     "score": ("evalkit.cli.score:score", "Score stored responses again, without a model."),
+    "reproduce": ("evalkit.cli.reproduce:reproduce", "Run a stored run again, and compare the answers."),
     "compare": ("evalkit.cli.compare:compare", "Paired comparison of two runs, or of two models' runs."),
     "check": ("evalkit.cli.check:check", "Run, compare with the baseline, pass or fail (for CI)."),
     "baseline": ("evalkit.cli.baseline:baseline", "Save, list and show baselines."),

@@ -1,0 +1,286 @@
+"""Runs a stored run again from its manifest, and tells whether the answers are the same.
+
+What was asked must be what it was: task file, data, pictures and weights are checked by their hashes before
+anything is generated. Where it runs (device, engine, batch size, address of a server) is free to differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evalkit import registry
+from evalkit.contracts import Json, ModelInfo, Response
+from evalkit.environment import versions
+from evalkit.errors import CheckpointError, DataError, RunFolderError, UsageError
+from evalkit.images import file_digest
+from evalkit.job import make_job
+from evalkit.options import RunOptions
+from evalkit.results import RunResult, load_run
+from evalkit.store import StoredResponse, StoredRun, find_runs
+from evalkit.stored_job import stored_job
+
+log = logging.getLogger(__name__)
+
+#: Figures that agree to so many parts are the same: sums may be taken in another order.
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that is not as it was: a sample's answer, a figure, a version."""
+
+    name: str
+    before: Json
+    after: Json
+
+    def to_json(self, name: str = "name") -> dict[str, Json]:
+        """Under the given word for what has changed."""
+        return {name: self.name, "before": self.before, "after": self.after}
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A run beside the run that repeats it.
+
+    Attributes:
+        run, again: both folders. compared: samples that the first one had answered or failed.
+        answers: those that differ; an error is shown as `error: …`. figures: metrics that differ.
+        versions: of packages that differ. notes: what else a reader must know.
+    """
+
+    run: Path
+    again: Path
+    compared: int
+    answers: tuple[Change, ...]
+    figures: tuple[Change, ...]
+    versions: tuple[Change, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every answer and every figure is the same."""
+        return not self.answers and not self.figures
+
+    def to_json(self) -> dict[str, Json]:
+        """Everything."""
+        return {
+            "run": str(self.run),
+            "again": str(self.again),
+            "equal": self.equal,
+            "compared": self.compared,
+            "answers": [change.to_json("id") for change in self.answers],
+            "figures": [change.to_json("metric") for change in self.figures],
+            "versions": [change.to_json("package") for change in self.versions],
+            "notes": list(self.notes),
+        }
+
+
+def reproduce(
+    path: Path, where: RunOptions, included: Collection[str] = (), again: Path = Path("reproduced")
+) -> Reproduction:
+    """Run a stored run again.
+
+    Args:
+        path: its folder.
+        where: flags that say where it runs and where its data is; everything else comes from the manifest.
+        included: names of tasks that the user has loaded from files of their own.
+        again: new run folders go below `again/<name of the run folder>`; one that was broken off is gone on
+            with, a complete one never.
+
+    Raises:
+        RunFolderError: no run, or one without answers. UsageError: its task file is needed, or has changed.
+        DataError: data or pictures are not what they were. CheckpointError: the weights are not.
+    """
+    from evalkit.workflow import load_model, run_task
+
+    stored = load_run(path).stored
+    before = dict(stored.responses())
+    if not before:
+        raise RunFolderError(f"{path}: holds no answers yet; there is nothing to compare with")
+    _include(stored, included)
+    name, options = _options(stored, before, where, again)
+    _check_requests(stored, name, options, before)
+    model = load_model(options)
+    try:
+        notes = _check_model(stored, model.info)
+        result = run_task(name, model, options)
+    finally:
+        model.close()
+    return _compared(stored, before, result, notes)
+
+
+def _include(stored: StoredRun, given: Collection[str]) -> None:
+    """Load the task file that the run had, where the user has not given it."""
+    name = str(_part(stored, "task").get("name"))
+    if name in given:
+        return
+    for entry in stored.manifest.get("includes") or ():
+        file, digest = Path(entry["path"]), entry["hash"]
+        found = file_digest(file)
+        if found != digest:
+            what = "is not there any more" if not file.is_file() else "has changed since"
+            raise UsageError(
+                f"{stored.path}: its task file {file} {what}; give --include FILE with the file as it was"
+            )
+        registry.include(file)
+    if name not in registry.tasks():
+        raise UsageError(
+            f"{stored.path}: task {name!r} is not installed, and the run does not say where it came from; "
+            "give --include FILE"
+        )
+
+
+def _options(
+    stored: StoredRun, before: Mapping[str, StoredResponse], where: RunOptions, again: Path
+) -> tuple[str, RunOptions]:
+    name, asked = stored_job(stored.manifest, stored.path, where.data_root, where.offline)
+    model, settings = _part(stored, "model"), _part(stored, "settings")
+    sessions: Sequence[Any] = stored.manifest.get("sessions") or ({},)
+    output = again / stored.path.resolve().name
+    expected = _part(stored, "selection").get("expected")
+    if isinstance(expected, int) and len(before) < expected:  # it was broken off: only what it has
+        asked = dataclasses.replace(asked, limit=None, sample_ids=tuple(before))
+    return name, dataclasses.replace(
+        asked,
+        checkpoint=settings.get("checkpoint"),
+        revision=model.get("revision"),
+        dtype=model.get("dtype") or "auto",
+        sharing=bool(sessions[-1].get("sharing", True)),
+        base_url=where.base_url or settings.get("base_url"),
+        batch_size=where.batch_size,
+        device=where.device,
+        devices=where.devices,
+        engine=where.engine,
+        ray_address=where.ray_address,
+        cpus_per_worker=where.cpus_per_worker,
+        ship_data=where.ship_data,
+        worker_timeout=where.worker_timeout,
+        output=output,
+        resume=_broken_off(output),
+        quiet=where.quiet,
+    )
+
+
+def _broken_off(output: Path) -> bool:
+    """Whether the latest run below was not finished."""
+    latest = max(find_runs(output), key=lambda folder: folder.name, default=None)
+    return latest is not None and StoredRun(latest, {}).summary is None
+
+
+def _check_requests(
+    stored: StoredRun, name: str, options: RunOptions, before: Mapping[str, StoredResponse]
+) -> None:
+    job = make_job(name, options)
+    data = _part(stored, "data").get("hash")
+    if job.data != data:
+        raise DataError(
+            f"{stored.path}: the data under {job.root} is not what was asked (hash {job.data[:12]}, then "
+            f"{str(data)[:12]}); give --data-root with the data as it was"
+        )
+    places = {sample.id: place for place, sample in enumerate(job.samples)}
+    changed = [
+        identifier
+        for identifier, answer in before.items()
+        if identifier not in places or job.request(places[identifier]).key() != answer.request_key
+    ]
+    if changed:
+        version, then = job.task.version, _part(stored, "task").get("version")
+        cause = f"the task is version {version}, then {then}" if version != then else "pictures or prompts"
+        raise DataError(
+            f"{stored.path}: {len(changed)} of {len(before)} requests are not what was asked (first: "
+            f"{changed[0]}; {cause}); put pictures and task back as they were"
+        )
+
+
+def _check_model(stored: StoredRun, info: ModelInfo) -> tuple[str, ...]:
+    """Notes on what differs and may.
+
+    Raises:
+        CheckpointError: other weights.
+    """
+    then = _part(stored, "model")
+    if info.fingerprint != then.get("fingerprint"):
+        raise CheckpointError(
+            f"{stored.path}: {info.name} has other weights than the run (fingerprint "
+            f"{str(info.fingerprint)[:12]}, then {str(then.get('fingerprint'))[:12]}); give it the "
+            "checkpoint of the run"
+        )
+    notes = []
+    if info.fingerprint is None:
+        notes.append("the model tells no fingerprint: whether its weights are the same is not known")
+    known = then.get("settings")
+    known = known if isinstance(known, Mapping) else {}
+    notes += [
+        f"model setting {key}: {known.get(key)!r}, now {info.settings.get(key)!r}"
+        for key in sorted({*known, *info.settings})
+        if known.get(key) != info.settings.get(key)
+    ]
+    if info.dtype != then.get("dtype"):
+        notes.append(f"dtype: {then.get('dtype')}, now {info.dtype}")
+    return tuple(notes)
+
+
+def _compared(
+    stored: StoredRun, before: Mapping[str, StoredResponse], result: RunResult, notes: tuple[str, ...]
+) -> Reproduction:
+    after = dict(result.stored.responses())
+    answers = [
+        Change(identifier, _shown(answer.response), _shown(after[identifier].response))
+        for identifier, answer in before.items()
+        if not _same(answer.response, after[identifier].response)
+    ]
+    then, now = stored.manifest.get("versions") or {}, versions()
+    changed = [
+        Change(package, then.get(package), now.get(package))
+        for package in sorted({*then, *now})
+        if then.get(package) != now.get(package)
+    ]
+    figures, unknown = _figures(stored, result)
+    return Reproduction(
+        stored.path, result.path, len(before), tuple(answers), figures, tuple(changed), (*notes, *unknown)
+    )
+
+
+def _same(first: Response, second: Response) -> bool:
+    """Equal texts, or errors of one kind: what an error says may hold times and places."""
+    if first.error is not None or second.error is not None:
+        return (first.error and first.error.kind) == (second.error and second.error.kind)
+    return first.text == second.text
+
+
+def _shown(response: Response) -> str:
+    if response.error is not None:
+        return f"error: {response.error.kind}: {response.error.message}"
+    return response.text
+
+
+def _figures(stored: StoredRun, result: RunResult) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+    """Metrics that differ, and why some cannot be compared."""
+    summary = stored.summary
+    if summary is None or summary.get("counts", {}).get("expected") != result.counts["expected"]:
+        return (), ("the run was not finished: its figures are not compared",)
+    changes, unjudged = [], []
+    for name, content in summary.get("metrics", {}).items():
+        then = content.get("value")
+        now = result.metrics[name].value if name in result.metrics else None
+        if now is None and then is not None and stored.manifest.get("judge"):
+            unjudged.append(name)
+        elif then != now and not (
+            isinstance(then, (int, float)) and now is not None and math.isclose(then, now, rel_tol=_TOLERANCE)
+        ):
+            changes.append(Change(name, then, now))
+    notes = (f"no judge is asked again: {', '.join(unjudged)} not compared",) if unjudged else ()
+    return tuple(changes), notes
+
+
+def _part(stored: StoredRun, name: str) -> Mapping[str, Any]:
+    part = stored.manifest.get(name)
+    if not isinstance(part, Mapping):
+        raise RunFolderError(f"{stored.path}: manifest.json lacks {name!r}; restore it")
+    return part
