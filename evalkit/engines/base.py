@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -61,6 +61,14 @@ class Pool(Protocol):
     def close(self) -> None:
         """End the workers."""
         ...
+
+
+def must_equal(there: Mapping[str, object], here: Mapping[str, object], where: str) -> None:
+    """Raises EvalkitError, naming what differs."""
+    names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+    if names:
+        texts = (f"{name} {there.get(name)} there, {here.get(name)} {where}" for name in names[:5])
+        raise EvalkitError(f"{'; '.join(texts)}; make them the same")
 
 
 def portable(error: Exception) -> EvalkitError:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from evalkit.contracts import ModelInfo
 from evalkit.engines import ray_cluster
-from evalkit.engines.base import Load
+from evalkit.engines.base import Load, must_equal
 from evalkit.engines.dispatch import Lot, Parcel
 from evalkit.engines.ray_cluster import Node, Place, Shape
 from evalkit.engines.ray_worker import RayWorker, Report
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Losses of a place in a row, without an answer between, after which it is not filled again.
 MOST_LOSSES = 5
+#: Seconds at least that a cluster may take to give a first worker: weights are loaded in them.
+_WAIT = 600.0
 #: Seconds between two looks at the cluster's nodes.
 _LOOK = 2.0
 
@@ -45,6 +47,7 @@ class Worker:
     actor: Any
     call: Any
     state: State = "loading"
+    process: int | None = None
     parcels: deque[Parcel] = field(default_factory=deque)
     asked: dict[str, tuple[Lot, int, str]] = field(default_factory=dict)
     news: float = field(default_factory=time.monotonic)
@@ -122,16 +125,13 @@ class Crew:
         Raises:
             EvalkitError: it is not what this process and the first worker are, naming what differs.
         """
-        commit = git_revision()
-        here: dict[str, object] = {**versions(), "commit": commit["commit"] if commit else None}
-        there: dict[str, object] = {**report.versions, "commit": report.commit}
-        if not (here["commit"] and there["commit"]):  # installed from a wheel, which has no commit
-            del here["commit"], there["commit"]
-        _must_equal(there, here, "in the driver")
+        must_equal(report.versions, versions(), "in the driver")
         if self.info is None:
             self.info, self._first = report.info, worker.name
-        _must_equal(_identity(report.info), _identity(self.info), f"in {self._first}")
-        worker.state = "loaded"
+        must_equal(_identity(report.info), _identity(self.info), f"in {self._first}")
+        if report.commit != git_revision():
+            log.warning("%s runs another state of the code (%s) than the driver", worker.name, report.commit)
+        worker.state, worker.process = "loaded", report.process
         log.info("%s is ready (process %d%s)", worker.name, report.process,
                  "".join(f", {name}" for name in report.accelerators))  # fmt: skip
 
@@ -163,7 +163,8 @@ class Crew:
         log.warning("%s is refused: %s", worker.name, error)
 
     def check_alive(self, timeout: float) -> None:
-        """Raises EvalkitError where no worker is left, or none has come for `timeout` seconds."""
+        """Raises EvalkitError where no worker is left, or none has come for so long, or `_WAIT`."""
+        timeout = max(timeout, _WAIT)
         if any(worker.state != "loading" for worker in self.workers.values()):
             self._waiting_since = time.monotonic()
         elif not self.workers and self.refused:
@@ -200,10 +201,3 @@ def _identity(info: ModelInfo) -> dict[str, object]:
     for name in ("device", "engine", "settings", "notes"):
         del found[name]
     return {"weights": weights, **found, **info.settings}
-
-
-def _must_equal(there: dict[str, object], here: dict[str, object], where: str) -> None:
-    differing = [name for name in {**here, **there} if here.get(name) != there.get(name)]
-    if differing:
-        texts = (f"{name} {there.get(name)} there, {here.get(name)} {where}" for name in differing[:5])
-        raise EvalkitError(f"{'; '.join(texts)}; make them the same")

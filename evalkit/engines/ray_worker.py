@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evalkit.contracts import Model, ModelInfo, Request, Response, SampleAware
+from evalkit.contracts import Json, Model, ModelInfo, Request, Response, SampleAware
 from evalkit.engines.base import Load, portable
 from evalkit.environment import git_revision, peak_memory, versions
 from evalkit.errors import EvalkitError, UsageError
@@ -34,7 +34,7 @@ class Report:
 
     info: ModelInfo
     versions: dict[str, str]
-    commit: str | None
+    commit: Json
     process: int
     accelerators: tuple[str, ...]
 
@@ -92,14 +92,7 @@ class RayWorker:
         except Exception as error:
             raise portable(error) from None
         threading.Thread(target=self._work, daemon=True, name="evalkit-model").start()
-        commit = git_revision()
-        return Report(
-            self._model.info,
-            versions(),
-            str(commit["commit"]) if commit else None,
-            os.getpid(),
-            _accelerators(),
-        )
+        return Report(self._model.info, versions(), git_revision(), os.getpid(), _accelerators())
 
     def data_hash(self, requests: Sequence[Request]) -> tuple[str, tuple[str, ...]]:
         """See the function of this name."""

@@ -1,12 +1,14 @@
 """A model that misbehaves on demand, installed as a plug-in in a folder of its own for processes to find.
 
-`puppet:key=value;…` with `delay` (seconds an answer), `kill`, `hang`, `raise` or `burst` (the id of the sample on
-which the process kills itself, hangs, raises or takes more memory than it may), and `once` (a folder, in which
-a misbehaviour leaves its mark and then is not repeated). Answers depend on the sample's id alone.
+`puppet:FILE` reads its wishes from a JSON file each time it is asked: `delay` (seconds an answer); `kill`,
+`hang` or `burst` (the id of the sample on which the process kills itself, hangs, or takes more memory than
+it may); and `once` (a folder, in which a misbehaviour leaves its mark and then is not repeated). Answers
+depend on the sample's id alone.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -33,17 +35,19 @@ def install(folder: Path) -> Path:
 class Puppet:
     """Answers `yes` or `no`."""
 
-    def __init__(self, wishes: dict[str, str]) -> None:
-        self._wishes = wishes
+    def __init__(self, wishes: str) -> None:
+        self._file = wishes
+        self._wishes: dict[str, str] = {}
         self.info = ModelInfo(
             name="puppet", fingerprint=os.environ.get("PUPPET_WEIGHTS", "00"), dtype="float32", device="cpu"
         )
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
         """In order."""
+        self._wishes = json.loads(Path(self._file).read_text()) if self._file else {}
         for request in requests:
             time.sleep(float(self._wishes.get("delay", 0)))
-            for what in ("kill", "hang", "raise", "burst"):
+            for what in ("kill", "hang", "burst"):
                 if self._wishes.get(what) == request.id and self._first_time():
                     getattr(self, f"_{what}")()
             try:
@@ -73,9 +77,6 @@ class Puppet:
     def _hang(self) -> None:
         time.sleep(3600)
 
-    def _raise(self) -> None:
-        raise RuntimeError("CUDA error: device-side assert triggered")
-
     def _burst(self) -> None:
         import resource
 
@@ -91,15 +92,14 @@ class PuppetFamily:
         return ("puppet",)
 
     def matches(self, spec: str) -> bool:
-        """`puppet`, with wishes or without."""
+        """`puppet`, with a file of wishes or without."""
         return spec.partition(":")[0] == "puppet"
 
     def load(self, spec: str, options: ModelOptions) -> Model:
         """Refuses where the environment says so."""
         if "PUPPET_REFUSES" in os.environ:
             raise CheckpointError("weights.safetensors: no such file")
-        wishes = spec.partition(":")[2]
-        return Puppet(dict(wish.split("=") for wish in wishes.split(";")) if wishes else {})
+        return Puppet(spec.partition(":")[2])
 
 
 FAMILY = PuppetFamily()
