@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evalkit import registry
 from evalkit.contracts import Json, Model
+from evalkit.engines.base import Pool
 from evalkit.errors import UsageError
 from evalkit.options import MaxErrors, RunOptions, judge_options
 from evalkit.results import RunResult
@@ -17,7 +18,7 @@ PathLike = str | os.PathLike[str]
 
 
 def run(
-    model: str | Model,
+    model: str | Model | Pool,
     task: str,
     *,
     data_root: PathLike | None = None,
@@ -41,6 +42,12 @@ def run(
     include: PathLike | None = None,
     offline: bool = False,
     quiet: bool = False,
+    devices: int = 1,
+    engine: str = "local",
+    ray_address: str | None = None,
+    cpus_per_worker: int | None = None,
+    ship_data: bool = False,
+    worker_timeout: float = 1800.0,
 ) -> RunResult:
     """Generate what the run folder lacks, score it, and return the result.
 
@@ -81,6 +88,12 @@ def run(
         base_url=base_url,
         offline=offline,
         quiet=quiet,
+        devices=devices,
+        engine=engine,
+        ray_address=ray_address,
+        cpus_per_worker=cpus_per_worker,
+        ship_data=ship_data,
+        worker_timeout=worker_timeout,
     )
     options.check()
     if not isinstance(model, str):

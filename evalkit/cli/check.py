@@ -10,7 +10,7 @@ import click
 
 from evalkit.cli import terminal
 from evalkit.cli.compare import format_flags, print_comparison, print_refusal
-from evalkit.cli.options import FOLDER, data_flags
+from evalkit.cli.options import FOLDER, data_flags, engine_flags, engine_given
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @flag("-o", "--output", type=FOLDER, help="Folder of run folders, in place of the policy's.")
 @flag("--device", metavar="NAME", help="In place of the policy's.")
 @data_flags
+@engine_flags
 @format_flags
 @terminal.verbosity
 def check(
@@ -42,6 +43,7 @@ def check(
     offline: bool,
     style: str,
     as_json: bool,
+    **engine: Any,
 ) -> int:
     """Run the policy's tasks, compare with its baseline, and pass (0) or fail (1).
 
@@ -57,6 +59,7 @@ def check(
     policy = load(policy_file or find(Path()))
     run = dict(policy.run)
     run.update({name: value for name, value in (("data_root", data_root), ("device", device)) if value})
+    run.update(engine_given(engine))
     run["offline"] = offline or run.get("offline", False)
     policy = dataclasses.replace(
         policy, baseline=baseline or policy.baseline, output=output or policy.output, run=run

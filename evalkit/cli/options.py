@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +62,10 @@ def _include(ctx: click.Context, _: click.Parameter, paths: tuple[Path, ...]) ->
             registry.include(path)
 
 
+#: Names of the flags that `engine_flags` adds.
+ENGINE_FLAGS = ("engine", "ray_address", "cpus_per_worker", "ship_data", "worker_timeout")
+
+
 def engine_flags(command: F) -> F:
     """`--engine` and the flags of Ray."""
     for decorate in (
@@ -96,6 +100,13 @@ def engine_flags(command: F) -> F:
     ):
         command = decorate(command)
     return command
+
+
+def engine_given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the flags that were given on the command line or in the environment."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {name: value for name, value in flags.items() if context.get_parameter_source(name) != default}
 
 
 def judge_flags(command: F) -> F:

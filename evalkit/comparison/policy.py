@@ -36,6 +36,11 @@ _RUN_KEYS: Mapping[str, tuple[type, ...]] = {
     "judge_model": (str,),
     "base_url": (str,),
     "offline": (bool,),
+    "engine": (str,),
+    "ray_address": (str,),
+    "cpus_per_worker": (int,),
+    "ship_data": (bool,),
+    "worker_timeout": (int, float),
 }
 
 

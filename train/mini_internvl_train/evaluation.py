@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mini_internvl_train.merge import is_adapter, merge
 from mini_internvl_train.recipe import Evaluation, Recipe
+
+if TYPE_CHECKING:
+    from evalkit.contracts import Model
+    from evalkit.engines.base import Pool
 
 Scores = dict[str, dict[str, float | None]]
 
@@ -50,9 +56,6 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
         EvalkitError: data missing, or a run that failed.
     """
     import evalkit
-    import mini_internvl
-    from evalkit.contracts import ModelOptions
-    from evalkit_models.mini_internvl import MiniInternVLModel
 
     folder = checkpoint
     if is_adapter(checkpoint):
@@ -60,8 +63,7 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
         folder.parent.mkdir(exist_ok=True)
         merge(checkpoint, folder)
     settings = recipe.evaluation
-    network = mini_internvl.load(folder)
-    model = MiniInternVLModel(network, f"{recipe.name}@{checkpoint.name}", ModelOptions())
+    model = _model(settings, LoadCheckpoint(folder, f"{recipe.name}@{checkpoint.name}"))
     scores: Scores = {}
     try:
         for task in settings.tasks:
@@ -79,6 +81,44 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
     finally:
         model.close()
     return scores
+
+
+@dataclass(frozen=True)
+class LoadCheckpoint:
+    """Loads a checkpoint under a name, here or in a worker.
+
+    Attributes:
+        folder: the checkpoint. name: as reports call it.
+    """
+
+    folder: Path
+    name: str
+
+    def __call__(self, number: int) -> Model:
+        import mini_internvl
+        from evalkit.contracts import ModelOptions
+        from evalkit_models.mini_internvl import MiniInternVLModel
+
+        return MiniInternVLModel(mini_internvl.load(self.folder), self.name, ModelOptions())
+
+
+def _model(settings: Evaluation, load: LoadCheckpoint) -> Model | Pool:
+    """The model in this process, or in the actors of a cluster."""
+    if settings.engine == "local":
+        return load(0)
+    from evalkit.options import RunOptions
+    from evalkit.workflow import ray_pool
+
+    options = RunOptions(
+        load.name,
+        engine=settings.engine,
+        ray_address=settings.ray_address,
+        cpus_per_worker=settings.cpus_per_worker,
+        ship_data=settings.ship_data,
+        worker_timeout=settings.worker_timeout,
+    )
+    options.check()
+    return ray_pool(LoadCheckpoint(load.folder.resolve(), load.name), options)
 
 
 def score_lines(step: int, scores: Scores) -> list[str]:

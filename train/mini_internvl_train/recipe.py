@@ -160,7 +160,12 @@ class Checkpoints:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Tasks run by the harness during training, on every `every`-th step's checkpoint."""
+    """Tasks run by the harness during training, on every `every`-th step's checkpoint.
+
+    Attributes:
+        engine: `local`, in this process, or `ray`, on the cluster at `ray_address` or one started here, in
+            workers of `cpus_per_worker` cores; `ship_data` sends pictures where they do not see the data.
+    """
 
     tasks: tuple[str, ...] = ()
     every: int = 0
@@ -168,9 +173,14 @@ class Evaluation:
     split: str | None = None
     data_root: str | None = None
     runs: str = "runs"
+    engine: Literal["local", "ray"] = "local"
+    ray_address: str | None = None
+    cpus_per_worker: int | None = None
+    ship_data: bool = False
+    worker_timeout: float = 1800.0
 
     def __post_init__(self) -> None:
-        check_bounds(self, every=(0, math.inf), limit=(1, math.inf))
+        check_bounds(self, every=(0, math.inf), limit=(1, math.inf), cpus_per_worker=(1, math.inf))
 
 
 @dataclass(frozen=True, slots=True)
