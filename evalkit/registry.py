@@ -1,7 +1,8 @@
 """Tasks, models and suites by name, found through entry points; unknown names are answered with the nearest.
 
 Entry point groups: `evalkit.tasks` (a Task class, or a module-level sequence of Task classes),
-`evalkit.models` (a ModelFamily object) and `evalkit.suites` (a sequence of Suite).
+`evalkit.models` (a ModelFamily object), `evalkit.suites` (a sequence of Suite) and `evalkit.published` (a
+sequence of Table).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from evalkit.contracts import Model, ModelFamily, ModelOptions
 from evalkit.errors import UsageError
-from evalkit.suite import Suite, Target
+from evalkit.suite import Suite, Table, Target
 from evalkit.task import MINIATURE, Task
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,12 @@ def tasks() -> Mapping[str, type[Task]]:
 def suites() -> Mapping[str, Suite]:
     """Suites by name."""
     return {suite.name: suite for loaded in _plugins("evalkit.suites") for suite in loaded}
+
+
+@lru_cache(maxsize=1)
+def published_tables() -> tuple[Table, ...]:
+    """Tables of publications as printed."""
+    return tuple(table for loaded in _plugins("evalkit.published") for table in loaded)
 
 
 @lru_cache(maxsize=1)

@@ -102,6 +102,13 @@ def tables_of(task: str) -> list[Suite]:
     ]
 
 
+@lru_cache(maxsize=1)
+def table_titles() -> Mapping[str, str]:
+    """Titles of the paper's tables by number, of those that a suite makes."""
+    made = {name: paper_table(suite, ()) for name, suite in registry.suites().items() if suite.table}
+    return {name.rpartition("-")[2]: table.title for name, table in made.items() if table is not None}
+
+
 def paper_table(suite: Suite, runs: Sequence[tuple[str, Run]]) -> Table | None:
     """The suite's table with a row for each label of (label, run); None where it cannot be made."""
     if suite.table is None:

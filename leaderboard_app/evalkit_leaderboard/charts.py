@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
@@ -16,9 +17,12 @@ from evalkit_leaderboard.matrix import Column, Row
 from evalkit_leaderboard.numbers import magnitude
 
 Chart = alt.LayerChart | alt.FacetChart
+Align = Literal["left", "right"]
 
 #: An axis that names every row.
 _NAMES = alt.Axis(title=None, labelLimit=220, labelOverlap=False)
+#: Pixels of height of the plot of sizes and of a line of text in it; a letter in parts of a laptop's width.
+_HEIGHT, _LINE, _LETTER = 380, 14, 0.006
 #: With more points than these, only those on the Pareto front have their names beside them.
 _NAMED = 40
 
@@ -31,6 +35,16 @@ class Point:
     published: bool
     parameters: int
     value: float
+
+
+def _dressed(chart: Chart) -> Chart:
+    """Labels in colours that can be read on the page's ground."""
+    colours = theme.palette()
+    texts: dict[str, str | int] = {"labelColor": colours.text, "titleColor": colours.muted}
+    texts |= {"labelFontSize": 12, "titleFontSize": 12}
+    lines = {"gridColor": colours.line, "domainColor": colours.line, "tickColor": colours.line}
+    dressed: Chart = chart.configure(axis={**texts, **lines}, legend=texts)
+    return dressed
 
 
 def size_point(row: Row, column: Column | None) -> Point | None:
@@ -89,18 +103,48 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=[MEASURED, PUBLISHED], range=["circle", "diamond"])),
         tooltip=["model:N", "kind:N", "size:N", "score:Q"],
     )
-    named = (
-        base
-        if len(frame) <= _NAMED
-        else base.transform_filter(alt.FieldOneOfPredicate("model", [point.label for point in best]))
-    )
-    names = named.mark_text(dy=-12, fontSize=11, color=colours.text).encode(text="model:N")
+    named = points if len(points) <= _NAMED else best
+    names = [
+        base.transform_filter(alt.FieldOneOfPredicate("model", labels))
+        .mark_text(align=align, dx=dx, fontSize=11, color=colours.text)
+        .encode(text="model:N")
+        for (align, dx), labels in _beside(named).items()
+        if labels
+    ]
     line = (
         alt.Chart(front)
         .mark_line(interpolate="step-after", strokeDash=[5, 4])
         .encode(x=x, y=y, color=alt.value(colours.muted))
     )
-    return alt.layer(line, dots, names).properties(height=380)
+    return _dressed(alt.layer(line, dots, *names).properties(height=_HEIGHT))
+
+
+def _beside(points: Sequence[Point]) -> dict[tuple[Align, int], list[str]]:
+    """Labels by the side of their point: the right, or the left where that is free and this is not."""
+    sides: tuple[tuple[Align, int], ...] = (("left", 9), ("right", -9))
+    found: dict[tuple[Align, int], list[str]] = {side: [] for side in sides}
+    logs = [math.log10(point.parameters) for point in points]
+    values = [point.value for point in points]
+    width = (max(logs) - min(logs)) or 1.0
+    height = (max(values) - min(values)) or 1.0
+    taken: list[tuple[float, float, float]] = []
+    for point, log in sorted(zip(points, logs, strict=True), key=lambda pair: -pair[0].value):
+        x, y = (log - min(logs)) / width, (point.value - min(values)) / height * _HEIGHT
+        length = _LETTER * len(point.label)
+        spans = [(x, x + length), (x - length, x)]
+        free = [
+            side
+            for side, (start, end) in zip(sides, spans, strict=True)
+            if end < 1.05 and start > -0.05 and not any(_meet(start, end, y, other) for other in taken)
+        ]
+        side = free[0] if free else sides[0]
+        found[side].append(point.label)
+        taken.append((*spans[sides.index(side)], y))
+    return found
+
+
+def _meet(start: float, end: float, y: float, other: tuple[float, float, float]) -> bool:
+    return start < other[1] and other[0] < end and abs(y - other[2]) < _LINE
 
 
 def story(points: Sequence[Point], yardstick: str) -> str:
@@ -139,7 +183,7 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
         tooltip=["label:N", "kind:N", "value:Q", "low:Q", "high:Q"],
     )
-    return alt.layer(rules, dots).properties(height=120 + 26 * len(frame))
+    return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)))
 
 
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
@@ -150,7 +194,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     colour = alt.Color(
         "verdict:N",
         scale=alt.Scale(domain=domain, range=[colours.good, colours.bad, colours.muted]),
-        legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300),
+        legend=alt.Legend(title=None, orient="top", columns=3, labelLimit=300),
     )
     y = alt.Y("label:N", sort=list(frame["label"]), axis=_NAMES)
     base = alt.Chart(frame).encode(y=y, color=colour)
@@ -171,7 +215,7 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=shape,
         tooltip=["label:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
     )
-    return alt.layer(zero, rules, dots).properties(height=130 + 32 * len(frame))
+    return _dressed(alt.layer(zero, rules, dots).properties(height=110 + 30 * len(frame)))
 
 
 def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:
@@ -186,7 +230,15 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
     colour = alt.Color(
         "series:N",
         scale=alt.Scale(domain=names, range=list(colours.series)),
-        legend=alt.Legend(title=None, orient="top", columns=2, labelLimit=300, symbolOpacity=1),
+        legend=alt.Legend(
+            title=None,
+            orient="top",
+            direction="vertical",
+            labelLimit=420,
+            symbolType="stroke",
+            symbolSize=500,
+            symbolOpacity=1,
+        ),
     )
     axis = alt.Axis(title=x, tickCount=8)
     base = alt.Chart(frame).encode(x=alt.X("step:Q", axis=axis), color=colour)
@@ -200,5 +252,5 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
     layers.append(base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash))
     if points:
         tooltip = ["series:N", "step:Q", "value:Q"]
-        layers.append(base.mark_point(filled=True, size=60).encode(y=value, tooltip=tooltip))
-    return alt.layer(*layers).properties(height=320)
+        layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(y=value, tooltip=tooltip))
+    return _dressed(alt.layer(*layers).properties(height=320))

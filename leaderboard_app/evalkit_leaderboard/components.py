@@ -10,10 +10,13 @@ from urllib.parse import quote, urlencode
 import streamlit as st
 
 from evalkit.text import one_line, visible
+from evalkit_leaderboard.exports import MEASURED, PUBLISHED
 from evalkit_leaderboard.marks import Mark
 
 #: Characters of a text shown on a page; more stays in the run folder.
 LONGEST_TEXT = 20_000
+#: A text of no more characters leaves room for another one beside it.
+_SHORT = 40
 
 
 def escape(text: object, width: int = 0) -> str:
@@ -61,13 +64,26 @@ def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
     return f'<tr class="{kind}">{name}{rest}</tr>' if kind else f"<tr>{name}{rest}</tr>"
 
 
-def chips(marks: Iterable[Mark]) -> str:
-    """Marks as small labels with their meaning as tooltip."""
-    return "".join(
-        f'<span class="ek-chip{"" if mark.ranked else " ek-warn"}" title="{escape(mark.meaning, 400)}">'
-        f"{escape(mark.word, 30)}</span>"
-        for mark in marks
-    )
+def chips(marks: Iterable[Mark], most: int = 6) -> str:
+    """Marks as small labels, each word once, with what they mean as tooltip."""
+    by_word: dict[str, list[Mark]] = {}
+    for mark in marks:
+        by_word.setdefault(mark.word, []).append(mark)
+    return "".join(_chip(word, same) for word, same in list(by_word.items())[:most])
+
+
+def _chip(word: str, marks: Sequence[Mark]) -> str:
+    kind = "" if all(mark.ranked for mark in marks) else " ek-warn"
+    meaning = escape("; ".join(dict.fromkeys(mark.meaning for mark in marks)), 400)
+    return f'<span class="ek-chip{kind}" title="{meaning}">{escape(word, 30)}</span>'
+
+
+def kind(published: bool) -> str:
+    """Whether a row is published or measured here; on a phone in one word where it is published."""
+    if not published:
+        return MEASURED
+    word, rest = PUBLISHED.split(",", 1)
+    return f'{word}<span class="ek-wide">,{rest}</span>'
 
 
 def box(text: str, command: str = "", warn: bool = False) -> None:
@@ -99,15 +115,30 @@ def facts(items: Mapping[str, object]) -> None:
     st.html(f'<dl class="ek-facts">{rows}</dl>')
 
 
-def plain_text(label: str, text: str, length: int | None = None) -> None:
-    """A text under its name, as it stands, cut where it is absurdly long.
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A foreign text and its name.
 
-    Args:
+    Attributes:
         length: of the whole text, where only its beginning was read.
     """
-    note(label)
-    shown = visible(text[:LONGEST_TEXT])
-    st.code(shown or "(empty)", language=None, wrap_lines=True)
-    whole = len(text) if length is None else length
-    if whole > LONGEST_TEXT:
-        note(f"the first {LONGEST_TEXT:,} of {whole:,} characters")
+
+    label: str
+    text: str
+    length: int | None = None
+
+    def render(self) -> str:
+        """The text as it stands under its name, cut where it is absurdly long."""
+        # Line ends as references: the first one after <pre> would be swallowed.
+        shown = html.escape(visible(self.text[:LONGEST_TEXT])).replace("\n", "&#10;")
+        whole = len(self.text) if self.length is None else self.length
+        cut = f"<div>the first {LONGEST_TEXT:,} of {whole:,} characters</div>" if whole > LONGEST_TEXT else ""
+        short = len(self.text) <= _SHORT and "\n" not in self.text
+        body = f"<pre>{shown}</pre>" if shown else '<pre class="ek-empty">(empty)</pre>'
+        kind = ' class="ek-short"' if short else ""
+        return f"<figure{kind}><figcaption>{escape(self.label, 120)}</figcaption>{body}{cut}</figure>"
+
+
+def quotes(*items: Quote) -> None:
+    """Foreign texts; short ones stand side by side."""
+    st.html(f'<div class="ek-quotes">{"".join(item.render() for item in items)}</div>')

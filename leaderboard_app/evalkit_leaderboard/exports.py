@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from evalkit.text import one_line
 from evalkit_leaderboard.matrix import Cell, Column, Row
-from evalkit_leaderboard.numbers import magnitude, shown
+from evalkit_leaderboard.numbers import magnitude
 
 PUBLISHED, MEASURED = "published, not measured here", "measured here"
 
@@ -111,4 +111,4 @@ def _cell(cell: Cell | None) -> str:
     if cell is None or cell.value is None:
         return "–"
     words = ", ".join(mark.word for mark in cell.marks)
-    return f"{shown(cell.value, cell.unit)}{f' ({words})' if words else ''}"
+    return f"{cell.text}{f' ({words})' if words else ''}"

@@ -34,7 +34,7 @@ def find_logs(*roots: Path) -> list[Path]:
     for root in roots:
         base = str(root)
         for place, folders, files in os.walk(base):
-            if LOG in files:
+            if LOG in files and (Path(place) / LOG).is_file():
                 found[Path(place) / LOG] = None
             depth = place[len(base) :].count(os.sep)
             folders[:] = (
@@ -102,6 +102,8 @@ class Counter:
 
     def _count(self, path: Path) -> int:
         offset, lines = self._seen.get(str(path), (0, 0))
+        if not path.is_file():  # reading a pipe would wait for its writer
+            return lines
         try:
             with path.open("rb") as file:
                 if file.seek(0, os.SEEK_END) < offset:

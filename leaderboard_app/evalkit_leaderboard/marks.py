@@ -19,6 +19,17 @@ class Mark(NamedTuple):
     ranked: bool = False
 
 
+#: Characters of a word before a colon that stands for a model's note.
+_WORD = 20
+#: Who else may have made tokens and pixels of messages and pictures, by the signature's field `inputs`.
+_INPUTS = {
+    "server": Mark(
+        "served", "chat template and tiling are the server's own, not the protocol's", ranked=True
+    ),
+    "processor": Mark(
+        "own processor", "chat template and tiling are the model's own, not the protocol's", ranked=True
+    ),
+}
 #: Signature fields that say which samples were asked and how they were scored.
 _SAME = ("version", "n", "subset", "data", "scorer")
 
@@ -41,27 +52,39 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
     size = task.sizes.get(run.split)
     if size is not None and expected != size and not run.limited:
         found.append(Mark("excerpt", f"{expected} samples; the published split has {size}"))
-    for note in run.notes:
-        if note.startswith("untrained"):
-            found.append(Mark("untrained", note))
-        else:
-            found.append(Mark("note", note, ranked=True))
+    inputs = _INPUTS.get(signature_fields(run.signature).get("inputs", ""))
+    if inputs is not None:
+        found.append(inputs)
+    found += (mark for note in run.notes if (mark := _noted(note)).word not in {m.word for m in found})
     return tuple(found)
+
+
+def _noted(note: str) -> Mark:
+    """The mark of a model's own words, such as `untrained` or `served: template and tiling are ...`."""
+    word, colon, _ = note.partition(":")
+    if note.startswith("untrained"):
+        return Mark("untrained", note)
+    return Mark(word if colon and len(word) <= _WORD else "note", note, ranked=True)
+
+
+def asked(run: Run) -> tuple[str, ...]:
+    """What of a run's signature must be equal for two figures to be of the same samples and scorer."""
+    fields = signature_fields(run.signature)
+    return tuple(fields.get(name, "") for name in _SAME)
 
 
 def other_data(runs: Iterable[Run]) -> dict[str, Mark]:
     """Marks, by path, of runs of one task and split that asked or scored something else than most of them."""
-    asked: dict[str, tuple[str, ...]] = {}
+    keys: dict[str, tuple[str, ...]] = {}
     newest: dict[tuple[str, ...], str] = {}
     for run in runs:
-        fields = signature_fields(run.signature)
-        asked[run.path] = key = tuple(fields.get(name, "") for name in _SAME)
+        keys[run.path] = key = asked(run)
         newest[key] = max(run.created, newest.get(key, ""))
     if len(newest) < 2:
         return {}
-    counts = Counter(asked.values())
+    counts = Counter(keys.values())
     usual = max(counts, key=lambda key: (counts[key], newest[key]))
-    return {path: _differing(key, usual) for path, key in asked.items() if key != usual}
+    return {path: _differing(key, usual) for path, key in keys.items() if key != usual}
 
 
 def _differing(key: Sequence[str], usual: Sequence[str]) -> Mark:

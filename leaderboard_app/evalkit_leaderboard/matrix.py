@@ -11,6 +11,7 @@ from evalkit.task import MINIATURE
 from evalkit_leaderboard import catalogue
 from evalkit_leaderboard.catalogue import Average, TaskInfo
 from evalkit_leaderboard.marks import Mark, all_marks, is_ranked
+from evalkit_leaderboard.numbers import shown
 from evalkit_leaderboard.runs import Run
 
 
@@ -31,6 +32,7 @@ class Cell:
 
     Attributes:
         run: key of the run it was measured in. table: the paper's table it was printed in. One is empty.
+        decimals: as many as the paper prints in the column; None for what was measured here.
     """
 
     value: float | None
@@ -42,6 +44,14 @@ class Cell:
     reason: str = ""
     run: str = ""
     table: str = ""
+    decimals: int | None = None
+
+    @property
+    def text(self) -> str:
+        """The figure as people read it."""
+        if self.value is not None and self.decimals is not None:
+            return f"{self.value:.{self.decimals}f}"
+        return shown(self.value, self.unit)
 
     @property
     def ranked(self) -> bool:
@@ -177,6 +187,7 @@ def _chosen(
 def _published(infos: Mapping[str, TaskInfo], taken: set[str]) -> list[Row]:
     """The paper's rows by model; where two tables print different runs of a model, each has its row."""
     tables: dict[str, dict[str, dict[Column, Cell]]] = {}
+    decimals = _decimals(infos)
     sizes: dict[str, str] = {}
     for task in infos.values():
         for row in task.references:
@@ -184,8 +195,10 @@ def _published(infos: Mapping[str, TaskInfo], taken: set[str]) -> list[Row]:
             marks = (Mark("†", row.note, ranked=True),) if row.note else ()
             for metric, value in row.metrics.items():
                 unit = task.metrics[metric].unit if metric in task.metrics else ""
-                cell = Cell(value, unit, marks=marks, table=row.table)
-                mine[Column(task.name, row.split, metric)] = cell
+                column = Column(task.name, row.split, metric)
+                mine[column] = Cell(
+                    value, unit, marks=marks, table=row.table, decimals=decimals[column, row.table]
+                )
             sizes[row.model] = sizes.get(row.model) or row.size
     averages, _ = catalogue.averages([])
     rows: list[Row] = []
@@ -207,14 +220,27 @@ def _published(infos: Mapping[str, TaskInfo], taken: set[str]) -> list[Row]:
     return rows
 
 
-def default_columns(matrix: Matrix) -> list[Column]:
+def _decimals(infos: Mapping[str, TaskInfo]) -> dict[tuple[Column, str], int]:
+    """The most decimals that a table of the paper prints in a column."""
+    found: dict[tuple[Column, str], int] = {}
+    for task in infos.values():
+        for row in task.references:
+            for metric, value in row.metrics.items():
+                key = Column(task.name, row.split, metric), row.table
+                decimals = len(f"{value:.4f}".rstrip("0").partition(".")[2])
+                found[key] = max(decimals, found.get(key, 0))
+    return found
+
+
+def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
     """For every task that was measured, the headline on each split; without runs, of every task.
 
-    On a split where no run has the headline, the first metric with a figure stands in for it.
+    On a split where no run has the headline, the first metric with a figure stands in for it. The splits with
+    figures measured here come first within their task.
     """
     filled = {c for row in matrix.rows for c, cell in row.cells.items() if cell.value is not None}
-    measured = {c for row in matrix.rows if not row.published for c in row.cells} & filled
-    tasks = {column.task for column in measured}
+    measured = _measured_columns(matrix) & filled
+    tasks = set() if every_task else {column.task for column in measured}
     headlines = {c[:2] for c in filled if c.metric == matrix.infos[c.task].headline}
     shown: list[Column] = []
     for column in matrix.columns:
@@ -224,4 +250,28 @@ def default_columns(matrix: Matrix) -> list[Column]:
         first = all(column[:2] != other[:2] for other in shown)
         if headline or (column in measured and first and column[:2] not in headlines):
             shown.append(column)
-    return shown
+    return _measured_first(matrix, shown)
+
+
+def tables(matrix: Matrix) -> list[str]:
+    """Numbers of the paper's tables with figures among the published rows."""
+    found = {cell.table for row in matrix.rows for cell in row.cells.values() if cell.table}
+    return sorted(found, key=lambda number: (len(number), number))
+
+
+def table_columns(matrix: Matrix, number: str) -> list[Column]:
+    """Columns that a table of the paper has figures in, and what was measured here of the same."""
+    cells = (item for row in matrix.rows for item in row.cells.items())
+    printed = {(column.task, column.metric) for column, cell in cells if cell.table == number}
+    held = {c for row in matrix.rows for c, cell in row.cells.items() if cell.table == number or cell.run}
+    return _measured_first(matrix, [c for c in matrix.columns if c in held and (c.task, c.metric) in printed])
+
+
+def _measured_columns(matrix: Matrix) -> set[Column]:
+    return {column for row in matrix.rows if not row.published for column in row.cells}
+
+
+def _measured_first(matrix: Matrix, columns: Sequence[Column]) -> list[Column]:
+    """Columns by task, those with figures measured here first within each."""
+    measured, tasks = _measured_columns(matrix), list(matrix.infos)
+    return sorted(columns, key=lambda column: (tasks.index(column.task), column not in measured))

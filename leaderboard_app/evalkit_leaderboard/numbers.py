@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from evalkit.cli.report import figure
 
+#: The unit of a count of points, whole unless samples are missing.
+_POINTS = "score"
+
 
 def shown(value: float | None, unit: str = "") -> str:
     """A figure, or a dash."""
+    if value is not None and unit == _POINTS and value == round(value):
+        return f"{value:.0f}"
     return "–" if value is None else figure(value, unit)
 
 

@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-Outcome = Literal["all", "right", "wrong", "between", "not scored", "no answer"]
-OUTCOMES: tuple[Outcome, ...] = ("all", "right", "wrong", "between", "not scored", "no answer")
+Outcome = Literal["all", "right", "wrong", "between", "unparsed", "not scored", "no answer"]
+OUTCOMES: tuple[Outcome, ...] = ("all", "right", "wrong", "between", "unparsed", "not scored", "no answer")
 #: Characters of a text in the list of samples.
 _PREVIEW = 120
 #: Values of a tag that are offered.
 _VALUES = 200
+#: Outcomes that hang on no score.
+_PLAIN_OUTCOMES: Mapping[str, str] = {
+    "unparsed": "list_contains(flags, 'unparsed')",
+    "no answer": "error_kind IS NOT NULL",
+}
 _SCORE = "map_extract(records.scores, ?)[1]"
 
 Rows = npt.NDArray[np.int64]
@@ -186,8 +191,8 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
     if outcome is not None:
         where.append(f"({outcome})")
         parameters += [wanted.score] * outcome.count("?")
-    elif wanted.outcome == "no answer":
-        where.append("error_kind IS NOT NULL")
+    elif wanted.outcome in _PLAIN_OUTCOMES:
+        where.append(_PLAIN_OUTCOMES[wanted.outcome])
     for tag, value in wanted.tags.items():
         where.append("map_extract(records.tags, ?)[1] = ?")
         parameters += [tag, value]

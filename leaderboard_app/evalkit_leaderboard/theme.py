@@ -115,6 +115,9 @@ def styles(colours: Palette) -> str:
 .ek td.ek-unranked .ek-value {{ color: {colours.muted}; font-style: italic; }}
 .ek-sub {{ display: block; color: {colours.muted}; font-size: .74rem; font-weight: 400;
   font-style: normal; }}
+.ek-wrap {{ white-space: normal; max-width: 7.6rem; margin-left: auto; }}
+.ek-mark {{ font-style: italic; color: {colours.bad}; }}
+.ek thead th.ek-head {{ white-space: normal; min-width: 3.6rem; }}
 .ek-chip {{ display: inline-block; border: 1px solid {colours.muted}; border-radius: .7rem;
   color: {colours.text}; padding: 0 .42rem; margin: .12rem .2rem 0 0; font-size: .7rem;
   font-weight: 500; font-style: normal; }}
@@ -128,6 +131,17 @@ def styles(colours: Palette) -> str:
 .ek-box.ek-warn {{ border-left-color: {colours.bad}; }}
 .ek-box pre, .ek-box code {{ font-size: .82rem; white-space: pre-wrap; overflow-wrap: anywhere;
   margin: .4rem 0 0; background: transparent; color: {colours.text}; padding: 0; }}
+.ek-quotes {{ display: flex; flex-wrap: wrap; gap: .55rem .8rem; color: {colours.text}; font-size: .92rem; }}
+.ek-quotes figure {{ flex: 1 1 100%; min-width: 0; margin: 0; }}
+.ek-quotes figure.ek-short {{ flex: 1 1 7.5rem; }}
+.ek-quotes figcaption, .ek-quotes div {{ color: {colours.muted}; font-size: .78rem; margin-bottom: .15rem; }}
+.ek-quotes pre {{ margin: 0; padding: .45rem .65rem; border: 1px solid {colours.line}; border-radius: .4rem;
+  background: {colours.raised}; color: {colours.text}; font-size: .84rem; line-height: 1.45;
+  white-space: pre-wrap; overflow-wrap: anywhere; max-height: 24rem; overflow: auto; }}
+.ek-quotes pre.ek-empty {{ color: {colours.muted}; font-style: italic; }}
+.ek-line {{ display: inline-block; width: 1.5rem; margin: 0 .35rem .2rem .9rem; border-top: 3px solid;
+  vertical-align: middle; }}
+.ek-line.ek-dashed {{ border-top-style: dashed; }}
 .ek-note a {{ color: {colours.accent}; }}
 .ek-note {{ color: {colours.muted}; font-size: .82rem; overflow-wrap: anywhere; }}
 .ek-facts {{ display: grid; grid-template-columns: max-content 1fr; gap: .25rem .9rem; font-size: .86rem;
@@ -142,6 +156,8 @@ def styles(colours: Palette) -> str:
   .stMainBlockContainer {{ padding: 3.6rem .8rem 3rem; }}
   .ek th.ek-name {{ min-width: 7.5rem; max-width: 8.5rem; }}
   .ek {{ font-size: .8rem; }}
+  .ek th, .ek td {{ padding: .4rem .45rem; }}
+  .ek-wide {{ display: none; }}
   .ek-facts {{ grid-template-columns: 1fr; }}
 }}
 </style>"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,14 @@ def html(app: AppTest) -> str:
 
 
 def texts(app: AppTest) -> list[str]:
-    """All verbatim texts of a page."""
-    return [str(element.value) for element in app.code]
+    """All foreign texts of a page."""
+    quoted = re.findall(r"<pre>(.*?)</pre>", html(app), re.DOTALL)
+    return [*(unescape(text) for text in quoted), *(str(element.value) for element in app.code)]
 
 
 def rows_of(app: AppTest) -> list[str]:
     """Labels of the first table's rows, in order."""
-    parts = html(app).split("<tbody>")[1].split("<tr")[1:]
+    parts = html(app).split("<tbody>")[1].split("</tbody>")[0].split("<tr")[1:]
     return [part.split('title="')[1].split('"')[0] for part in parts]
 
 
@@ -96,7 +98,10 @@ def test_empty_pages_say_what_to_type(tmp_path: Path, name: str, there: bool) ->
 def test_overview_marks_published_rows_and_ranks_ours(real_tree: Path) -> None:
     app = page("overview", real_tree, sort="rsvqa-lr@miniature:average")
     content = html(app)
-    assert "published, not measured here" in content and "Mini-InternVL-DA-2B" in content
+    assert (
+        'published<span class="ek-wide">, not measured here</span>' in content
+        and "Mini-InternVL-DA-2B" in content
+    )
     assert rows_of(app)[:3] == ["good", "tuned@step-300", "worse"]
     assert "tuned@step-100" not in rows_of(app) and 'class="ek-chip ek-warn"' in content
     cell = content.split("<tbody>")[1].split('title="rsvqa-lr@miniature:average; n = ')[1]
@@ -174,7 +179,11 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
     app = page("compare", real_tree, target="rsvqa-lr@miniature", base=keys["good"], new=keys["worse"])
     assert not failed(app)
     content = html(app)
-    assert "average regressed" in content and "right to wrong" in str(app.get("button_group")[0].proto)
+    assert (
+        "regressed: " in content
+        and "average" in content
+        and "right to wrong" in str(app.get("button_group")[0].proto)
+    )
     assert "nonsense" in texts(app)
 
 
@@ -292,7 +301,7 @@ def test_broken_runs_are_listed_as_broken(tree: Path) -> None:
     app = page("runs", tree, status="broken")
     assert list(app.dataframe[0].value["status"]) == ["broken"]
     assert "Broken: " in html(app)
-    assert "1 broken, see Runs" in html(page("overview", tree))
+    assert '<a href="runs?status=broken" target="_self">1 broken</a>' in html(page("overview", tree))
 
 
 def test_an_error_of_ours_is_one_line_without_a_stack(

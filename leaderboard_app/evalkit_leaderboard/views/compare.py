@@ -15,8 +15,9 @@ from evalkit.errors import EvalkitError
 from evalkit.reports import wording
 from evalkit.text import one_line
 from evalkit_leaderboard import charts, components, state
-from evalkit_leaderboard.components import HtmlCell, escape
+from evalkit_leaderboard.components import HtmlCell, Quote, escape
 from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.marks import asked
 from evalkit_leaderboard.naming import run_names
 from evalkit_leaderboard.numbers import shown, signed
 from evalkit_leaderboard.runs import Run, stamp
@@ -54,7 +55,7 @@ def render(context: Context) -> None:
     names = run_names({key: scored[key] for key in keys})
     left, right = st.columns(2)
     with left:
-        base = state.choose("base", "Base", keys, keys[1], names.__getitem__)
+        base = state.choose("base", "Base", keys, _usual_base(keys, scored), names.__getitem__)
     others = [key for key in keys if key != base]
     with right:
         new = state.choose("new", "New", others, others[0], names.__getitem__)
@@ -64,9 +65,10 @@ def render(context: Context) -> None:
     with st.spinner("Comparing sample by sample"):
         outcome = _compare(scored[base], scored[new], tuple(allow))
     if isinstance(outcome, str):
-        components.box(f"Not comparable: {outcome}", warn=True)
+        reason = outcome.replace(scored[base].path, "the base").replace(scored[new].path, "the new run")
+        components.box(f"Not comparable: {reason}", warn=True)
         return
-    _show(outcome, names[base], names[new])
+    _show(outcome, names[base], names[new], new)
 
 
 def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
@@ -75,6 +77,12 @@ def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     for key, run in sorted(runs.items(), key=lambda item: item[1].created, reverse=True):
         found.setdefault(f"{run.task}@{run.split}", []).append(key)
     return {target: keys for target, keys in sorted(found.items()) if len(keys) > 1}
+
+
+def _usual_base(keys: Sequence[str], runs: Mapping[str, Run]) -> str:
+    """The newest run before the last one that asked and scored the same."""
+    same = (key for key in keys[1:] if asked(runs[key]) == asked(runs[keys[0]]))
+    return next(same, keys[1])
 
 
 def _compare(base: Run, new: Run, allow: tuple[str, ...]) -> Comparison | str:
@@ -88,23 +96,26 @@ def _cached(base: str, new: str, allow: tuple[str, ...], stamps: str) -> Compari
         return compare_runs(base, new, allow=allow)
     except EvalkitError as error:
         return str(error)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"
 
 
-def _show(comparison: Comparison, base: str, new: str) -> None:
+def _show(comparison: Comparison, base: str, new: str, run: str) -> None:
     results = [r for task in comparison.tasks for r in wording.shown(comparison, task)]
-    changed = [r for r in results if r.verdict != "no_evidence"]
-    words = {"improved": "improved", "regressed": "regressed"}
-    summary = ", ".join(f"{r.name} {words[r.verdict]}" for r in changed)
-    verdict = summary or "No evidence of a difference in any metric"
-    components.box(
-        f"{verdict}. Base: {base}. New: {new}.", warn=any(r.verdict == "regressed" for r in changed)
-    )
-    components.notes(comparison.reasons)
+    words = [
+        f"{verdict}: {', '.join(names)}"
+        for verdict in ("regressed", "improved")
+        if (names := [r.name for r in results if r.verdict == verdict])
+    ]
+    verdict = "; ".join(words) or "No evidence of a difference in any metric"
+    components.box(f"{verdict}. Base: {base}. New: {new}.", warn="regressed" in verdict)
+    of_metrics = tuple(f"{result.key} {result.name}: " for result in results)  # the table has these
+    components.notes(reason for reason in comparison.reasons if not reason.startswith(of_metrics))
     _forest(results)
     _metric_table(results)
     for task in comparison.tasks:
         components.note(f"{wording.counts(task)}; level {comparison.alpha:g}, Holm over the metrics judged")
-        _flips(task)
+        _flips(task, run)
         _groups(task)
 
 
@@ -152,7 +163,7 @@ def _metric_table(results: Sequence[MetricResult]) -> None:
     components.table(header, rows, "verdicts")
 
 
-def _flips(task: TaskComparison) -> None:
+def _flips(task: TaskComparison, run: str) -> None:
     st.subheader("What changed", anchor=False)
     sides = {wording.flip_title(task, True): task.flips.right_to_wrong}
     sides[wording.flip_title(task, False)] = task.flips.wrong_to_right
@@ -173,7 +184,7 @@ def _flips(task: TaskComparison) -> None:
     selected = choice.selection.rows if hasattr(choice, "selection") else []
     place = selected[0] if selected else 0
     if place < len(flips):
-        _flip(flips[place])
+        _flip(flips[place], run)
 
 
 def _flip_frame(flips: Sequence[Flip]) -> Any:
@@ -196,16 +207,15 @@ def _flip_frame(flips: Sequence[Flip]) -> Any:
     )
 
 
-def _flip(flip: Flip) -> None:
-    components.note(f"Sample {flip.base.id}: {flip.metric} {flip.before:g} to {flip.after:g}")
-    target, before, after = st.columns(3)
-    for place, label, text in (
-        (target, "Target", str(flip.base.target)),
-        (before, "Base answers", flip.base.text),
-        (after, "New answers", flip.new.text),
-    ):
-        with place:
-            components.plain_text(label, text)
+def _flip(flip: Flip, run: str) -> None:
+    words = f"Sample {escape(flip.base.id, 80)}: {escape(flip.metric, 60)} {flip.before:g} to {flip.after:g}"
+    opened = components.link("samples", "Open it with its pictures →", run=run, sample=flip.base.id)
+    st.html(f'<div class="ek-note">{words} · {opened}</div>')
+    components.quotes(
+        Quote("Target", str(flip.base.target)),
+        Quote("Base answers", flip.base.text),
+        Quote("New answers", flip.new.text),
+    )
 
 
 def _groups(task: TaskComparison) -> None:

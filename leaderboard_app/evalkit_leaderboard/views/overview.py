@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
+from evalkit import registry
 from evalkit.task import MINIATURE
-from evalkit_leaderboard import charts, components, exports, state
+from evalkit_leaderboard import catalogue, charts, components, exports, state
 from evalkit_leaderboard.catalogue import AVERAGE, YARDSTICK
-from evalkit_leaderboard.components import HtmlCell, escape
+from evalkit_leaderboard.components import escape
 from evalkit_leaderboard.context import Context
-from evalkit_leaderboard.matrix import Cell, Column, Matrix, Row, default_columns
-from evalkit_leaderboard.numbers import interval, magnitude, shown, signed
+from evalkit_leaderboard.matrix import Column, Matrix, Row, default_columns, table_columns, tables
+from evalkit_leaderboard.views import overview_table, paper_tables
 
-#: Rows on one page of the table.
-_PAGE = 40
 _ALL, _OFFICIAL, _DRAWN = "All", "Published", "Miniature"
 _NONE, _BOTH = "none", "Both"
+_HERE, _EVERY = "measured here", "all"
 _SIZES = {"any": None, "≤ 1B": 1.5e9, "≤ 2B": 2.5e9, "≤ 4B": 4.9e9, "≤ 10B": 10e9}
 
 
@@ -44,9 +45,10 @@ def render(context: Context) -> None:
         return
     blank = f"; {found - len(rows):,} more have none of these columns" if found > len(rows) else ""
     components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}{blank}")
-    _table(matrix, rows, columns, reference, everything)
+    overview_table.show(matrix, rows, columns, reference, everything)
     _downloads(rows, columns)
     _plot(matrix, rows, columns)
+    _printed()
 
 
 def _greeting(context: Context) -> None:
@@ -59,23 +61,32 @@ def _greeting(context: Context) -> None:
         )
         return
     models = len({run.model for run in context.runs.values() if run.model})
-    words = [f"{len(states):,} runs of {models:,} models under {context.index.root}"]
-    for word, meaning in (("running", "running"), ("broken", "broken, see Runs")):
-        if states.count(word):
-            words.append(f"{states.count(word):,} {meaning}")
-    components.note(" · ".join(words))
+    words = [escape(f"{len(states):,} runs of {models:,} models under {context.index.root}", 600)]
+    words += (
+        components.link("runs", f"{states.count(word):,} {word}", status=word)
+        for word in ("running", "broken")
+        if word in states
+    )
+    st.html(f'<div class="ek-note">{" · ".join(words)}</div>')
 
 
 def _columns(matrix: Matrix) -> list[Column]:
     """The columns that the reader wants."""
+    measured = any(not row.published for row in matrix.rows)
+    titles = catalogue.table_titles()
+    sets: dict[str, Callable[[], list[Column]]] = {
+        **({_HERE: partial(default_columns, matrix)} if measured else {}),
+        _EVERY: partial(default_columns, matrix, every_task=True),
+        **{titles.get(n, f"Table {n}"): partial(table_columns, matrix, n) for n in tables(matrix)},
+    }
+    name = state.choose("benchmarks", "Benchmarks", list(sets), next(iter(sets)))
     scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL)
     fitting = [c for c in matrix.columns if scope == _ALL or (c.split == MINIATURE) == (scope == _DRAWN)]
     by_name = {str(column): column for column in fitting}
-    usual = [str(column) for column in default_columns(matrix) if str(column) in by_name]
     names = state.choose_several(
-        "columns", "Columns", list(by_name), placeholder="the headline of every task; choose others"
+        "columns", "Columns", list(by_name), placeholder="those of the benchmarks; choose others"
     )
-    return [by_name[name] for name in (names or usual)]
+    return [by_name[name] for name in names] or [column for column in sets[name]() if str(column) in by_name]
 
 
 def _rows(matrix: Matrix, text: str) -> tuple[list[Row], bool]:
@@ -157,134 +168,6 @@ def ordered(matrix: Matrix, rows: Sequence[Row], order: Order, everything: bool)
     return [*(row for _, row in with_value), *unranked]
 
 
-def _table(
-    matrix: Matrix,
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    reference: Row | None,
-    everything: bool,
-) -> None:
-    best = {column: matrix.best(column, rows, everything) for column in columns}
-    yardstick = next((row.average for row in matrix.rows if row.label == YARDSTICK), None)
-    with_average = any(row.average for row in rows)
-    header = [HtmlCell("Model", "ek-name")]
-    if with_average:
-        header.append(HtmlCell(f'Avg. Score<span class="ek-sub">% of {escape(YARDSTICK)}</span>'))
-    header += [_heading(matrix, column) for column in columns]
-    page = state.number("page", 1, 1, max(1, -(-len(rows) // _PAGE)))
-    shown_rows = rows[(page - 1) * _PAGE : page * _PAGE]
-    body = []
-    for row in shown_rows:
-        cells = [_name(row)]
-        if with_average:
-            cells.append(_average(row, yardstick.value if yardstick else None))
-        for column in columns:
-            other = reference.cells.get(column) if reference and reference is not row else None
-            cells.append(_cell(row.cells.get(column), column, best[column], other, everything))
-        body.append(("ek-published" if row.published else "", cells))
-    components.table(header, body, "models by tasks")
-    _pages(page, len(rows))
-    _legend(rows, reference)
-
-
-def _heading(matrix: Matrix, column: Column) -> HtmlCell:
-    task = matrix.infos[column.task]
-    metric = task.metrics.get(column.metric)
-    unit = metric.unit if metric else ""
-    direction = "" if matrix.higher_is_better(column) else ", lower is better"
-    name = components.link("task", escape(task.title, 40), task=column.task, split=column.split)
-    body = f'{name}<span class="ek-sub">{escape(column.split, 20)} · {escape(column.metric, 30)}</span>'
-    return HtmlCell(body, title=f"{column}: {unit}{direction}")
-
-
-def _name(row: Row) -> HtmlCell:
-    size = magnitude(row.parameters)
-    kind = exports.PUBLISHED if row.published else exports.MEASURED
-    label = escape(row.label, 80)
-    if not row.published:
-        label = components.link("runs", label, search=row.model)
-    marks = [mark for mark in row.marks if mark.word != "†"]
-    words = f"{f'{size} · ' if size else ''}{kind}"
-    return HtmlCell(
-        f'{label}<span class="ek-sub">{words}</span>{components.chips(marks[:6])}', "ek-name", row.label
-    )
-
-
-def _average(row: Row, yardstick: float | None) -> HtmlCell:
-    if row.average is None:
-        return HtmlCell("")
-    average = row.average
-    if not average.whole and not row.published:
-        words = f"{average.measured} of {average.benchmarks} benchmarks"
-        return HtmlCell(
-            f'<span class="ek-value">{average.value:.1f}</span><span class="ek-sub">{words}</span>',
-            "ek-unranked",
-            "the average of what was measured; not to be set beside whole ones",
-        )
-    share = f"{100 * average.value / yardstick:.0f}%" if yardstick else ""
-    return HtmlCell(
-        f'<span class="ek-value">{average.value:.1f}</span><span class="ek-sub">{share}</span>',
-        title=f"over {average.measured} of {average.benchmarks} benchmarks",
-    )
-
-
-def _cell(
-    cell: Cell | None, column: Column, best: float | None, other: Cell | None, everything: bool
-) -> HtmlCell:
-    if cell is None:
-        return HtmlCell("")
-    dagger = "".join(mark.word for mark in cell.marks if mark.word == "†")
-    value = f'<span class="ek-value">{shown(cell.value, cell.unit)}{dagger}</span>'
-    if cell.run:
-        value = components.link("samples", value, run=cell.run)
-    parts = [value]
-    if cell.low is not None:
-        parts.append(f'<span class="ek-sub">{interval(cell.low, cell.high, cell.unit)}</span>')
-    if other is not None and other.value is not None and cell.value is not None:
-        parts.append(f'<span class="ek-sub">Δ {signed(cell.value - other.value, cell.unit)}</span>')
-    ranked = everything or cell.ranked
-    classes = "" if ranked else "ek-unranked"
-    if ranked and cell.value is not None and cell.value == best:
-        classes = "ek-best"
-    return HtmlCell("".join(parts), classes, _explained(cell, column))
-
-
-def _explained(cell: Cell, column: Column) -> str:
-    where = f"Table {cell.table} of the paper, not measured here" if cell.table else f"n = {cell.n}"
-    return "; ".join(
-        filter(None, [str(column), where, cell.reason, *(f"{m.word}: {m.meaning}" for m in cell.marks)])
-    )
-
-
-def _pages(page: int, count: int) -> None:
-    pages = -(-count // _PAGE)
-    if pages < 2:
-        return
-    before, text, after = st.columns([1, 2, 1], vertical_alignment="center")
-    if before.button("Previous rows", disabled=page == 1, width="stretch"):
-        state.set_number("page", page - 1, 1)
-        st.rerun()
-    with text:
-        components.note(f"rows {(page - 1) * _PAGE + 1} to {min(page * _PAGE, count)} of {count:,}")
-    if after.button("Next rows", disabled=page == pages, width="stretch"):
-        state.set_number("page", page + 1, 1)
-        st.rerun()
-
-
-def _legend(rows: Sequence[Row], reference: Row | None) -> None:
-    words = [
-        "Shaded: the best ranked figure of the column. Below each figure measured here: its 95% interval.",
-        "Rows on a sand ground are printed in the Mini-InternVL paper (arXiv 2410.16261), not measured here.",
-    ]
-    if any(mark.word == "†" for row in rows for mark in row.marks):
-        words.append("† doubtful in print; its tooltip says why.")
-    if any(not mark.ranked for row in rows for mark in row.marks):
-        words.append("Figures in italics are marked and not ranked.")
-    if reference is not None:
-        words.append(f"Δ: difference to {reference.label}.")
-    components.note(" ".join(words))
-
-
 def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     files: Mapping[str, tuple[str, str, str]] = {
         "CSV": ("leaderboard.csv", "text/csv", exports.to_csv(rows, columns)),
@@ -311,3 +194,13 @@ def _plot(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column]) -> Non
     st.altair_chart(charts.sizes(points, name, higher), width="stretch")
     if column is None and (words := charts.story(points, YARDSTICK)):
         components.note(words)
+
+
+def _printed() -> None:
+    """The paper's tables whole, also those that hold no benchmark."""
+    tables = {table.title: table for table in registry.published_tables()}
+    if not tables:
+        return
+    st.subheader("The paper's tables as printed", anchor=False)
+    title = state.choose("printed", "Table", list(tables), next(iter(tables)), label_visibility="collapsed")
+    paper_tables.show(tables[title], rows_are="Name")

@@ -47,7 +47,7 @@ def render(context: Context) -> None:
         task = state.choose("task", "Task", tasks, _ANY)
     kept = [
         key
-        for key, run in sorted(runs.items(), key=lambda item: item[1].created, reverse=True)
+        for key, run in sorted(runs.items(), key=lambda item: _urgency(item[1]), reverse=True)
         if text in f"{run.model}\n{run.task}@{run.split}\n{run.path}".lower()
         and status in (_ANY, run.status)
         and task in (_ANY, run.task)
@@ -60,6 +60,11 @@ def render(context: Context) -> None:
         components.note(f"the newest {_MOST:,} of {len(kept):,} runs; search to see others")
     key = state.choose("run", "Run folder", kept, kept[0], lambda k: _folder(context, runs[k]))
     _provenance(runs[key], key)
+
+
+def _urgency(run: Run) -> tuple[int, str]:
+    """Running runs first, then those that nothing can be read of, then the newest."""
+    return {"running": 2, "broken": 1}.get(run.status, 0), run.created
 
 
 @st.cache_resource(show_spinner=False)
@@ -125,7 +130,7 @@ def _list(context: Context, keys: list[str]) -> None:
                 run.tokens_per_second,
                 memory(run.memory),
                 when(run),
-                run.reason,
+                run.reason or ("a chosen part of the split" if run.limited else ""),
                 _folder(context, run),
             )
         )

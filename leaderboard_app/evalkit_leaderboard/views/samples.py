@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from evalkit import registry
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.task import Region, Task
 from evalkit.text import one_line, visible
-from evalkit_leaderboard import components, pictures, records, state
-from evalkit_leaderboard.components import escape
+from evalkit_leaderboard import components, pictures, records, state, theme
+from evalkit_leaderboard.components import Quote, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
 from evalkit_leaderboard.records import OUTCOMES, Filter, Rows, Sample, Table
@@ -23,6 +25,7 @@ from evalkit_leaderboard.runs import Run
 #: Samples on one page of the list.
 _PAGE = 50
 _NONE = "none"
+_ZOOMS = ("fit", "100%", "200%", "400%")
 _FLAGS = ("", "unparsed", "truncated", "error")
 
 
@@ -121,13 +124,20 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
         components.box("No sample fits these filters.")
         return
     place = _place(table, rows)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    line = st.container(horizontal=True, vertical_alignment="center")
+    with line:
         if st.button("Previous", shortcut="Left", disabled=place == 0):
             _go(rows[place - 1])
         if st.button("Next", shortcut="Right", disabled=place == len(rows) - 1):
             _go(rows[place + 1])
         st.text(f"sample {place + 1:,} of {len(rows):,}")
-    _show(run, table.sample(int(rows[place])), other)
+    found = table.sample(int(rows[place]))
+    picture, words = st.columns([3, 2], gap="medium")
+    with picture:
+        _pictures(run, found, line)
+    with words:
+        _texts(found, other)
+        _details(found)
     _list(run, table, wanted, rows, place)
 
 
@@ -149,30 +159,19 @@ def _go(row: int | np.int64) -> None:
     st.rerun()
 
 
-def _show(run: Run, found: Sample, other: Run | None) -> None:
-    picture, words = st.columns([3, 2], gap="medium")
-    with picture:
-        _pictures(run, found)
-    with words:
-        _texts(found)
-        if other is not None:
-            _other(other, found.record.id)
-        _details(found)
-
-
-def _pictures(run: Run, found: Sample) -> None:
+def _pictures(run: Run, found: Sample, line: DeltaGenerator) -> None:
+    """The pictures; how large is chosen in the line above them."""
     regions = _regions(run, found)
-    sheet = _sheet(found.images, tuple(regions))
+    sheet, address = _sheet(found.images, tuple(regions))
     if sheet.picture is not None:
-        zoom = state.pick(
-            "zoom", "Zoom", ["fit", "100%", "200%", "400%"], "fit", label_visibility="collapsed"
-        )
+        with line:
+            zoom = state.pick("zoom", "Zoom", _ZOOMS, "fit", label_visibility="collapsed")
         fit = "width:100%;max-height:64vh;object-fit:contain"
         size = fit if zoom == "fit" else f"width:{sheet.picture.width * int(zoom[:-1]) // 100}px"
         name = escape(found.record.id, 80)
         st.html(
             f'<div class="ek-picture" tabindex="0"><img alt="pictures of sample {name}" '
-            f'style="{size}" src="{pictures.data_address(sheet.picture)}"></div>'
+            f'style="{size}" src="{address}"></div>'
         )
         _legend(regions, sheet.sizes)
     elif not found.images:
@@ -183,8 +182,10 @@ def _pictures(run: Run, found: Sample) -> None:
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
-def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> pictures.Sheet:
-    return pictures.sheet(images, regions)
+def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> tuple[pictures.Sheet, str]:
+    """The pictures as one, and that one as an address."""
+    sheet = pictures.sheet(images, regions)
+    return sheet, pictures.data_address(sheet.picture) if sheet.picture is not None else ""
 
 
 def _regions(run: Run, found: Sample) -> list[Region]:
@@ -207,42 +208,42 @@ def _task(name: str, protocol: str) -> Task | None:
 
 
 def _legend(regions: Sequence[Region], sizes: Sequence[tuple[int, int]]) -> None:
-    words = [f"{width} × {height} pixels" for width, height in dict.fromkeys(sizes)]
+    words = " · ".join(f"{width} × {height} pixels" for width, height in dict.fromkeys(sizes))
     roles = {region.role for region in regions}
-    if "target" in roles:
-        words.append("target: green, solid")
-    if "prediction" in roles:
-        words.append("prediction: yellow, dashed or crossed")
-    components.note(" · ".join(words))
+    for role, colour, kind, style in (
+        ("target", theme.TARGET_COLOUR, "", "green, solid"),
+        ("prediction", theme.PREDICTION_COLOUR, " ek-dashed", "yellow, dashed or crossed"),
+    ):
+        if role in roles:
+            words += f'<span class="ek-line{kind}" style="border-color:{colour}"></span>{role}: {style}'
+    st.html(f'<div class="ek-note">{words}</div>')
 
 
-def _texts(found: Sample) -> None:
-    record = found.record
-    components.plain_text("Question", found.question, found.lengths["question"])
+def _texts(found: Sample, other: Run | None) -> None:
+    """Question, answer and target, and what another run answered."""
+    record, lengths = found.record, found.lengths
+    items = [Quote("Question", found.question, lengths["question"])]
+    if record.error is None:
+        items.append(Quote("Answer", record.text, lengths["text"]))
+    items.append(Quote("Target", _json(record.target)))
+    if record.prediction is not None and record.prediction != record.text:
+        items.append(Quote("Read as", _json(record.prediction)))
+    facts: dict[str, object] = {}
+    if other is not None:
+        table = records.table(other.folder)
+        row = table.row_of(record.id)
+        if row is not None:
+            theirs = table.sample(row)
+            items.append(Quote(f"Answer of {other.model}", theirs.record.text, theirs.lengths["text"]))
+            facts = {f"its {name}": f"{value:g}" for name, value in theirs.record.scores.items()}
     if record.error is not None:
         components.box(f"No answer: {record.error.kind}: {record.error.message}", warn=True)
-    else:
-        components.plain_text("Answer", record.text, found.lengths["text"])
-    components.plain_text("Target", _json(record.target), None)
-    if record.prediction is not None and record.prediction != record.text:
-        components.plain_text("Read as", _json(record.prediction), None)
+    components.quotes(*items)
+    components.facts(facts)
 
 
 def _json(value: Any) -> str:
-    import json
-
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _other(other: Run, identifier: str) -> None:
-    table = records.table(other.folder)
-    row = table.row_of(identifier)
-    if row is None:
-        components.note("The other run has no such sample.")
-        return
-    found = table.sample(row)
-    components.plain_text(f"Answer of {other.model}", found.record.text, found.lengths["text"])
-    components.facts({f"its {name}": f"{value:g}" for name, value in found.record.scores.items()})
 
 
 def _details(found: Sample) -> None:
@@ -260,7 +261,7 @@ def _details(found: Sample) -> None:
     with st.expander("Picture files and stored data"):
         paths = "".join(f"<div>{html.escape(visible(path[:1000]))}</div>" for path in found.images[:40])
         st.html(f'<div class="ek-note">{paths or "no picture"}</div>')
-        components.plain_text("Data", _json(record.data))
+        components.quotes(Quote("Data", _json(record.data)))
 
 
 def _list(run: Run, table: Table, wanted: Filter, rows: Rows, place: int) -> None:

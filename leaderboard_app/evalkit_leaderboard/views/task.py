@@ -9,7 +9,6 @@ import streamlit as st
 
 from evalkit import registry
 from evalkit.errors import EvalkitError, RunFolderError
-from evalkit.suite import Table
 from evalkit.task import MINIATURE, Task
 from evalkit_leaderboard import catalogue, charts, components, state
 from evalkit_leaderboard.catalogue import TaskInfo
@@ -20,9 +19,12 @@ from evalkit_leaderboard.marks import Mark, is_ranked
 from evalkit_leaderboard.matrix import Column, Matrix, Row
 from evalkit_leaderboard.numbers import shown
 from evalkit_leaderboard.runs import Run
+from evalkit_leaderboard.views import paper_tables
 
 #: Values of a tag that are shown.
 _MOST_VALUES = 60
+#: Rows drawn in the plot of intervals.
+_MOST_ROWS = 40
 _DRAWN = Mark("miniature", "drawn pictures in the benchmark's format, not the split of the paper's figures")
 
 
@@ -94,7 +96,7 @@ def _paper_tables(context: Context, info: TaskInfo) -> None:
             if row.label in chosen
         }
         st.subheader(table.title, anchor=False)
-        _paper_table(table, marks)
+        paper_tables.show(table, marks)
 
 
 def _marks(row: Row, runs: Sequence[Run]) -> list[Mark]:
@@ -104,29 +106,6 @@ def _marks(row: Row, runs: Sequence[Run]) -> list[Mark]:
     if any(run.split == MINIATURE for run in runs):
         found.insert(0, _DRAWN)
     return list(dict.fromkeys(found))
-
-
-def _paper_table(table: Table, marks: Mapping[str, Sequence[Mark]]) -> None:
-    header = [HtmlCell("Model", "ek-name"), *(HtmlCell(escape(column)) for column in table.columns)]
-    notes = list(dict.fromkeys([*(row.note for row in table.rows if row.note), *table.notes]))
-    rows = []
-    for row in sorted(table.rows, key=lambda row: not row.ours):
-        kind = MEASURED if row.ours else PUBLISHED
-        number = f" [{notes.index(row.note) + 1}]" if row.note else ""
-        size = f"{escape(row.size)} · " if row.size else ""
-        mine = marks.get(row.label, ()) if row.ours else ()
-        name = (
-            f'{escape(row.label, 80)}{number}<span class="ek-sub">{size}{kind}</span>{components.chips(mine)}'
-        )
-        style = "" if is_ranked(mine) else "ek-unranked"
-        cells = [HtmlCell(name, "ek-name", row.label)]
-        cells += [
-            HtmlCell(f'<span class="ek-value">{"–" if cell is None else escape(cell, 20)}</span>', style)
-            for cell in row.cells
-        ]
-        rows.append(("" if row.ours else "ek-published", cells))
-    components.table(header, rows, table.title)
-    components.notes(f"[{number}] {text}" for number, text in enumerate(notes, 1))
 
 
 def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
@@ -142,9 +121,11 @@ def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
     sign = -1.0 if matrix.higher_is_better(column) else 1.0
     points.sort(key=lambda point: sign * point["value"])
     known = info.metrics.get(metric)
-    st.altair_chart(charts.intervals(points, known.unit if known else metric), width="stretch")
-    if sign > 0:
-        components.note("Lower is better.")
+    st.altair_chart(charts.intervals(points[:_MOST_ROWS], known.unit if known else metric), width="stretch")
+    words = ["Lower is better."] if sign > 0 else []
+    if len(points) > _MOST_ROWS:
+        words.append(f"The best {_MOST_ROWS} of {len(points):,} rows.")
+    components.notes(words)
 
 
 def _point(row: Row, column: Column) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.numbers import interval, shown, signed
 from evalkit_leaderboard.runs import Run, stamp
+
+#: What the names of checkpoints begin with, where that says nothing more.
+_CHECKPOINT = re.compile(r"@(step|checkpoint|epoch|iter)$")
 
 
 def render(context: Context) -> None:
@@ -45,9 +50,12 @@ def _scores(context: Context) -> None:
     usual = info.headline if info is not None and info.headline in metrics else metrics[0]
     with right:
         metric = state.choose("metric", "Metric", metrics, usual)
-    names = state.choose_several("models", "Models and methods", list(lines), list(lines)[:5], _plain)
+    labels = _labels(list(lines))
+    names = state.choose_several(
+        "models", "Models and methods", list(lines), list(lines)[:5], lambda name: labels.get(name, name)
+    )
     chosen = {name: lines[name] for name in names}
-    frame, by_step = _frame(chosen, metric)
+    frame, by_step = _frame(chosen, metric, labels)
     if frame.empty:
         components.box(f"No figure of {metric} for these models.")
         return
@@ -62,6 +70,13 @@ def _scores(context: Context) -> None:
 
 def _plain(name: str) -> str:
     return one_line(name, 80)
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """Series as they are shown: without `@step`, where that tells none apart."""
+    short = {name: _plain(_CHECKPOINT.sub("", name)) for name in names}
+    counts = Counter(short.values())
+    return {name: label if counts[label] == 1 else _plain(name) for name, label in short.items()}
 
 
 def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
@@ -82,7 +97,9 @@ def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
     return {target: lines for target, lines in several.items() if lines}
 
 
-def _frame(lines: Mapping[str, Sequence[Run]], metric: str) -> tuple[pd.DataFrame, bool]:
+def _frame(
+    lines: Mapping[str, Sequence[Run]], metric: str, labels: Mapping[str, str]
+) -> tuple[pd.DataFrame, bool]:
     by_step = all(run.step is not None for runs in lines.values() for run in runs)
     rows = []
     for name, runs in lines.items():
@@ -92,7 +109,7 @@ def _frame(lines: Mapping[str, Sequence[Run]], metric: str) -> tuple[pd.DataFram
                 step = run.step if by_step else place
                 low = figure.value if figure.low is None else figure.low
                 high = figure.value if figure.high is None else figure.high
-                rows.append((_plain(name), step, figure.value, low, high))
+                rows.append((labels[name], step, figure.value, low, high))
     return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"]), by_step
 
 
@@ -144,6 +161,8 @@ def _history(paths: tuple[str, ...], metric: str, stamps: tuple[str, ...]) -> Hi
         return history([load_run(path) for path in paths], metric)
     except EvalkitError as error:
         return str(error)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"
 
 
 def _losses(context: Context) -> None:

@@ -285,3 +285,16 @@ def test_a_models_figures_of_two_tables_are_checked_together() -> None:
     assert row["table"] == "6, 7"
     assert {"full_cider", "angle_rmse"} <= set(row["metrics"])
     assert len(row["metrics"]) == 19
+
+
+def test_every_printed_figure_stands_in_a_table_as_printed() -> None:
+    tables = {
+        table.title.split(":")[0].removeprefix("Table "): table for table in registry.published_tables()
+    }
+    cells = {(number, row.label): row.cells for number, table in tables.items() for row in table.rows}
+    by_dataset = {"3", "8", "10"}
+    for row in rows():
+        for (task, _), value in row.printed.items():
+            label = task if row.table in by_dataset else row.model
+            assert value in cells[row.table, label], (row.table, label, value)
+    assert all(not row.ours for table in tables.values() for row in table.rows)
