@@ -1,0 +1,74 @@
+"""Which of several equal processes this one is, as torchrun or Slurm's srun says in the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from evalkit.planning import Groups
+
+#: Rank, number of ranks, and rank on its machine: torchrun's names, then srun's. A batch script sees
+#: SLURM_NTASKS too, but the step's own number is what srun started.
+_NAMES = (
+    ("RANK", ("WORLD_SIZE",), "LOCAL_RANK"),
+    ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID"),
+)
+
+#: There where a driver of NVIDIA, AMD or Windows' Linux is.
+_DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One of `world` processes; `local` counts those of one machine."""
+
+    number: int
+    world: int
+    local: int = 0
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return f"rank {self.number} of {self.world}"
+
+    def share(self, groups: Groups) -> Groups:
+        """Every `world`-th group."""
+        return groups.every(self.number, self.world)
+
+    @property
+    def device(self) -> str | None:
+        """The accelerator of this rank, `cuda:N`; None where the machine has none."""
+        if not any(next(Path("/dev").glob(pattern), None) for pattern in _DRIVERS):
+            return None
+        import torch
+
+        count = torch.cuda.device_count()
+        return f"cuda:{self.local % count}" if count else None
+
+
+def from_environment(environment: Mapping[str, str]) -> Rank | None:
+    """The rank of this process, None where it is the only one.
+
+    Raises:
+        UsageError: the variables contradict each other.
+    """
+    for name, sizes, local in _NAMES:
+        size = next((size for size in sizes if environment.get(size)), None)
+        if not environment.get(name) or size is None:
+            continue
+        try:
+            rank = Rank(int(environment[name]), int(environment[size]), int(environment.get(local) or 0))
+        except ValueError:
+            rank = Rank(0, 0)
+        if not 0 <= rank.number < rank.world:
+            raise UsageError(
+                f"{name}={environment[name]} {size}={environment[size]}: no rank; unset them, or give "
+                "--no-ranks"
+            )
+        return rank if rank.world > 1 else None
+    return None

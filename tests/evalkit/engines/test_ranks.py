@@ -1,0 +1,293 @@
+"""Several equal processes on one run: what the environment says, seats, lost ranks, leftovers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored, until
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from puppet import install
+
+from evalkit.engines import ranks
+from evalkit.engines.rank import Rank, from_environment
+from evalkit.engines.ranks import PLACE, Lead, OwnFile, Watch, join
+from evalkit.engines.signs import Sign
+from evalkit.errors import RunFolderError, UsageError
+from evalkit.options import RunOptions
+from evalkit.planning import Groups
+from evalkit.store import lock
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({}, None),
+        ({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, Rank(1, 4, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, None),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "8", "SLURM_LOCALID": "1"}, Rank(5, 8, 1)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "2"}, Rank(0, 2)),
+        ({"SLURM_NTASKS": "8"}, None),
+        ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "7", "SLURM_NTASKS": "8"}, Rank(0, 2)),
+    ],
+)
+def test_rank_from_the_environment(variables: dict[str, str], rank: Rank | None) -> None:
+    assert from_environment(variables) == rank
+
+
+@pytest.mark.parametrize("number", ["2", "-1", "one"])
+def test_a_rank_that_cannot_be_is_refused(number: str) -> None:
+    with pytest.raises(UsageError, match=f"RANK={number} WORLD_SIZE=2: no rank"):
+        from_environment({"RANK": number, "WORLD_SIZE": "2"})
+
+
+def test_a_rank_has_one_device() -> None:
+    for flags in ({"engine": "ray"}, {"devices": 2}):
+        with pytest.raises(UsageError, match="rank 1 of 2, as torchrun or srun says"):
+            RunOptions("m", rank=Rank(1, 2), **flags).check()  # type: ignore[arg-type]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 5), max_size=30), st.integers(1, 6))
+def test_shares_are_whole_groups_and_all_of_them(sizes: list[int], world: int) -> None:
+    ends = np.cumsum(np.array(sizes, dtype=np.intp))
+    groups = Groups(np.arange(sum(sizes))[::-1], ends)
+    shares = [list(Rank(number, world).share(groups)) for number in range(world)]
+    assert sorted(group for share in shares for group in share) == sorted(groups)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between two looks."""
+    monkeypatch.setattr(ranks, "_LOOK", 0.01)
+    monkeypatch.setattr(ranks, "interval", lambda world: 0.02)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, quick: None) -> Iterator[Path]:
+    """A run folder that this process holds."""
+    path = tmp_path / "runs" / "run"
+    path.mkdir(parents=True)
+    with lock.held(path):
+        yield path
+
+
+def take_seat(
+    folder: Path, found: list[Any], *, data: str = "d", identity: str = "i", timeout: float = 5
+) -> None:
+    """Rank 1 of 2, which answers two samples."""
+    try:
+        with join(folder.parent, Rank(1, 2), identity, data, timeout, Watch(None)) as seat:
+            found.append(list(seat.pending(10)))
+            with seat.responses(Rank(1, 2), 2, lambda: 2):
+                pass
+    except RunFolderError as error:
+        found.append(str(error))
+
+
+def lead(folder: Path, *, timeout: float = 5.0) -> Lead:
+    """Rank 0 of 2."""
+    return Lead(folder, Rank(0, 2), "i", "d", timeout)
+
+
+def in_thread(work: Callable[..., None], *arguments: Any, **named: Any) -> threading.Thread:
+    """Another rank."""
+    thread = threading.Thread(target=work, args=arguments, kwargs=named)
+    thread.start()
+    return thread
+
+
+def test_rank_0_waits_for_the_others(folder: Path) -> None:
+    found: list[Any] = []
+    with lead(folder) as leader:
+        other = in_thread(take_seat, folder, found)
+        leader.publish([3, 5, 7])
+        assert leader.wait() == []
+        other.join()
+        assert leader.line() == "rank 1 2/2"
+        assert leader.report()["others"]["1"]["state"] == "done"
+    assert found == [[3, 5, 7]]
+    assert not (folder / PLACE).exists()
+
+
+def test_a_rank_with_other_data_is_refused_by_name(folder: Path) -> None:
+    found: list[Any] = []
+    with lead(folder) as leader:
+        other = in_thread(take_seat, folder, found, data="other")
+        leader.publish([1])
+        (lost,) = leader.wait()
+        other.join()
+    assert found == ["rank 1 of 2 is refused: data other there, d in rank 0; make them the same"]
+    assert lost.name.startswith("rank 1 of 2 (") and lost.reason == found[0]
+
+
+def test_a_rank_that_does_not_come_is_not_waited_for(folder: Path) -> None:
+    with lead(folder, timeout=0.1) as leader:
+        leader.publish([1])
+        (lost,) = leader.wait()
+    assert lost.name == "rank 1 of 2" and "did not come within 0.1 s" in lost.reason
+
+
+def test_a_rank_that_gives_no_answer_is_not_waited_for(folder: Path) -> None:
+    sign = Sign(folder / PLACE, 1)
+    sign.state = "running"
+    with pytest.raises(RunFolderError, match="rank 1 of an earlier start"):
+        sign.write()
+        lead(folder)
+    sign.state = "waiting"
+    sign.write()
+    with lead(folder, timeout=0.2) as leader:
+        leader.publish([1])
+        (lost,) = leader.wait()
+        assert lost.reason == "no answer from it for 0.2 s"
+        sign.release()
+        (lost,) = leader.wait()
+        assert lost.reason == "its process has ended"
+
+
+def test_without_rank_0_a_rank_says_so(folder: Path) -> None:
+    found: list[Any] = []
+    take_seat(folder, found, timeout=0.1)
+    with lead(folder) as leader:
+        leader.publish([])
+        take_seat(folder, found, identity="other", timeout=0.2)
+    assert "rank 0 opened no run for it under" in found[0] and "another model" not in found[0]
+    assert f"{folder} is of another model, task or setting" in found[1]
+
+
+def test_a_responses_file_for_each_rank_and_attempt(tmp_path: Path) -> None:
+    names = [OwnFile(tmp_path, Rank(1, 3)) for _ in range(2)]
+    assert [names[1](), names[0](), names[1]()] == ["rank1of3-1", "rank1of3-2", "rank1of3-1"]
+
+
+class Ranks:
+    """Commands of the toy benchmark as several processes."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self.wishes = ground.folder / "wishes.json"
+        self.environment = {**os.environ, "PYTHONPATH": str(install(ground.folder / "plugin"))}
+        self.processes: list[subprocess.Popen[str]] = []
+        self.command = ["-m", "evalkit", "run", "-m", f"puppet:{self.wishes}", "-t", "yes-no", "--json"]
+        self.command += ["--include", str(ground.task), "--data-root", str(ground.folder / "data")]
+        self.command += ["-o", str(ground.folder / "runs")]
+
+    def wish(self, **wishes: str) -> None:
+        """What the model does from now on."""
+        self.wishes.write_text(json.dumps(wishes))
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """A process."""
+        self.processes.append(
+            subprocess.Popen(
+                [sys.executable, *command],
+                env={**self.environment, **variables},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return self.processes[-1]
+
+    def by_srun(self, world: int) -> list[subprocess.Popen[str]]:
+        """As srun starts them: nobody looks after the others."""
+        return [
+            self.start(*self.command, SLURM_PROCID=str(number), SLURM_NTASKS=str(world))
+            for number in range(world)
+        ]
+
+    def by_torchrun(self, world: int, restarts: int) -> subprocess.Popen[str]:
+        """torchrun, which starts all of them again when one dies."""
+        fixed = ["--standalone", "--nproc-per-node", str(world), "--max-restarts", str(restarts)]
+        return self.start("-m", "torch.distributed.run", *fixed, *self.command)
+
+    def victim(self, number: int) -> int:
+        """The process of a rank that has given answers and has more to give."""
+        found: list[int] = []
+
+        def look() -> bool:
+            for path in self._ground.folder.rglob(f"{PLACE}/{number}-*/sign.json"):
+                with suppress(OSError, ValueError):
+                    sign = json.loads(path.read_text())
+                    if 0 < sign["done"] < sign["share"]:
+                        found.append(sign["process"])
+            return bool(found)
+
+        until(look)
+        return found[0]
+
+
+@pytest.fixture
+def processes(ground: Ground) -> Iterator[Ranks]:
+    """Processes that are gone when the test is."""
+    made = Ranks(ground)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ended(ground: Ground, out: str) -> None:
+    """The run is as an undisturbed one."""
+    (run,) = json.loads(out)["runs"]
+    assert run["status"] == "complete" and run["counts"]["answered"] == SAMPLES
+    assert plain(run["run"]) == expected()
+    answered_once(Path(run["run"]))
+    assert not (Path(run["run"]) / PLACE).exists()
+
+
+@pytest.mark.slow
+def test_a_killed_rank_costs_its_remainder_and_any_number_goes_on(ground: Ground, processes: Ranks) -> None:
+    processes.wish(delay="0.05")
+    first, second, third = processes.by_srun(3)
+    os.kill(processes.victim(1), signal.SIGKILL)
+    processes.wish()
+    out, told = first.communicate(timeout=240)
+    assert first.returncode == 130, told
+    assert "rank 1 of 3 (" in told and "was lost (its process has ended)" in told
+    assert "the same command, with any number of ranks, goes on" in told and "Traceback" not in told
+    (run,) = json.loads(out)["runs"]
+    assert run["status"] == "partial" and run["counts"]["answered"] == stored(ground.folder)
+    assert second.wait(60) == -signal.SIGKILL
+    out, _ = third.communicate(timeout=60)
+    assert third.returncode == 0 and out == ""
+    left = SAMPLES - stored(ground.folder)
+    first, second = processes.by_srun(2)
+    out, told = first.communicate(timeout=240)
+    assert first.returncode == 0 and f"going on, {left} of {SAMPLES} samples left" in told
+    ended(ground, out)
+    assert second.wait(60) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_torchrun_starts_again_what_a_killed_rank_left(ground: Ground, processes: Ranks, world: int) -> None:
+    processes.wish(delay="0.1")
+    launcher = processes.by_torchrun(world, restarts=2)
+    os.kill(processes.victim(1), signal.SIGKILL)
+    time.sleep(0.5)
+    processes.wish()
+    out, told = launcher.communicate(timeout=300)
+    assert launcher.returncode == 0, told
+    ended(ground, _last(out))
+    files = sorted(path.name for path in ground.folder.rglob("responses-*.jsonl"))
+    assert {f"responses-rank1of{world}-{attempt}.jsonl" for attempt in (1, 2)} <= set(files)
+
+
+def _last(out: str) -> str:
+    """The last document; a rank 0 that was ended by torchrun has printed one too."""
+    return out[out.rindex('{\n "runs"') :]
