@@ -1,10 +1,10 @@
 """Milliseconds and memory that the harness takes a sample, with a model that answers at once.
 
-    python benchmarks/overhead.py [--samples N] [--questions N] [--profile]
+    python benchmarks/overhead.py [--samples N ...] [--questions N] [--profile]
 
 Everything but the model is in it: reading the official file, planning, hashing requests, storing responses
-with fsync, scoring, metrics with their intervals, records, summary. Each size runs in a process of its own;
-the memory is the peak above that of the interpreter with everything imported.
+with fsync, scoring, metrics with their intervals, records, summary. Each size runs in a process of its own,
+which did not write the files; the memory is its peak above that of a run of ten thousand samples before.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from evalkit.contracts import ModelInfo, Request, Response
 from evalkit.options import RunOptions
+
+SMALL, SIZES = 10_000, (100_000, 400_000)
 
 
 class AtOnce:
@@ -61,7 +64,7 @@ def write_files(folder: Path, samples: int, questions: int) -> None:
 
 
 def run(
-    samples: int, questions: int, profile: bool, results: multiprocessing.Queue[tuple[float, float]]
+    data: Path, samples: int, profile: bool, results: multiprocessing.Queue[tuple[float, float, float]]
 ) -> None:
     """One whole run; puts seconds and megabytes."""
     import cProfile
@@ -72,45 +75,60 @@ def run(
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_files(folder / "data", samples, questions)
-        options = RunOptions("at-once", data_root=folder / "data", output=folder / "runs", quiet=True)
-        warm = RunOptions("at-once", data_root=folder / "data", output=folder / "warm", quiet=True, limit=10)
-        workflow.run_task("rsvqa-lr", AtOnce(), warm)
+        options = RunOptions("at-once", data_root=data / "small", output=folder / "warm", quiet=True)
+        workflow.run_task("rsvqa-lr", AtOnce(), options)
+        options = RunOptions("at-once", data_root=data / str(samples), output=folder / "runs", quiet=True)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         profiler = cProfile.Profile()
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         if profile:
             profiler.enable()
         result = workflow.run_task("rsvqa-lr", AtOnce(), options)
-        seconds = time.perf_counter() - started
+        seconds, spent = time.perf_counter() - started[0], time.process_time() - started[1]
         profiler.disable()
         assert result.counts["answered"] == samples
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         if profile:
             pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
-    results.put((seconds, (peak - before) / 1024))
+    results.put((seconds, spent, (peak - before) / 1024))
+
+
+def in_process(target: Callable[..., None], *arguments: Any) -> None:
+    """Runs `target` in a process of its own, whose memory is then its own."""
+    worker = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    worker.start()
+    worker.join()
+    if worker.exitcode:
+        sys.exit(worker.exitcode)
 
 
 def main() -> int:
     """Print a line for each size."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, default=100_000)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--samples", type=int, action="append", help="100,000 and 400,000 if left out")
     parser.add_argument("--questions", type=int, default=100, help="questions a picture")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
-    context = multiprocessing.get_context("spawn")
-    for samples in (arguments.samples // 10, arguments.samples):
-        results = context.Queue()
-        worker = context.Process(target=run, args=(samples, arguments.questions, arguments.profile, results))
-        worker.start()
-        worker.join()
-        if worker.exitcode:
-            return worker.exitcode
-        seconds, megabytes = results.get()
+    found = []
+    for samples in arguments.samples or SIZES:
+        with tempfile.TemporaryDirectory() as place:
+            data = Path(place)
+            in_process(write_files, data / "small", SMALL, arguments.questions)
+            in_process(write_files, data / str(samples), samples, arguments.questions)
+            results = multiprocessing.get_context("spawn").Queue()
+            in_process(run, data, samples, arguments.profile, results)
+            seconds, spent, megabytes = results.get()
+        found.append((samples, megabytes))
         sys.stdout.write(
-            f"{samples:>8} samples: {seconds:6.1f} s, {1000 * seconds / samples:.3f} ms a sample, "
-            f"{megabytes:.0f} MB more than ten samples take ({1024 * megabytes / samples:.2f} kB a sample)\n"
+            f"{samples:>8} samples: {seconds:6.1f} s, {1000 * seconds / samples:.3f} ms a sample "
+            f"({1000 * spent / samples:.3f} of the processor), {megabytes:.0f} MB above {SMALL} samples\n"
         )
+        sys.stdout.flush()
+    if len(found) > 1:
+        (few, less), (many, more) = found[0], found[-1]
+        sys.stdout.write(f"memory grows by {1e6 * (more - less) / (many - few):.0f} bytes a sample\n")
     return 0
 
 

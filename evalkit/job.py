@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Job:
     """A task's samples as asked.
 
     Attributes:
-        samples: the selected ones, in file order. split_ids: ids of the whole split.
+        samples: the selected ones, in file order. every: the whole split's.
         data: content hash of the whole split. subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
     """
@@ -38,7 +38,7 @@ class Job:
     split: str
     root: Path
     samples: Sequence[Sample]
-    split_ids: frozenset[str]
+    every: Sequence[Sample]
     data: str
     subset: str | None
     overrides: Overrides
@@ -48,6 +48,10 @@ class Job:
     def limited(self) -> bool:
         """Whether some of the split's samples are left out."""
         return self.subset is not None
+
+    def split_ids(self) -> frozenset[str]:
+        """Ids of the whole split."""
+        return frozenset(sample.id for sample in self.every)
 
     def request(self, position: int) -> Request:
         """The request of the sample at `position`, with the user's settings."""
@@ -124,7 +128,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         split=split,
         root=root,
         samples=chosen,
-        split_ids=frozenset(sample.id for sample in every),
+        every=every,
         data=data_hash(every),
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
@@ -132,9 +136,9 @@ def make_job(name: str, options: RunOptions) -> Job:
     )
 
 
-def _samples(task: Task, split: str, root: Path) -> list[Sample]:
+def _samples(task: Task, split: str, root: Path) -> Iterator[Sample]:
     try:
-        return list(task.samples(split, root))
+        yield from task.samples(split, root)
     except EvalkitError:
         raise
     except OSError as error:

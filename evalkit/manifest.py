@@ -79,7 +79,7 @@ def data_json(job: Job) -> dict[str, Json]:
     return {
         "root": str(job.root.resolve()),
         "hash": job.data,
-        "samples": len(job.split_ids),
+        "samples": len(job.every),
         "subset": job.subset,
     }
 

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import pickle
+import tempfile
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
 
 from evalkit import registry
 from evalkit.contracts import ImagePolicy, Request, Sample
-from evalkit.errors import DataError, ImageError, UsageError
+from evalkit.errors import DataError, EvalkitError, ImageError, TaskError, UsageError
+from evalkit.hashing import short_hash
 from evalkit.images import ImageHandle
+from evalkit.spool import Chosen, Spool
+
+Places = npt.NDArray[np.intp]
 
 #: Requests handed to a model at once; a group is not torn to meet it.
 WINDOW = 256
@@ -23,26 +34,34 @@ _LARGEST_GROUP = 2048
 _PROBES = 48
 
 
-def unique(samples: Iterable[Sample], where: str) -> list[Sample]:
+def unique(samples: Iterable[Sample], where: str) -> Spool[Sample]:
     """All samples, as handles.
 
     Raises:
-        DataError: two have the same id.
+        DataError: two have the same id. TaskError: there are many, and they cannot be pickled.
     """
-    seen: dict[str, Sample] = {}
-    for sample in samples:
-        if sample.id in seen:
-            raise DataError(
-                f"{where}: sample id {sample.id!r} occurs twice: not the official files, or a "
-                "part was appended again"
-            )
-        seen[sample.id] = sample
-    return list(seen.values())
+    try:
+        every = Spool(samples)
+    except OSError as error:
+        raise EvalkitError(f"{tempfile.gettempdir()}: {error.strerror}; make room, or set TMPDIR") from error
+    except (pickle.PicklingError, TypeError, AttributeError) as error:
+        raise TaskError(f"{where}: a sample cannot be pickled ({error}); its handles must be") from error
+    names = np.sort(np.fromiter((short_hash(sample.id) for sample in every), np.uint64, len(every)))
+    if (names[1:] == names[:-1]).any():
+        seen: set[str] = set()
+        for sample in every:
+            if sample.id in seen:
+                raise DataError(
+                    f"{where}: sample id {sample.id!r} occurs twice: not the official files, or a "
+                    "part was appended again"
+                )
+            seen.add(sample.id)
+    return every
 
 
 def select(
     samples: Sequence[Sample], limit: int | None, sample_ids: Sequence[str], seed: int
-) -> list[Sample]:
+) -> Sequence[Sample]:
     """The samples that are asked, in file order.
 
     `limit` takes whole clusters in the order of a hash of (seed, cluster), the last one cut in file order, so
@@ -56,45 +75,96 @@ def select(
             raise UsageError("--limit and --sample-id exclude each other")
         return _named(samples, sample_ids)
     if limit is None or limit >= len(samples):
-        return list(samples)
+        return samples
     if limit < 1:
         raise UsageError(f"--limit {limit}: give a positive number")
-    ranked = sorted(range(len(samples)), key=lambda i: (_rank(seed, samples[i].cluster), i))
-    return [samples[i] for i in sorted(ranked[:limit])]
+    ranks = np.fromiter((_rank(seed, sample.cluster) for sample in samples), np.uint64, len(samples))
+    return Chosen(samples, sorted(np.argsort(ranks, kind="stable")[:limit].tolist()))
 
 
-def _rank(seed: int, cluster: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{cluster}".encode("utf-8", "surrogatepass")).digest()
+def _rank(seed: int, cluster: str) -> int:
+    data = f"{seed}\0{cluster}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
-def _named(samples: Sequence[Sample], sample_ids: Sequence[str]) -> list[Sample]:
-    by_id = {sample.id: sample for sample in samples}
-    for name in sample_ids:
-        if name not in by_id:
-            raise UsageError(f"--sample-id {name}: no such sample{registry.nearest(name, by_id)}")
+def _named(samples: Sequence[Sample], sample_ids: Sequence[str]) -> Sequence[Sample]:
     wanted = set(sample_ids)
-    return [sample for sample in samples if sample.id in wanted]
+    places = {sample.id: place for place, sample in enumerate(samples) if sample.id in wanted}
+    for name in sample_ids:
+        if name not in places:
+            known = [sample.id for sample in samples]
+            raise UsageError(f"--sample-id {name}: no such sample{registry.nearest(name, known)}")
+    return Chosen(samples, sorted(places.values()))
+
+
+class Pending(Collection[int]):
+    """Positions, a byte each."""
+
+    def __init__(self, size: int) -> None:
+        self.flags = np.zeros(size, dtype=np.bool_)
+
+    def __contains__(self, position: object) -> bool:
+        return isinstance(position, int) and bool(self.flags[position])
+
+    def __len__(self) -> int:
+        return int(self.flags.sum())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.flags.nonzero()[0].tolist())
+
+
+class Groups(Sequence[tuple[int, ...]]):
+    """Groups of positions.
+
+    Args:
+        order: positions, group by group. ends: of each group in `order`.
+    """
+
+    def __init__(self, order: Places, ends: Places) -> None:
+        self.order, self.ends = order, ends
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def every(self, first: int, step: int) -> Groups:
+        """Each `step`-th group from the `first`."""
+        sizes = np.diff(self.ends, prepend=0)
+        chosen = np.arange(len(sizes)) % step == first
+        return Groups(self.order[np.repeat(chosen, sizes)], sizes[chosen].cumsum())
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, ...]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[int, ...]]: ...
+
+    def __getitem__(self, place: int | slice) -> tuple[int, ...] | list[tuple[int, ...]]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"{place} of {len(self)}")
+        place %= len(self)
+        start = self.ends[place - 1] if place else 0
+        return tuple(self.order[start : self.ends[place]].tolist())
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Positions of the requests, group by group; a group shares its pictures."""
 
-    groups: tuple[tuple[int, ...], ...]
+    groups: Groups
 
     @property
     def size(self) -> int:
         """Requests in all."""
-        return sum(map(len, self.groups))
+        return len(self.groups.order)
 
-    def pending(self, pending: Collection[int]) -> list[tuple[int, ...]]:
+    def pending(self, pending: Collection[int]) -> Groups:
         """What is pending of each group, groups without any left out."""
-        found: list[tuple[int, ...]] = []
-        for group in self.groups:
-            left = tuple(position for position in group if position in pending)
-            if left:
-                found.append(group if len(left) == len(group) else left)
-        return found
+        order = self.groups.order
+        left = np.fromiter((position in pending for position in order.tolist()), np.bool_, len(order))
+        ends = left.cumsum()[self.groups.ends - 1] if len(order) else self.groups.ends
+        return Groups(order[left], ends[np.diff(ends, prepend=0) > 0])
 
     def windows(self, pending: Collection[int], size: int = WINDOW) -> Iterator[list[int]]:
         """Pending positions in plan order, whole groups until `size` is reached."""
@@ -113,20 +183,26 @@ def make_plan(requests: Iterable[Request]) -> Plan:
 
     A request without pictures is a group by itself.
     """
-    groups: dict[object, list[tuple[str, int, int]]] = {}
+    pictures, earlier, lengths = array("Q"), array("Q"), array("q")
     for position, request in enumerate(requests):
-        key = tuple(image.identity() for image in request.images) or position
+        names = [image.identity() for image in request.images]
+        pictures.append(short_hash("\0".join(names) if names else f"\0{position}"))
         *history, last = request.messages
-        earlier = "\0".join(f"{message.role}\0{message.text}" for message in history)
-        digest = hashlib.sha256(earlier.encode("utf-8", "surrogatepass")).hexdigest() if earlier else ""
-        groups.setdefault(key, []).append((digest, len(last.text), position))
-    ordered = (tuple(entry[-1] for entry in sorted(group)) for group in groups.values())
-    return Plan(tuple(part for group in ordered for part in _parts(group)))
-
-
-def _parts(group: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    for start in range(0, len(group), _LARGEST_GROUP):
-        yield group[start : start + _LARGEST_GROUP]
+        text = "\0".join(f"{message.role}\0{message.text}" for message in history)
+        earlier.append(short_hash(text) if text else 0)
+        lengths.append(len(last.text))
+    if not lengths:
+        return Plan(Groups(np.zeros(0, np.intp), np.zeros(0, np.intp)))
+    _, first, group = np.unique(np.array(pictures), return_index=True, return_inverse=True)
+    group = first[group]  # numbered by where they first appear
+    order = np.lexsort((np.array(lengths), np.array(earlier), group))  # on ties, positions ascend
+    starts = np.diff(group[order], prepend=-1).nonzero()[0].tolist()
+    ends = [
+        min(cut + _LARGEST_GROUP, end)
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True)
+        for cut in range(start, end, _LARGEST_GROUP)
+    ]
+    return Plan(Groups(order, np.array(ends, np.intp)))
 
 
 def tile_count(width: int, height: int, policy: ImagePolicy, tile: int = 448) -> int:

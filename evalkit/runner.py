@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from evalkit.contracts import Failure, Model, Request, Response
+from evalkit.contracts import Failure, Model, Request, Response, Sample
 from evalkit.engines.base import Pool
 from evalkit.errors import ModelError, SetupError
-from evalkit.planning import Plan
+from evalkit.planning import Pending, Plan
 from evalkit.progress import Progress
 from evalkit.store import ResponseLog, ResponseLogs, StoredResponse
 
@@ -20,15 +20,26 @@ _HARMLESS = "missing"
 
 
 def unanswered(
-    samples: Sequence[str], request: Callable[[int], Request], stored: dict[str, StoredResponse]
-) -> set[int]:
-    """Positions without a response to the very request they would make now; failed ones are tried again."""
-    pending: set[int] = set()
-    for position, identifier in enumerate(samples):
-        known = stored.get(identifier)
+    samples: Iterable[Sample],
+    request: Callable[[int], Request],
+    stored: Mapping[str, StoredResponse],
+    size: int,
+) -> tuple[Pending, int]:
+    """Positions without a response to the very request they would make now; failed ones are tried again.
+
+    Args:
+        samples: in the order of their positions. stored: responses by sample id. size: how many samples.
+
+    Returns:
+        The positions, and how many of them have a response, failed or to another request.
+    """
+    pending, changed = Pending(size), 0
+    for position, sample in enumerate(samples):
+        known = stored.get(sample.id)
         if known is None or known.response.error is not None or known.request_key != request(position).key():
-            pending.add(position)
-    return pending
+            pending.flags[position] = True
+            changed += known is not None
+    return pending, changed
 
 
 class Generation:
@@ -43,7 +54,7 @@ class Generation:
         self._answered = answered_before
         self._causes: Counter[str] = Counter()
 
-    def run(self, plan: Plan, request: Callable[[int], Request], pending: set[int]) -> None:
+    def run(self, plan: Plan, request: Callable[[int], Request], pending: Pending) -> None:
         """Ask for every pending position.
 
         Raises:

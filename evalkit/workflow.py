@@ -21,10 +21,10 @@ from evalkit.planning import make_plan
 from evalkit.progress import Progress
 from evalkit.results import RunResult
 from evalkit.runner import Generation, unanswered
-from evalkit.scoring import Asks, score
+from evalkit.scoring import Asks, score_parts
 from evalkit.settings import parse_gen
-from evalkit.store import ResponseLogs, RunFolder, open_for_scoring, open_run, write_records
-from evalkit.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.store import ResponseLogs, RunFolder, Scored, open_for_scoring, open_run, write_records
+from evalkit.summary import Report, metric_json, published_rows, status
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
     info = model.info
     if info.inputs and options.max_tiles is not None:
         raise UsageError(f"--max-tiles has no meaning with {info.name}: tiling is up to the {info.inputs}")
-    known = model.announce(job.split_ids) if isinstance(model, SampleAware) else {}
+    known = model.announce(job.split_ids()) if isinstance(model, SampleAware) else {}
     with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
         _generate(folder, job, model, options)
         return _finish(folder, job, info.notes, options.judge, known)
@@ -145,7 +145,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _note(folder, "interrupted", "interrupted")
-        done = len(folder.stored.responses())
+        done = _stored(folder)
         raise Interrupted(
             f"interrupted: {done} of {expected} samples are stored in {folder.path}; "
             "the same command goes on",
@@ -153,7 +153,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         ) from None
     except BudgetError as error:
         _note(folder, "interrupted", str(error))
-        done = len(folder.stored.responses())
+        done = _stored(folder)
         raise RunStopped(
             f"{error}: {done} of {expected} samples are stored in {folder.path}", folder.path, error.exit_code
         ) from error
@@ -168,6 +168,11 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         ) from error
 
 
+def _stored(folder: RunFolder) -> int:
+    with folder.stored.response_index() as stored:
+        return len(stored)
+
+
 def _note(folder: RunFolder, outcome: str, reason: str) -> None:
     try:
         folder.update_manifest(outcome={"status": outcome, "reason": reason, "at": manifest.now()})
@@ -176,36 +181,36 @@ def _note(folder: RunFolder, outcome: str, reason: str) -> None:
 
 
 def _generate(folder: RunFolder, job: Job, model: Model | Pool, options: RunOptions) -> None:
-    stored = folder.stored.responses()
-    names = [sample.id for sample in job.samples]
-    pending = unanswered(names, job.request, stored)
+    count = len(job.samples)
+    with folder.stored.response_index() as stored:
+        pending, changed = unanswered(job.samples, job.request, stored, count)
     if not pending:
-        log.info("%s: all %d samples are answered already", folder.path, len(names))
+        log.info("%s: all %d samples are answered already", folder.path, count)
         return
-    if folder.resumed and (changed := sum(names[position] in stored for position in pending)):
+    if folder.resumed and changed:
         log.warning(
             "%s: %d of %d samples failed before or are asked differently now: they are answered again, "
             "and the figures replaced (--no-resume keeps the old run)",
             folder.path,
             changed,
-            len(names),
+            count,
         )
     elif folder.resumed:
-        log.info("%s: going on, %d of %d samples left", folder.path, len(pending), len(names))
+        log.info("%s: going on, %d of %d samples left", folder.path, len(pending), count)
     folder.drop_summary()
     session = manifest.session(model.info, options)
     folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
     progress = Progress(
         f"{job.task.name} {job.split}",
-        len(names),
-        len(names) - len(pending),
+        count,
+        count - len(pending),
         options.quiet,
         model.line if isinstance(model, Pool) else None,
     )
     responses = ResponseLogs(folder.path, lambda: getattr(model, "worker", _WORKER))
     try:
-        generation = Generation(model, responses, progress, answered_before=len(pending) < len(names))
-        plan = make_plan(job.request(i) for i in range(len(names)))
+        generation = Generation(model, responses, progress, answered_before=len(pending) < count)
+        plan = make_plan(job.request(position) for position in range(count))
         generation.run(plan, job.request, pending)
     finally:
         progress.close()
@@ -235,11 +240,13 @@ def _finish(
     """Score what is stored and write records, then the summary."""
     started = time.monotonic()
     judge, model = judge or _stored_judge(folder), folder.manifest["model"]
-    scored = score(job.task, job.samples, folder.stored.responses(), _judge(folder, judge))
-    records = [item.record for item in scored]
-    found = counts(records, len(job.samples))
-    if not records:
-        raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+    report = Report(job.task)
+    with folder.stored.response_index() as stored:
+        if not any(sample.id in stored for sample in job.samples):
+            raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+        parts = score_parts(job.task, job.samples, stored, _judge(folder, judge))
+        write_records(folder.path, _reported(parts, report))
+    found = report.counts(len(job.samples))
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited),
@@ -248,8 +255,8 @@ def _finish(
         "split": job.split,
         "protocol": job.task.protocol,
         "counts": {**found, **known},
-        "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
-        "groups": groups(job.task, records),
+        "metrics": {n: metric_json(value) for n, value in report.metrics().items()},
+        "groups": report.groups(),
         "reference": published_rows(job.task, job.split),
         "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
         "title": job.task.title,
@@ -257,7 +264,6 @@ def _finish(
         "nonstandard": dict(job.nonstandard),
         "notes": list(notes),
     }
-    write_records(folder.path, scored)
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
         scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
@@ -266,6 +272,13 @@ def _finish(
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
+
+
+def _reported(parts: Iterator[list[Scored]], report: Report) -> Iterator[Scored]:
+    """The same, which the report sees on the way."""
+    for part in parts:
+        report.add([scored.record for scored in part])
+        yield from part
 
 
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:

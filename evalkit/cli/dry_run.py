@@ -100,7 +100,7 @@ def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
     first = job.request(0)
     lines = [
         f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
-        f"samples    {estimate.requests} of {len(job.split_ids)}, in {estimate.groups} groups by picture",
+        f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by picture",
         f"pictures   {estimate.pictures} distinct, shown {estimate.picture_uses} times",
         f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
         f"{estimate.tiles} where each picture is encoded once",

@@ -51,8 +51,12 @@ def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -
     if (reason := metric.reason(records)) is not None:
         n = int(metric.selected(records).sum())
         return MetricValue(None, metric.unit, n, reason=reason)
-    tally = Tally.of(metric, records)
-    value = tally.value()
+    return estimate_tally(Tally.of(metric, records), resampler)
+
+
+def estimate_tally(tally: Tally, resampler: Resampler) -> MetricValue:
+    """The figure of a tally with its interval, or why there is none."""
+    metric, value = tally.metric, tally.value()
     if not math.isfinite(value):
         return MetricValue(None, metric.unit, tally.n, reason="undefined for these answers")
     found, said = interval(tally, resampler)

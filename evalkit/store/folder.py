@@ -20,6 +20,7 @@ from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
 from evalkit.store.names import folder_name
 from evalkit.store.records import RECORDS_NAME, read_records, read_table
+from evalkit.store.response_index import ResponseIndex
 from evalkit.store.responses import StoredResponse, read_responses
 
 MANIFEST_NAME = "manifest.json"
@@ -70,6 +71,10 @@ class StoredRun:
     def responses(self) -> dict[str, StoredResponse]:
         """The last stored response of each sample id."""
         return read_responses(self.path)
+
+    def response_index(self) -> ResponseIndex:
+        """The same, read when asked for; closed by its caller."""
+        return ResponseIndex(self.path)
 
 
 def load_run(path: str | os.PathLike[str]) -> StoredRun:
@@ -156,6 +161,11 @@ def open_for_scoring(path: Path) -> RunFolder:
         raise
 
 
+def place_of_runs(output: Path, model: str, task: str, split: str) -> Path:
+    """The folder in which the runs of a model on a split lie."""
+    return output / folder_name(model) / f"{folder_name(task)}@{folder_name(split)}"
+
+
 def open_run(
     output: Path, model: str, task: str, split: str, identity: str, manifest: dict[str, Any], resume: bool
 ) -> RunFolder:
@@ -169,7 +179,7 @@ def open_run(
     Raises:
         RunFolderError: another process has it, or it cannot be written.
     """
-    parent = output / folder_name(model) / f"{folder_name(task)}@{folder_name(split)}"
+    parent = place_of_runs(output, model, task, split)
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

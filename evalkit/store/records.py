@@ -27,7 +27,7 @@ _OPTIONAL = (
     *("prompt_tokens", "visual_tokens", "new_tokens", "seconds"),
 )
 #: Rows that are turned into columns at a time, so that a large run is not in memory twice.
-_ROWS_AT_ONCE = 20_000
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,17 +200,21 @@ def _cut_torn_line(path: Path) -> int:
     return end
 
 
-def read_file(path: Path) -> Iterator[StoredResponse]:
-    """Responses of one file in order; a torn last line is left out, a broken line is warned of."""
-    broken = 0
+def read_places(path: Path) -> Iterator[tuple[int, StoredResponse]]:
+    """Responses of one file in order with the bytes before each.
+
+    A torn last line is left out, a broken line is warned of.
+    """
+    broken = place = 0
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break
             try:
-                yield StoredResponse.from_json(line)
+                yield place, StoredResponse.from_json(line)
             except (ValueError, TypeError, OverflowError, RecursionError):
                 broken += 1
+            place += len(line)
     if broken:
         log.warning("%s: %d broken lines are left out; their samples are asked again", path, broken)
 
@@ -224,7 +228,7 @@ def read_responses(folder: Path) -> dict[str, StoredResponse]:
     """The last response of each id: by place within a file, by time between files."""
     merged: dict[str, StoredResponse] = {}
     for path in response_files(folder):
-        latest = {stored.id: stored for stored in read_file(path)}
+        latest = {stored.id: stored for _, stored in read_places(path)}
         for identifier, stored in latest.items():
             known = merged.get(identifier)
             if known is None or stored.at >= known.at:
