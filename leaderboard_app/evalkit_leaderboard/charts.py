@@ -108,7 +108,7 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         base.transform_filter(alt.FieldOneOfPredicate("model", labels))
         .mark_text(align=align, dx=dx, fontSize=11, color=colours.text)
         .encode(text="model:N")
-        for (align, dx), labels in _beside(named).items()
+        for (align, dx), labels in labels_beside(named).items()
         if labels
     ]
     line = (
@@ -119,7 +119,7 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
     return _dressed(alt.layer(line, dots, *names).properties(height=_HEIGHT))
 
 
-def _beside(points: Sequence[Point]) -> dict[tuple[Align, int], list[str]]:
+def labels_beside(points: Sequence[Point]) -> dict[tuple[Align, int], list[str]]:
     """Labels by the side of their point: the right, or the left where that is free and this is not."""
     sides: tuple[tuple[Align, int], ...] = (("left", 9), ("right", -9))
     found: dict[tuple[Align, int], list[str]] = {side: [] for side in sides}

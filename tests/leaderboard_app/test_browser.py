@@ -84,7 +84,8 @@ class Visit:
 
     def expect_rows(self, names: list[str]) -> None:
         """Wait until the first table has these rows."""
-        rows = f"[...document.querySelectorAll('{ROWS}')].map(row => row.querySelector('th').title)"
+        table = "document.querySelector('table.ek')"
+        rows = f"[...{table}.querySelectorAll('tbody tr')].map(row => row.querySelector('th').title)"
         self.page.wait_for_function(
             f"names => JSON.stringify({rows}) === JSON.stringify(names)", arg=names, timeout=30_000
         )

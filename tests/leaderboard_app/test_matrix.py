@@ -10,9 +10,9 @@ import pytest
 
 from evalkit import registry
 from evalkit_leaderboard import catalogue, exports
-from evalkit_leaderboard.charts import Point, pareto, story
+from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import all_marks, marks_of
-from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns
+from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
 from evalkit_leaderboard.runs import Figure, Run
 from evalkit_leaderboard.views.overview import Order, ordered
 
@@ -90,6 +90,14 @@ def test_other_notes_are_shown_and_ranked() -> None:
     matrix = matrix_of(run("served", 99.0, notes=("template and tiling are the server's",)))
     row = matrix.row("served")
     assert row is not None and row.marks[0].word == "note" and row.cells[CHARTQA].ranked
+
+
+@pytest.mark.parametrize(("inputs", "word"), [("server", "served"), ("processor", "own processor")])
+def test_whose_template_and_tiling_it_was_is_marked(inputs: str, word: str) -> None:
+    note = "served: template and tiling are the server's own"
+    item = run("m", signature=f"{signature()}|inputs:{inputs}", notes=(note,) if word == "served" else ())
+    (mark,) = marks_of(item, catalogue.tasks()["chartqa"])
+    assert mark.word == word and mark.ranked and "tiling" in mark.meaning
 
 
 def test_runs_on_other_data_than_most_are_marked() -> None:
@@ -187,6 +195,26 @@ def test_default_columns_are_headlines_of_what_was_measured() -> None:
     assert all(catalogue.tasks()[column.task].headline == column.metric for column in headlines)
 
 
+def test_columns_of_a_table_are_the_papers_and_ours_of_the_same() -> None:
+    drawn = run("ours", 50.0, split="miniature")
+    matrix = matrix_of(drawn, run("ours", 60.0, task="docvqa", split="val", figures={"anls": Figure(60.0)}))
+    assert tables(matrix) == ["2", "4", "5", "6", "7", "9", "11", "12"]
+    columns = table_columns(matrix, "2")
+    assert columns.index(CHARTQA) == columns.index(CHARTQA._replace(split="miniature")) + 1
+    assert {"mmmu", "ocrbench", "mmbench"} <= {column.task for column in columns}
+    assert {column.task for column in table_columns(matrix, "4")} == {"drivelm"}
+    assert len(table_columns(matrix, "4")) == 10
+
+
+def test_published_figures_have_the_decimals_of_print() -> None:
+    row = matrix_of().row("GPT-4V-0409")
+    assert row is not None
+    texts = {str(column): cell.text for column, cell in row.cells.items()}
+    assert texts["mmbench@test-en:circular"] == "81.0" and texts["ocrbench@test:score"] == "678"
+    ours = matrix_of(run("ours", 81.0)).row("ours")
+    assert ours is not None and ours.cells[CHARTQA].text == "81.00"
+
+
 def test_without_a_headline_another_figure_stands_in() -> None:
     figures = {"final_score": Figure(None, reason="no judge given"), "accuracy": Figure(0.5, "fraction", 20)}
     columns = default_columns(matrix_of(run("ours", task="drivelm", split="sample", figures=figures)))
@@ -236,6 +264,14 @@ def test_pareto_front_and_story() -> None:
     told = story(points, "large")
     assert "small" in told and "5.0% of the parameters" in told and "75.0%" in told
     assert story(points[:3], "large") == ""
+
+
+def test_labels_stand_where_they_meet_no_other() -> None:
+    close = [Point("Qwen2-VL-2B", True, 2, 68.5), Point("Mini-InternVL-2B", True, 2, 67.6)]
+    points = [*close, Point("small", False, 1, 40.0), Point("InternVL2-Llama3-76B", True, 76, 81.4)]
+    right, left = labels_beside(points).values()
+    assert set(right) == {"Qwen2-VL-2B", "small"}
+    assert set(left) == {"Mini-InternVL-2B", "InternVL2-Llama3-76B"}
 
 
 def test_the_papers_own_story() -> None:

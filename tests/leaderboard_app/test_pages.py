@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import random
 import re
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -146,6 +150,17 @@ def test_overview_limits_parameters_and_kinds(real_tree: Path) -> None:
     assert "part" not in limited and "good" in limited
 
 
+def test_overview_has_the_papers_tables_whole(real_tree: Path) -> None:
+    app = page("overview", real_tree, printed="Table 13: cost of the ways to adapt")
+    table = html(app).split('aria-label="Table 13: cost of the ways to adapt"')[1]
+    assert "Freezing-ViT" in table and ">260.76<" in table and "ek-published" in table
+    assert "Table 12" not in html(app).split("</thead>")[0]
+    app = page("overview", real_tree, benchmarks="Table 2: general multimodal benchmarks")
+    head = html(app).split("</thead>")[0]
+    assert "OCRBench" in head and "DriveLM" not in head and "RSVQA" not in head
+    assert '72.8</span><span class="ek-sub">89.4%' in html(app)
+
+
 def test_unknown_addresses_are_left_out(real_tree: Path) -> None:
     nonsense = {"sort": "../../etc", "size": "<b>", "columns": "x", "page": "-7", "rankall": "perhaps"}
     app = page("overview", real_tree, **nonsense, reference="nobody")
@@ -185,6 +200,14 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
         and "right to wrong" in str(app.get("button_group")[0].proto)
     )
     assert "nonsense" in texts(app)
+    address = re.search(r'href="samples\?(run=[^"]*)"', content)
+    assert address is not None and f"run={keys['worse']}" in address[1] and "sample=" in address[1]
+
+
+def test_compare_sets_beside_what_is_comparable(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("part", "tuned@step-300")}
+    app = page("compare", real_tree, target="rsvqa-lr@miniature", new=keys["tuned@step-300"])
+    assert app.selectbox(key="q-base").value not in keys.values()
 
 
 def test_compare_refuses_what_is_not_comparable(real_tree: Path) -> None:
@@ -267,7 +290,42 @@ def test_runs_list_progress_and_provenance(tree: Path) -> None:
     assert "running" in list(app.dataframe[0].value["status"])
 
 
-BREAKS = {
+def spoilt(value: Any, rng: random.Random) -> Any:
+    """JSON of the same form in which some values have another type, or are missing."""
+    if rng.random() < 0.15:
+        return rng.choice([None, [], {}, "", -1, 1e308, math.inf, math.nan, True, "x" * 500, [[1]], "<b>"])
+    if isinstance(value, dict):
+        return {name: spoilt(inner, rng) for name, inner in value.items() if rng.random() > 0.05}
+    return [spoilt(inner, rng) for inner in value] if isinstance(value, list) else value
+
+
+def spoil(folder: Path, seed: int) -> None:
+    """Put other types into every JSON text of a run folder."""
+    rng = random.Random(f"{seed}{folder}")
+    for name in ("manifest.json", "summary.json"):
+        (folder / name).write_text(json.dumps(spoilt(json.loads((folder / name).read_text()), rng)))
+    for path in folder.glob("responses-*.jsonl"):
+        lines = (json.dumps(spoilt(json.loads(line), rng)) for line in path.read_text().splitlines())
+        path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def pipe(folder: Path, name: str) -> None:
+    """A pipe that nobody writes to."""
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+
+def link(path: Path, target: str) -> None:
+    """A symbolic link in place of a file."""
+    path.unlink()
+    path.symlink_to(target)
+
+
+BREAKS: dict[str, Callable[[Path], object]] = {
+    "types 1": lambda folder: spoil(folder, 1),
+    "types 2": lambda folder: spoil(folder, 2),
+    "pipe": lambda folder: pipe(folder, "records.parquet"),
+    "link": lambda folder: link(folder / "summary.json", "/dev/zero"),
     "manifest": lambda folder: (folder / "manifest.json").write_text("{"),
     "summary": lambda folder: (folder / "summary.json").write_text('{"metrics": 3, "groups": [1]}'),
     "groups": lambda folder: (folder / "summary.json").write_text(
@@ -293,6 +351,19 @@ def test_half_written_folders_stop_no_page(tree: Path, name: str, broken: str) -
         BREAKS[broken](folder)
     app = page(name, tree, task="rsvqa-lr", target="rsvqa-lr@miniature", changes="1")
     assert not failed(app)
+
+
+def test_pages_write_nothing_into_run_folders(tree: Path) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        found = {str(path): path.stat() for path in tree.parent.rglob("*")}
+        return {name: (status.st_mtime_ns, status.st_size) for name, status in found.items()}
+
+    (folder,) = (tree / "good" / "rsvqa-lr@miniature").glob("2*")
+    (folder / "summary.json").unlink()
+    before = state()
+    for name in PAGES:
+        page(name, tree, task="rsvqa-lr", target="rsvqa-lr@miniature", changes="1")
+    assert state() == before
 
 
 def test_broken_runs_are_listed_as_broken(tree: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,12 @@ def test_graded_and_missing_scores(real_tree: Path) -> None:
     frames = folder_of(real_tree, "good", "drivelm")
     without = [r.id for r in load_run(frames).records() if "accuracy" not in r.scores]
     assert without and ids(frames, Filter("accuracy", "not scored")) == without
+
+
+def test_unparsed_answers_are_found(real_tree: Path) -> None:
+    folder = folder_of(real_tree, "worse", "rsvqa-lr")
+    unparsed = [r.id for r in load_run(folder).records() if "unparsed" in r.flags]
+    assert unparsed and ids(folder, Filter("accuracy", "unparsed")) == unparsed
 
 
 def test_previews_are_of_the_rows_asked(real_tree: Path) -> None:
@@ -194,3 +201,10 @@ def test_responses_are_counted_as_they_come(tmp_path: Path) -> None:
     assert counter.responses(tmp_path) == 5
     path.write_text("{}\n")
     assert counter.responses(tmp_path) == 2
+
+
+def test_a_pipe_in_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.jsonl")
+    os.mkfifo(tmp_path / "responses-0.jsonl")
+    assert logs.find_logs(tmp_path) == []
+    assert logs.Counter().responses(tmp_path) == 0
