@@ -122,6 +122,8 @@ def find_folders(root: str, depth: int = _DEPTH) -> Iterator[str]:
         with os.scandir(root) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
     except OSError:
+        if depth < _DEPTH:  # what is in it nobody knows; somebody should
+            yield root
         return
     if any(entry.name in _MARKS or entry.name.startswith("responses-") for entry in found):
         yield root

@@ -96,6 +96,8 @@ def _cached(base: str, new: str, allow: tuple[str, ...], stamps: str) -> Compari
         return compare_runs(base, new, allow=allow)
     except EvalkitError as error:
         return str(error)
+    except OSError as error:
+        return f"{error.filename}: cannot be read ({error.strerror})"
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +54,9 @@ def render(context: Context) -> None:
 
 def _greeting(context: Context) -> None:
     states = [run.status for run in context.runs.values()]
+    if context.index.root.is_dir() and not os.access(context.index.root, os.R_OK | os.X_OK):
+        components.box(f"{context.index.root}: cannot be read; below are the paper's rows alone.", warn=True)
+        return
     if not states:
         components.box(
             f"No runs under {context.index.root} yet; below are the paper's rows alone. "

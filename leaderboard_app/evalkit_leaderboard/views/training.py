@@ -161,6 +161,8 @@ def _history(paths: tuple[str, ...], metric: str, stamps: tuple[str, ...]) -> Hi
         return history([load_run(path) for path in paths], metric)
     except EvalkitError as error:
         return str(error)
+    except OSError as error:
+        return f"{error.filename}: cannot be read ({error.strerror})"
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"
 
