@@ -39,6 +39,12 @@ class ImageError(EvalkitError):
     exit_code = 3
 
 
+class RankLost(EvalkitError):
+    """A process of several that was lost with samples left; the same command goes on (exit 130)."""
+
+    exit_code = 130
+
+
 class RunFolderError(EvalkitError):
     """A run folder that is locked, broken or cannot be written (exit 3)."""
 

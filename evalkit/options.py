@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from evalkit.engines.rank import Rank
 from evalkit.errors import UsageError
 
 #: Where the model runs: `local` is this process, or a worker process for each of several devices.
@@ -81,6 +82,7 @@ class RunOptions:
     offline: bool = False
     sharing: bool = True
     quiet: bool = False
+    rank: Rank | None = None
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -88,6 +90,11 @@ class RunOptions:
             raise UsageError(f"--engine {self.engine}: there are {', '.join(ENGINES)}")
         if self.engine == "ray" and self.devices > 1:
             raise UsageError("--engine ray takes every GPU of the cluster; leave --devices out")
+        if self.rank is not None and (self.engine != "local" or self.devices > 1):
+            raise UsageError(
+                f"this is {self.rank.name}, as torchrun or srun says, and each rank has one device: leave "
+                "--engine and --devices out, or give --no-ranks"
+            )
         if self.cpus_per_worker is not None and self.cpus_per_worker < 1:
             raise UsageError(f"--cpus-per-worker {self.cpus_per_worker}: give a positive number")
         if not self.worker_timeout > 0:

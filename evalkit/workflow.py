@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import time
@@ -13,17 +14,19 @@ from typing import Any
 from evalkit import manifest, registry
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
 from evalkit.engines.base import Load, LoadModel, Pool
+from evalkit.engines.ranks import Lead, OwnFile, Watch, join
 from evalkit.environment import peak_memory
-from evalkit.errors import BudgetError, EvalkitError, RunFolderError, UsageError
+from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
 from evalkit.job import Job, identity, make_job
 from evalkit.options import JudgeOptions, RunOptions
-from evalkit.planning import make_plan
+from evalkit.planning import Pending, Plan, make_plan
 from evalkit.progress import Progress
 from evalkit.results import RunResult
 from evalkit.runner import Generation, unanswered
 from evalkit.scoring import Asks, score_parts
 from evalkit.settings import parse_gen
 from evalkit.store import ResponseLogs, RunFolder, Scored, open_for_scoring, open_run, write_records
+from evalkit.store.folder import place_of_runs
 from evalkit.summary import Report, metric_json, published_rows, status
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,8 @@ def load_model(options: RunOptions) -> Model | Pool:
         sharing=options.sharing,
         extra=extra,
     )
+    if options.rank is not None and options.device in ("auto", "cuda"):
+        wanted = dataclasses.replace(wanted, device=options.rank.device or options.device)
     if options.engine == "ray":
         registry.family(options.model)
         return ray_pool(LoadModel(options.model, wanted), options)
@@ -119,7 +124,12 @@ def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
         raise UsageError(f"--max-tiles has no meaning with {info.name}: tiling is up to the {info.inputs}")
     known = model.announce(job.split_ids()) if isinstance(model, SampleAware) else {}
     with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
-        _generate(folder, job, model, options)
+        if options.rank is None:
+            _generate(folder, job, model, options)
+        else:
+            who = identity(job, info, options)
+            with Lead(folder.path, options.rank, who, job.data, options.worker_timeout) as lead:
+                _generate(folder, job, model, options, lead)
         return _finish(folder, job, info.notes, options.judge, known)
 
 
@@ -136,6 +146,33 @@ def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
         content,
         options.resume,
     )
+
+
+def run_share(name: str, model: Model, options: RunOptions, before: Path | None = None) -> Path:
+    """Answer this rank's share of a run whose folder rank 0 holds; returns the folder.
+
+    Args:
+        before: folder of the task before, which rank 0 may still be waiting for.
+
+    Raises:
+        EvalkitError: rank 0 does not come, or is not like this rank; whatever ends the work.
+    """
+    assert options.rank is not None and options.rank.number  # rank 0 has `run_task`
+    job, info = make_job(name, options), model.info
+    if isinstance(model, SampleAware):
+        model.announce(job.split_ids())
+    parent = place_of_runs(options.output, info.name, job.task.name, job.split)
+    who, busy = identity(job, info, options), Watch(before)
+    with join(parent, options.rank, who, job.data, options.worker_timeout, busy) as seat:
+        count = len(job.samples)
+        pending = seat.pending(count)
+        plan = make_plan(job.request(position) for position in range(count))
+        share = Plan(options.rank.share(plan.pending(pending)))
+        progress = Progress(f"{options.rank.name}: {job.task.name} {job.split}", share.size, 0, quiet=True)
+        with seat.responses(options.rank, share.size, lambda: progress.done) as responses:
+            generation = Generation(model, responses, progress, answered_before=len(pending) < count)
+            generation.run(share, job.request, pending)
+        return seat.folder
 
 
 @contextmanager
@@ -158,7 +195,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
             f"{error}: {done} of {expected} samples are stored in {folder.path}", folder.path, error.exit_code
         ) from error
     except EvalkitError as error:
-        _note(folder, "failed", str(error))
+        _note(folder, "interrupted" if isinstance(error, RankLost) else "failed", str(error))
         raise RunStopped(str(error), folder.path, error.exit_code) from error
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".strip().splitlines()[0]
@@ -180,12 +217,17 @@ def _note(folder: RunFolder, outcome: str, reason: str) -> None:
         log.debug("%s", error)  # the disk may be full, which the user is told already
 
 
-def _generate(folder: RunFolder, job: Job, model: Model | Pool, options: RunOptions) -> None:
+def _generate(
+    folder: RunFolder, job: Job, model: Model | Pool, options: RunOptions, lead: Lead | None = None
+) -> None:
     count = len(job.samples)
     with folder.stored.response_index() as stored:
         pending, changed = unanswered(job.samples, job.request, stored, count)
     if not pending:
         log.info("%s: all %d samples are answered already", folder.path, count)
+        if lead is not None:
+            lead.publish(pending)
+            lead.wait()
         return
     if folder.resumed and changed:
         log.warning(
@@ -200,25 +242,57 @@ def _generate(folder: RunFolder, job: Job, model: Model | Pool, options: RunOpti
     folder.drop_summary()
     session = manifest.session(model.info, options)
     folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
+    plan = make_plan(job.request(position) for position in range(count))
+    if lead is not None:
+        lead.publish(pending)
+        plan = Plan(lead.rank.share(plan.pending(pending)))
+    helpers = lead or (model if isinstance(model, Pool) else None)
+    left = len(pending) if lead is None else plan.size
     progress = Progress(
         f"{job.task.name} {job.split}",
-        count,
-        count - len(pending),
+        count if lead is None else left,
+        count - left if lead is None else 0,
         options.quiet,
-        model.line if isinstance(model, Pool) else None,
+        helpers.line if helpers else None,
     )
-    responses = ResponseLogs(folder.path, lambda: getattr(model, "worker", _WORKER))
+    own = OwnFile(folder.path, lead.rank) if lead else lambda: getattr(model, "worker", _WORKER)
+    responses = ResponseLogs(folder.path, own)
     try:
         generation = Generation(model, responses, progress, answered_before=len(pending) < count)
-        plan = make_plan(job.request(position) for position in range(count))
         generation.run(plan, job.request, pending)
+        if lead is not None:
+            _gather(lead, folder, job, pending)
     finally:
         progress.close()
         try:
             responses.close()
         finally:
-            workers = model.report() if isinstance(model, Pool) else None
+            workers = helpers.report() if helpers else None
             _end_session(folder, {**session, "workers": workers}, progress)
+
+
+def _gather(lead: Lead, folder: RunFolder, job: Job, pending: Pending) -> None:
+    """Wait for the other ranks.
+
+    Raises:
+        RankLost: one was lost with samples left.
+    """
+    lost = lead.wait()
+    for rank in lost:
+        log.warning("%s is lost: %s", rank.name, rank.reason)
+    if not lost:
+        return
+    with folder.stored.response_index() as stored:
+        lacking = 0
+        for position in pending:
+            known = stored.get(job.samples[position].id)
+            lacking += known is None or known.request_key != job.request(position).key()
+    if lacking:
+        more = f" and {len(lost) - 1} more" if lost[1:] else ""
+        raise RankLost(
+            f"{lost[0].name} was lost ({lost[0].reason}){more}: {lacking} of {len(job.samples)} samples are "
+            f"not answered in {folder.path}; the same command, with any number of ranks, goes on"
+        )
 
 
 def _end_session(folder: RunFolder, session: dict[str, Json], progress: Progress) -> None:

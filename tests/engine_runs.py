@@ -59,8 +59,11 @@ def answered_once(result: RunResult | Path) -> None:
 
 
 def stored(folder: Path) -> int:
-    """Answers stored in all runs under a folder."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.rglob("responses-*.jsonl"))
+    """Answers stored in all runs under a folder; folders may come and go meanwhile."""
+    try:
+        return sum(path.read_bytes().count(b"\n") for path in folder.rglob("responses-*.jsonl"))
+    except FileNotFoundError:
+        return stored(folder)
 
 
 def until(condition: Callable[[], Any], seconds: float = 240) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 @judge_flags
 @flag("--base-url", metavar="URL", help="Server of a served model.")
 @engine_flags
+@flag("--ranks/--no-ranks", default=True, show_default=True,
+      help="Take a share where torchrun or srun started several processes.")  # fmt: skip
 @flag("--dry-run", is_flag=True, help="Print plan, counts and first prompt; load no weights.")
 @flag("--check-reference", is_flag=True, help="Compare with the paper's row of the same model.")
 @json_flag
@@ -77,11 +80,13 @@ def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: b
 
 
 def _options(flags: dict[str, Any], quiet: bool) -> RunOptions:
+    from evalkit.engines.rank import from_environment
     from evalkit.options import MaxErrors, RunOptions, judge_options
 
     judge = judge_options(flags.pop("judge"), flags.pop("judge_model"))
     errors = MaxErrors.parse(flags.pop("max_errors"))
-    return RunOptions(judge=judge, max_errors=errors, quiet=quiet, **flags)
+    rank = from_environment(os.environ) if flags.pop("ranks") else None
+    return RunOptions(judge=judge, max_errors=errors, quiet=quiet, rank=rank, **flags)
 
 
 class _Session:
@@ -102,18 +107,22 @@ class _Session:
         self._asked = asked
         self._runs: list[dict[str, Any]] = []
         self._status = 0
+        self._helps = options.rank is not None and options.rank.number > 0
+        self._before: Path | None = None
 
     def run(self) -> int:
         """Run every task; a task that cannot be run is told of, and the others go on."""
-        from evalkit.errors import BudgetError
+        from evalkit.errors import BudgetError, RankLost
         from evalkit.workflow import Interrupted, load_model
 
+        if self._helps:
+            terminal.only_warnings()
         self._check_data()
         model = load_model(self._options)
         try:
             for target in self._targets:
                 self._one(target, model)
-                if self._status == BudgetError.exit_code:
+                if self._status in (BudgetError.exit_code, RankLost.exit_code):
                     break
         except Interrupted as stop:
             self._keep(stop.path)
@@ -147,10 +156,13 @@ class _Session:
 
     def _one(self, target: Target, model: Any) -> None:
         from evalkit.errors import BudgetError, EvalkitError, UsageError
-        from evalkit.workflow import RunStopped, run_task
+        from evalkit.workflow import RunStopped, run_share, run_task
 
         options = dataclasses.replace(self._options, split=target.split)
         try:
+            if self._helps:
+                self._before = run_share(target.task, model, options, self._before)
+                return
             result = run_task(target.task, model, options)
         except UsageError:
             raise
@@ -189,6 +201,8 @@ class _Session:
     def _print(self) -> None:
         from evalkit.cli import report
 
+        if self._helps:
+            return  # rank 0 scores and tells
         if self._as_json:
             terminal.print_json({"runs": self._runs})
             return

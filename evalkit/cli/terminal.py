@@ -61,9 +61,14 @@ def verbosity(command: F) -> F:
     return quiet(verbose(command))
 
 
+def only_warnings() -> None:
+    """Tell no more than warnings."""
+    logging.getLogger().setLevel(logging.WARNING)
+
+
 def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        logging.getLogger().setLevel(logging.WARNING)
+        only_warnings()
 
 
 def _loud(ctx: click.Context, _: click.Parameter, value: bool) -> None:

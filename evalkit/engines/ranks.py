@@ -21,7 +21,7 @@ from evalkit.engines.base import must_equal
 from evalkit.engines.rank import Rank
 from evalkit.engines.signs import STALE, Heart, Seen, Sign, get, interval, put
 from evalkit.environment import versions
-from evalkit.errors import EvalkitError, RunFolderError
+from evalkit.errors import EvalkitError, RankLost, RunFolderError
 from evalkit.planning import Pending
 from evalkit.store import ResponseLogs, lock
 
@@ -83,8 +83,10 @@ class Lead:
         self._heart.stop()
         with suppress(OSError):
             (self._place / _LEAD).unlink(missing_ok=True)
-        if kind is None:
-            shutil.rmtree(self._place, ignore_errors=True)
+            if kind is None:
+                shutil.rmtree(self._place, ignore_errors=True)
+            elif issubclass(kind, (RankLost, KeyboardInterrupt)):
+                put(self._place / _LEAD, {"ended": True})
 
     def wait(self) -> list[Lost]:
         """Wait for all other ranks; returns those that were lost."""
@@ -326,7 +328,11 @@ class OwnFile:
 
 
 class Watch:
-    """Tells whether rank 0 is still at work in a run folder."""
+    """Tells whether rank 0 is still at work in the run folder of the task before.
+
+    Raises:
+        RunFolderError: rank 0 has ended there, and comes to no other task.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -336,7 +342,10 @@ class Watch:
     def __call__(self) -> bool:
         if self._folder is None:
             return False
-        beat = get(self._folder / PLACE / _LEAD).get("beat")
+        lead = get(self._folder / PLACE / _LEAD)
+        if lead.get("ended"):
+            raise RunFolderError(f"{self._folder}: rank 0 was interrupted; the same command goes on")
+        beat = lead.get("beat")
         if beat is not None and beat != self._beat:
             self._beat, self._moved = beat, time.monotonic()
         return lock.is_held(self._folder) or time.monotonic() - self._moved < STALE

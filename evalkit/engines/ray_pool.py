@@ -226,11 +226,12 @@ class RayPool:
         try:
             brought = self._ray.get(call)
         except RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, EvalkitError) else None
-            if worker.state == "loading" and cause is not None:
+            text = str(error).strip().splitlines()[-1]
+            cause = error.cause if isinstance(error.cause, EvalkitError) else EvalkitError(text)
+            if worker.state == "loading":
                 self._present.refuse(worker, cause)
             else:
-                yield from self._lose(worker, str(cause or str(error).strip().splitlines()[-1]))
+                yield from self._lose(worker, str(cause))
         except RayError as error:
             yield from self._died(worker, error)
         else:

@@ -168,6 +168,16 @@ def test_without_rank_0_a_rank_says_so(folder: Path) -> None:
     assert f"{folder} is of another model, task or setting" in found[1]
 
 
+def test_a_rank_waits_while_rank_0_is_at_the_task_before_and_no_longer(folder: Path) -> None:
+    watch = Watch(folder)
+    assert not Watch(None)() and watch()  # its lock is held
+    with suppress(KeyboardInterrupt), lead(folder) as leader:
+        leader.publish([])
+        raise KeyboardInterrupt
+    with pytest.raises(RunFolderError, match="rank 0 was interrupted"):
+        watch()
+
+
 def test_a_responses_file_for_each_rank_and_attempt(tmp_path: Path) -> None:
     names = [OwnFile(tmp_path, Rank(1, 3)) for _ in range(2)]
     assert [names[1](), names[0](), names[1]()] == ["rank1of3-1", "rank1of3-2", "rank1of3-1"]
@@ -219,8 +229,8 @@ class Ranks:
         found: list[int] = []
 
         def look() -> bool:
-            for path in self._ground.folder.rglob(f"{PLACE}/{number}-*/sign.json"):
-                with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError):  # folders and signs come and go
+                for path in self._ground.folder.rglob(f"{PLACE}/{number}-*/sign.json"):
                     sign = json.loads(path.read_text())
                     if 0 < sign["done"] < sign["share"]:
                         found.append(sign["process"])
