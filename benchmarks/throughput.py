@@ -8,6 +8,7 @@ All three answer the same questions through the same network with as many new to
     plain      batches; every question encodes its own picture and reads its whole prompt
     shared     the picture encoded once, the common prefix read once, all questions decoded together
 
+The reference's weights lie in memory as transformers loads them, the others' as `weight_order` puts them.
 The network has InternVL2-1B's widths and random weights (`--layers` cuts both its stacks for a quick run), or
 is the embedded model. Where questions of a shape cost the same, fewer are timed in the first two ways, which
 the table says. Every way runs in a process of its own, so that its peak memory is its own. Ratios are taken
@@ -167,8 +168,7 @@ def time_parts(options: Any, results: Any) -> None:
     """Puts what encoding, reading and decoding reach of this machine's measured peaks, as lines."""
     import torch
 
-    from mini_internvl.decoding import Suffix, read_prefix, start
-    from mini_internvl.generation import TokenRules
+    from mini_internvl.decoding import read_prefix
 
     torch.set_num_threads(options.threads)
     network = build(options.model, options.layers)
@@ -198,18 +198,43 @@ def time_parts(options: Any, results: Any) -> None:
         )
         weights = sum(p.numel() for p in network.language_model.parameters()) * dtype.itemsize
         weights -= network.language_model.get_input_embeddings().weight.numel() * dtype.itemsize
-        short = embeddings[:300]
-        ours = _step(lambda n: _decode(network, start(network, [Suffix(short)]), n, TokenRules()))
-        row300 = torch.zeros(1, 300, dtype=torch.long)
-        theirs = _step(lambda n: network.language_model.generate(
-            inputs_embeds=short[None], attention_mask=torch.ones_like(row300), max_new_tokens=n,
-            min_new_tokens=n, do_sample=False, eos_token_id=2, pad_token_id=2))  # fmt: skip
-        for name, seconds in (("decode_loop", ours), ("generate", theirs)):
-            lines.append(
-                f"{name:<11} {1000 * seconds:.1f} ms a step at batch 1 after 300 tokens, "
-                f"{weights / seconds / speed:.0%} of the bandwidth bound"
-            )
+        lines += _steps(network, embeddings[:300], weights)
     results.put(lines)
+
+
+def _steps(network: Any, prompt: Any, weights: float) -> list[str]:
+    """A step at batch 1 in four ways, in turns, each beside the reading speed measured just before it."""
+    import torch
+
+    from mini_internvl.decoding import Suffix, start
+    from mini_internvl.generation import TokenRules
+    from mini_internvl.weight_order import order_for_decoding
+
+    mask = torch.ones(1, len(prompt), dtype=torch.long)
+    ways = {
+        "generate": lambda n: network.language_model.generate(
+            inputs_embeds=prompt[None], attention_mask=mask, max_new_tokens=n, min_new_tokens=n,
+            do_sample=False, eos_token_id=2, pad_token_id=2),
+        "decode": lambda n: _decode(network, start(network, [Suffix(prompt)]), n, TokenRules()),
+    }  # fmt: skip
+    large = torch.ones(1 << 27, dtype=torch.float32)
+    lines = []
+    for order in ("as loaded", "ordered"):
+        if order == "ordered":
+            order_for_decoding(network.language_model)
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(3):
+            for name, run in ways.items():
+                speed = large.numel() * 4 / best(lambda: large.sum(), 2)
+                found[name].append((_step(run), speed))
+        for name, steps in found.items():
+            seconds, speed = min(steps)
+            lines.append(
+                f"{name:<9} weights {order:<9} {1000 * seconds:6.1f} ms a step at batch 1 after "
+                f"{len(prompt)} tokens, {weights / seconds / speed:4.0%} of the bandwidth bound "
+                f"({speed / 2**30:.1f} GiB/s)"
+            )
+    return lines
 
 
 def _decode(network: Any, started: Any, new: int, rules: Any) -> None:
@@ -221,7 +246,7 @@ def _decode(network: Any, started: Any, new: int, rules: Any) -> None:
 
 def _step(run: Callable[[int], object]) -> float:
     """Seconds of one more token, from a long and a short answer."""
-    short, long = best(lambda: run(4), 3), best(lambda: run(20), 3)
+    short, long = best(lambda: run(4), 2), best(lambda: run(20), 2)
     return (long - short) / 16
 
 
@@ -280,8 +305,9 @@ def main() -> int:
     parser.add_argument("--model", choices=("1b", "tiny"), default="1b")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--no-parts", action="store_true", help="leave out the shares of the peaks")
+    parser.add_argument("--only-parts", action="store_true", help="the shares of the peaks alone")
     options = parser.parse_args()
-    for name in options.shape or SHAPES:
+    for name in () if options.only_parts else options.shape or SHAPES:
         shape, base = SHAPES[name], 0.0
         sys.stdout.write(
             f"{name}: {shape.pictures} pictures, {shape.questions} questions each, {shape.tiles} tiles, "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,11 @@ from evalkit.contracts import Record
 from evalkit.metrics.base import Composite, FloatArray, Metric
 
 IntArray = npt.NDArray[np.intp]
+#: How often each cluster came up: two bytes are enough for as many clusters as there mostly are.
+Counts = npt.NDArray[np.unsignedinteger[Any]]
 
 #: Weights drawn at a time (cells of W, 8 bytes each), which bounds memory whatever the run's size.
-CHUNK_CELLS = 1 << 21
+CHUNK_CELLS = 1 << 19
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 24
 
@@ -38,9 +41,9 @@ class Resampler:
             raise ValueError(f"resamples must be at least 100, not {resamples}")
         self.seed = seed
         self.resamples = resamples
-        self._kept: OrderedDict[int, tuple[FloatArray, ...]] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Counts, ...]] = OrderedDict()
 
-    def _draw(self, clusters: int) -> Iterator[FloatArray]:
+    def _draw(self, clusters: int) -> Iterator[Counts]:
         rng = np.random.default_rng([self.seed, clusters])
         rows = max(1, min(self.resamples, CHUNK_CELLS // clusters))
         for start in range(0, self.resamples, rows):
@@ -48,21 +51,19 @@ class Resampler:
             drawn = rng.integers(0, clusters, size=(count, clusters), dtype=np.intp)
             drawn += np.arange(count)[:, None] * clusters
             flat = np.bincount(drawn.ravel(), minlength=count * clusters)
-            yield flat.reshape(count, clusters).astype(np.float64)
+            kind = np.uint16 if clusters < 1 << 16 else np.uint32
+            yield flat.reshape(count, clusters).astype(kind)
 
     def weights(self, clusters: int) -> Iterator[FloatArray]:
         """Multinomial weights in chunks [rows, clusters]; every row sums to `clusters`."""
         if clusters in self._kept:
             self._kept.move_to_end(clusters)
-            yield from self._kept[clusters]
-            return
-        if clusters * self.resamples > CACHE_CELLS:
-            yield from self._draw(clusters)
-            return
-        chunks = self._kept[clusters] = tuple(self._draw(clusters))
-        while sum(self._kept) * self.resamples > CACHE_CELLS:
-            self._kept.popitem(last=False)
-        yield from chunks
+        elif clusters * self.resamples <= CACHE_CELLS:
+            self._kept[clusters] = tuple(self._draw(clusters))
+            while sum(self._kept) * self.resamples > CACHE_CELLS:
+                self._kept.popitem(last=False)
+        for chunk in self._kept.get(clusters) or self._draw(clusters):
+            yield chunk.astype(np.float64)
 
     def swaps(self, clusters: int) -> Iterator[FloatArray]:
         """Random signs -1 and 1 in chunks [rows, clusters]: which clusters exchange the two runs."""
