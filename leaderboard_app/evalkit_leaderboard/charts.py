@@ -106,7 +106,7 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
     named = points if len(points) <= _NAMED else best
     names = [
         base.transform_filter(alt.FieldOneOfPredicate("model", labels))
-        .mark_text(align=align, dx=dx, fontSize=11, color=colours.text)
+        .mark_text(align=align, dx=dx, dy=-9, fontSize=11, color=colours.text)
         .encode(text="model:N")
         for (align, dx), labels in labels_beside(named).items()
         if labels
@@ -121,7 +121,7 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
 
 def labels_beside(points: Sequence[Point]) -> dict[tuple[Align, int], list[str]]:
     """Labels by the side of their point: the right, or the left where that is free and this is not."""
-    sides: tuple[tuple[Align, int], ...] = (("left", 9), ("right", -9))
+    sides: tuple[tuple[Align, int], ...] = (("left", 5), ("right", -5))
     found: dict[tuple[Align, int], list[str]] = {side: [] for side in sides}
     logs = [math.log10(point.parameters) for point in points]
     values = [point.value for point in points]

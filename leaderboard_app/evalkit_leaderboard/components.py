@@ -112,7 +112,8 @@ def facts(items: Mapping[str, object]) -> None:
         for name, value in items.items()
         if value not in (None, "", (), [], {})
     )
-    st.html(f'<dl class="ek-facts">{rows}</dl>')
+    if rows:
+        st.html(f'<dl class="ek-facts">{rows}</dl>')
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def _drawn(picture: Image, regions: Sequence[Region], strength: float) -> Image:
     from PIL import ImageDraw
 
     canvas = ImageDraw.Draw(picture)
-    width = max(2, round(strength * max(picture.size) / 350))
+    width = max(3, round(strength * max(picture.size) / 250))
     for region in regions:
         corners = _scaled(region, picture.size)
         if corners is None:

@@ -120,12 +120,12 @@ def _list(context: Context, keys: list[str]) -> None:
         rows.append(
             (
                 run.status,
-                one_line(run.model, 80) or "?",
-                f"{run.task}@{run.split}" if run.task else "?",
+                one_line(run.model, 80) or _folder(context, run),
+                f"{run.task}@{run.split}" if run.task else "",
                 f"{counts.get('answered', 0):,} of {counts.get('expected', 0):,}" if counts else "",
-                counts.get("errors", 0),
-                counts.get("unparsed", 0),
-                counts.get("truncated", 0),
+                counts.get("errors"),
+                counts.get("unparsed"),
+                counts.get("truncated"),
                 run.speed,
                 run.tokens_per_second,
                 memory(run.memory),
@@ -147,6 +147,7 @@ def _list(context: Context, keys: list[str]) -> None:
         selection_mode="single-row",
         key="runs-list",
         column_config=numbers,
+        placeholder="",
         height=min(460, 38 + 35 * len(rows)),
     )
     selected = choice.selection.rows if hasattr(choice, "selection") else []
