@@ -108,9 +108,13 @@ class ImageFile:
 
     path: str
 
+    def encoded(self) -> bytes:
+        """The file's bytes. Raises ImageError where it cannot be read."""
+        return _read(self.path)
+
     def open(self) -> Image:
         """See `ImageHandle.open`."""
-        return decode(_read(self.path), self.path)
+        return decode(self.encoded(), self.path)
 
     def digest(self) -> str:
         """See `ImageHandle.digest`."""

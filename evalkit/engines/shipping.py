@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.contracts import Request
@@ -84,13 +83,8 @@ def _encoded(handle: ImageHandle) -> bytes:
     """The file's own bytes where there are such, otherwise the decoded pixels as PNG."""
     if isinstance(handle, ImageBytes):
         return handle.data
-    if isinstance(handle, TableImage):
+    if isinstance(handle, (ImageFile, TableImage)):
         return handle.encoded()
-    if isinstance(handle, ImageFile):
-        try:
-            return Path(handle.path).read_bytes()
-        except OSError as error:
-            raise ImageError(f"{handle.path}: picture cannot be read ({error.strerror})") from None
     picture = handle.open()
     if picture.mode not in _PNG:
         raise UsageError(

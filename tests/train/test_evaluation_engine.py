@@ -1,0 +1,37 @@
+"""Evaluation during training may run on a cluster: the same loader, taken there."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import mini_internvl
+from evalkit import workflow
+from evalkit.engines.base import Load
+from evalkit.options import RunOptions
+from mini_internvl_train.evaluation import evaluate
+from mini_internvl_train.recipe import Evaluation
+
+
+def test_a_checkpoint_is_evaluated_by_the_actors_of_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[RunOptions] = []
+
+    def pool(load: Load, options: RunOptions) -> Any:
+        taken.append(options)
+        return pickle.loads(pickle.dumps(load))(0)
+
+    monkeypatch.setattr(workflow, "ray_pool", pool)
+    folder = Path(mini_internvl.__file__).parent / "tiny"
+    settings = Evaluation(
+        ("chartqa",), split="miniature", limit=2, runs=str(tmp_path), engine="ray", cpus_per_worker=2
+    )
+    scores = evaluate(SimpleNamespace(name="recipe", evaluation=settings), folder)  # type: ignore[arg-type]
+    assert scores["chartqa"]["average"] is not None
+    assert [(options.engine, options.cpus_per_worker) for options in taken] == [("ray", 2)]
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe@tiny"]
