@@ -13,8 +13,9 @@ from evalkit import registry
 from evalkit.task import MINIATURE
 from evalkit_tasks.miniatures import drawing, pages, scenes, tiles
 from evalkit_tasks.miniatures.cameras import BEHAVIOURS, CAMERAS, STATUSES
+from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer, read_tokenizer
-from mini_internvl_train.tiny import batch, labels, lessons, vocabulary
+from mini_internvl_train.tiny import batch, build, guide, labels, lessons, vocabulary
 from mini_internvl_train.tiny.optimizer import orthogonalise
 
 _WORDS = (
@@ -28,6 +29,7 @@ _WORDS = (
     *STATUSES,
     *BEHAVIOURS.values(),
 )
+_BENCHMARKS = [name for name in lessons.LESSONS if name not in ("repeat", "look", "look-around")]
 _VARIABLE = re.compile("|".join(re.escape(word) for word in sorted(_WORDS, key=len, reverse=True)) + r"|\d+")
 
 
@@ -44,7 +46,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in lessons.LESSONS if name != "repeat"])
+@pytest.mark.parametrize("name", _BENCHMARKS)
 def test_lessons_ask_in_the_words_of_the_protocol(name: str, tmp_path: Path) -> None:
     import_module(f"evalkit_tasks.miniatures.{name.replace('-', '_')}").draw(tmp_path)
     task = registry.task(name)
@@ -82,6 +84,41 @@ def test_a_question_sees_the_pictures_and_itself_only(tokenizer: Tokenizer) -> N
     assert not mask[second, start:second].any()
     assert not torch.triu(mask, 1).any()
     assert int(made.positions[0, second]) == start
+
+
+def test_what_a_question_names_is_marked_in_the_picture(tokenizer: Tokenizer) -> None:
+    thing = scenes.Thing("star", "red", (64, 0, 112, 48), "top right")
+    asked = lessons.Ask("c", "What is the color of the star?", "red", (0, thing.box), ("star", "red"))
+    view = scenes.Scene((thing,), (230, 230, 230), 0).view()
+    made = batch.collate([lessons.Lesson((view,), "<image>\n", (1,), (asked,))], tokenizer, 16)
+    image = (made.ids[0] == tokenizer.token_id("<IMG_CONTEXT>")).nonzero()[:, 0]
+    names, answers = made.sights["names"], made.sights["answers"]
+    assert tokenizer.decode(made.ids[names.rows, names.positions].tolist()) == " star"
+    assert names.target[0].nonzero()[:, 0].tolist() == image[[2, 3, 6, 7]].tolist()
+    assert answers.positions.tolist() == made.where[:, 1].tolist()
+
+
+def test_guided_heads_are_measured_as_the_model_attends(tokenizer: Tokenizer) -> None:
+    torch.manual_seed(0)
+    image_token = tokenizer.token_id("<IMG_CONTEXT>")
+    model = MiniInternVL(build.configuration(len(tokenizer), tokenizer.eos_id, image_token))
+    model.language_model.set_attn_implementation("eager")
+    rng = drawing.generator("look", 1, training=True)
+    made = batch.collate([lessons.look(rng, True) for _ in range(2)], tokenizer, 16)
+    mask = torch.where(made.mask, 0.0, -torch.inf)
+    with guide.watching(model) as watch:
+        weights = model.language_model.model(
+            inputs_embeds=model.embed(made.ids, torch.randn(2, 16, 128)),
+            attention_mask=mask,
+            position_ids=made.positions,
+            output_attentions=True,
+        ).attentions
+    wanted = torch.zeros(())
+    for name, (layer, head) in guide.HEADS.items():
+        sights = made.sights[name]
+        attended = weights[layer][sights.rows, head, sights.positions]
+        wanted = wanted - (attended * sights.target).sum(-1).log().mean()
+    torch.testing.assert_close(guide.guide_loss(model, watch, made), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_dense_labels_name_the_object_that_covers_a_token() -> None:

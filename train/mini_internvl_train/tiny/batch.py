@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from evalkit_tasks.miniatures.drawing import Box
 from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, find_template
 from mini_internvl.tokenizers import Tokenizer
 from mini_internvl_train.tiny.build import SYSTEM_MESSAGE
+from mini_internvl_train.tiny.labels import covered
 from mini_internvl_train.tiny.lessons import Lesson
 
 TEMPLATE = find_template("Hermes-2")
+
+
+@dataclass(frozen=True)
+class Sights:
+    """Places of the text that speak of one thing, and the visual tokens that show it.
+
+    Attributes:
+        rows, positions: int64 `[places]`. target: bool `[places, length]`.
+    """
+
+    rows: Tensor
+    positions: Tensor
+    target: Tensor
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,7 @@ class Batch:
         where: int64 `[answer tokens, 2]`, the row and position that predicts each answer token.
         targets: int64 `[answer tokens]`. asks: int64 `[answer tokens]`, the question each belongs to.
         kinds: of the questions, in the order that `asks` counts.
+        sights: what is to be looked at, by `names` and `answers`.
     """
 
     ids: Tensor
@@ -35,6 +51,7 @@ class Batch:
     targets: Tensor
     asks: Tensor
     kinds: tuple[str, ...]
+    sights: Mapping[str, Sights]
 
     def weights(self, power: float = 0.5) -> Tensor:
         """Weight of each answer token: one over its answer's length to a power (0.5: InternVL's `square`)."""
@@ -51,6 +68,8 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
     targets: list[int] = []
     asks: list[int] = []
     kinds: list[str] = []
+    sights: dict[str, list[tuple[int, int, list[int]]]] = {"names": [], "answers": []}
+    image_token = tokenizer.token_id(IMAGE_CONTEXT)
     for number, lesson in enumerate(lessons):
         row = tokenizer.encode(prefix(lesson, tokens_per_tile))
         block, position, start = [0] * len(row), list(range(len(row))), len(row)
@@ -62,6 +81,13 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
             targets += answer
             asks += [len(kinds)] * len(answer)
             kinds.append(ask.kind)
+            if ask.about is not None:
+                shown = _shown(row, image_token, tokens_per_tile, ask.about)
+                spelt = [tokenizer.encode(gap + name) for name in ask.names for gap in ("", " ")]
+                names = {tokens[0] for tokens in spelt if len(tokens) == 1}
+                found = [len(row) + i for i, token in enumerate(asked) if token in names]
+                sights["names"] += [(number, at, shown) for at in found]
+                sights["answers"] += [(number, first + i, shown) for i in range(len(answer))]
             row += asked + answer
             block += [place] * (len(asked) + len(answer))
             position += range(start, start + len(asked) + len(answer))
@@ -82,7 +108,25 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
         torch.tensor(targets),
         torch.tensor(asks),
         tuple(kinds),
+        {name: _sights(places, length) for name, places in sights.items()},
     )
+
+
+def _shown(row: Sequence[int], image_token: int | None, tokens: int, about: tuple[int, Box]) -> list[int]:
+    """Positions of the visual tokens that a box covers a fifth of."""
+    view, box = about
+    places = [i for i, token in enumerate(row) if token == image_token][view * tokens : (view + 1) * tokens]
+    return [
+        place for place, share in zip(places, covered(box, round(tokens**0.5)), strict=True) if share >= 0.2
+    ]
+
+
+def _sights(places: Sequence[tuple[int, int, list[int]]], length: int) -> Sights:
+    target = torch.zeros(len(places), length, dtype=torch.bool)
+    for number, (_, _, shown) in enumerate(places):
+        target[number, shown] = True
+    rows, positions = (torch.tensor([place[i] for place in places], dtype=torch.long) for i in (0, 1))
+    return Sights(rows, positions, target)
 
 
 def prefix(lesson: Lesson, tokens_per_tile: int) -> str:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evalkit_tasks.miniatures import cameras, drawing, pages
-from evalkit_tasks.miniatures.drawing import SIDE, View
+from evalkit_tasks.miniatures.drawing import SIDE, Box, View
 
 NOTHING = "nothing"
 _STEPS = tuple(str(i) for i in range(SIDE // drawing.GRID + 1))
@@ -56,24 +56,32 @@ def encode(views: Sequence[View], side: int) -> Tensor:
     A token belongs to the object that covers most of its cell, if that is a fifth of it.
     """
     labels = torch.full((len(views), side * side, len(_NAMES)), IGNORED)
-    cell = SIDE / side
     for v, view in enumerate(views):
         for name, value in view.overall.items():
             if f"overall/{name}" in _INDEX:
                 slot = _NAMES.index(f"overall/{name}")
                 labels[v, :, slot] = _INDEX[f"overall/{name}"][value]
+        shares = [covered(region.box, side) for region in view.regions]
         for token in range(side * side):
-            x, y = token % side * cell, token // side * cell
-            best, cover = None, 0.2 * cell * cell
-            for region in view.regions:
-                x1, y1, x2, y2 = region.box
-                area = max(0.0, min(x2, x + cell) - max(x1, x)) * max(0.0, min(y2, y + cell) - max(y1, y))
-                if area >= cover:
-                    best, cover = region, area
+            best, cover = None, 0.2
+            for region, share in zip(view.regions, shares, strict=True):
+                if share[token] >= cover:
+                    best, cover = region, share[token]
             seen = {"kind": NOTHING} if best is None else best.labels
             for name, value in seen.items():
                 labels[v, token, _NAMES.index(f"local/{name}")] = _INDEX[f"local/{name}"][value]
     return labels
+
+
+def covered(box: Box, side: int) -> list[float]:
+    """Share of each visual token's cell that a box covers, row by row."""
+    x1, y1, x2, y2 = box
+    cell = SIDE / side
+    across, down = (
+        [max(0.0, min(high, (i + 1) * cell) - max(low, i * cell)) / cell for i in range(side)]
+        for low, high in ((x1, x2), (y1, y2))
+    )
+    return [x * y for y in down for x in across]
 
 
 class DenseHead(nn.Module):

@@ -9,7 +9,7 @@ from random import Random
 from evalkit_tasks.driving.drivelm import TAG_SENTENCE
 from evalkit_tasks.driving.drivelm_coordinates import encode_tags
 from evalkit_tasks.miniatures import cameras, charts, clips, pages, questions, scenes, tiles
-from evalkit_tasks.miniatures.drawing import COLOURS, SHAPES, View
+from evalkit_tasks.miniatures.drawing import COLOURS, SHAPES, SIDE, Box, View
 
 LETTER = "\nAnswer with the option's letter from the given choices directly."
 SHORT = "Answer the question using a single word or phrase."
@@ -17,11 +17,19 @@ SHORT = "Answer the question using a single word or phrase."
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question in the protocol's wording; `kind` is what accuracies are listed by."""
+    """A question in the protocol's wording.
+
+    Attributes:
+        kind: what accuracies are listed by.
+        about: view and box (pixels) of the one thing that the answer is read from, where it is one.
+        names: words of the question that name it.
+    """
 
     kind: str
     text: str
     answer: str
+    about: tuple[int, Box] | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +51,29 @@ def mmbench(rng: Random, training: bool) -> Lesson:
     asks = []
     for asked in questions.about_scene(scene, rng):
         text = f"{asked.text}{_listed(asked.options)}{LETTER}"
-        asks.append(Ask(f"mmbench/{asked.kind}", text, asked.options["ABCD".index(asked.answer)]))
+        answer = asked.options["ABCD".index(asked.answer)]
+        things = [t for t in scene.things if {t.shape, t.colour} & set(asked.text.rstrip("?").split())]
+        seen = ((0, things[0].box), (things[0].shape, things[0].colour)) if things else (None, ())
+        asks.append(Ask(f"mmbench/{asked.kind}", text, answer, *seen))
     return Lesson((scene.view(),), "<image>\n", (1,), tuple(asks))
 
 
 def chartqa(rng: Random, training: bool) -> Lesson:
     """Values, extremes and counts."""
     chart = charts.chart(rng, training)
-    asks = [
-        Ask(f"chartqa/{_last(a.text)}", f"{a.text} {SHORT}", a.answer)
-        for a in questions.about_chart(chart, rng)
-    ]
+    view = chart.view()
+    bars = {region.labels["colour"]: (0, region.box) for region in view.regions}
+    asks = []
+    for asked in questions.about_chart(chart, rng):
+        names = tuple(colour for colour in bars if colour in asked.text)
+        seen = (bars[names[0]], names) if names else (None, ())
+        asks.append(Ask(f"chartqa/{_last(asked.text)}", f"{asked.text} {SHORT}", asked.answer, *seen))
     if training:
-        asks += [
-            Ask("chartqa/value", f"What is the value of the {colour} bar? {SHORT}", str(value))
-            for colour, value in chart.bars
-            if colour not in asks[0].text
-        ]
-    return Lesson((chart.view(),), "<image>\n", (1,), tuple(asks))
+        for colour, value in chart.bars:
+            if colour not in asks[0].text:
+                text = f"What is the value of the {colour} bar? {SHORT}"
+                asks.append(Ask("chartqa/value", text, str(value), bars[colour], (colour,)))
+    return Lesson((view,), "<image>\n", (1,), tuple(asks))
 
 
 def _last(text: str) -> str:
@@ -70,11 +83,13 @@ def _last(text: str) -> str:
 def docvqa(rng: Random, training: bool) -> Lesson:
     """Entries of a page."""
     page = pages.page(rng, training)
-    asks = tuple(
-        Ask(f"docvqa/{'number' if a.answer.isdigit() else 'word'}", f"{a.text} {SHORT}", a.answer)
-        for a in questions.about_page(page)
-    )
-    return Lesson((page.view(),), "<image>\n", (1,), asks)
+    view = page.view()
+    asks = []
+    for asked, region in zip(questions.about_page(page), view.regions, strict=True):
+        kind = "docvqa/number" if asked.answer.isdigit() else "docvqa/word"
+        names = (region.labels["label"].lower(),)
+        asks.append(Ask(kind, f"{asked.text} {SHORT}", asked.answer, (0, region.box), names))
+    return Lesson((view,), "<image>\n", (1,), tuple(asks))
 
 
 def rsvqa_lr(rng: Random, training: bool) -> Lesson:
@@ -94,7 +109,8 @@ def dior_rsvg(rng: Random, training: bool) -> Lesson:
     for expression, box in questions.about_overhead(scene):
         query = expression.lower()
         answer = questions.box_answer(query, box)
-        asks.append(Ask("dior/box", f"Detect <ref>{query}</ref>", answer))
+        names = tuple(query.split()[1:])
+        asks.append(Ask("dior/box", f"Detect <ref>{query}</ref>", answer, (0, box), names))
     return Lesson((scene.view(),), "<image>\n", (1,), tuple(asks))
 
 
@@ -112,7 +128,8 @@ def drivelm(rng: Random, training: bool) -> Lesson:
     asks = []
     for part, tag, text, answer in questions.about_frame(frame):
         kind = f"drivelm/{part}-{tag}"
-        asks.append(Ask(kind, f"{encode_tags(text)} {TAG_SENTENCE}", encode_tags(answer)))
+        about = next((_tile(o) for i, o in enumerate(frame.objects, 1) if o.tag(i) in text), None)
+        asks.append(Ask(kind, f"{encode_tags(text)} {TAG_SENTENCE}", encode_tags(answer), about))
     if training:
         asks = rng.sample(asks, 4)
     return Lesson(tuple(frame.views()), "<image>\n", (13,), tuple(asks))
@@ -133,11 +150,15 @@ def look(rng: Random, training: bool) -> Lesson:
     scene = rng.choice((scenes.quartered, scenes.overhead))(rng, training)
     asks = []
     for thing in scene.things:
-        asks.append(Ask("look/color", f"What is the color of the {thing.shape}?", thing.colour))
-        asks.append(Ask("look/shape", f"What is the shape of the {thing.colour} object?", thing.shape))
+        forms = [
+            ("color", f"What is the color of the {thing.shape}?", thing.colour),
+            ("shape", f"What is the shape of the {thing.colour} object?", thing.shape),
+        ]
         if thing.place:
-            asks.append(Ask("look/place", f"Where is the {thing.shape}?", thing.place))
-            asks.append(Ask("look/place", f"Where is the {thing.colour} object?", thing.place))
+            forms.append(("place", f"Where is the {thing.shape}?", thing.place))
+            forms.append(("place", f"Where is the {thing.colour} object?", thing.place))
+        names = (thing.shape, thing.colour)
+        asks += [Ask(f"look/{kind}", text, answer, (0, thing.box), names) for kind, text, answer in forms]
     return Lesson((scene.view(),), "<image>\n", (1,), tuple(rng.sample(asks, min(len(asks), 9))))
 
 
@@ -148,12 +169,22 @@ def look_around(rng: Random, training: bool) -> Lesson:
     for number, o in enumerate(frame.objects, 1):
         name = f"{o.colour} {o.kind}"
         place = cameras.whereabouts(o.camera)
-        asks.append(Ask("around/place", f"Where is the {name}?", place))
-        asks.append(Ask("around/thing", f"What is {place}?", name))
-        asks.append(Ask("around/tag", f"Tag the {name}.", encode_tags(o.tag(number))))
+        seen = (_tile(o), (o.colour, o.kind))
+        asks.append(Ask("around/place", f"Where is the {name}?", place, *seen))
+        asks.append(Ask("around/thing", f"What is {place}?", name, *seen))
+        asks.append(Ask("around/tag", f"Tag the {name}.", encode_tags(o.tag(number)), *seen))
         if o.status:
-            asks.append(Ask("around/status", f"What is the moving status of the {name}?", o.status))
+            text = f"What is the moving status of the {name}?"
+            asks.append(Ask("around/status", text, o.status, *seen))
     return Lesson(tuple(frame.views()), "<image>\n", (13,), tuple(asks))
+
+
+def _tile(o: cameras.Object) -> tuple[int, Box]:
+    """The tile of the stitched picture in which an object lies, and its box there."""
+    x1, y1, x2, y2 = o.units()
+    half = int(x1 >= SIDE)
+    row, column = divmod(cameras.CAMERAS.index(o.camera), 3)
+    return row * 6 + column * 2 + half, (x1 - half * SIDE, y1, x2 - half * SIDE, y2)
 
 
 def _listed(texts: Sequence[str], gap: str = "\n") -> str:

@@ -20,6 +20,7 @@ from mini_internvl.tokenizers import Tokenizer
 from mini_internvl_train.tiny.align import word_loss
 from mini_internvl_train.tiny.batch import Batch, collate
 from mini_internvl_train.tiny.dense import pixels
+from mini_internvl_train.tiny.guide import guide_loss, watching
 from mini_internvl_train.tiny.labels import DenseHead, dense_loss, encode
 from mini_internvl_train.tiny.lessons import LESSONS, Lesson
 from mini_internvl_train.tiny.optimizer import optimizers
@@ -37,7 +38,7 @@ class Plan:
         decay: share of the steps at the end over which it falls to a twentieth.
         shares: lessons of each world in a step.
         eye_from: step from which the eye learns too. eye_lr: its learning rate, relative.
-        dense_weight: of the dense loss.
+        dense_weight: of the dense loss. guide_weight: of the loss on guided heads' attention.
         evaluate_every, save_every: steps.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     eye_from: int = 300
     eye_lr: float = 0.2
     dense_weight: float = 0.05
+    guide_weight: float = 0.0
     evaluate_every: int = 200
     save_every: int = 200
     seed: int = 0
@@ -113,10 +115,13 @@ def lesson_step(
         with torch.set_grad_enabled(looks):
             states = model.vision_model(model_input(views)).last_hidden_state
         features = model.project(states)
-    logits = answer_logits(model, batch, features)
+    with watching(model) as watch:
+        logits = answer_logits(model, batch, features)
     losses = F.cross_entropy(logits, batch.targets, reduction="none") * batch.weights()
     loss = losses.sum() / len(batch.kinds)
     total = loss / len(plan.shares)
+    if plan.guide_weight:
+        total = total + plan.guide_weight / len(plan.shares) * guide_loss(model, watch, batch)
     if looks and plan.dense_weight and features is not None:
         side = round(model.config.num_image_token**0.5)
         labels = encode(views, side)

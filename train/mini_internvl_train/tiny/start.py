@@ -92,4 +92,5 @@ def _set_pairs(bias: Tensor, pairs: Sequence[int], size: float, angles: Tensor) 
 
 def _orthonormal(rows: int, columns: int, source: torch.Generator) -> Tensor:
     q, _ = torch.linalg.qr(torch.randn(columns, rows, generator=source))
-    return q.T.contiguous()
+    across: Tensor = q.T.contiguous()
+    return across
