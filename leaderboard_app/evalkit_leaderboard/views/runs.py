@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import defaultdict, deque
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -20,6 +23,8 @@ from evalkit_leaderboard.runs import Run
 
 #: Seconds between two looks at running runs.
 _EVERY = 2.0
+#: Seconds over which a speed is taken.
+_WINDOW = 60.0
 #: Rows listed; the search narrows them.
 _MOST = 1000
 _ANY = "any"
@@ -73,9 +78,9 @@ def _counter() -> Counter:
 
 
 @st.cache_resource(show_spinner=False)
-def _earlier() -> dict[str, tuple[float, int]]:
-    """Time and count of the last look, by folder."""
-    return {}
+def _looks() -> defaultdict[str, deque[tuple[float, int]]]:
+    """Times and counts of the looks of the last minute, by folder."""
+    return defaultdict(deque)
 
 
 def _running(runs: Mapping[str, Run]) -> None:
@@ -87,22 +92,28 @@ def _running(runs: Mapping[str, Run]) -> None:
 @st.fragment(run_every=_EVERY)
 def _progress(running: list[tuple[str, str, str, int]]) -> None:
     """Bars of running runs, which move."""
-    import time
-    from pathlib import Path
-
     for path, model, task, expected in running:
         done = _counter().responses(Path(path))
-        now = time.monotonic()
-        then, before = _earlier().get(path, (now, done))
-        speed = (done - before) / (now - then) if now > then else 0.0
-        if now - then > 10 or path not in _earlier():
-            _earlier()[path] = (now, done)
+        speed = _speed(_looks()[path], time.monotonic(), done)
         words = f"{one_line(model, 60)} on {one_line(task, 40)}: {done:,} of {expected:,} responses"
         if speed > 0:
             left = max(0.0, (expected - done) / speed)
-            words += f", {speed:.3g} samples/s, about {left / 60:.0f} min left"
+            words += f", {speed:.3g} samples/s, {_left(left)} left"
         components.note(words)
         st.progress(min(1.0, done / expected) if expected else 0.0)
+
+
+def _left(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} min" if seconds >= 90 else f"about {seconds:.0f} s"
+
+
+def _speed(looks: deque[tuple[float, int]], now: float, done: int) -> float:
+    """Responses a second over the last minute; 0 before there are any."""
+    looks.append((now, done))
+    while looks[0][0] < now - _WINDOW:
+        looks.popleft()
+    then, before = looks[0]
+    return (done - before) / (now - then) if now > then else 0.0
 
 
 def _folder(context: Context, run: Run) -> str:
@@ -122,7 +133,7 @@ def _list(context: Context, keys: list[str]) -> None:
                 run.status,
                 one_line(run.model, 80) or _folder(context, run),
                 f"{run.task}@{run.split}" if run.task else "",
-                f"{counts.get('answered', 0):,} of {counts.get('expected', 0):,}" if counts else "",
+                _answered(counts),
                 counts.get("errors"),
                 counts.get("unparsed"),
                 counts.get("truncated"),
@@ -154,6 +165,14 @@ def _list(context: Context, keys: list[str]) -> None:
     if selected and selected[0] < len(keys) and st.session_state.get("runs-chosen") != keys[selected[0]]:
         st.session_state["runs-chosen"] = keys[selected[0]]
         state.remember("run", keys[selected[0]])
+
+
+def _answered(counts: Mapping[str, int]) -> str:
+    """`64 of 66`; of a run that goes on, the bar tells how many."""
+    if "expected" not in counts:
+        return ""
+    answered = f"{counts['answered']:,}" if "answered" in counts else "–"
+    return f"{answered} of {counts['expected']:,}"
 
 
 def _failures(run: Run) -> None:
