@@ -39,9 +39,9 @@ class Cluster:
         self.wishes = folder / "wishes.json"
         self.spec = f"puppet:{self.wishes}"
         self.wish()
-        self.nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        self.nodes = patiently(Nodes, initialize_head=True, head_node_args={"num_cpus": 1})
         for _ in range(2):
-            self.nodes.add_node(num_cpus=1)
+            self.add_node()
         ray_cluster.connect(self.nodes.address)
         self._pool: Any = None
 
@@ -52,6 +52,10 @@ class Cluster:
             self._pool = make_pool(self.spec)
         self.ready(3)
         return self._pool
+
+    def add_node(self, **variables: str) -> Any:
+        """Another node with a core."""
+        return patiently(self.nodes.add_node, num_cpus=1, env_vars=variables)
 
     def wish(self, **wishes: str) -> None:
         """What the model does from now on."""
@@ -75,6 +79,16 @@ class Cluster:
         self.nodes.shutdown()
 
 
+def patiently(start: Callable[..., Any], left: int = 2, **settings: Any) -> Any:
+    """Ray gives a node thirty seconds to start, which a busy machine may exceed."""
+    try:
+        return start(**settings)
+    except Exception as error:
+        if not left or "timed out during startup" not in str(error):
+            raise
+    return patiently(start, left - 1, **settings)
+
+
 def make_pool(spec: str) -> Any:
     """A pool with a core for each worker."""
     from evalkit.engines.ray_pool import RayOptions, RayPool
@@ -90,7 +104,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(install(folder / "plugin")))
-        patch.setenv("RAY_raylet_start_wait_time_s", "180")
         ray_cluster.import_ray()
         made = Cluster(folder)
         try:
@@ -141,7 +154,7 @@ def test_nodes_leave_and_join(cluster: Cluster, ground: Ground, caplog: pytest.L
     def exchange() -> None:
         leaving = next(iter(cluster.nodes.worker_nodes))
         cluster.nodes.remove_node(leaving, allow_graceful=False)
-        added.append(cluster.nodes.add_node(num_cpus=1))
+        added.append(cluster.add_node())
         until(lambda: any(place[0] == added[0].node_id for place in pool._crew.workers))
 
     result = disturbed(ground, pool, exchange)
@@ -190,8 +203,8 @@ def test_actors_that_differ_or_cannot_load_are_refused_by_name(
 ) -> None:
     pool = cluster.pool
     cluster.wish()
-    odd = cluster.nodes.add_node(num_cpus=1, env_vars={"PUPPET_WEIGHTS": "ff"})
-    refusing = cluster.nodes.add_node(num_cpus=1, env_vars={"PUPPET_REFUSES": "1"})
+    odd = cluster.add_node(PUPPET_WEIGHTS="ff")
+    refusing = cluster.add_node(PUPPET_REFUSES="1")
     until(lambda: list(pool._events()) or len(pool._crew.refused) == 2)
     result = workflow.run_task("yes-no", pool, ground.options())
     for node in (odd, refusing):
