@@ -10,13 +10,27 @@ from small_training import make_recipe
 
 from evalkit.cli.main import invoke
 
+OWN = """
+from evalkit_tasks.general.mmbench import MMBench
+from evalkit_tasks.miniatures.mmbench import draw
+
+class Own(MMBench):
+    name = "own"
+
+    def draw_miniature(self, folder):
+        draw(folder)
+"""
+
 
 @pytest.mark.slow
 def test_three_methods_from_one_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_recipe(tmp_path, steps__max_steps=2, evaluation__runs=str(tmp_path / "runs"))
+    make_recipe(tmp_path, steps__max_steps=2, output=str(tmp_path / "elsewhere"))
     recipe = str(tmp_path / "recipe.yaml")
-    flags = ["--eval-task", "mmbench", "--eval-split", "miniature", "--eval-limit", "4", "--eval-every", "2"]
-    assert invoke(["train", "compare-methods", recipe, *flags, "--json"]) == 0
+    flags = ["--eval-task", "own", "--eval-split", "miniature", "--eval-limit", "4", "--eval-every", "2"]
+    included = tmp_path / "own.py"
+    included.write_text(OWN)
+    output = ["-o", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--include", str(included)]
+    assert invoke(["train", "compare-methods", recipe, *flags, *output, "--json"]) == 0
     methods = json.loads(capsys.readouterr().out)["methods"]
     assert [found["method"] for found in methods] == ["full", "frozen_vit", "lora"]
     learns = [found["learns"] for found in methods]
@@ -27,10 +41,19 @@ def test_three_methods_from_one_checkpoint(tmp_path: Path, capsys: pytest.Captur
         for found in methods
     ]
     assert state == sorted(state, reverse=True)
-    assert all("mmbench/circular" in found["scores"]["2"] for found in methods)
+    assert all("own/circular" in found["scores"]["2"] for found in methods)
     first = [
         json.loads((tmp_path / "out" / m / "log.jsonl").read_text().splitlines()[0]) for m in ("full", "lora")
     ]
     assert first[0]["loss"] == pytest.approx(first[1]["loss"], abs=1e-2)
     assert (tmp_path / "out/comparison.md").read_text().startswith("| method | learns |")
     assert invoke(["train", "compare-methods", recipe, "--method", "everything"]) == 2
+
+
+@pytest.mark.slow
+def test_a_training_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_recipe(tmp_path, steps__max_steps=2, optimizer__stop_norm=1e-6)
+    recipe = str(tmp_path / "recipe.yaml")
+    assert invoke(["train", "compare-methods", recipe, "--method", "full"]) == 3
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "training ended with status 1: step 1: gradient norm" in told

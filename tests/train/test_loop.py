@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,9 @@ def log_lines(recipe: Recipe) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(recipe.output) / "log.jsonl").read_text().splitlines()]
 
 
-def run_script(script: str, folder: Path, *, torchrun: int = 0) -> subprocess.CompletedProcess[str]:
+def run_script(script: str, folder: Path, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     path = folder / "script.py"
     path.write_text(script)
-    launcher = [sys.executable]
-    if torchrun:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={torchrun}"]
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -58,7 +57,12 @@ def run_script(script: str, folder: Path, *, torchrun: int = 0) -> subprocess.Co
         "CUDA_VISIBLE_DEVICES": "",
     }
     return subprocess.run(
-        [*launcher, str(path)], env=environment, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, *launcher, str(path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
 
 
@@ -201,19 +205,27 @@ train(read_recipe({recipe!r}, {{"output": {output!r}}}), quiet=True)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True])
-def test_two_processes_equal_one(tmp_path: Path, sharded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three packs a step for two ranks, and a sample without a picture: nobody waits for anybody."""
+def test_two_processes_equal_one(tmp_path: Path, sharded: bool) -> None:
+    """Three packs a step for two ranks, and a sample without a picture: nobody waits for anybody.
+
+    Sharded, it runs by the launch configuration of docs/training.md.
+    """
     make_recipe(tmp_path, drop_path=0.0, steps__packs_per_step=3, steps__max_steps=3, packing__enabled=False)
     write_data(tmp_path / "data", 12, text_only=(0, 3, 4))
     recipe = str(tmp_path / "recipe.yaml")
     train(read_recipe(recipe, {"output": str(tmp_path / "one")}), **QUIET)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     if sharded:
-        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-        monkeypatch.setenv("FSDP_VERSION", "2")
-        monkeypatch.setenv("FSDP_AUTO_WRAP_POLICY", "TRANSFORMER_BASED_WRAP")
-    done = run_script(RANKS.format(recipe=recipe, output=str(tmp_path / "two")), tmp_path, torchrun=2)
+        page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
+        found = re.search(r'```yaml title="fsdp.yaml"\n(.*?)```', page, re.DOTALL)
+        assert found is not None
+        (tmp_path / "fsdp.yaml").write_text(found.group(1))
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "fsdp.yaml")]
+        launcher += ["--num_processes", "2"]
+    done = run_script(RANKS.format(recipe=recipe, output=str(tmp_path / "two")), tmp_path, launcher)
     assert done.returncode == 0, done.stderr[-6000:]
     assert distance(tmp_path / "one/final", tmp_path / "two/final") < 2e-6
+    assert json.loads((tmp_path / "two/latest/training/state.json").read_text())["ranks"] == 2
 
 
 def test_changed_recipe_or_data_is_refused(tmp_path: Path) -> None:

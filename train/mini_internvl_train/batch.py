@@ -20,7 +20,7 @@ class Batch:
     Attributes:
         input_ids, labels, position_ids: int64 `[rows, length]`; padding stands on the right.
         weights: float `[rows, length]`.
-        segments: int64 `[rows, length]`, the sample's number in its row from 1; 0 is padding.
+        segment_lengths: tokens of each row's samples, in order; what is left of the row is padding.
         tiles: uint8 `[tiles, 3, size, size]` of all rows in order, or None.
     """
 
@@ -28,20 +28,13 @@ class Batch:
     labels: Tensor
     position_ids: Tensor
     weights: Tensor
-    segments: Tensor
+    segment_lengths: tuple[tuple[int, ...], ...]
     tiles: Tensor | None
-
-    def attention_mask(self) -> Tensor:
-        """What may be attended to, bool `[rows, 1, length, length]`: causal, block-diagonal by sample."""
-        same = self.segments[:, :, None] == self.segments[:, None, :]
-        length = self.segments.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
-        return (same & causal)[:, None]
 
     @property
     def real_tokens(self) -> int:
         """Tokens that are not padding."""
-        return int((self.segments > 0).sum())
+        return sum(map(sum, self.segment_lengths))
 
     def silent(self) -> Batch:
         """The same batch without loss: what a rank runs that has no pack left in a step."""
@@ -54,7 +47,7 @@ class Batch:
             self.labels.to(device),
             self.position_ids.to(device),
             self.weights.to(device),
-            self.segments.to(device),
+            self.segment_lengths,
             None if self.tiles is None else self.tiles.to(device),
         )
 
@@ -76,16 +69,15 @@ def collate(
     labels = torch.full(shape, IGNORED)
     positions = torch.zeros(shape, dtype=torch.long)
     weights = torch.zeros(shape)
-    segments = torch.zeros(shape, dtype=torch.long)
     for row, pack in enumerate(packs):
         start = 0
-        for number, sample in enumerate(pack, 1):
+        for sample in pack:
             place = slice(start, start + len(sample.input_ids))
             ids[row, place] = torch.tensor(sample.input_ids)
             labels[row, place] = torch.tensor(sample.labels)
             labels[row, start] = IGNORED  # nothing of the neighbour before predicts a sample's first token
             positions[row, place] = torch.arange(len(sample.input_ids))
             weights[row, place] = token_weight(sample.trained, weighting)
-            segments[row, place] = number
             start = place.stop
+    segments = tuple(tuple(len(sample.input_ids) for sample in pack) for pack in packs)
     return Batch(ids, labels, positions, weights, segments, tiles)

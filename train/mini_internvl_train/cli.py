@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, include_flag, json_flag
+from evalkit.cli.options import ENGINE_FLAGS, FOLDER, engine_flags, engine_given, include_flag, json_flag
 from evalkit.cli.terminal import flag
+from evalkit.options import comma_list
 
 if TYPE_CHECKING:
     from mini_internvl_train.recipe import Recipe
@@ -49,17 +52,51 @@ set_flag = flag(
 )
 
 
+def _given(values: Mapping[str, Any]) -> list[str]:
+    """Settings of flags that were given; JSON is YAML, so a path is never read as a number."""
+    return [f"{key}={json.dumps(value, default=str)}" for key, value in values.items() if value is not None]
+
+
+def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Flags of evaluation during training, handed on as one list of settings called `evaluation`."""
+
+    @functools.wraps(command)
+    def with_settings(
+        *arguments: Any,
+        tasks: tuple[str, ...],
+        every: int | None,
+        limit: int | None,
+        split: str | None,
+        runs: Path | None,
+        data_root: Path | None,
+        **others: Any,
+    ) -> int:
+        values: dict[str, Any] = engine_given({name: others.pop(name) for name in ENGINE_FLAGS})
+        values |= {"every": every, "limit": limit, "split": split, "runs": runs, "data_root": data_root}
+        values["tasks"] = comma_list(tasks) or None
+        given = _given({f"evaluation.{key}": value for key, value in values.items()})
+        return command(*arguments, evaluation=given, **others)
+
+    wrapped: Callable[..., int] = with_settings
+    for decorate in (
+        engine_flags,
+        flag("--data-root", type=FOLDER, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"], help="Of the tasks."),
+        flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs."),
+        flag("--eval-split", "split", metavar="NAME", help="Split of the tasks."),
+        flag("--eval-limit", "limit", type=int, metavar="M", help="Samples of each evaluation."),
+        flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations."),
+        flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on it; repeatable."),
+    ):
+        wrapped = decorate(wrapped)
+    return wrapped
+
+
 @train.command("run", short_help="Train a recipe (the word run may be left out).")
 @click.argument("recipe", metavar="RECIPE")
 @set_flag
 @flag("-o", "--output", type=FOLDER, help="Folder of checkpoints and log, in place of the recipe's.")
 @flag("--skip-bad", is_flag=True, help="Count and list bad lines of the data instead of stopping.")
-@flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on this task; repeatable.")
-@flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations.")
-@flag("--eval-limit", "limit", type=int, metavar="M", help="Samples of each evaluation.")
-@flag("--eval-split", "split", metavar="NAME", help="Split of the tasks.")
-@flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs.")
-@flag("--data-root", type=FOLDER, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"], help="Of the tasks' files.")
+@_evaluation_flags
 @include_flag
 @terminal.verbosity
 def run(
@@ -67,27 +104,15 @@ def run(
     settings: tuple[str, ...],
     output: Path | None,
     skip_bad: bool,
-    tasks: tuple[str, ...],
-    every: int | None,
-    limit: int | None,
-    split: str | None,
-    runs: Path | None,
-    data_root: Path | None,
+    evaluation: list[str],
 ) -> int:
     """Train RECIPE, or go on where its output folder left off."""
-    values = {
-        "output": output,
-        "data.skip_bad": "true" if skip_bad else None,
-        "evaluation.runs": runs,
-        "evaluation.data_root": data_root,
-    }
-    given = [f"{key}={value}" for key, value in values.items() if value is not None]
-    given += _evaluation(tasks, every, limit, split)
+    given = _given({"output": output, "data.skip_bad": skip_bad or None})
     with _told():
         from mini_internvl_train.loop import train as train_recipe
 
         quiet = _quiet()
-        train_recipe(_read(recipe, (*settings, *given)), say=_say(quiet), quiet=quiet)
+        train_recipe(_read(recipe, (*settings, *given, *evaluation)), say=_say(quiet), quiet=quiet)
     return 0
 
 
@@ -180,26 +205,29 @@ def distill(recipe: str, settings: tuple[str, ...]) -> int:
 @set_flag
 @flag("--method", "methods", multiple=True, metavar="NAME",
       help="full, frozen_vit, lora, lora_projector; repeatable. Default: the first three.")  # fmt: skip
-@flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on this task; repeatable.")
-@flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations.")
-@flag("--eval-limit", "limit", type=int, metavar="M", help="Samples of each evaluation.")
-@flag("--eval-split", "split", metavar="NAME", help="Split of the tasks.")
+@flag(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Processes of each training, one a GPU.",
+)
+@flag("-o", "--output", type=FOLDER, help="Folder of all trainings, in place of the recipe's.")
+@_evaluation_flags
+@include_flag
 @json_flag
 @terminal.verbosity
 def compare_methods(
     recipe: str,
     settings: tuple[str, ...],
     methods: tuple[str, ...],
-    tasks: tuple[str, ...],
-    every: int | None,
-    limit: int | None,
-    split: str | None,
+    devices: int,
+    output: Path | None,
+    evaluation: list[str],
     as_json: bool,
 ) -> int:
     """Train RECIPE by each method on the same data order; memory, speed, and scores by step."""
-    from evalkit.options import comma_list
-
-    given = _evaluation(tasks, every, limit, split)
+    given = [*evaluation, *_given({"output": output})]
     with _told():
         from mini_internvl_train.compare_methods import METHODS, table
         from mini_internvl_train.compare_methods import compare_methods as compare
@@ -207,7 +235,7 @@ def compare_methods(
         chosen = tuple(name.replace("-", "_") for name in comma_list(methods)) or METHODS
         read = _read(recipe, (*settings, *given))
         _check_methods(chosen)
-        outcomes = compare(read, chosen, say=lambda line: click.echo(line, err=True))
+        outcomes = compare(read, chosen, devices=devices, say=lambda line: click.echo(line, err=True))
     if as_json:
         terminal.print_json({"methods": [dataclasses.asdict(outcome) for outcome in outcomes]})
     else:
@@ -224,17 +252,6 @@ def _check_methods(methods: Sequence[str]) -> None:
     known = get_args(Trainable)
     if unknown := [name for name in methods if name not in known]:
         raise RecipeError(f"--method {unknown[0]}: {', '.join(known)} are known")
-
-
-def _evaluation(tasks: Sequence[str], every: int | None, limit: int | None, split: str | None) -> list[str]:
-    """Evaluation flags as settings."""
-    from evalkit.options import comma_list
-
-    values = {"every": every, "limit": limit, "split": split}
-    given = [f"evaluation.{key}={value}" for key, value in values.items() if value is not None]
-    if tasks:
-        given.append(f"evaluation.tasks=[{', '.join(comma_list(tasks))}]")
-    return given
 
 
 @train.command(short_help="Make the embedded model by its recipe, stage by stage.")

@@ -9,15 +9,19 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mini_internvl_train.errors import TrainingError
+from evalkit.errors import EvalkitError
+from mini_internvl import MiniInternVLError
+from mini_internvl_train.errors import Stopped, TrainingError
 from mini_internvl_train.log import LOG, read_log
 from mini_internvl_train.recipe import Recipe, Trainable
 from mini_internvl_train.settings import plain
@@ -25,6 +29,10 @@ from mini_internvl_train.settings import plain
 logger = logging.getLogger(__name__)
 
 METHODS: tuple[Trainable, ...] = ("full", "frozen_vit", "lora")
+FAILED = "evalkit train: "
+"""Marks a child's last message among those of its launcher."""
+SAYS_EVERY = 60.0
+"""Seconds between two lines on a training's progress."""
 WARM_UP = 10
 """Steps left out of speed, or a third of all where there are fewer than thirty."""
 
@@ -53,13 +61,18 @@ class Outcome:
 
 
 def compare_methods(
-    recipe: Recipe, methods: Sequence[str] = METHODS, *, say: Callable[[str], None] = logger.info
+    recipe: Recipe,
+    methods: Sequence[str] = METHODS,
+    *,
+    devices: int = 1,
+    say: Callable[[str], None] = logger.info,
 ) -> list[Outcome]:
     """Trains every method and gathers its log; a method that is done already is only read.
 
     Args:
         recipe: of all; its `trainable` is replaced, and each method has a folder of its own in its output.
         methods: values of `trainable`; the first is what the others are set against.
+        devices: processes of each training, one a GPU.
         say: where progress goes.
 
     Returns:
@@ -79,7 +92,7 @@ def compare_methods(
             output=str(output / method),
         )
         say(f"{method}: training in {own.output}")
-        _train_apart(own, output / f"{method}.yaml")
+        _train_apart(own, output / f"{method}.yaml", devices, say)
         outcomes.append(read_outcome(own))
     content = [dataclasses.asdict(outcome) for outcome in outcomes]
     (output / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -150,16 +163,40 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _train_apart(recipe: Recipe, path: Path) -> None:
-    """Trains in a child process, its messages passed on."""
+def _train_apart(recipe: Recipe, path: Path, devices: int, say: Callable[[str], None]) -> None:
+    """Trains in processes of its own, told of every minute."""
     import yaml
 
+    from evalkit.registry import included_files
+
     path.write_text(yaml.safe_dump(_absolute(recipe), sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "mini_internvl_train.compare_methods", str(path)]
-    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        raise TrainingError(f"{recipe.output}: training ended with status {done.returncode}: {last[0]}")
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={devices}"]
+    command = [sys.executable, *(launcher if devices > 1 else []), "-m", __name__, str(path)]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        child = subprocess.Popen([*command, *map(str, included_files())], stderr=errors)
+        try:
+            while not _ended(child):
+                if steps := [line for line in read_log(Path(recipe.output) / LOG) if "loss" in line]:
+                    say(f"{recipe.trainable}: step {steps[-1]['step']}, loss {steps[-1]['loss']:.4f}")
+        except BaseException:
+            child.terminate()  # it finishes its step and saves
+            child.wait()
+            raise
+        errors.seek(0)
+        told = [line for line in errors.read().splitlines() if line.strip()]
+    if child.returncode:
+        last = next((line for line in reversed(told) if line.startswith(FAILED)), told[-1] if told else "")
+        raise TrainingError(
+            f"{recipe.output}: training ended with status {child.returncode}: {last.removeprefix(FAILED)}"
+        )
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    try:
+        child.wait(timeout=SAYS_EVERY)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _absolute(recipe: Recipe) -> Mapping[str, Any]:
@@ -171,25 +208,34 @@ def _absolute(recipe: Recipe) -> Mapping[str, Any]:
     return content
 
 
-def _child(path: str) -> None:
+def _child(path: str, *included: str) -> None:
     import torch
 
+    from evalkit import registry
     from mini_internvl_train.loop import train
     from mini_internvl_train.recipe import read_recipe
     from mini_internvl_train.start import load_start
     from mini_internvl_train.trainable import moving, prepare
 
+    for file in included:
+        registry.include(Path(file))
     recipe = read_recipe(path)
     output = Path(recipe.output)
     output.mkdir(parents=True, exist_ok=True)
-    start = load_start(recipe)
-    prepare(start.network, recipe)
-    learns = sum(p.numel() for _, p in moving(start.network))
-    memory_of = "GPU" if torch.cuda.is_available() else "process"
-    (output / "parts.json").write_text(json.dumps({"learns": learns, "memory_of": memory_of}))
-    del start
+    if os.environ.get("RANK", "0") == "0":
+        start = load_start(recipe)
+        prepare(start.network, recipe)
+        learns = sum(p.numel() for _, p in moving(start.network))
+        memory_of = "GPU" if torch.cuda.is_available() else "process"
+        (output / "parts.json").write_text(json.dumps({"learns": learns, "memory_of": memory_of}))
+        del start
     train(recipe, say=lambda line: None, quiet=True)
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1])
+    try:
+        _child(*sys.argv[1:])
+    except Stopped as stopped:
+        sys.exit(f"{FAILED}{stopped}")
+    except (EvalkitError, MiniInternVLError, TrainingError) as error:
+        sys.exit(f"{FAILED}{error}")

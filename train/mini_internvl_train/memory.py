@@ -17,12 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MicroStep:
-    """Size of a micro-step: tokens (padding included), tiles, tokens with loss, and its rows' length."""
+    """Size of a micro-step: tokens (padding included), tiles, and tokens with loss."""
 
     tokens: int
     tiles: int
     trained: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,7 @@ def _language(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int
         else layers * of_layer
     )
     logits = 3 * micro.trained * int(llm["vocab_size"]) * 4  # logits, their softmax, its gradient
-    mask = micro.tokens * micro.length * (1 + size)
-    return kept + logits + mask
+    return kept + logits
 
 
 def _vision(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int) -> int:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mini_internvl_train.cpu_half import emulated
 from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
 from mini_internvl_train.order import PackOrder
 from mini_internvl_train.packing import Bounds, Length
-from mini_internvl_train.recipe import Recipe
+from mini_internvl_train.recipe import Precision, Recipe
 from mini_internvl_train.samples import TrainingSet, read_training_set
 from mini_internvl_train.start import DTYPES, Start, load_start
 from mini_internvl_train.trainable import PartCount, count, prepare
@@ -87,8 +88,8 @@ def make_plan(
     bounds = recipe.packing
     share = max(tokens / bounds.max_tokens, tiles / bounds.max_tiles) / len(packs)
     total = order.total_packs or order.total_steps * recipe.steps.packs_per_step
-    mean_square = sum(sum(lengths[i].tokens for i in pack.samples) ** 2 for pack in packs)
-    each = operations(start.network, recipe, tokens, tiles, trained, mean_square) / len(packs)
+    squares = sum(lengths[i].tokens ** 2 for i in indices)
+    each = operations(start.network, recipe, tokens, tiles, trained, squares) / len(packs)
     return Plan(
         parts=tuple(count(start.network)),
         memory=estimate_memory(start.network, recipe, largest_micro_step(order, lengths, recipe)),
@@ -114,7 +115,7 @@ def operations(
 
     Args:
         network, recipe: what learns, and whether layers are recomputed.
-        tokens, tiles, trained: seen. squares: sum of squared pack lengths.
+        tokens, tiles, trained: seen. squares: sum of squared sample lengths.
     """
     again = 1 if recipe.gradient_checkpointing else 0
     counts = {part.part: part for part in count(network)}
@@ -140,12 +141,10 @@ def largest_micro_step(order: PackOrder, lengths: Sequence[Length], recipe: Reci
     packs = sorted(
         order.epoch(0), key=lambda pack: sum(lengths[i].tokens for i in pack.samples), reverse=True
     )[: recipe.steps.packs_per_micro_step]
-    length = sum(lengths[i].tokens for i in packs[0].samples)
     return MicroStep(
-        tokens=length * len(packs),
+        tokens=sum(lengths[i].tokens for i in packs[0].samples) * len(packs),
         tiles=max(1, sum(lengths[i].tiles for pack in packs for i in pack.samples)),
         trained=sum(lengths[i].trained for pack in packs for i in pack.samples),
-        length=length,
     )
 
 
@@ -154,12 +153,13 @@ def rate_of(recipe: Recipe, stated: float | None = None) -> tuple[float, str]:
     if stated is not None:
         return stated, "as stated"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return measured_rate(recipe, device), f"a matrix product in {recipe.precision} on this {device.type}"
+    precision: Precision = "float32" if emulated(recipe.precision, device) else recipe.precision
+    return measured_rate(precision, device), f"a matrix product in {precision} on this {device.type}"
 
 
-def measured_rate(recipe: Recipe, device: torch.device, seconds: float = 1.0) -> float:
-    """Operations a second of a matrix product in the recipe's precision on a device."""
-    dtype = DTYPES[recipe.precision]
+def measured_rate(precision: Precision, device: torch.device, seconds: float = 1.0) -> float:
+    """Operations a second of a matrix product in a precision on a device."""
+    dtype = DTYPES[precision]
     side = 8192 if device.type == "cuda" else 1024
     left = torch.ones(side, side, dtype=dtype, device=device)
     _product(left)

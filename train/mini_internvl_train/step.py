@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mini_internvl_train.batch import Batch
 from mini_internvl_train.loss import weighted_loss
+from mini_internvl_train.segment_attention import attend_by_segments
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
@@ -32,6 +33,7 @@ class TrainingStep(nn.Module):
 
     def __init__(self, network: MiniInternVL, loss: Loss = weighted_loss) -> None:
         super().__init__()
+        attend_by_segments(network.language_model)
         self.network = network
         self.loss = loss
 
@@ -42,6 +44,12 @@ class TrainingStep(nn.Module):
             batch: on the network's device.
             denominator: sum of loss weights of the whole step, over all micro-steps and ranks.
         """
+        hidden, unused = self.hidden(batch)
+        loss = self.loss(self.network, hidden, batch.labels, batch.weights, denominator)
+        return loss if unused is None else loss + unused
+
+    def hidden(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Last hidden states `[rows, length, width]`, and a zero that reaches an encoder without pictures."""
         network = self.network
         unused: Tensor | None = None
         if batch.tiles is not None:
@@ -57,9 +65,10 @@ class TrainingStep(nn.Module):
             embeddings = embeddings.to(torch.get_autocast_dtype(embeddings.device.type))
         hidden = network.language_model.model(
             inputs_embeds=embeddings,
-            attention_mask=batch.attention_mask(),
+            # a mask of four dimensions is handed on as it is; this one is never read
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeddings.device),
+            segment_lengths=batch.segment_lengths,
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
-        loss = self.loss(network, hidden, batch.labels, batch.weights, denominator)
-        return loss if unused is None else loss + unused
+        return hidden, unused
