@@ -1,6 +1,6 @@
 """A model that misbehaves on demand, installed as a plug-in in a folder of its own for processes to find.
 
-`puppet:FILE` reads its wishes from a JSON file each time it is asked: `delay` (seconds an answer); `kill`,
+`puppet:FILE` reads its wishes from a JSON file before each answer: `delay` (seconds an answer); `kill`,
 `hang` or `burst` (the id of the sample on which the process kills itself, hangs, or takes more memory than
 it may); and `once` (a folder, in which a misbehaviour leaves its mark and then is not repeated). Answers
 depend on the sample's id alone.
@@ -32,6 +32,13 @@ def install(folder: Path) -> Path:
     return folder
 
 
+def write_wishes(path: Path, **wishes: str) -> None:
+    """Write them whole: processes read them at any time."""
+    scratch = path.with_suffix(".new")
+    scratch.write_text(json.dumps(wishes))
+    scratch.replace(path)
+
+
 class Puppet:
     """Answers `yes` or `no`."""
 
@@ -44,8 +51,8 @@ class Puppet:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
         """In order."""
-        self._wishes = json.loads(Path(self._file).read_text()) if self._file else {}
         for request in requests:
+            self._wishes = json.loads(Path(self._file).read_text()) if self._file else {}
             time.sleep(float(self._wishes.get("delay", 0)))
             for what in ("kill", "hang", "burst"):
                 if self._wishes.get(what) == request.id and self._first_time():

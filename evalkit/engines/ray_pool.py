@@ -346,6 +346,8 @@ def _as_it_is(request: Request) -> Request:
 
 def _cause(text: str) -> str:
     """The few words of Ray's long message that say how a process ended."""
+    if "is temporarily unavailable" in text:
+        return "its process died, or cannot be reached"
     for mark in ("Worker exit detail: ", "The actor is dead because "):
         if mark in text:
             return "its process died: " + text.partition(mark)[2].partition(". Some common")[0][:200]

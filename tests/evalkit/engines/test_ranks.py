@@ -19,7 +19,7 @@ import pytest
 from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from puppet import install
+from puppet import install, write_wishes
 
 from evalkit.engines import ranks
 from evalkit.engines.rank import Rank, from_environment
@@ -197,7 +197,7 @@ class Ranks:
 
     def wish(self, **wishes: str) -> None:
         """What the model does from now on."""
-        self.wishes.write_text(json.dumps(wishes))
+        write_wishes(self.wishes, **wishes)
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
         """A process."""
