@@ -27,6 +27,7 @@ from evalkit.scoring import Asks, score_parts
 from evalkit.settings import parse_gen
 from evalkit.store import ResponseLogs, RunFolder, Scored, open_for_scoring, open_run, write_records
 from evalkit.store.folder import place_of_runs
+from evalkit.stored_job import stored_job
 from evalkit.summary import Report, metric_json, published_rows, status
 
 log = logging.getLogger(__name__)
@@ -81,14 +82,18 @@ def load_model(options: RunOptions) -> Model | Pool:
     )
     if options.rank is not None and options.device in ("auto", "cuda"):
         wanted = dataclasses.replace(wanted, device=options.rank.device or options.device)
+    family = registry.family(options.model)
+    if getattr(family, "served", False) and (options.engine != "local" or options.devices > 1):
+        raise UsageError(
+            f"--engine and --devices have no meaning with {options.model}: the model runs at the server; "
+            "--batch-size N says how many requests are under way at once"
+        )
     if options.engine == "ray":
-        registry.family(options.model)
         return ray_pool(LoadModel(options.model, wanted), options)
     if options.devices == 1:
         return registry.model(options.model, wanted)
     from evalkit.engines.devices import WorkerPool
 
-    registry.family(options.model)
     threads = max(1, (os.cpu_count() or 1) // options.devices)
     return WorkerPool(LoadModel(options.model, wanted), options.devices, threads, registry.included_files())
 
@@ -381,30 +386,10 @@ def score_run(
         RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
     """
     with open_for_scoring(path) as folder:
-        job = make_job(*_stored_job(folder, data_root, offline))
+        job = make_job(*stored_job(folder.manifest, folder.path, data_root, offline))
         if job.data != folder.manifest.get("data", {}).get("hash"):
             log.warning(
                 "%s: the data is not what the answers were generated from; the signature names the new data",
                 path,
             )
         return _finish(folder, job, tuple(folder.manifest["model"].get("notes", ())), judge, {})
-
-
-def _stored_job(folder: RunFolder, data_root: Path | None, offline: bool) -> tuple[str, RunOptions]:
-    try:
-        task, model = folder.manifest["task"], folder.manifest["model"]
-        settings, selection = folder.manifest["settings"], folder.manifest["selection"]
-        return str(task["name"]), RunOptions(
-            model=str(model["spec"]),
-            data_root=data_root or Path(folder.manifest["data"]["root"]),
-            split=str(task["split"]),
-            protocol=str(task["protocol"]),
-            limit=selection["limit"],
-            sample_ids=tuple(selection["sample_ids"]),
-            seed=int(selection["seed"]),
-            gen=tuple(settings["gen"]),
-            max_tiles=settings["max_tiles"],
-            offline=offline,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunFolderError(f"{folder.path}: manifest.json lacks {error}; restore it") from None

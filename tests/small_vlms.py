@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +32,22 @@ _TEXT = {
 }
 
 
-def make_vlm(kind: str, folder: Path, seed: int = 0) -> Path:
+def make_vlm(kind: str, folder: Path, seed: int = 0, spread: float = 0.15, **text: int) -> Path:
     """Write model, processor and chat template of one of `KINDS` into `folder`.
 
-    Random weights are drawn large, so that answers differ from picture to picture and from question to
-    question.
+    Args:
+        spread: of the random weights; large, so that answers differ from picture to picture.
+        text: settings of the language model in place of the small ones here.
     """
     import torch
 
     tokenizer = _tokenizer(kind)
     torch.manual_seed(seed)
-    model = _model(kind, tokenizer)
+    model = _model(kind, tokenizer, text)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "norm" not in name:
-                weight.normal_(0, 0.15)
+                weight.normal_(0, spread)
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 256, 257
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -97,10 +99,10 @@ def _template(kind: str) -> str:
     )
 
 
-def _model(kind: str, tokenizer: Any) -> Any:
+def _model(kind: str, tokenizer: Any, changes: Mapping[str, int]) -> Any:
     import transformers
 
-    text = {**_TEXT, "vocab_size": len(tokenizer)}
+    text = {**_TEXT, **changes, "vocab_size": len(tokenizer)}
 
     def number(token: str) -> int:
         return int(tokenizer.convert_tokens_to_ids(token))

@@ -348,7 +348,13 @@ def _check(generation: Generation) -> None:
 
 
 class ServedFamily:
-    """Finds `openai:NAME`."""
+    """Finds `openai:NAME`.
+
+    Attributes:
+        served: its models run elsewhere, so that workers of this machine or of Ray have no meaning.
+    """
+
+    served = True
 
     def names(self) -> Sequence[str]:
         """The scheme."""

@@ -465,6 +465,7 @@ def test_a_password_in_the_address_is_sent_and_nowhere_else(bench: Bench) -> Non
         (["--gen", "send_stop=perhaps"], "write yes or no"),
         (["--dtype", "float16"], "--dtype has no meaning"),
         (["--no-sharing"], "--no-sharing has no meaning"),
+        (["--devices", "2"], "--engine and --devices have no meaning"),
         (["--checkpoint", "x"], "--checkpoint has no meaning"),
     ],
 )
