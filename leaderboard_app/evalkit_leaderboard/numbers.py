@@ -6,25 +6,29 @@ from evalkit.cli.report import figure
 
 #: The unit of a count of points, whole unless samples are missing.
 _POINTS = "score"
+#: No figure of ours is as large; its digits would fill the page.
+_ABSURD = 1e7
 
 
 def shown(value: float | None, unit: str = "") -> str:
     """A figure, or a dash."""
-    if value is not None and unit == _POINTS and value == round(value):
-        return f"{value:.0f}"
-    return "–" if value is None else figure(value, unit)
+    if value is None:
+        return "–"
+    if abs(value) >= _ABSURD:
+        return f"{value:.3g}"
+    return f"{value:.0f}" if unit == _POINTS and value == round(value) else figure(value, unit)
 
 
 def interval(low: float | None, high: float | None, unit: str = "") -> str:
     """`[40.12, 51.30]`, or an empty string."""
-    return "" if low is None or high is None else f"[{figure(low, unit)}, {figure(high, unit)}]"
+    return "" if low is None or high is None else f"[{shown(low, unit)}, {shown(high, unit)}]"
 
 
 def signed(value: float | None, unit: str = "") -> str:
     """A difference with its sign."""
     if value is None:
         return "–"
-    return f"{'+' if value > 0 else '−' if value < 0 else '±'}{figure(abs(value), unit)}"
+    return f"{'+' if value > 0 else '−' if value < 0 else '±'}{shown(abs(value), unit)}"
 
 
 def magnitude(count: float | None) -> str:
