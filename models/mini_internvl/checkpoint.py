@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 HEAD = "language_model.lm_head.weight"
 EMBEDDING = "language_model.model.embed_tokens.weight"
 
+LET_GO = 1 << 28
+"""Bytes that are converted before the mapped pages they came from are let go of."""
+
 Network = TypeVar("Network", bound=MiniInternVL)
 
 
@@ -59,7 +62,8 @@ def read_network(
 ) -> Network:
     """Builds the network on the meta device and assigns the stored weights, trainable, in evaluation mode.
 
-    Memory stays near the size of the weights: a tensor already in the wanted type is used where it is mapped.
+    Memory stays near the size of the weights in the wanted type: a tensor already of it is used where it is
+    mapped, and what others were converted from is let go of.
 
     Args:
         folder: a checkpoint in the released or in transformers' native layout.
@@ -87,6 +91,7 @@ def read_network(
     _check_names(folder, recipes, stored)
     state: dict[str, Tensor] = {}
     misshapen: list[str] = []
+    converted = 0
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name, recipe in recipes.items():
         try:
@@ -97,6 +102,11 @@ def read_network(
         if tensor.shape != shapes[name]:
             misshapen.append(f"{recipe.sources[0]} {list(tensor.shape)}, not {list(shapes[name])}")
         state[name] = tensor.to(target)
+        if state[name] is not tensor:
+            converted += tensor.nbytes
+            if converted > LET_GO:
+                converted = 0
+                reader.let_go()
     if misshapen:
         raise CheckpointError(f"{folder}: {_listed(misshapen, 'of another shape than config.json says')}")
     network.load_state_dict(state, strict=False, assign=True)

@@ -28,10 +28,18 @@ def widen_products(network: nn.Module) -> None:
 
 
 def has_half_products(dtype: torch.dtype) -> bool:
-    """Whether this CPU's matrix products of a half-precision type are not slower than float32's."""
+    """Whether this CPU has instructions for matrix products of a half-precision type.
+
+    oneDNN also takes bfloat16 on a CPU with AVX-512 alone, but there it multiplies in float32 inside.
+    """
     kind = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     supported = getattr(torch.ops.mkldnn, f"_is_mkldnn_{kind}_supported", None)
-    return bool(supported is not None and supported())
+    if supported is None or not supported():
+        return False
+    known = torch.cpu.get_capabilities()
+    if known.get("architecture") != "x86_64":
+        return True
+    return bool(known.get(f"avx512_{kind}") or known.get(f"amx_{kind}"))
 
 
 class WideLinear(nn.Linear):

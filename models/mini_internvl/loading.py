@@ -17,6 +17,7 @@ from mini_internvl.hub import locate
 from mini_internvl.int8 import quantise
 from mini_internvl.prompts import INTERNVL_SYSTEM, published_system_message
 from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+from mini_internvl.weights import WeightReader, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,9 @@ def load(
         name: a folder, a hub id (`OpenGVLab/InternVL2-2B`) or a short name (`mini-internvl-2b`,
             `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `catalog.RELEASES` has them all).
         revision: branch, tag or commit on the hub.
-        dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but float16 in place of bfloat16 on a
-            GPU that has no bfloat16. `int8` rounds the language model's weights to 8 bits; the rest is
-            bfloat16.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but in place of bfloat16 float16 on a
+            GPU that has none, and in place of half precision float32 on a CPU without instructions for it.
+            `int8` rounds the language model's weights to 8 bits; the rest is bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
         folder: where the files of the checkpoint are, in place of what `name` stands for.
         image_token_id: id of the image token, for a folder without tokenizer files.
@@ -143,10 +144,11 @@ def _half(device: torch.device) -> torch.dtype:
 
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
-    """None keeps the stored type."""
-    if _half(device) == torch.float16:
-        from mini_internvl.weights import WeightReader, weight_files
-
-        if WeightReader(weight_files(folder)).stored_dtype() == torch.bfloat16:
-            return torch.float16
-    return None
+    """What `dtype="auto"` means for a checkpoint; None keeps the stored type."""
+    read_config(folder)  # what is wrong there is said before what is wrong with the weights
+    stored = WeightReader(weight_files(folder)).stored_dtype()
+    if stored not in (torch.bfloat16, torch.float16):
+        return None
+    if device.type == "cuda":
+        return _half(device) if stored == torch.bfloat16 else None
+    return torch.float32 if device.type == "cpu" and not has_half_products(stored) else None

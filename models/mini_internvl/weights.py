@@ -81,12 +81,9 @@ class WeightReader:
     def __init__(self, files: list[Path], device: str = "cpu") -> None:
         self._handles: dict[Path, Any] = {}
         self._where: dict[str, Path] = {}
+        self._device = device
         for path in files:
-            try:
-                handle = safe_open(path, framework="pt", device=device)
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path}: {_damage(path, error)}") from error
-            self._handles[path] = handle
+            self._handles[path] = self._map(path)
             for name in self._handles[path].keys():  # noqa: SIM118  (a handle cannot be iterated)
                 if name in self._where:
                     raise CheckpointError(
@@ -94,6 +91,17 @@ class WeightReader:
                         "remove the file that does not belong to the checkpoint"
                     )
                 self._where[name] = path
+
+    def _map(self, path: Path) -> Any:
+        try:
+            return safe_open(path, framework="pt", device=self._device)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: {_damage(path, error)}") from error
+
+    def let_go(self) -> None:
+        """Maps the files anew: what was read of them and is not held any more no longer counts as memory."""
+        for path in self._handles:
+            self._handles[path] = self._map(path)
 
     def names(self) -> list[str]:
         """Every stored tensor's name."""

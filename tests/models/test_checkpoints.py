@@ -263,11 +263,41 @@ def test_old_junk_in_llm_config_is_harmless(released: Path, tmp_path: Path) -> N
     assert model.language_model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_half_precision_only_where_the_cpu_has_it(
+    stored: torch.dtype, native: bool, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mini_internvl import checkpoint, loading
+
+    monkeypatch.setattr(loading, "has_half_products", lambda dtype: native)
+    monkeypatch.setattr(checkpoint, "LET_GO", 100)
+    model = mini_internvl.load(released, dtype="float32")
+    mini_internvl.save_checkpoint(model, tmp_path, dtype=stored)
+    again = mini_internvl.load(tmp_path, device="cpu")
+    assert again.dtype == (stored if native else torch.float32)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight.to(stored).to(again.dtype))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_takes_float16_on_a_gpu_without_bfloat16(
+    native: bool, released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mini_internvl import loading
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    mini_internvl.save_checkpoint(mini_internvl.load(released), tmp_path, dtype=torch.bfloat16)
+    gpu = torch.device("cuda")
+    assert loading._auto_dtype(tmp_path, gpu) == (torch.bfloat16 if native else torch.float16)
+    assert loading._auto_dtype(released, gpu) is None
+
+
 def test_dtypes(released: Path, tmp_path: Path) -> None:
     model = mini_internvl.load(released)
     assert model.dtype == torch.float32
     mini_internvl.save_checkpoint(model, tmp_path, dtype=torch.bfloat16)
-    assert mini_internvl.load(tmp_path).dtype == torch.bfloat16
+    assert mini_internvl.load(tmp_path, dtype="bfloat16").dtype == torch.bfloat16
     assert mini_internvl.load(tmp_path, dtype="float32").dtype == torch.float32
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["torch_dtype"] == "bfloat16"
     with pytest.raises(CheckpointError, match="unknown dtype"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import small_networks as networks
@@ -57,3 +58,21 @@ def test_loading_widens_where_the_cpu_needs_it(
     assert not any(isinstance(m, cpu_half.WideLinear) for m in exact.modules())
     batch = networks.inputs(((2, 9),))
     assert (model(**batch).float() - exact(**batch)).abs().mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    "supported,known,expected",
+    [
+        (False, {"architecture": "x86_64", "avx512_bf16": True}, False),
+        (True, {"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False}, False),
+        (True, {"architecture": "x86_64", "avx512_bf16": True}, True),
+        (True, {"architecture": "x86_64", "amx_bf16": True}, True),
+        (True, {"architecture": "aarch64"}, True),
+    ],
+)
+def test_half_products_need_their_own_instructions(
+    supported: bool, known: dict[str, Any], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
+    assert cpu_half.has_half_products(torch.bfloat16) == expected

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from mini_internvl.cpu_half import has_half_products
 
 MOST_MEMORY = 1.3
-"""Peak memory while loading, over the size of the weights."""
+"""Peak memory while loading, over the size of the weights in the type they are used in."""
 
 _PROGRAM = """
 import json, resource, sys, time
@@ -68,6 +71,7 @@ def test_a_1b_checkpoint_loads_within_its_size_and_answers(
             f"a question of {found['tiles']} tiles answered in {found['answer_s']:.0f} s; "
             f"peak {found['peak_bytes'] / 1e9:.2f} GB, libraries {found['before_bytes'] / 1e9:.2f}"
         )
-    assert found["dtype"] == "torch.bfloat16"
+    native = has_half_products(torch.bfloat16)
+    assert found["dtype"] == ("torch.bfloat16" if native else "torch.float32")
     assert (found["whole"], found["tiles"], found["visual"], found["new"]) == (13, 3, 768, 2)
-    assert found["load_bytes"] <= MOST_MEMORY * size
+    assert found["load_bytes"] <= MOST_MEMORY * size * (1 if native else 2)
