@@ -36,7 +36,7 @@ from evalkit.options import RunOptions
 #: Questions about one picture, as RSVQA asks them.
 QUESTIONS = 100
 #: Driver's seconds in `simulate`: what `overhead` and `planned` measured (docs/scaling.md).
-DRIVER = Driver(exchange=0.003, request=0.00025)
+DRIVER = Driver(exchange=0.0025, request=0.00005)
 
 
 def say(text: str) -> None:

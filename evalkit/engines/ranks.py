@@ -121,7 +121,7 @@ class Lead:
             "ranks": self.rank.world,
             "others": {
                 str(number): {name: seen.sign.get(name) for name in names}
-                for number, seen in sorted(self._seen.items())
+                for number, seen in sorted(dict(self._seen).items())
             },
         }
 

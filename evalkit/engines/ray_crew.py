@@ -29,8 +29,9 @@ _WAIT = 600.0
 #: Seconds between two looks at the cluster's nodes.
 _LOOK = 2.0
 
-#: `loading`, then `loaded` between tasks, `checking` its data, `ready` for work.
-State = Literal["loading", "loaded", "checking", "ready"]
+#: `loading`, then `loaded` between tasks, `checking` its data, `ready` for work; `doubtful` when it could not
+#: be reached and Ray does not know yet what became of it.
+State = Literal["loading", "loaded", "checking", "ready", "doubtful"]
 
 
 @dataclass(eq=False)

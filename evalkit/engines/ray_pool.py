@@ -166,7 +166,7 @@ class RayPool:
         for worker in workers:
             if worker.state == "loaded":
                 shipper = self._shipper()
-                worker.state = "checking"
+                worker.state, worker.news = "checking", time.monotonic()
                 worker.call = worker.actor.data_hash.remote([shipper(request) for request in self._probe])
             elif worker.state == "ready":
                 self._give(worker, (worker.speed or usual) / total)
@@ -245,6 +245,8 @@ class RayPool:
                 self._present.refuse(worker, error)
         elif worker.state == "checking":
             self._check(worker, *brought)
+        elif worker.state == "doubtful":
+            yield from self._lose(worker, "it could not be reached for a moment", blame=False)
         else:
             yield from self._receive(worker, brought)
 
@@ -308,14 +310,22 @@ class RayPool:
             yield self._settle(worker, self._request(position).id, Response(error=failure))
 
     def _died(self, worker: Worker, error: Exception) -> Iterator[Answer]:
-        """The process of an actor, or its whole node, is gone."""
+        """An actor or its whole node is gone; where Ray does not know which, the actor is asked."""
+        from ray.exceptions import ActorUnavailableError
+
+        if isinstance(error, ActorUnavailableError) and worker.state != "doubtful":
+            if worker.state == "ready":
+                self._figures.workers(worker.node.name, -1)
+            worker.state, worker.news = "doubtful", time.monotonic()
+            worker.call = worker.actor.data_hash.remote([])
+            return
         text = " ".join(str(error).split())
-        node = "node has died" in text or worker.node.id not in ray_cluster.nodes()
-        memory = (
-            "memory" if "OutOfMemory" in type(error).__name__ or "running low on memory" in text else "worker"
-        )
-        cause = "its node is gone" if node else _cause(text)
-        yield from self._lose(worker, cause, blame=not node, kind=memory)
+        memory = "OutOfMemory" in type(error).__name__ or "running low on memory" in text
+        node = isinstance(error, ActorUnavailableError) or "node has died" in text
+        if node or worker.node.id not in ray_cluster.nodes():
+            yield from self._lose(worker, "its node cannot be reached", blame=False)
+        else:
+            yield from self._lose(worker, _cause(text), kind="memory" if memory else "worker")
 
     def _lose(self, worker: Worker, cause: str, blame: bool = True, kind: str = "worker") -> Iterator[Answer]:
         """Ask a worker's unanswered requests elsewhere; a group that cost too many workers fails."""
@@ -346,8 +356,6 @@ def _as_it_is(request: Request) -> Request:
 
 def _cause(text: str) -> str:
     """The few words of Ray's long message that say how a process ended."""
-    if "is temporarily unavailable" in text:
-        return "its process died, or cannot be reached"
     for mark in ("Worker exit detail: ", "The actor is dead because "):
         if mark in text:
             return "its process died: " + text.partition(mark)[2].partition(". Some common")[0][:200]

@@ -72,9 +72,10 @@ class Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more."""
+        """Beat no more; it may never have begun."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _live(self) -> None:
         while not self._stop.wait(self._seconds):

@@ -123,6 +123,11 @@ def test_rank_0_waits_for_the_others(folder: Path) -> None:
     assert not (folder / PLACE).exists()
 
 
+def test_rank_0_may_fail_before_it_has_told_anybody_anything(folder: Path) -> None:
+    with pytest.raises(UsageError, match="first"), lead(folder):
+        raise UsageError("first")
+
+
 def test_a_rank_with_other_data_is_refused_by_name(folder: Path) -> None:
     found: list[Any] = []
     with lead(folder) as leader:
