@@ -24,7 +24,7 @@ from evalkit.statistics.intervals import (
 from evalkit.statistics.resampling import Resampler, Tally
 
 #: Below this share of the value's size a standard error is rounding.
-_ROUNDING = 1e-12
+_ROUNDING = 1e-10
 
 
 def estimate(

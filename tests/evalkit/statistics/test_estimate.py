@@ -76,6 +76,11 @@ def test_all_right_and_all_wrong_are_not_certain(outcome: float, clusters: int) 
     assert found.ci95 == pytest.approx(expected)
 
 
+def test_all_right_in_clusters_of_unequal_sizes_is_an_interval_near_the_top() -> None:
+    found = estimate(Accuracy("accuracy"), answers([[1.0]] * 5 + [[1.0, 1.0]] * 55))
+    assert found.ci95 is not None and found.ci95[0] > 90
+
+
 def test_an_unbounded_figure_alike_everywhere_has_no_interval() -> None:
     found = estimate(RootMeanSquare("rmse", "error", unit="m/s"), answers([[0.5, 0.5]] * 40, "error"))
     assert found.value == pytest.approx(0.5) and found.ci95 is None
