@@ -84,7 +84,7 @@ def _drawn(picture: Image, regions: Sequence[Region], strength: float) -> Image:
     from PIL import ImageDraw
 
     canvas = ImageDraw.Draw(picture)
-    width = max(3, round(strength * max(picture.size) / 250))
+    width = max(4, round(strength * max(picture.size) / 220))
     for region in regions:
         corners = _scaled(region, picture.size)
         if corners is None:

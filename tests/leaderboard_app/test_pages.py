@@ -195,7 +195,7 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
     assert not failed(app)
     content = html(app)
     assert (
-        "regressed: " in content
+        "Regressed: " in content
         and "average" in content
         and "right to wrong" in str(app.get("button_group")[0].proto)
     )
