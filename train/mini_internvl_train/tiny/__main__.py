@@ -34,10 +34,11 @@ def make(recipe: dict[str, Any], folder: Path) -> Path:
         recipe: `seed` and `stages`, each with a `name`, its `kind` (eye, align, mix) and its settings.
 
     Returns:
-        The last stage's checkpoint.
+        The model as the package holds it.
     """
     from mini_internvl.tokenizers import read_tokenizer
     from mini_internvl_train.tiny import vocabulary
+    from mini_internvl_train.tiny.ship import ship
 
     seed = int(recipe["seed"])
     words = folder / "tokenizer"
@@ -55,7 +56,8 @@ def make(recipe: dict[str, Any], folder: Path) -> Path:
             (here / "done").touch()
         before = here
     assert before is not None
-    return before / "checkpoint"
+    ship(before / "checkpoint", folder / "model")
+    return folder / "model"
 
 
 def _run(

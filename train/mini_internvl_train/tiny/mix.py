@@ -6,7 +6,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -36,6 +36,7 @@ class Plan:
     Attributes:
         steps: optimizer steps. warmup: of the learning rate.
         decay: share of the steps at the end over which it falls to a twentieth.
+        start, stop: number of the first step, and of the one to end before where that is not `steps`.
         shares: lessons of each world in a step.
         eye_from: step from which the eye learns too. eye_lr: its learning rate, relative.
         dense_weight: of the dense loss. guide_weight: of the loss on guided heads' attention.
@@ -56,7 +57,7 @@ class Plan:
     save_every: int = 200
     seed: int = 0
     start: int = 0
-    frozen: tuple[str, ...] = field(default=())
+    stop: int | None = None
 
 
 def train(
@@ -72,7 +73,8 @@ def train(
     began = time.monotonic()
     sources = {name: lessons(name, plan.seed + 1000 * plan.start, training=True) for name in plan.shares}
     sums: dict[str, list[float]] = defaultdict(list)
-    for step in range(plan.start, plan.steps):
+    last = plan.steps if plan.stop is None else plan.stop
+    for step in range(plan.start, last):
         left = (plan.steps - step) / (plan.steps * plan.decay)
         scale = min(1.0, (step - plan.start + 1) / plan.warmup, max(0.05, left))
         for group, lr in zip(groups, base, strict=True):
@@ -88,14 +90,14 @@ def train(
             solver.step()
         for solver in (*language, *eye):
             solver.zero_grad()
-        if (step + 1) % plan.evaluate_every == 0 or step + 1 == plan.steps:
+        if (step + 1) % plan.evaluate_every == 0 or step + 1 == last:
             line = {"step": step + 1, "seconds": round(time.monotonic() - began)}
             losses = {f"loss/{name}": round(sum(v) / len(v), 4) for name, v in sums.items()}
             sums.clear()
             scores = accuracies(model, tokenizer, tuple(plan.shares), 24)
             with (folder / "mix.jsonl").open("a") as log:
                 log.write(json.dumps(line | losses | scores) + "\n")
-        if (step + 1) % plan.save_every == 0 or step + 1 == plan.steps:
+        if (step + 1) % plan.save_every == 0 or step + 1 == last:
             save(model, head, folder, tokenizer_from)
 
 
