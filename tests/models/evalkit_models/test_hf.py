@@ -63,6 +63,7 @@ def answers(model: Model, asked: list[Request]) -> dict[str, Response]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_answers_as_each_alone(kind: str, folders: dict[str, Path]) -> None:
     asked = requests()
@@ -95,6 +96,7 @@ def test_it_is_what_transformers_says(folders: dict[str, Path]) -> None:
     assert response.text == processor.decode(tokens, skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_settings_of_generation_are_honoured(folders: dict[str, Path]) -> None:
     model = load(folders["llava"])
 
