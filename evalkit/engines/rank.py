@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from evalkit.errors import UsageError
 
 if TYPE_CHECKING:
     from evalkit.planning import Groups
+
+log = logging.getLogger(__name__)
 
 #: Rank, number of ranks, and rank on its machine: torchrun's names, then srun's. A batch script sees
 #: SLURM_NTASKS too, but the step's own number is what srun started.
@@ -69,6 +72,13 @@ def from_environment(environment: Mapping[str, str]) -> Rank | None:
             raise UsageError(
                 f"{name}={environment[name]} {size}={environment[size]}: no rank; unset them, or give "
                 "--no-ranks"
+            )
+        slurm = name.startswith("SLURM") and environment.get("SLURM_JOB_ID")
+        if rank.world > 1 and slurm and not environment.get("SLURM_STEP_ID"):
+            log.warning(
+                "%s=%s, but srun did not start this process: put srun before the command, or give --no-ranks",
+                size,
+                environment[size],
             )
         return rank if rank.world > 1 else None
     return None

@@ -47,6 +47,14 @@ def test_rank_from_the_environment(variables: dict[str, str], rank: Rank | None)
     assert from_environment(variables) == rank
 
 
+def test_a_batch_script_without_srun_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    batch = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
+    assert from_environment(batch) == Rank(0, 8)
+    assert "SLURM_NTASKS=8, but srun did not start this process" in caplog.text
+    caplog.clear()
+    assert from_environment({**batch, "SLURM_STEP_ID": "0"}) == Rank(0, 8) and not caplog.text
+
+
 @pytest.mark.parametrize("number", ["2", "-1", "one"])
 def test_a_rank_that_cannot_be_is_refused(number: str) -> None:
     with pytest.raises(UsageError, match=f"RANK={number} WORLD_SIZE=2: no rank"):
