@@ -205,9 +205,10 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
 
 
 def test_compare_sets_beside_what_is_comparable(real_tree: Path) -> None:
-    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("part", "tuned@step-300")}
-    app = page("compare", real_tree, target="rsvqa-lr@miniature", new=keys["tuned@step-300"])
-    assert app.selectbox(key="q-base").value not in keys.values()
+    app = page("compare", real_tree, target="rsvqa-lr@miniature")
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("tuned@step-200", "tuned@step-300")}
+    assert app.selectbox(key="q-new").value == keys["tuned@step-300"]
+    assert app.selectbox(key="q-base").value == keys["tuned@step-200"]
 
 
 def test_compare_refuses_what_is_not_comparable(real_tree: Path) -> None:

@@ -53,12 +53,14 @@ def render(context: Context) -> None:
     target = state.choose("target", "Task and split", list(pairs), next(iter(pairs)))
     keys = pairs[target]
     names = run_names({key: scored[key] for key in keys})
+    usual_base, usual_new = _usual_pair(keys, scored)
     left, right = st.columns(2)
     with left:
-        base = state.choose("base", "Base", keys, _usual_base(keys, scored), names.__getitem__)
+        base = state.choose("base", "Base", keys, usual_base, names.__getitem__)
     others = [key for key in keys if key != base]
     with right:
-        new = state.choose("new", "New", others, others[0], names.__getitem__)
+        usual = usual_new if usual_new in others else others[0]
+        new = state.choose("new", "New", others, usual, names.__getitem__)
     allow = state.choose_several(
         "allow", "Fields of the signature that may differ", _ALLOWED, placeholder="none; choose knowingly"
     )
@@ -79,10 +81,13 @@ def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
     return {target: keys for target, keys in sorted(found.items()) if len(keys) > 1}
 
 
-def _usual_base(keys: Sequence[str], runs: Mapping[str, Run]) -> str:
-    """The newest run before the last one that asked and scored the same."""
-    same = (key for key in keys[1:] if asked(runs[key]) == asked(runs[keys[0]]))
-    return next(same, keys[1])
+def _usual_pair(keys: Sequence[str], runs: Mapping[str, Run]) -> tuple[str, str]:
+    """Base and new: the newest run that has an earlier one which asked and scored the same, and that one."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for key in keys:
+        alike.setdefault(asked(runs[key]), []).append(key)
+    new, base = next((same[:2] for same in alike.values() if len(same) > 1), keys[:2])
+    return base, new
 
 
 def _compare(base: Run, new: Run, allow: tuple[str, ...]) -> Comparison | str:
