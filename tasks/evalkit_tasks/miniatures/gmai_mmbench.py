@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evalkit_tasks.miniatures.drawing import SHAPES, SIDE, Pen, generator
+from PIL import Image
 
-SCANS = 40
+from evalkit_tasks.miniatures.drawing import SHAPES, SIDE, Pen, generator, reserved
+from evalkit_tasks.miniatures.questions import Asked
+
+SCANS = 80
+MARKS = ("image", "box", "mask", "contour")
 HEADER = (
     *("index", "image", "question", "A", "B", "C", "D", "E", "answer", "category", "clinical vqa task"),
     *("department", "perceptual granularity", "modality", "original task"),
@@ -30,8 +34,8 @@ class Scan:
     mark: str
     level: int
 
-    def png(self) -> bytes:
-        """The picture."""
+    def picture(self) -> Image.Image:
+        """What is seen."""
         pen = Pen((SIDE, SIDE), (12, 12, 12))
         pen.ellipse((8, 8, 120, 120), (self.level,) * 3)
         for position, (shape, (x, y)) in enumerate(self.findings):
@@ -41,13 +45,40 @@ class Scan:
             if marked and self.mark in ("box", "contour"):
                 outline = pen.draw.rectangle if self.mark == "box" else pen.draw.ellipse
                 outline((x - 6, y - 6, x + FINDING + 5, y + FINDING + 5), outline=(240, 205, 30), width=2)
-        buffer = io.BytesIO()
-        pen.image.save(buffer, "PNG")
-        return buffer.getvalue()
+        return pen.image
+
+    def asked(self, rng: random.Random) -> Asked:
+        """The question with one right answer."""
+        what = "the finding" if self.mark == "image" else f"the finding marked by a {self.mark}"
+        right = self.findings[0][0]
+        options = [right, *rng.sample([shape for shape in SHAPES if shape != right], 3)]
+        rng.shuffle(options)
+        letter = "ABCD"[options.index(right)]
+        return Asked("shape", f"What is the shape of {what}?", letter, tuple(options))
+
+    def several(self, rng: random.Random) -> Asked:
+        """The question whose right answers are all findings."""
+        shapes = [shape for shape, _ in self.findings]
+        options = [*shapes, *rng.sample([shape for shape in SHAPES if shape not in shapes], 5 - len(shapes))]
+        rng.shuffle(options)
+        letters = "".join(sorted("ABCDE"[options.index(shape)] for shape in shapes))
+        text = "Which shapes of findings are there? Several answers may be right."
+        return Asked("several", text, letters, tuple(options))
+
+
+def scan(rng: random.Random, mark: str, training: bool) -> Scan:
+    """A scan that is or is not kept for the miniature."""
+    while True:
+        shapes, places = rng.sample(SHAPES, 2), rng.sample(PLACES, 2)
+        count = 1 if mark == "image" else 2
+        findings = tuple(zip(shapes[:count], places[:count], strict=True))
+        made = Scan(findings, mark, rng.randint(70, 120))
+        if reserved((made.findings, made.mark, made.level)) != training:
+            return made
 
 
 def draw(folder: Path) -> None:
-    """Writes 40 scans: ten of each granularity with one right answer, and a question with several on each."""
+    """Writes 80 scans: twenty of each granularity with one right answer, and a question with several."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "GMAI-MMBench_VAL.tsv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -58,23 +89,15 @@ def draw(folder: Path) -> None:
 
 def _rows(rng: random.Random) -> Iterator[tuple[str, ...]]:
     for number in range(SCANS):
-        granularity = ("image", "box", "mask", "contour")[number % 4]
-        shapes, places = rng.sample(SHAPES, 2), rng.sample(PLACES, 2)
-        count = 1 if granularity == "image" else 2
-        findings = tuple(zip(shapes[:count], places[:count], strict=True))
-        scan = Scan(findings, granularity, rng.randint(70, 120))
-        picture = base64.b64encode(scan.png()).decode()
-        what = "the finding" if granularity == "image" else f"the finding marked by a {granularity}"
-        others = [shape for shape in SHAPES if shape != shapes[0]]
-        options = [shapes[0], *rng.sample(others, 3)]
-        rng.shuffle(options)
-        right = "ABCD"[options.index(shapes[0])]
+        granularity = MARKS[number % 4]
+        made = scan(rng, granularity, training=False)
+        buffer = io.BytesIO()
+        made.picture().save(buffer, "PNG")
+        picture = base64.b64encode(buffer.getvalue()).decode()
+        asked = made.asked(rng)
         tail = ("Disease Diagnosis", "Radiology", f"{granularity.capitalize()} Level", "Drawn scan", "shapes")
-        yield (picture, f"What is the shape of {what}?", *options, "", right, "shape", *tail)
+        yield (picture, asked.text, *asked.options, "", asked.answer, "shape", *tail)
         if granularity != "image":
-            options = [*shapes, *rng.sample([shape for shape in SHAPES if shape not in shapes], 3)]
-            rng.shuffle(options)
-            seen = "".join(sorted("ABCDE"[options.index(shape)] for shape in shapes))
-            asked = "Which shapes of findings are there? Several answers may be right."
+            several = made.several(rng)
             tail = ("Attribute Recognition", "Pathology", "Image Level", "Drawn scan", "shapes")
-            yield (picture, asked, *options, seen, "several", *tail)
+            yield (picture, several.text, *several.options, several.answer, "several", *tail)
