@@ -103,14 +103,14 @@ class World:
         """An experiment of so many clusters."""
         chosen = rng.integers(0, len(self.base), clusters)
         right = None if self.right is None else self.right[chosen]
-        return Tally(self.metric, self.base[chosen], self.sizes[chosen], right, clusters)
+        return Tally(self.metric, self.base[chosen], self.sizes[chosen], right)
 
     def draw_unclustered(self, rng: np.random.Generator, clusters: int) -> Tally:
         """The same, with every sample taken for a cluster of its own."""
         chosen = rng.integers(0, len(self.base), clusters)
         rows = np.concatenate([self.rows[self.members.codes == cluster] for cluster in chosen])
         right = None if self.right is None else rows[:, 0].astype(np.intp)
-        return Tally(self.metric, rows, np.ones(len(rows), dtype=np.intp), right, len(rows))
+        return Tally(self.metric, rows, np.ones(len(rows), dtype=np.intp), right)
 
     def draw_pair(self, rng: np.random.Generator, clusters: int) -> PairedSums:
         """Two runs of the same clusters that do not differ: in each, a coin says which is which."""

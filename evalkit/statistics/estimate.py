@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from evalkit.contracts import MetricValue, Record
-from evalkit.metrics.base import Metric
-from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
+from evalkit.metrics.base import Composite, Metric
+from evalkit.statistics.functional import jackknife_error, metric_gradient, part_slopes, replicate
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     RARE_CLUSTERS,
@@ -83,17 +85,39 @@ def interval(tally: Tally, resampler: Resampler) -> tuple[Interval | None, str |
     found = bootstrap_t(replicates, few)
     if found is None:
         return None, "undefined in most resamples: no interval"
-    if (rare := _rare(tally, value, replicates.se)) is not None:
-        found = join(found, rare)
+    if (scarce := _scarce(tally, value, replicates.se, resampler)) is not None:
+        found = join(found, scarce)
     return cut(found, metric.bounds, value), note
 
 
-def _rare(tally: Tally, value: float, se: float) -> Interval | None:
-    """For a share whose rarer outcome lies in a handful of clusters, the exact interval."""
+def _scarce(tally: Tally, value: float, se: float, resampler: Resampler) -> Interval | None:
+    """For a share whose rarer outcome lies in a handful of clusters the exact interval; for a composite
+    with such a part, what its parts' intervals make of it."""
     rarest, scale = tally.rarest(), tally.metric.bounds[1]
-    if rarest is None or rarest >= RARE_CLUSTERS or not math.isfinite(scale):
+    if rarest is None or rarest >= RARE_CLUSTERS:
+        return None
+    if tally.parts:
+        return _from_parts(tally, value, resampler)
+    if not math.isfinite(scale):
         return None
     share = value / scale
     effective = min(float(tally.n), share * (1 - share) * (scale / se) ** 2)
     low, high = exact_share(share, effective)
     return low * scale, high * scale
+
+
+def _from_parts(tally: Tally, value: float, resampler: Resampler) -> Interval | None:
+    """A composite's limits from those of its parts (MOVER, Zou and Donner 2008); None where a part has none.
+
+    (value - low)^2 = sum_i (slope_i (value_i - low_i))^2, and so above; parts are taken as independent.
+    """
+    assert isinstance(tally.metric, Composite)
+    values = np.array([part.value() for part in tally.parts])
+    below = above = 0.0
+    for part, figure, slope in zip(tally.parts, values, part_slopes(tally.metric, values), strict=True):
+        found, _ = interval(part, resampler)
+        if found is None:
+            return None
+        ends = sorted((slope * (found[0] - figure), slope * (found[1] - figure)))
+        below, above = below + ends[0] ** 2, above + ends[1] ** 2
+    return value - math.sqrt(below), value + math.sqrt(above)

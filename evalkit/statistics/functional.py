@@ -49,13 +49,23 @@ def metric_gradient(metric: Metric, sums: FloatArray, cluster_sums: FloatArray) 
         return gradient(metric.value, sums, cluster_sums)
     parts = list(zip(metric.parts, metric.blocks(sums), metric.blocks(cluster_sums), strict=True))
     values = np.stack([part.value(block) for part, block, _ in parts], axis=-1)
-    columns = []
-    for place, (part, block, own) in enumerate(parts):
-        step = np.zeros(len(parts))
-        step[place] = _STEP * (1.0 + np.nanmax(np.abs(values[..., place]), initial=0.0))
-        slope = (metric.combine(values + step) - metric.combine(values - step)) / (2 * step[place])
-        columns.append(metric_gradient(part, block, own) * slope[..., None])
+    slopes = part_slopes(metric, values)
+    columns = [
+        metric_gradient(part, block, own) * slopes[..., place, None]
+        for place, (part, block, own) in enumerate(parts)
+    ]
     return np.concatenate(columns, axis=-1)
+
+
+def part_slopes(metric: Composite, values: FloatArray) -> FloatArray:
+    """Derivatives of a composite by its parts' figures, at `values` [..., parts]."""
+    slopes = np.zeros_like(values)
+    for place in range(values.shape[-1]):
+        step = np.zeros(values.shape[-1])
+        step[place] = _STEP * (1.0 + np.nanmax(np.abs(values[..., place]), initial=0.0))
+        rise = metric.combine(values + step) - metric.combine(values - step)
+        slopes[..., place] = rise / (2 * step[place])
+    return slopes
 
 
 def standard_error(influence: FloatArray) -> float:

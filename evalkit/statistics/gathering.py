@@ -101,8 +101,8 @@ class Sums:
         """The sums as intervals take them, groups in the order given, those without a selected record out."""
         kept = order[self.sizes[order] > 0]
         right = self.right[kept] if self.metric.binary else None
-        thinnest = min(int((leaf.sizes > 0).sum()) for leaf in self.leaves())
-        return Tally(self.metric, self.rows[kept], self.sizes[kept], right, thinnest)
+        parts = tuple(part.tally(order) for part in self.parts)
+        return Tally(self.metric, self.rows[kept], self.sizes[kept], right, parts)
 
 
 def _grown(rows: np.ndarray, groups: int) -> np.ndarray:

@@ -110,18 +110,22 @@ class Tally:
     Attributes:
         sums: statistics, [clusters, k]. sizes: selected samples, [clusters].
         right: samples with outcome 1, [clusters], of a binary metric; otherwise None.
-        thinnest: clusters under the figure, of a composite those under its thinnest part.
+        parts: of a composite, each over its own clusters.
     """
 
     metric: Metric
     sums: FloatArray
     sizes: IntArray
     right: IntArray | None
-    thinnest: int
+    parts: tuple[Tally, ...] = ()
 
     @classmethod
     def of(cls, metric: Metric, records: Sequence[Record]) -> Tally:
         """Tally of `metric` over `records`, of which at least one must be selected."""
+        return cls._of(metric, records, metric.statistics(records))
+
+    @classmethod
+    def _of(cls, metric: Metric, records: Sequence[Record], statistics: FloatArray) -> Tally:
         selected = metric.selected(records)
         names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
         clusters = Clusters.of(names)
@@ -129,8 +133,16 @@ class Tally:
         right = None
         if outcomes is not None:
             right = np.bincount(clusters.codes[outcomes[selected] == 1], minlength=clusters.count)
-        sums = clusters.sums(metric.statistics(records)[selected])
-        return cls(metric, sums, clusters.sizes(), right, thinnest(metric, records))
+        parts: tuple[Tally, ...] = ()
+        if isinstance(metric, Composite):
+            blocks = zip(metric.parts, metric.blocks(statistics), strict=True)
+            parts = tuple(cls._of(part, records, block) for part, block in blocks)
+        return cls(metric, clusters.sums(statistics[selected]), clusters.sizes(), right, parts)
+
+    @property
+    def thinnest(self) -> int:
+        """Clusters under the figure, for a composite those under its thinnest part."""
+        return min((part.thinnest for part in self.parts), default=self.clusters)
 
     @property
     def n(self) -> int:
@@ -147,10 +159,11 @@ class Tally:
         return float(self.metric.value(self.sums.sum(axis=0)))
 
     def rarest(self) -> int | None:
-        """Clusters that hold the rarer outcome of a binary metric; None for others."""
-        if self.right is None:
-            return None
-        return min(int((self.right > 0).sum()), int((self.right < self.sizes).sum()))
+        """Clusters that hold the rarer outcome of a binary metric, or of a composite's part where they are
+        fewest; None without any."""
+        if self.right is not None:
+            return min(int((self.right > 0).sum()), int((self.right < self.sizes).sum()))
+        return min((count for part in self.parts if (count := part.rarest()) is not None), default=None)
 
 
 def thinnest(metric: Metric, records: Sequence[Record]) -> int:

@@ -14,6 +14,7 @@ from evalkit.contracts import Failure, Record
 from evalkit.metrics.base import Accuracy, FloatArray, Mean, RootMeanSquare, macro_mean
 from evalkit.statistics import Resampler, Tally, estimate, estimate_all
 from evalkit.statistics.functional import gradient, metric_gradient, replicate
+from evalkit.statistics.gathering import Gathering
 
 
 def answers(outcomes: list[list[float]], name: str = "accuracy") -> list[Record]:
@@ -91,6 +92,26 @@ def test_one_failure_among_many_keeps_its_upper_tail() -> None:
     """One wrong answer in 200 clusters: the share of wrong answers may well be 2%."""
     found = estimate(Accuracy("accuracy"), answers([[1.0]] * 199 + [[0.0]]))
     assert found.ci95 is not None and found.ci95[0] < 97.5 and found.ci95[1] > 99.9
+
+
+def test_one_failure_in_one_part_of_an_average_keeps_its_lower_tail() -> None:
+    """80 human questions with one wrong answer, 80 augmented ones without."""
+    human = answers([[1.0]] * 79 + [[0.0]], "human")
+    augmented = [
+        dataclasses.replace(r, id=f"a{r.id}", cluster=f"a{r.cluster}")
+        for r in answers([[1.0]] * 80, "augmented")
+    ]
+    parts = [Accuracy("human"), Accuracy("augmented")]
+    average = macro_mean("average", parts)
+    records = [*human, *augmented]
+    found = estimate(average, records)
+    low = {part.name: interval[0] for part in parts if (interval := estimate(part, records).ci95)}
+    expected = 99.375 - math.hypot((98.75 - low["human"]) / 2, (100 - low["augmented"]) / 2)
+    assert found.value == pytest.approx(99.375) and found.ci95 is not None
+    assert found.ci95[0] == pytest.approx(expected) and found.ci95[1] == 100.0
+    gathered = Gathering([average])
+    gathered.add(records)
+    assert gathered.estimates()["average"].ci95 == pytest.approx(found.ci95)
 
 
 def test_one_cluster_has_no_interval() -> None:
