@@ -10,7 +10,11 @@ demo: $(VENV)/.installed
 	@echo "== evalkit run: the embedded model on DriveLM's miniature"
 	$(BIN)/evalkit run --model mini-internvl-tiny --task drivelm --split miniature
 	@echo
-	@echo "Next: $(BIN)/evalkit list tasks, then README.md for a released checkpoint; 'make test' checks the project."
+	@echo "== adapting it to drawn medical scans (about three minutes)"
+	$(BIN)/python -m mini_internvl_train.demo demo
+	@echo
+	@echo "Next: $(BIN)/evalkit leaderboard --runs demo/runs shows both models; $(BIN)/evalkit list tasks says what"
+	@echo "can be asked; README.md tells how to evaluate a released checkpoint; 'make test' checks the project."
 
 test: lint types tests
 	@echo

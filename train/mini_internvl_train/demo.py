@@ -12,14 +12,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from evalkit_tasks.miniatures import drawing
-from mini_internvl_train.convert.lines import Converted, Line, write
+from evalkit_tasks.general.choices import vlmevalkit_prompt
+from evalkit_tasks.miniatures import drawing, gmai_mmbench
+from evalkit_tasks.miniatures.questions import Asked
+from mini_internvl_train.convert.lines import Converted, Line, line, write
 from mini_internvl_train.tiny.lessons import LESSONS, Lesson
 
 MODEL = "mini-internvl-tiny"
-DOMAIN = "rsvqa-lr"
-GENERAL = ("mmbench", "chartqa", "docvqa")
-LESSONS_OF_DOMAIN, LESSONS_OF_GENERAL = 400, 100
+DOMAIN = "gmai-mmbench"
+#: Lessons of each general world.
+GENERAL = {"mmbench": 250, "chartqa": 80, "docvqa": 120}
+SCANS = 1500
 EVALUATED = (DOMAIN, "mmbench")
 SEED = 2024
 """Of the drawn training pictures; the embedded model was trained with others."""
@@ -28,8 +31,29 @@ SEED = 2024
 def draw_data(folder: Path) -> None:
     """Writes `domain/meta.json` and `general/meta.json` with their lines and pictures."""
     domain, general = folder / "domain", folder / "general"
-    write(domain, [_world(DOMAIN, LESSONS_OF_DOMAIN, domain)])
-    write(general, [_world(name, LESSONS_OF_GENERAL, general) for name in GENERAL])
+    pictures = domain / "scans"
+    write(domain, [Converted("scans", pictures, _scans(SCANS, pictures))])
+    write(general, [_world(name, lessons, general) for name, lessons in GENERAL.items()])
+
+
+def _scans(count: int, pictures: Path) -> Iterator[Line]:
+    """Findings in scans: an option's text, which the protocol reduces to its letter, or several letters."""
+    pictures.mkdir(parents=True, exist_ok=True)
+    rng = drawing.generator(f"demo/{DOMAIN}", SEED, training=True)
+    for number in range(count):
+        scan = gmai_mmbench.scan(rng, gmai_mmbench.MARKS[number % 4], training=True)
+        scan.picture().save(pictures / f"{number}.png")
+        asked = scan.asked(rng)
+        right = asked.options["ABCD".index(asked.answer)]
+        yield line(f"{number}", _question(asked), right, [f"{number}.png"])
+        if number % 4 == 1:
+            several = scan.several(rng)
+            yield line(f"{number}-several", _question(several), several.answer, [f"{number}.png"])
+
+
+def _question(asked: Asked) -> str:
+    options = dict(zip("ABCDE", asked.options, strict=False))
+    return f"<image>\n{vlmevalkit_prompt(asked.text, '', options)}"
 
 
 def _world(name: str, lessons: int, folder: Path) -> Converted:
@@ -39,6 +63,7 @@ def _world(name: str, lessons: int, folder: Path) -> Converted:
 
 
 def _lines(name: str, count: int, pictures: Path) -> Iterator[Line]:
+    """A line for each question: in evaluation, too, none sees another."""
     pictures.mkdir(parents=True, exist_ok=True)
     rng = drawing.generator(f"demo/{name}", SEED, training=True)
     for number in range(count):
@@ -46,11 +71,8 @@ def _lines(name: str, count: int, pictures: Path) -> Iterator[Line]:
         names = [f"{number}-{place}.png" for place in range(len(lesson.views))]
         for view, picture in zip(lesson.views, names, strict=True):
             view.image.save(pictures / picture)
-        turns = []
         for place, ask in enumerate(lesson.asks):
-            turns.append({"from": "human", "value": ask.text if place else f"{lesson.opening}{ask.text}"})
-            turns.append({"from": "gpt", "value": ask.answer})
-        yield {"id": number, "image": names[0] if len(names) == 1 else names, "conversations": turns}
+            yield line(f"{number}-{place}", f"{lesson.opening}{ask.text}", ask.answer, names)
 
 
 def demonstrate(folder: Path) -> int:
