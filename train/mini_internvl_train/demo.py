@@ -23,7 +23,7 @@ DOMAIN = "gmai-mmbench"
 #: Lessons of each general world.
 GENERAL = {"mmbench": 250, "chartqa": 80, "docvqa": 120}
 SCANS = 1500
-EVALUATED = (DOMAIN, "mmbench")
+HEADLINES = {DOMAIN: "overall", "mmbench": "circular"}
 SEED = 2024
 """Of the drawn training pictures; the embedded model was trained with others."""
 
@@ -76,7 +76,7 @@ def _lines(name: str, count: int, pictures: Path) -> Iterator[Line]:
 
 
 def demonstrate(folder: Path) -> int:
-    """Runs the demonstration; returns the status of `evalkit compare` (1: something became worse).
+    """Runs the demonstration; returns 1 where a score became worse or the domain's did not rise.
 
     Args:
         folder: of data, checkpoints and runs; one that is there is made anew.
@@ -89,9 +89,9 @@ def demonstrate(folder: Path) -> int:
     print(f"== drawing pictures of {DOMAIN} and, as general data, of {', '.join(GENERAL)}")
     draw_data(folder / "data")
     runs = str(folder / "runs")
-    asked = [flag for task in EVALUATED for flag in ("-t", task)]
+    asked = [flag for task in HEADLINES for flag in ("-t", task)]
     common = ["--split", "miniature", "-o", runs, "-q"]
-    print(f"\n== {MODEL} before: {', '.join(EVALUATED)}")
+    print(f"\n== {MODEL} before: {', '.join(HEADLINES)}")
     if status := invoke(["run", "-m", MODEL, *asked, *common]):
         return status
     print("\n== evalkit train demo", flush=True)
@@ -108,7 +108,24 @@ def demonstrate(folder: Path) -> int:
     if status := invoke(["run", "-m", MODEL, "--checkpoint", str(final), *asked, *common]):
         return status
     print("\n== evalkit compare: the domain should rise and the general benchmark hold", flush=True)
-    return invoke(["compare", MODEL, f"{MODEL}@{final.name}", "-o", runs])
+    status = invoke(["compare", MODEL, f"{MODEL}@{final.name}", "-o", runs])
+    return status or summarise(runs, f"{MODEL}@{final.name}")
+
+
+def summarise(runs: str, adapted: str) -> int:
+    """Prints the headlines before and after; 1 where the domain's did not rise beyond noise."""
+    import evalkit
+
+    print()
+    rose = False
+    for result in evalkit.compare(MODEL, adapted, output=runs).metrics:
+        if HEADLINES.get(result.key.task) == result.name:
+            found = result.difference
+            print(f"{result.key.task} {result.name}: {found.base:.1f} -> {found.new:.1f}, {result.verdict}")
+            rose |= result.key.task == DOMAIN and result.verdict == "improved"
+    if not rose:
+        print(f"{DOMAIN} did not rise: the demonstration failed")
+    return 0 if rose else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
