@@ -149,6 +149,27 @@ def list_samples(folder: Path, wanted: Filter) -> None:
     table.preview(table.fitting(wanted)[:50].tolist(), wanted.score)
 
 
+def _overview(runs: str) -> None:
+    """What AppTest runs: the overview without a server or a browser."""
+    from pathlib import Path
+
+    from evalkit_leaderboard.app import guarded
+    from evalkit_leaderboard.views import overview
+
+    guarded(overview.render, Path(runs), Path(runs))
+
+
+def make_overview(root: Path) -> None:
+    """The overview's own work: the page made again, and after a search."""
+    from streamlit.testing.v1 import AppTest
+
+    app = AppTest.from_function(_overview, args=(str(root),), default_timeout=300).run()
+    print(f"overview made again          {timed(app.run)}")
+    texts = iter(("model-01", "model-012", "model-0"))
+    search = timed(lambda: app.text_input(key="q-search").set_value(next(texts)).run())
+    print(f"overview after a search      {search}")
+
+
 def open_in_browser(root: Path, cache: Path) -> None:
     """Seconds until the overview's table stands, and until a search has narrowed it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -206,6 +227,8 @@ def main() -> None:
         )
         print(f"{given.runs} runs, {given.runs * given.records:,} records, {files.split()[0]}{load}")
         read_everything(root, cache)
+        os.environ["EVALKIT_CACHE"] = str(cache.parent)
+        make_overview(root)
         open_in_browser(root, cache)
 
 
