@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from evalkit import registry
 from evalkit.task import MINIATURE
@@ -15,7 +16,8 @@ from evalkit_tasks.miniatures import drawing, pages, scenes, tiles
 from evalkit_tasks.miniatures.cameras import BEHAVIOURS, CAMERAS, STATUSES
 from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer, read_tokenizer
-from mini_internvl_train.tiny import batch, build, guide, labels, lessons, vocabulary
+from mini_internvl_train.tiny import batch, build, guide, labels, lessons, mix, vocabulary
+from mini_internvl_train.tiny.__main__ import RECIPE
 from mini_internvl_train.tiny.optimizer import orthogonalise
 
 _WORDS = (
@@ -137,3 +139,12 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
     values = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
     assert values.min() > 0.5
     assert values.max() < 1.5
+
+
+def test_the_recipe_is_of_known_stages_and_lessons_that_follow_each_other() -> None:
+    stages = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["stages"]
+    assert [stage["kind"] for stage in stages[:2]] == ["eye", "align"]
+    for stage in stages[2:]:
+        plan = mix.Plan(**{name: value for name, value in stage.items() if name not in ("name", "kind")})
+        assert stage["kind"] == "mix" and set(plan.shares) <= set(lessons.LESSONS)
+        assert plan.start < (plan.stop or plan.steps) <= plan.steps
