@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from evalkit.errors import CheckpointError
@@ -15,19 +13,6 @@ PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoke
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
-@contextmanager
-def hub_access(offline: bool) -> Iterator[None]:
-    """Inside, `HF_HUB_OFFLINE` is set where `offline` asks for it."""
-    previous = os.environ.get("HF_HUB_OFFLINE")
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        yield
-    finally:
-        if offline and previous is None:
-            del os.environ["HF_HUB_OFFLINE"]
 
 
 def checkpoint_folder(name: str, revision: str | None, offline: bool) -> tuple[Path, str | None]:
