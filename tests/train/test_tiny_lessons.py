@@ -93,7 +93,8 @@ def test_what_a_question_names_is_marked_in_the_picture(tokenizer: Tokenizer) ->
     asked = lessons.Ask("c", "What is the color of the star?", "red", (0, thing.box), ("star", "red"))
     view = scenes.Scene((thing,), (230, 230, 230), 0).view()
     made = batch.collate([lessons.Lesson((view,), "<image>\n", (1,), (asked,))], tokenizer, 16)
-    image = (made.ids[0] == tokenizer.token_id("<IMG_CONTEXT>")).nonzero()[:, 0]
+    image_token = tokenizer.token_id("<IMG_CONTEXT>")
+    image = torch.tensor([i for i, token in enumerate(made.ids[0].tolist()) if token == image_token])
     names, answers = made.sights["names"], made.sights["answers"]
     assert tokenizer.decode(made.ids[names.rows, names.positions].tolist()) == " star"
     assert names.target[0].nonzero()[:, 0].tolist() == image[[2, 3, 6, 7]].tolist()
@@ -103,6 +104,7 @@ def test_what_a_question_names_is_marked_in_the_picture(tokenizer: Tokenizer) ->
 def test_guided_heads_are_measured_as_the_model_attends(tokenizer: Tokenizer) -> None:
     torch.manual_seed(0)
     image_token = tokenizer.token_id("<IMG_CONTEXT>")
+    assert tokenizer.eos_id is not None and image_token is not None
     model = MiniInternVL(build.configuration(len(tokenizer), tokenizer.eos_id, image_token))
     model.language_model.set_attn_implementation("eager")
     rng = drawing.generator("look", 1, training=True)
