@@ -299,7 +299,8 @@ def test_redirections_do_not_carry_the_key_away(
 def test_an_interrupted_process_does_not_wait_for_a_judge_that_stalls(server: Server, tmp_path: Path) -> None:
     server.behave = lambda body, attempt: completion("1") if time.sleep(20) else None
     program = (
-        "import sys, pathlib; from evalkit.judge import Judge; from evalkit.task import JudgeQuestion\n"
+        "import pathlib, signal; from evalkit.judge import Judge; from evalkit.task import JudgeQuestion\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell may have it ignored
         f"judge = Judge({server.url!r}, 'm', pathlib.Path({str(tmp_path / 'judge.jsonl')!r}))\n"
         "print('asking', flush=True)\n"
         "list(judge.replies({str(i): JudgeQuestion('', str(i)) for i in range(9)}))\n"
