@@ -27,7 +27,8 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
     _, extra = parse_gen(options.gen)
     return {
         "format": FORMAT,
-        "created": now(),
+        # finer than people read it: runs of one second are still in the order they were made
+        "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "model": model_json(info, options.model),
         "task": {
             "name": job.task.name,
