@@ -6,13 +6,15 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from evalkit.errors import RunFolderError
+from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.text import one_line
+
+T = TypeVar("T")
 
 MANIFEST, SUMMARY, RECORDS = "manifest.json", "summary.json", "records.parquet"
 
@@ -239,3 +241,15 @@ def _number(value: Any) -> float | None:
 def _count(value: Any) -> int:
     number = _number(value)
     return int(number) if number is not None and 0 <= number < 2**62 else 0
+
+
+def or_reason(compute: Callable[[], T]) -> T | str:
+    """What is computed from run folders, or why it cannot be, in a line."""
+    try:
+        return compute()
+    except EvalkitError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename}: cannot be read ({error.strerror})"
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"

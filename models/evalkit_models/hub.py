@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from evalkit.errors import CheckpointError
+from mini_internvl.hub import HUB_ID
+from mini_internvl.hub import offline as told_offline
 
 #: What is fetched: settings, weights, tokenizer and templates; no code and no pickles.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -32,14 +32,16 @@ def checkpoint_folder(name: str, revision: str | None, offline: bool) -> tuple[P
 def _fetch(hub_id: str, revision: str | None, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    if not _HUB_ID.fullmatch(hub_id):
+    if not HUB_ID.fullmatch(hub_id):
         raise CheckpointError(f"hf:{hub_id}: no such folder; give a folder or a hub id, OWNER/NAME")
     at = f"{hub_id}@{revision}" if revision else hub_id
-    offline = offline or os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE")
     try:
         return Path(
             snapshot_download(
-                hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline
+                hub_id,
+                revision=revision,
+                allow_patterns=list(PATTERNS),
+                local_files_only=offline or told_offline(),
             )
         )
     except Exception as error:

@@ -13,7 +13,8 @@ from mini_internvl.errors import CheckpointError
 PATTERNS = ("*.json", "*.safetensors", "*.model", "merges.txt", "conversation.py")
 """What is fetched: weights, settings, tokenizer files, and the template's text, which is only read."""
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+"""The form of a hub id, `owner/name`."""
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:
@@ -39,15 +40,15 @@ def locate(name: str | Path, revision: str | None = None) -> Path:
     hub_id = release.hub_id if release is not None and "/" not in str(name) else str(name)
     if folder.is_file():
         raise CheckpointError(f"{name}: is a file; give the folder that holds it and config.json")
-    if not _HUB_ID.fullmatch(hub_id):
+    if not HUB_ID.fullmatch(hub_id):
         near = difflib.get_close_matches(str(name).lower(), RELEASES, n=3, cutoff=0.4)
         hint = f"did you mean {', '.join(near)}?" if near else "give a folder, a hub id or a known name"
         raise CheckpointError(f"{name}: no such folder or model; {hint}")
     return _fetch(hub_id, revision)
 
 
-def _offline() -> bool:
-    """The variable as it is now; huggingface_hub itself reads it once, when it is imported."""
+def offline() -> bool:
+    """Whether `HF_HUB_OFFLINE` is set now; huggingface_hub itself reads it once, when it is imported."""
     return os.environ.get("HF_HUB_OFFLINE", "").strip().upper() in ("1", "ON", "YES", "TRUE")
 
 
@@ -64,7 +65,7 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
     at = f"{hub_id}@{revision}" if revision else hub_id
     try:
         folder = snapshot_download(
-            hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=_offline()
+            hub_id, revision=revision, allow_patterns=list(PATTERNS), local_files_only=offline()
         )
         return Path(folder)
     except GatedRepoError as error:

@@ -11,7 +11,6 @@ import streamlit as st
 from evalkit.comparison import Comparison, Flip, MetricResult, TaskComparison
 from evalkit.comparison import compare as compare_runs
 from evalkit.comparison.to_json import group_rows
-from evalkit.errors import EvalkitError
 from evalkit.reports import wording
 from evalkit.text import one_line
 from evalkit_leaderboard import charts, components, state
@@ -20,7 +19,7 @@ from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.marks import asked
 from evalkit_leaderboard.naming import run_names
 from evalkit_leaderboard.numbers import shown, signed
-from evalkit_leaderboard.runs import Run, stamp
+from evalkit_leaderboard.runs import Run, or_reason, stamp
 
 #: Units that are one another's hundredfold, drawn on one axis in points.
 _POINTS = {"percent": 1.0, "fraction": 100.0}
@@ -97,14 +96,7 @@ def _compare(base: Run, new: Run, allow: tuple[str, ...]) -> Comparison | str:
 @st.cache_resource(show_spinner=False, max_entries=12)
 def _cached(base: str, new: str, allow: tuple[str, ...], stamps: str) -> Comparison | str:
     """The comparison, or why there is none."""
-    try:
-        return compare_runs(base, new, allow=allow)
-    except EvalkitError as error:
-        return str(error)
-    except OSError as error:
-        return f"{error.filename}: cannot be read ({error.strerror})"
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"
+    return or_reason(lambda: compare_runs(base, new, allow=allow))
 
 
 def _show(comparison: Comparison, base: str, new: str, run: str) -> None:

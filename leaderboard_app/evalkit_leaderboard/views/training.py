@@ -11,14 +11,13 @@ import pandas as pd
 import streamlit as st
 
 from evalkit.comparison.history import History, history
-from evalkit.errors import EvalkitError
 from evalkit.store import load_run
 from evalkit.text import one_line
 from evalkit_leaderboard import charts, components, logs, state
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.numbers import interval, shown, signed
-from evalkit_leaderboard.runs import Run, stamp
+from evalkit_leaderboard.runs import Run, or_reason, stamp
 
 #: What the names of checkpoints begin with, where that says nothing more.
 _CHECKPOINT = re.compile(r"@(step|checkpoint|epoch|iter)$")
@@ -157,14 +156,7 @@ def _changes(name: str, runs: Sequence[Run], metric: str) -> None:
 @st.cache_resource(show_spinner=False, max_entries=20)
 def _history(paths: tuple[str, ...], metric: str, stamps: tuple[str, ...]) -> History | str:
     """The series, or why there is none."""
-    try:
-        return history([load_run(path) for path in paths], metric)
-    except EvalkitError as error:
-        return str(error)
-    except OSError as error:
-        return f"{error.filename}: cannot be read ({error.strerror})"
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        return f"a run folder holds what evalkit did not write ({type(error).__name__}: {error})"
+    return or_reason(lambda: history([load_run(path) for path in paths], metric))
 
 
 def _losses(context: Context) -> None:
