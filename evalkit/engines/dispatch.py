@@ -71,15 +71,18 @@ class Dispatcher:
         """Whether nothing is left and nothing is under way."""
         return not self._left and not self._under_way
 
-    def take(self, share: float = 1.0) -> Parcel:
-        """The next parcel for a worker that does `share` (0 to 1) of all the work; empty if none is left.
+    def take(self, share: float = 1.0, at_hand: Sequence[Parcel] = ()) -> Parcel:
+        """The next parcel for a worker that does `share` (0 to 1) of all the work; empty if it gets none now.
 
-        A group that a worker was lost over travels alone, so that the next loss tells which one it was.
+        A group that a worker was lost over is all that its next worker has at hand, so that another loss tells
+        whether it was that group's.
         """
+        if any(lot.deaths for held in at_hand for lot in held):
+            return []
         parcel: Parcel = []
         wanted = min(self._part, max(1, math.ceil(self._left * share / 2)))
         size = 0
-        while size < wanted and (lot := self._next(bool(parcel))) is not None:
+        while size < wanted and (lot := self._next(bool(parcel or at_hand))) is not None:
             parcel.append(lot)
             size += len(lot.positions)
             if lot.deaths:
@@ -101,19 +104,17 @@ class Dispatcher:
         """Take the unanswered groups of a lost worker back; positions that were answered are gone from them.
 
         Args:
-            blame: whether the parcel at work may have been the cause (not where a whole node was lost).
+            blame: whether the work may have been the cause (not where a whole node was lost). All parcels are
+                blamed: the worker may have begun the second and been lost before it handed over the first.
 
         Returns:
             Groups that have cost `MOST_DEATHS` workers: they stay under way, for the caller to answer.
         """
         hopeless: list[Lot] = []
         returned: list[Lot] = []
-        for place, parcel in enumerate(parcels):
-            for lot in parcel:
-                if not lot.positions:
-                    continue
-                lot.deaths += blame and place == 0
-                (hopeless if lot.deaths >= MOST_DEATHS else returned).append(lot)
+        for lot in (lot for parcel in parcels for lot in parcel if lot.positions):
+            lot.deaths += blame
+            (hopeless if lot.deaths >= MOST_DEATHS else returned).append(lot)
         for lot in reversed(returned):
             self._again.appendleft(lot)
             self._left += len(lot.positions)

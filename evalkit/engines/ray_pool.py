@@ -175,7 +175,7 @@ class RayPool:
         if not worker.parcels:
             worker.news = time.monotonic()
         new: list[Parcel] = []
-        while len(worker.parcels) < AHEAD and (parcel := self._dispatch.take(share)):
+        while len(worker.parcels) < AHEAD and (parcel := self._dispatch.take(share, worker.parcels)):
             worker.parcels.append(parcel)
             new.append(parcel)
         if worker.parcels:

@@ -50,7 +50,7 @@ def test_every_position_is_answered_once_whoever_is_lost(sizes: list[int], worke
             worker.clear()
         elif worker and chance.random() < 0.5:
             answered += answer(dispatcher, worker.pop(0))
-        elif len(worker) < AHEAD and (parcel := dispatcher.take(chance.random())):
+        elif len(worker) < AHEAD and (parcel := dispatcher.take(chance.random(), worker)):
             for lot in parcel:
                 assert set(lot.positions) == whole[min(lot.positions)]
             worker.append(parcel)
@@ -79,21 +79,27 @@ def test_a_slow_worker_gets_less_towards_the_end() -> None:
     assert len(positions(dispatcher.take(0.001))) == 1
 
 
-def test_a_group_that_cost_workers_travels_alone_until_it_is_given_up() -> None:
-    dispatcher = Dispatcher(groups_of([2] * 8), workers=0, part=8)
-    first, second = dispatcher.take(), dispatcher.take()
+def test_a_group_that_cost_a_worker_is_alone_at_hand_until_it_is_given_up() -> None:
+    dispatcher = Dispatcher(groups_of([2] * 9), workers=0, part=8)
+    first, second, other = dispatcher.take(), dispatcher.take(), dispatcher.take()
     del first[0].positions[0]
+    dispatcher.answered()
     assert dispatcher.give_back([first, second], blame=True) == []
     assert dispatcher.left == 15
-    for lot in first:
+    killer = second[-1]
+    for lot in first + second:
+        assert dispatcher.take(at_hand=[other]) == []
         assert dispatcher.take() == [lot] and lot.deaths == 1
-        if lot is first[1]:
-            continue
-        answer(dispatcher, [lot])
-    assert dispatcher.give_back([[first[1]]], blame=True) == [] and dispatcher.take() == [first[1]]
-    assert dispatcher.give_back([[first[1]]], blame=True) == [first[1]]
-    answer(dispatcher, [first[1]])
-    assert positions(dispatcher.take()) == positions(second)
+        assert dispatcher.take(at_hand=[[lot]]) == []
+        if lot is not killer:
+            answer(dispatcher, [lot])
+    assert dispatcher.give_back([[killer]], blame=True) == [] and dispatcher.take() == [killer]
+    assert dispatcher.give_back([[killer]], blame=True) == [killer]
+    answer(dispatcher, [killer])
+    answer(dispatcher, other)
+    assert not dispatcher.finished
+    answer(dispatcher, dispatcher.take())
+    assert dispatcher.finished
 
 
 def test_a_lost_node_is_nobodys_fault() -> None:

@@ -189,7 +189,9 @@ def test_an_actor_out_of_memory_is_replaced(
     assert "MemoryError" in caplog.text
 
 
-def test_a_group_that_kills_three_actors_fails_and_the_run_goes_on(cluster: Cluster, ground: Ground) -> None:
+def test_a_group_that_kills_three_actors_fails_and_the_run_goes_on(
+    cluster: Cluster, ground: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
     pool = cluster.pool
     before = pool._crew.lost
     cluster.wish(kill="50")
@@ -198,7 +200,9 @@ def test_a_group_that_kills_three_actors_fails_and_the_run_goes_on(cluster: Clus
     (message,) = {record.error.message for record in result.stored.records() if record.error}
     assert message.startswith("its group cost 3 workers, the last: worker 0 on ")
     assert "its process died" in message
-    assert workers(result.path)["workers_lost"] - before == 3
+    killed = caplog.text.count("is lost: its process died")
+    assert killed == 3  # besides, an actor may be out of reach for a moment where the machine is busy
+    assert workers(result.path)["workers_lost"] - before >= killed
 
 
 def test_actors_that_differ_or_cannot_load_are_refused_by_name(
