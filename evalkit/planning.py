@@ -8,23 +8,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pickle
-import tempfile
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from functools import partial
+from itertools import pairwise
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from evalkit import registry
 from evalkit.contracts import ImagePolicy, Request, Sample
-from evalkit.errors import DataError, EvalkitError, ImageError, TaskError, UsageError
+from evalkit.errors import DataError, ImageError, TaskError, UsageError
 from evalkit.hashing import short_hash
 from evalkit.images import ImageHandle
+from evalkit.scratch import Row, Table, in_order, no_room
 from evalkit.spool import Chosen, Spool
 
-Places = npt.NDArray[np.intp]
+#: Positions, or ends of groups among them: 4 bytes each.
+Places = npt.NDArray[np.signedinteger[Any]]
 
 #: Requests handed to a model at once; a group is not torn to meet it.
 WINDOW = 256
@@ -43,11 +46,11 @@ def unique(samples: Iterable[Sample], where: str) -> Spool[Sample]:
     try:
         every = Spool(samples)
     except OSError as error:
-        raise EvalkitError(f"{tempfile.gettempdir()}: {error.strerror}; make room, or set TMPDIR") from error
+        raise no_room(error) from error
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise TaskError(f"{where}: a sample cannot be pickled ({error}); its handles must be") from error
-    names = np.sort(np.fromiter((short_hash(sample.id) for sample in every), np.uint64, len(every)))
-    if (names[1:] == names[:-1]).any():
+    names = in_order(((short_hash(sample.id),) for sample in every), 1)
+    if any(name == other for name, other in pairwise(names)):
         seen: set[str] = set()
         for sample in every:
             if sample.id in seen:
@@ -79,7 +82,8 @@ def select(
     if limit < 1:
         raise UsageError(f"--limit {limit}: give a positive number")
     ranks = np.fromiter((_rank(seed, sample.cluster) for sample in samples), np.uint64, len(samples))
-    return Chosen(samples, sorted(np.argsort(ranks, kind="stable")[:limit].tolist()))
+    chosen = np.sort(np.argsort(ranks, kind="stable")[:limit])
+    return Chosen(samples, array("q", chosen.astype(np.int64).tobytes()))
 
 
 def _rank(seed: int, cluster: str) -> int:
@@ -162,7 +166,10 @@ class Plan:
     def pending(self, pending: Collection[int]) -> Groups:
         """What is pending of each group, groups without any left out."""
         order = self.groups.order
-        left = np.fromiter((position in pending for position in order.tolist()), np.bool_, len(order))
+        if isinstance(pending, Pending):
+            left = pending.flags[order]
+        else:
+            left = np.fromiter((position in pending for position in order.tolist()), np.bool_, len(order))
         ends = left.cumsum()[self.groups.ends - 1] if len(order) else self.groups.ends
         return Groups(order[left], ends[np.diff(ends, prepend=0) > 0])
 
@@ -183,26 +190,32 @@ def make_plan(requests: Iterable[Request]) -> Plan:
 
     A request without pictures is a group by itself.
     """
-    pictures, earlier, lengths = array("Q"), array("Q"), array("q")
+    order, ends = array("i"), array("i")
+    current = start = -1
+    for first, _, _, position in in_order(_sort_keys(requests), 4):
+        if first != current or len(order) - start == _LARGEST_GROUP:
+            current, start = first, len(order)
+            ends.append(start)
+        order.append(position)
+    ends.append(len(order))
+    return Plan(Groups(np.frombuffer(order, np.intc), np.frombuffer(ends, np.intc)[1:]))
+
+
+def _sort_keys(requests: Iterable[Request]) -> Iterator[tuple[int, int, int, int]]:
+    """Where the request's pictures first appear, hash of its earlier turns, length, position."""
+    seen = Table("q")
     for position, request in enumerate(requests):
-        names = [image.identity() for image in request.images]
-        pictures.append(short_hash("\0".join(names) if names else f"\0{position}"))
+        first = position
+        if names := [image.identity() for image in request.images]:
+            (first,) = seen.update(short_hash("\0".join(names)), partial(_known, (position,)))
         *history, last = request.messages
         text = "\0".join(f"{message.role}\0{message.text}" for message in history)
-        earlier.append(short_hash(text) if text else 0)
-        lengths.append(len(last.text))
-    if not lengths:
-        return Plan(Groups(np.zeros(0, np.intp), np.zeros(0, np.intp)))
-    _, first, group = np.unique(np.array(pictures), return_index=True, return_inverse=True)
-    group = first[group]  # numbered by where they first appear
-    order = np.lexsort((np.array(lengths), np.array(earlier), group))  # on ties, positions ascend
-    starts = np.diff(group[order], prepend=-1).nonzero()[0].tolist()
-    ends = [
-        min(cut + _LARGEST_GROUP, end)
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True)
-        for cut in range(start, end, _LARGEST_GROUP)
-    ]
-    return Plan(Groups(order, np.array(ends, np.intp)))
+        yield first, short_hash(text) if text else 0, len(last.text), position
+    seen.close()
+
+
+def _known(new: Row, known: Row | None) -> Row:
+    return known or new
 
 
 def tile_count(width: int, height: int, policy: ImagePolicy, tile: int = 448) -> int:

@@ -133,9 +133,10 @@ def replicate(
             sums = weights @ cluster_sums
             figures.append(figure(sums))
             influence = slope(sums) @ cluster_sums.T
-            weighted = weights * influence
-            total = weighted.sum(axis=1)
-            squares = np.einsum("bg,bg->b", weighted, influence)
+            weights *= influence
+            total = weights.sum(axis=1)
+            squares = np.einsum("bg,bg->b", weights, influence)
+            del weights, influence  # before the next are made
             variance = count / (count - 1) * (squares - total**2 / count)
             errors.append(np.sqrt(np.maximum(variance, 0.0)))
     return Replicates(value, se, count, np.concatenate(figures), np.concatenate(errors))

@@ -19,13 +19,15 @@ from evalkit.contracts import Record
 from evalkit.metrics.base import Composite, FloatArray, Metric
 
 IntArray = npt.NDArray[np.intp]
-#: How often each cluster came up: two bytes are enough for as many clusters as there mostly are.
+#: How often each cluster came up, mostly a byte.
 Counts = npt.NDArray[np.unsignedinteger[Any]]
 
 #: Weights drawn at a time (cells of W, 8 bytes each), which bounds memory whatever the run's size.
 CHUNK_CELLS = 1 << 19
+#: Weights drawn in one go, which takes 16 bytes a cell for the while.
+_DRAWN_CELLS = 1 << 16
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
-CACHE_CELLS = 1 << 24
+CACHE_CELLS = 1 << 22
 
 
 class Resampler:
@@ -48,11 +50,9 @@ class Resampler:
         rows = max(1, min(self.resamples, CHUNK_CELLS // clusters))
         for start in range(0, self.resamples, rows):
             count = min(rows, self.resamples - start)
-            drawn = rng.integers(0, clusters, size=(count, clusters), dtype=np.intp)
-            drawn += np.arange(count)[:, None] * clusters
-            flat = np.bincount(drawn.ravel(), minlength=count * clusters)
-            kind = np.uint16 if clusters < 1 << 16 else np.uint32
-            yield flat.reshape(count, clusters).astype(kind)
+            few = max(1, _DRAWN_CELLS // clusters)
+            drawn = [_drawn(rng, min(few, count - row), clusters) for row in range(0, count, few)]
+            yield np.concatenate(drawn)
 
     def weights(self, clusters: int) -> Iterator[FloatArray]:
         """Multinomial weights in chunks [rows, clusters]; every row sums to `clusters`."""
@@ -72,6 +72,14 @@ class Resampler:
         for start in range(0, self.resamples, rows):
             count = min(rows, self.resamples - start)
             yield rng.integers(0, 2, size=(count, clusters), dtype=np.int8).astype(np.float64) * 2 - 1
+
+
+def _drawn(rng: np.random.Generator, count: int, clusters: int) -> Counts:
+    """Rows of weights, as they come whether drawn together or not."""
+    drawn = rng.integers(0, clusters, size=(count, clusters), dtype=np.intp)
+    drawn += np.arange(count)[:, None] * clusters
+    flat = np.bincount(drawn.ravel(), minlength=count * clusters)
+    return flat.astype(np.min_scalar_type(flat.max())).reshape(count, clusters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,22 @@
-"""A run folder's responses, looked up where they lie: memory holds their places, not their texts."""
+"""A run folder's responses, looked up where they lie; their places lie in a temporary file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from evalkit.hashing import short_hash
+from evalkit.scratch import Row, Table
 from evalkit.store.responses import StoredResponse, read_places, response_files
 
-#: A response: its id's hash, where its line begins, in which file, and when it was stored.
-_ROW = np.dtype([("name", np.uint64), ("place", np.int64), ("file", np.int32), ("at", np.float64)])
+#: Of an id's last response in the latest file that has one, and of the best in the files before: number of
+#: the file (-1: none), where its line begins, when it was stored.
+_FIELDS = "iqdiqd"
+_NONE = (-1, 0, 0.0)
 
 
 class ResponseIndex(Mapping[str, StoredResponse]):
@@ -22,22 +24,21 @@ class ResponseIndex(Mapping[str, StoredResponse]):
 
     Args:
         folder: the run folder.
+
+    Raises:
+        EvalkitError: the temporary folder is full or refuses.
     """
 
     def __init__(self, folder: Path) -> None:
         self._open = ExitStack()
         self._files: list[Any] = []
-        rows = np.zeros(0, _ROW)
+        self._places = Table(_FIELDS)
+        self._open.callback(self._places.close)
         for number, path in enumerate(response_files(folder)):
             self._files.append(self._open.enter_context(path.open("rb")))
-            found = np.fromiter(_rows(path, number), _ROW)
-            _, last = np.unique(found["name"][::-1], return_index=True)  # by place within a file
-            rows = np.concatenate([rows, found[len(found) - 1 - last]])
-        rows = rows[np.lexsort((rows["file"], rows["at"], rows["name"]))]  # by time between files
-        latest = np.append(rows["name"][1:] != rows["name"][:-1], [True])[: len(rows)]
-        self._names = rows["name"][latest].copy()
-        self._places = rows["place"][latest].copy()
-        self._numbers = rows["file"][latest].copy()
+            for place, stored in read_places(path):
+                row = (number, place, stored.at)
+                self._places.update(short_hash(stored.id), partial(_with, row))
 
     def __enter__(self) -> ResponseIndex:
         return self
@@ -48,32 +49,36 @@ class ResponseIndex(Mapping[str, StoredResponse]):
         self._open.close()
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._places)
 
     def __iter__(self) -> Iterator[str]:
-        for place in range(len(self)):
-            yield self._read(place).id
+        for row in self._places.rows():
+            yield self._read(row).id
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name) is not None
+        return isinstance(name, str) and self._places.get(short_hash(name)) is not None
 
     def __getitem__(self, name: str) -> StoredResponse:
-        place = self._find(name)
-        if place is None:
+        row = self._places.get(short_hash(name))
+        if row is None:
             raise KeyError(name)
-        return self._read(place)
+        return self._read(row)
 
-    def _find(self, name: str) -> int | None:
-        key = np.uint64(short_hash(name))
-        place = int(self._names.searchsorted(key))
-        return place if place < len(self) and self._names[place] == key else None
-
-    def _read(self, place: int) -> StoredResponse:
-        file = self._files[self._numbers[place]]
-        file.seek(self._places[place])
+    def _read(self, row: Row) -> StoredResponse:
+        number, place, _ = _winner(row)
+        file = self._files[number]
+        file.seek(place)
         return StoredResponse.from_json(file.readline())
 
 
-def _rows(path: Path, number: int) -> Iterator[tuple[int, int, int, float]]:
-    for place, stored in read_places(path):
-        yield short_hash(stored.id), place, number, stored.at
+def _with(found: Row, known: Row | None) -> Row:
+    """The row with one more response of its id; within a file the last counts."""
+    if known is None:
+        return (*found, *_NONE)
+    return (*found, *(known[3:] if known[0] == found[0] else _winner(known)))
+
+
+def _winner(row: Row) -> Row:
+    """Between files the later response; of two at one time that in the later file."""
+    latest, before = row[:3], row[3:]
+    return latest if before[0] < 0 or latest[2] >= before[2] else before

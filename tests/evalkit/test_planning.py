@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from evalkit.contracts import Generation, ImagePolicy, Message, Request, Sample
 from evalkit.errors import UsageError
+from evalkit.hashing import short_hash
 from evalkit.images import ImageFile
-from evalkit.planning import make_plan, select, tile_count
+from evalkit.planning import Pending, make_plan, select, tile_count
 from evalkit.settings import Overrides, parse_gen
 
 
@@ -51,6 +52,35 @@ def test_inside_a_group_prefix_then_length_decide() -> None:
     ]
     (group,) = make_plan(requests).groups
     assert group == (2, 0, 3, 1)
+
+
+@given(
+    st.lists(st.tuples(st.none() | st.integers(0, 3), st.sampled_from(["", "a", "bc"]), st.text(max_size=3)))
+)
+@settings(deadline=None, max_examples=60)
+def test_the_order_is_pictures_then_prefix_then_length_then_place(asked) -> None:
+    requests = [
+        request(str(i), picture and f"p{picture}", *([earlier, "yes"] if earlier else []), text)
+        for i, (picture, earlier, text) in enumerate(asked)
+    ]
+    first: dict[int, int] = {}
+    keys = []
+    for i, (picture, earlier, text) in enumerate(asked):
+        place = first.setdefault(picture, i) if picture else i
+        keys.append((place, short_hash(f"user\0{earlier}\0assistant\0yes") if earlier else 0, len(text), i))
+    plan = make_plan(requests)
+    assert [i for group in plan.groups for i in group] == [key[-1] for key in sorted(keys)]
+    assert [len({keys[i][0] for i in group}) for group in plan.groups] == [1] * len({key[0] for key in keys})
+
+
+def test_a_plan_for_workers_holds_what_is_pending() -> None:
+    requests = [request(str(i), f"p{i // 3}", "q" * (i % 3)) for i in range(60)]
+    plan, pending = make_plan(requests), Pending(60)
+    pending.flags[::4] = True
+    expected = [tuple(i for i in group if i % 4 == 0) for group in plan.groups]
+    for chosen in (pending, set(pending)):
+        assert list(plan.pending(chosen)) == [group for group in expected if group]
+    assert not list(plan.pending(Pending(60))) and not list(make_plan([]).pending(Pending(0)))
 
 
 def test_requests_without_pictures_are_not_one_group() -> None:

@@ -1,8 +1,8 @@
 """RSVQA, low and high resolution (Lobry et al., TGRS 2020): questions on satellite and aerial pictures.
 
 Reads the official JSON files (questions, answers; inactive stubs skipped, everything looked up by id) or
-InternVL's converted lists. Questions are streamed, so that a split of a million costs its answers in memory
-and no more.
+InternVL's converted lists. Questions are streamed, so that a split of a million costs twelve bytes an answer
+in memory and no more.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any, ClassVar
 
 from evalkit.contracts import Generation, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import read_json_items
 from evalkit.images import ImageFile
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
 from evalkit.task import MINIATURE, DataFile, Reference, Task, record
 from evalkit_tasks.published import references
 from evalkit_tasks.remote_sensing.pictures import picture_folder
+from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_answers
 
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
 COMPARE = ("comp", "compare")
+#: Pictures whose handles are kept for the questions that follow.
+_PICTURES = 1024
 INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
 
 
@@ -60,13 +62,13 @@ class _Rsvqa(Task):
         return self._from_official(questions, root / f"{self.prefixes[split]}_answers.json", root)
 
     def _from_official(self, questions: Path, answers: Path, root: Path) -> Iterator[Sample]:
-        build, by_id = _Builder(root / self.folder, ".tif"), _answers(answers)
-        for row in _active(questions, "questions"):
+        build, by_id = _Builder(root / self.folder, ".tif"), read_answers(answers)
+        for row in active_rows(questions, "questions"):
             try:
                 picture, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
                 sample = build.sample(row["id"], picture, kind, row["question"], answer)
             except (LookupError, TypeError) as error:
-                raise _lacking(questions, row, error) from None
+                raise lacking(questions, row, error) from None
             if answer is None:
                 raise DataError(
                     f"{questions}: question {row['id']} has no active answer in {answers.name}: "
@@ -76,7 +78,7 @@ class _Rsvqa(Task):
 
     def _from_list(self, listing: Path, root: Path) -> Iterator[Sample]:
         build: _Builder | None = None
-        for position, row in enumerate(_active(listing, None)):
+        for position, row in enumerate(active_rows(listing, None)):
             try:
                 if build is None:
                     folder = picture_folder(root, (self.list_folder, self.folder), str(row["image"]))
@@ -84,7 +86,7 @@ class _Rsvqa(Task):
                 name, answer = row.get("id", position), str(row["gt_answer"])
                 sample = build.sample(name, row["image"], row["type"], row["question"], answer)
             except (LookupError, TypeError) as error:
-                raise _lacking(listing, row, error) from None
+                raise lacking(listing, row, error) from None
             yield sample
 
     def score(self, sample: Sample, response: Response) -> Record:
@@ -218,6 +220,8 @@ class _Builder:
         """Raises TypeError for a type or question that is no text."""
         found = self._images.get(picture)
         if found is None:
+            if len(self._images) == _PICTURES:
+                self._images.clear()
             image = ImageFile(str(self._pictures / f"{picture}{self._suffix}"))
             found = self._images.setdefault(picture, ((image,), str(picture)))
         tags = self._tags.get(kind)
@@ -226,29 +230,3 @@ class _Builder:
         if type(question) is not str:
             raise TypeError("the question is no text")
         return Sample(str(name), (question,), found[0], answer, found[1], tags, self._data)
-
-
-def _active(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
-    """Records of a file that are no stubs of another split."""
-    for row in read_json_items(path, key):
-        if type(row) is not dict:
-            raise DataError(f"{path}: a record is no object: not the official file")
-        if row.get("active", True):
-            yield row
-
-
-def _answers(path: Path) -> dict[object, str]:
-    """Answers by id."""
-    found: dict[object, str] = {}
-    row: Mapping[str, Any] = {}
-    try:
-        for row in _active(path, "answers"):
-            found[row["id"]] = intern(str(row["answer"]))
-    except (LookupError, TypeError) as error:
-        raise _lacking(path, row, error) from None
-    return found
-
-
-def _lacking(path: Path, row: Mapping[str, Any], error: Exception) -> DataError:
-    what = f"field {error} missing" if isinstance(error, KeyError) else str(error)
-    return DataError(f"{path}: record {row.get('id')}: {what}: not the official file")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from evalkit.contracts import Record, Response, Sample
 from evalkit.errors import DataError, UsageError
 from evalkit_tasks.remote_sensing.rsvqa import RsvqaHr, RsvqaLr
+from evalkit_tasks.remote_sensing.rsvqa_files import Answers
 
 Row = dict[str, Any]
 
@@ -251,6 +252,20 @@ def test_malformed_records(tmp_path: Path, questions: list[Any], answers: list[A
     write(tmp_path, questions, answers)
     with pytest.raises(DataError, match=message):
         list(RsvqaLr().samples("test", tmp_path))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-3, 9) | st.integers() | st.sampled_from(["7", "", None]), st.sampled_from("abc")
+        )
+    )
+)
+def test_answers_are_a_dict_by_id(pairs: list[tuple[Any, str]]) -> None:
+    answers, expected = Answers(iter(pairs)), dict(pairs)
+    for name in [*expected, -4, 3, 10, 1 << 70, "x", None]:
+        assert answers.get(name) == expected.get(name)
 
 
 def test_missing_and_truncated_files(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+"""RSVQA's official files: records that are no stubs, and answers by id in a few bytes each."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from evalkit.errors import DataError
+from evalkit.files import read_json_items
+
+
+def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
+    """Records of a file that are no stubs of another split."""
+    for row in read_json_items(path, key):
+        if type(row) is not dict:
+            raise DataError(f"{path}: a record is no object: not the official file")
+        if row.get("active", True):
+            yield row
+
+
+def lacking(path: Path, row: Mapping[str, Any], error: Exception) -> DataError:
+    """What to tell the user of a record without a field, or with another kind of value in it."""
+    what = f"field {error} missing" if isinstance(error, KeyError) else str(error)
+    return DataError(f"{path}: record {row.get('id')}: {what}: not the official file")
+
+
+class Answers:
+    """Texts by id, each text kept once: 12 bytes an id.
+
+    Args:
+        pairs: id and text; of an id's texts the last counts. Ids that are no whole numbers, which the
+            official files do not have, cost what a dict costs. Raises TypeError for one that is a list.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[Hashable, str]]) -> None:
+        texts: dict[str, int] = {}
+        self._others: dict[Hashable, int] = {}
+        self._names, self._codes = array("q"), array("i")
+        for name, text in pairs:
+            code = texts.setdefault(text, len(texts))
+            if _whole(name):
+                self._names.append(name)
+                self._codes.append(code)
+            else:
+                self._others[name] = code
+        self._texts = list(texts)
+        names = np.frombuffer(self._names, np.int64) if self._names else np.zeros(0, np.int64)
+        if (names[1:] < names[:-1]).any():
+            order = names.argsort(kind="stable")
+            self._codes = array("i", np.frombuffer(self._codes, np.intc)[order].tobytes())
+            self._names = array("q", names[order].tobytes())
+
+    def get(self, name: Hashable) -> str | None:
+        """The text, or None."""
+        if not _whole(name):
+            code = self._others.get(name)
+            return None if code is None else self._texts[code]
+        place = bisect_right(self._names, name) - 1
+        return self._texts[self._codes[place]] if place >= 0 and self._names[place] == name else None
+
+
+def _whole(name: Hashable) -> TypeGuard[int]:
+    return type(name) is int and -(1 << 63) <= name < 1 << 63
+
+
+def read_answers(path: Path) -> Answers:
+    """The texts of an answers file by id.
+
+    Raises:
+        DataError: not the official file.
+    """
+    row: Mapping[str, Any] = {}
+
+    def pairs() -> Iterator[tuple[Hashable, str]]:
+        nonlocal row
+        for row in active_rows(path, "answers"):
+            yield row["id"], str(row["answer"])
+
+    try:
+        return Answers(pairs())
+    except (LookupError, TypeError) as error:
+        raise lacking(path, row, error) from None
