@@ -1,10 +1,12 @@
 """Milliseconds and memory that the harness takes a sample, with a model that answers at once.
 
-    python benchmarks/overhead.py [--samples N ...] [--questions N] [--profile]
+    python benchmarks/overhead.py [--samples N --samples M ...] [--questions N] [--profile]
 
 Everything but the model is in it: reading the official file, planning, hashing requests, storing responses
 with fsync, scoring, metrics with their intervals, records, summary. Each size runs in a process of its own,
-which did not write the files; the memory is its peak above that of a run of ten thousand samples before.
+which did not write the files and has run ten thousand samples before: the table shows the process' peak, how
+far that lies above its peak after the ten thousand, and by how many bytes a sample it grew from the size in
+the line above.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from typing import Any
 from evalkit.contracts import ModelInfo, Request, Response
 from evalkit.options import RunOptions
 
-SMALL, SIZES = 10_000, (100_000, 400_000)
+SMALL, SIZES = 10_000, (100_000, 200_000, 400_000)
+HEADER = ("samples", "processor, ms", "clock, ms", "peak, MB", f"above {SMALL}, MB", "growth, bytes a sample")
 
 
 class AtOnce:
@@ -63,10 +66,8 @@ def write_files(folder: Path, samples: int, questions: int) -> None:
         (folder / f"LR_split_test_{name}.json").write_text(json.dumps({name: content}))
 
 
-def run(
-    data: Path, samples: int, profile: bool, results: multiprocessing.Queue[tuple[float, float, float]]
-) -> None:
-    """One whole run; puts seconds and megabytes."""
+def run(data: Path, samples: int, profile: bool, results: multiprocessing.Queue[tuple[float, ...]]) -> None:
+    """One whole run; puts seconds of the processor and of the clock, peak megabytes and those before."""
     import cProfile
     import pstats
 
@@ -78,7 +79,7 @@ def run(
         options = RunOptions("at-once", data_root=data / "small", output=folder / "warm", quiet=True)
         workflow.run_task("rsvqa-lr", AtOnce(), options)
         options = RunOptions("at-once", data_root=data / str(samples), output=folder / "runs", quiet=True)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_megabytes()
         profiler = cProfile.Profile()
         started = time.perf_counter(), time.process_time()
         if profile:
@@ -87,10 +88,15 @@ def run(
         seconds, spent = time.perf_counter() - started[0], time.process_time() - started[1]
         profiler.disable()
         assert result.counts["answered"] == samples
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_megabytes()
         if profile:
             pstats.Stats(profiler).sort_stats("tottime").print_stats(25)
-    results.put((seconds, spent, (peak - before) / 1024))
+    results.put((spent, seconds, peak, before))
+
+
+def peak_megabytes() -> float:
+    """Of this process so far, in 10^6 bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def in_process(target: Callable[..., None], *arguments: Any) -> None:
@@ -102,33 +108,39 @@ def in_process(target: Callable[..., None], *arguments: Any) -> None:
         sys.exit(worker.exitcode)
 
 
+def print_row(cells: Sequence[str]) -> None:
+    """A line of the table, at once."""
+    sys.stdout.write(
+        "  ".join(cell.rjust(max(9, len(name))) for cell, name in zip(cells, HEADER, strict=True)) + "\n"
+    )
+    sys.stdout.flush()
+
+
 def main() -> int:
-    """Print a line for each size."""
+    """Print a row for each size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--samples", type=int, action="append", help="100,000 and 400,000 if left out")
+    parser.add_argument(
+        "--samples", type=int, action="append", help="100,000, 200,000 and 400,000 if left out"
+    )
     parser.add_argument("--questions", type=int, default=100, help="questions a picture")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
-    found = []
-    for samples in arguments.samples or SIZES:
+    print_row(HEADER)
+    last = 0, 0.0
+    for samples in sorted(arguments.samples or SIZES):
         with tempfile.TemporaryDirectory() as place:
             data = Path(place)
             in_process(write_files, data / "small", SMALL, arguments.questions)
             in_process(write_files, data / str(samples), samples, arguments.questions)
             results = multiprocessing.get_context("spawn").Queue()
             in_process(run, data, samples, arguments.profile, results)
-            seconds, spent, megabytes = results.get()
-        found.append((samples, megabytes))
-        sys.stdout.write(
-            f"{samples:>8} samples: {seconds:6.1f} s, {1000 * seconds / samples:.3f} ms a sample "
-            f"({1000 * spent / samples:.3f} of the processor), {megabytes:.0f} MB above {SMALL} samples\n"
-        )
-        sys.stdout.flush()
-    if len(found) > 1:
-        (few, less), (many, more) = found[0], found[-1]
-        sys.stdout.write(f"memory grows by {1e6 * (more - less) / (many - few):.0f} bytes a sample\n")
+            spent, seconds, peak, before = results.get()
+        each = [f"{1000 * figure / samples:.3f}" for figure in (spent, seconds)]
+        growth = f"{1e6 * (peak - before - last[1]) / (samples - last[0]):.0f}" if last[0] else ""
+        print_row((f"{samples:,}", *each, f"{peak:.0f}", f"{peak - before:.1f}", growth))
+        last = samples, peak - before
     return 0
 
 
