@@ -226,6 +226,7 @@ class ModelOptions:
 
     Attributes:
         sharing: whether work that requests have in common is done once; it changes no answer.
+        compile: whether the network is run through torch.compile.
     """
 
     checkpoint: str | None = None
@@ -237,6 +238,7 @@ class ModelOptions:
     base_url: str | None = None
     offline: bool = False
     sharing: bool = True
+    compile: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -162,7 +162,9 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
             "subset": job.subset,
             "nonstandard": dict(job.nonstandard),
             "seed": options.seed if _sampled(job) else None,
-            **({} if options.sharing else {"sharing": False}),  # its own run, so that it can be compared
+            # their own runs, so that they can be compared
+            **({} if options.sharing else {"sharing": False}),
+            **({"compile": True} if options.compile else {}),
         }
     )
 

@@ -102,6 +102,7 @@ def session(info: ModelInfo, options: RunOptions) -> dict[str, Json]:
         "engine": info.engine,
         "batch_size": options.batch_size,
         "sharing": options.sharing,
+        "compile": options.compile,
         "versions": versions(),
         "git": git_revision(),
         "hardware": hardware(),

@@ -81,6 +81,7 @@ class RunOptions:
     worker_timeout: float = 1800.0
     offline: bool = False
     sharing: bool = True
+    compile: bool = False
     quiet: bool = False
     rank: Rank | None = None
 

@@ -152,6 +152,7 @@ def _options(
         revision=model.get("revision"),
         dtype=model.get("dtype") or "auto",
         sharing=bool(sessions[-1].get("sharing", True)),
+        compile=bool(sessions[-1].get("compile", False)),
         base_url=where.base_url or settings.get("base_url"),
         batch_size=where.batch_size,
         device=where.device,

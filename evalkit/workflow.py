@@ -78,6 +78,7 @@ def load_model(options: RunOptions) -> Model | Pool:
         base_url=options.base_url,
         offline=options.offline,
         sharing=options.sharing,
+        compile=options.compile,
         extra=extra,
     )
     if options.rank is not None and options.device in ("auto", "cuda"):
@@ -89,6 +90,11 @@ def load_model(options: RunOptions) -> Model | Pool:
             "--batch-size N says how many requests are under way at once"
         )
     if options.engine == "ray":
+        if options.compile:
+            raise UsageError(
+                "--compile with --engine ray: CUDA graphs belong to the thread that loads the model, and a "
+                "worker of Ray answers in another; leave one of them out"
+            )
         return ray_pool(LoadModel(options.model, wanted), options)
     if options.devices == 1:
         return registry.model(options.model, wanted)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 @flag("--gen", multiple=True, metavar="KEY=VALUE",
       help="Setting of generation, against the protocol (non-standard); or of the model.")  # fmt: skip
 @flag("--dtype", default="auto", show_default=True, metavar="NAME", help="bfloat16, float16, float32, int8.")
+@flag("--compile", is_flag=True,
+      help="Run the network through torch.compile, on a GPU with CUDA graphs (docs/models.md).")  # fmt: skip
 @flag("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
 @flag("--sharing/--no-sharing", default=True, show_default=True,
       help="Encode pictures and read common prefixes once; changes no answer.")  # fmt: skip

@@ -30,6 +30,7 @@ _RUN_KEYS: Mapping[str, tuple[type, ...]] = {
     "max_tiles": (int,),
     "gen": (dict,),
     "dtype": (str,),
+    "compile": (bool,),
     "device": (str,),
     "seed": (int,),
     "judge": (str,),

@@ -222,6 +222,8 @@ class HuggingFaceFamily:
             raise UsageError(f"--model {SCHEME}: give a hub id or a folder, {SCHEME}OWNER/NAME")
         if options.base_url:
             raise UsageError(f"--base-url has no meaning with {spec}, which runs in this process")
+        if options.compile:
+            raise UsageError(f"--compile has no meaning with {spec}: only Mini-InternVL is compiled")
         if options.extra:
             raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
         folder, commit = checkpoint_folder(options.checkpoint or name, options.revision, options.offline)

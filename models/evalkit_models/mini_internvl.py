@@ -18,7 +18,7 @@ from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOption
 from evalkit.errors import CheckpointError, ImageError, UsageError
 from evalkit_models.costs import costs
 from evalkit_models.feeding import Feeder, Ready
-from mini_internvl import RELEASES, MiniInternVLError, OutOfMemory, find_release
+from mini_internvl import RELEASES, CompileError, MiniInternVLError, OutOfMemory, find_release
 from mini_internvl import ImageError as PictureError
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class MiniInternVLFamily:
         """Load the checkpoint; `--checkpoint DIR` takes the weights from there under the same name.
 
         Raises:
-            UsageError: a flag that an in-process model cannot honour.
+            UsageError: a flag that an in-process model, or this machine, cannot honour.
             CheckpointError: see `mini_internvl.load`.
         """
         if options.base_url:
@@ -216,7 +216,10 @@ class MiniInternVLFamily:
                 dtype=options.dtype,
                 device=options.device,
                 folder=options.checkpoint,
+                compile=options.compile,
             )
+        except CompileError as error:
+            raise UsageError(f"--compile: {error}") from error
         except MiniInternVLError as error:
             raise CheckpointError(str(error)) from error
         finally:

@@ -103,7 +103,7 @@ class PredictionsFamily:
         Raises:
             UsageError: a setting that stored texts cannot follow. DataError: see `Predictions`.
         """
-        for flag in ("checkpoint", "revision", "base_url"):
+        for flag in ("checkpoint", "revision", "base_url", "compile"):
             if getattr(options, flag):
                 raise UsageError(f"--{flag.replace('_', '-')} has no meaning with {SCHEME}FILE")
         extra = dict(options.extra)

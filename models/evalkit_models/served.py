@@ -375,7 +375,8 @@ class ServedFamily:
             raise UsageError(f"--model {SCHEME}: give the model's name at the server, {SCHEME}NAME")
         if not options.base_url:
             raise UsageError(f"--model {spec}: needs --base-url URL, such as http://localhost:8000/v1")
-        refused = {"checkpoint": None, "revision": None, "dtype": "auto", "device": "auto", "sharing": True}
+        refused: dict[str, object] = {"checkpoint": None, "revision": None, "dtype": "auto"}
+        refused |= {"device": "auto", "compile": False, "sharing": True}
         for flag, default in refused.items():
             if getattr(options, flag) != default:
                 shown = "no-sharing" if flag == "sharing" else flag

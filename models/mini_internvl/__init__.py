@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mini_internvl.catalog import RELEASES, TINY, Release, find_release
 from mini_internvl.errors import (
     CheckpointError,
+    CompileError,
     ConfigError,
     ImageError,
     ImageTokenMismatch,
@@ -63,6 +64,7 @@ __all__ = [
     "Answer",
     "ChatModel",
     "CheckpointError",
+    "CompileError",
     "ConfigError",
     "GenerationSettings",
     "ImageError",

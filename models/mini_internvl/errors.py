@@ -33,3 +33,7 @@ class ImageTokenMismatch(MiniInternVLError, ValueError):
 
 class OutOfMemory(MiniInternVLError):
     """One sequence alone does not fit into the device's memory."""
+
+
+class CompileError(MiniInternVLError):
+    """`torch.compile` does not work on this device or machine."""

@@ -10,6 +10,7 @@ import torch
 from mini_internvl.catalog import TINY, TINY_FOLDER, Release, find_release, release_of_folder
 from mini_internvl.chat import ChatModel, image_token_of
 from mini_internvl.checkpoint import initialise, read_config, read_network
+from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.cpu_half import has_half_products, widen_products
 from mini_internvl.errors import CheckpointError, TokenizerError
@@ -40,6 +41,7 @@ def load(
     folder: str | Path | None = None,
     image_token_id: int | None = None,
     attention: str = "sdpa",
+    compile: bool = False,
 ) -> ChatModel:
     """Loads a checkpoint for inference: evaluation mode, no gradients.
 
@@ -54,11 +56,14 @@ def load(
         folder: where the files of the checkpoint are, in place of what `name` stands for.
         image_token_id: id of the image token, for a folder without tokenizer files.
         attention: the language model's attention, by its name in transformers' registry.
+        compile: run the encoder's layers, and on a GPU the decoding step as CUDA graphs, compiled by
+            torch.compile. It takes a minute or so; the model is then for the thread that loaded it.
 
     Raises:
         CheckpointError: no such checkpoint, or its weights are missing, damaged, misshapen or refused.
         ConfigError: its config.json cannot be understood.
         TokenizerError: its tokenizer files cannot be read.
+        CompileError: torch.compile does not work on the device or machine.
     """
     if folder is not None and not Path(folder).expanduser().is_dir():
         raise CheckpointError(f"{folder}: no such folder")
@@ -97,7 +102,10 @@ def load(
     if half and place.type == "cpu" and not has_half_products(model.dtype):
         logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
         widen_products(model)
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()
+    if compile:
+        compile_network(model)
+    return model
 
 
 def _system_message(config: MiniInternVLConfig, folder: Path, release: Release | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.errors import ImageTokenMismatch
 from mini_internvl.language import build_language_model
 from mini_internvl.vision import InternViT
+
+if TYPE_CHECKING:
+    from mini_internvl.compiled import Compiled
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,7 +29,12 @@ class MiniInternVL(nn.Module):
     Args:
         config: the model's settings.
         attention: the language model's attention, by its name in transformers' registry.
+
+    Attributes:
+        compiled: its compiled parts, where `compiled.compile_network` made some.
     """
+
+    compiled: Compiled | None = None
 
     def __init__(self, config: MiniInternVLConfig, attention: str = "sdpa") -> None:
         super().__init__()

@@ -26,7 +26,7 @@ class Step:
     """The language model of a network, one new token of every row at a time. For inference only.
 
     Args:
-        network: whose weights are used, as they are at every call.
+        network: whose weights are used, as they are at every call, in the compiled way where it has one.
     """
 
     def __init__(self, network: MiniInternVL) -> None:
@@ -34,9 +34,13 @@ class Step:
         decoder = language_model.model
         self._embed = decoder.embed_tokens
         self._rotary = decoder.rotary_emb
-        self._layers = [_Layer(layer) for layer in decoder.layers]
+        self._layers = [Layer(layer) for layer in decoder.layers]
         self._norm = _norm(decoder.norm)
         self._head = _product(language_model.lm_head)
+        compiled = network.compiled
+        self._graphs = compiled is not None and compiled.graphs
+        self._before = Layer.before if compiled is None else compiled.before
+        self._after = Layer.after if compiled is None else compiled.after
 
     def __call__(
         self, tokens: Tensor, positions: Tensor, cache: SharedPrefixCache, mask: Tensor | None
@@ -50,17 +54,26 @@ class Step:
             mask: as `shared_attention.fold_mask` returns it, or None.
         """
         prefixes = cache.advance()
+        rows = len(tokens)
+        spare = 0
+        if self._graphs:  # what a graph gave at the last step may be overwritten from here on
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+            spare = padded_rows(rows) - rows
+            tokens, positions = F.pad(tokens, (0, spare)), F.pad(positions, (0, spare))
         x = self._embed(tokens)
         cos, sin = self._rotary(x, positions[:, None])
         half = sin.shape[-1] // 2
         sin = torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)  # so that turning halves needs no minus
         for layer in self._layers:
-            x = layer(x, cos, sin, cache, mask, prefixes)
-        return self._head(self._norm(x))
+            parts = self._before(layer, x, cos, sin)
+            queries, keys, values = (part[:rows] for part in parts) if spare else parts
+            said = layer.attend(queries, keys, values, cache, mask, prefixes)
+            x = self._after(layer, x, F.pad(said, (0, 0, 0, spare)) if spare else said)
+        return self._head(self._norm(x[:rows]))
 
 
-class _Layer:
-    """One decoder layer over rows of one token."""
+class Layer:
+    """One decoder layer over rows of one token, in three parts: `before`, `attend`, `after`."""
 
     def __init__(self, layer: Any) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -75,40 +88,53 @@ class _Layer:
         self._gates = [_product(part) for part in gates]
         self._activation = mlp.activation_fn if fused else mlp.act_fn
         self._down = _product(mlp.down_proj)
-        self._before, self._after = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
+        self._norm_before = _norm(layer.input_layernorm)
+        self._norm_after = _norm(layer.post_attention_layernorm)
 
-    def __call__(
+    def before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each `[rows, heads, 1, head_dim]`, the first two turned.
+
+        Args:
+            x: `[rows, width]`.
+            cos: `[rows, 1, head_dim]`. sin: likewise, its first half negated.
+        """
+        normed = self._norm_before(x)
+        inner = [product(normed) for product in self._inner]
+        joined = (inner[0] if len(inner) == 1 else torch.cat(inner, dim=-1)).view(x.shape[0], -1, self._width)
+        values = (joined.shape[1] - self._heads) // 2
+        turned = _turn(joined[:, :-values], cos, sin)
+        return turned[:, : self._heads, None], turned[:, self._heads :, None], joined[:, -values:, None]
+
+    def attend(
         self,
-        x: Tensor,
-        cos: Tensor,
-        sin: Tensor,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
         cache: SharedPrefixCache,
         mask: Tensor | None,
         prefixes: Any,
     ) -> Tensor:
-        rows = x.shape[0]
-        normed = self._before(x)
-        inner = [product(normed) for product in self._inner]
-        joined = (inner[0] if len(inner) == 1 else torch.cat(inner, dim=-1)).view(rows, -1, self._width)
-        values = (joined.shape[1] - self._heads) // 2
-        turned = _turn(joined[:, :-values], cos, sin)
-        key, value = cache.update(
-            turned[:, self._heads :, None], joined[:, -values:, None], self._attention.layer_idx
-        )
-        said, _ = attend_shared(
-            self._attention,
-            turned[:, : self._heads, None],
-            key,
-            value,
-            mask,
-            self._attention.scaling,
-            prefixes,
-        )
-        x = x + self._outer(said.reshape(rows, -1))
-        normed = self._after(x)
+        """What the queries find in the cache, the new keys and values in it, `[rows, heads * head_dim]`."""
+        key, value = cache.update(keys, values, self._attention.layer_idx)
+        said, _ = attend_shared(self._attention, queries, key, value, mask, self._attention.scaling, prefixes)
+        return said.reshape(len(queries), -1)
+
+    def after(self, x: Tensor, said: Tensor) -> Tensor:
+        """The layer's output, `[rows, width]`.
+
+        Args:
+            x: its input. said: what `attend` returned.
+        """
+        x = x + self._outer(said)
+        normed = self._norm_after(x)
         gates = [product(normed) for product in self._gates]
         gate, up = gates if len(gates) == 2 else gates[0].chunk(2, dim=-1)
         return x + self._down(self._activation(gate) * up)
+
+
+def padded_rows(rows: int) -> int:
+    """The next power of two: a graph holds for one number of rows, so there are few of them."""
+    return 1 << (rows - 1).bit_length()
 
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

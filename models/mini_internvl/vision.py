@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -28,7 +29,12 @@ class InternViT(nn.Module):
     """A pre-norm vision transformer with layer scale and no norm at either end (InternVL, arXiv 2312.14238).
 
     Set `gradient_checkpointing` to recompute the layers in the backward pass.
+
+    Attributes:
+        run_layer: what calls a layer, where it is not called as it stands (`compiled`).
     """
+
+    run_layer: Callable[[nn.Module, Tensor], Tensor] | None = None
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -49,6 +55,8 @@ class InternViT(nn.Module):
         for layer in self.encoder.layers:
             if self.gradient_checkpointing and self.training:
                 x = checkpoint(layer, x, use_reentrant=False)
+            elif self.run_layer is not None:
+                x = self.run_layer(layer, x)
             else:
                 x = layer(x)
             if output_hidden_states:

@@ -76,13 +76,14 @@ def test_settings_are_those_of_the_run(bench, monkeypatch: pytest.MonkeyPatch) -
         "--max-tiles",
         "4",
         "--no-sharing",
+        "--compile",
     ]
     assert bench.run(*arguments) == 0
     path, asked = Path(bench.result["run"]), sorted(bench.model.asked)
     forget(bench, monkeypatch)
     assert reproduce(bench, path) == 0
     assert sorted(bench.model.asked) == asked and bench.document["compared"] == 7
-    assert bench.family.options.sharing is False
+    assert bench.family.options.sharing is False and bench.family.options.compile is True
     keys = {load_run(folder).request_keys()[asked[0]] for folder in (path, bench.document["again"])}
     assert len(keys) == 1
     assert load_run(bench.document["again"]).manifest["signature"] == load_run(path).manifest["signature"]

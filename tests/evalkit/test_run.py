@@ -67,6 +67,17 @@ def test_a_complete_run_is_scored_again_but_not_asked_again(bench) -> None:
     assert bench.result == first and bench.model.asked == []
 
 
+def test_a_compiled_run_is_one_of_its_own_and_comparable(bench) -> None:
+    bench.run()
+    plain = load_run(bench.result["run"]).manifest
+    assert plain["sessions"][0]["compile"] is False and bench.family.options.compile is False
+    assert bench.run("--compile") == 0 and bench.family.options.compile is True
+    assert len(bench.model.asked) == 40
+    compiled = load_run(bench.result["run"]).manifest
+    assert compiled["sessions"][0]["compile"] is True
+    assert compiled["signature"] == plain["signature"]
+
+
 def test_no_resume_starts_a_folder_of_its_own(bench) -> None:
     bench.run()
     first = bench.result["run"]

@@ -138,12 +138,13 @@ allow = ["evalkit"]
 split = "val"
 limit = 10
 gen = {temperature = 0.5}
+compile = true
 """
     )
     policy = load(find(tmp_path))
     assert policy.output == tmp_path / "out" and policy.alpha == 0.01 and policy.speed
     assert policy.thresholds.max_drop == {"toy:accuracy": 0.5} and policy.thresholds.margin == {"rmse": 1.0}
-    assert policy.run == {"split": "val", "limit": 10, "gen": {"temperature": 0.5}}
+    assert policy.run == {"split": "val", "limit": 10, "gen": {"temperature": 0.5}, "compile": True}
 
 
 def test_baselines_are_set_listed_shown_and_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -304,6 +304,12 @@ def test_without_the_package_the_mend_is_told(
     assert "--engine ray needs the package ray: pip install 'evalkit[ray]'" in capsys.readouterr().err
 
 
+def test_what_is_compiled_answers_in_the_thread_that_loads(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "-m", "mini-internvl-tiny", "-t", "chartqa@miniature", "--engine", "ray", "--compile"]
+    assert invoke(arguments) == 2
+    assert "--compile with --engine ray: CUDA graphs belong to the thread" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -225,7 +225,7 @@ def test_what_cannot_be_loaded_is_said(folders: dict[str, Path], tmp_path: Path)
 
 
 def test_flags_without_meaning(folders: dict[str, Path]) -> None:
-    for options in ({"base_url": "http://x/v1"}, {"extra": {"a": "b"}}, {"dtype": "int8"}):
+    for options in ({"base_url": "http://x/v1"}, {"extra": {"a": "b"}}, {"dtype": "int8"}, {"compile": True}):
         with pytest.raises(UsageError):
             load(folders["llava"], **options)
     with pytest.raises(UsageError, match="give a hub id"):

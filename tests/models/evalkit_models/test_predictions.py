@@ -158,6 +158,8 @@ def test_flags_without_meaning_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", '{"id": 1, "text": "x"}\n')
     with pytest.raises(UsageError, match="--base-url"):
         FAMILY.load(f"predictions:{path}", ModelOptions(base_url="http://x"))
+    with pytest.raises(UsageError, match="--compile"):
+        FAMILY.load(f"predictions:{path}", ModelOptions(compile=True))
     with pytest.raises(UsageError, match="--gen colour"):
         FAMILY.load(f"predictions:{path}", ModelOptions(extra={"colour": "red"}))
     with pytest.raises(UsageError, match="name a file"):

@@ -493,3 +493,5 @@ def test_a_base_url_is_needed() -> None:
         FAMILY.load("openai:m", ModelOptions())
     with pytest.raises(UsageError, match="give the model's name"):
         FAMILY.load("openai:", ModelOptions(base_url="http://localhost/v1"))
+    with pytest.raises(UsageError, match="--compile has no meaning"):
+        FAMILY.load("openai:m", ModelOptions(base_url="http://localhost/v1", compile=True))

@@ -1,0 +1,119 @@
+"""Parts of a network run by what `torch.compile` makes of them: the encoder's layers and the decoding step.
+
+Of a step the two parts around attention are compiled; attention, whose keys grow by one a step, stays as it
+is. All layers share one compiled function each, in which the number of rows or tiles is a variable. On a GPU
+the step's parts are CUDA graphs besides, one for each padded number of rows (`stepping.padded_rows`): there,
+launching the kernels of a few rows one by one may take longer than running them. On a CPU reading the weights
+bounds a step, and compiling it saves nothing (docs/performance.md): only the encoder is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mini_internvl.errors import CompileError
+from mini_internvl.model import MiniInternVL
+from mini_internvl.stepping import Layer, Step
+from mini_internvl.weight_order import order_for_decoding
+
+DEVICES = ("cpu", "cuda")
+
+WARM_UP = (1, 2)
+"""Rows and tiles that are tried first: torch compiles one apart from all other numbers."""
+
+STEPS = 3
+"""Steps of each: CUDA graphs are run once as they stand, then recorded, then replayed."""
+
+GRAPHS: dict[str, Any] = {
+    "triton.cudagraphs": True,  # what mode="reduce-overhead" stands for
+    "triton.cudagraph_or_error": True,  # no falling back to single launches unsaid
+    "triton.cudagraph_dynamic_shape_warn_limit": None,  # numbers of rows are few, for they are padded
+}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The compiled parts of a decoding step.
+
+    Attributes:
+        before: `stepping.Layer.before`. after: `stepping.Layer.after`.
+        graphs: whether they are CUDA graphs: rows are padded, and what they return holds until the next step.
+    """
+
+    before: Callable[[Layer, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    after: Callable[[Layer, Tensor, Tensor], Tensor]
+    graphs: bool
+
+
+def compile_network(network: MiniInternVL, *, step: bool | None = None) -> None:
+    """Compiles a network in place, for inference, and tries each part, so that a run does not fail at it.
+
+    Args:
+        network: to be used from this thread.
+        step: whether the decoding step is compiled; None where it may pay, on a GPU.
+
+    Raises:
+        CompileError: torch.compile does not work on this device, with this Python, or on this machine.
+    """
+    kind = network.device.type
+    if kind not in DEVICES:
+        raise CompileError(f"{kind} is not compiled for, only {' and '.join(DEVICES)}; run without it")
+    order_for_decoding(network.language_model)  # later on it would be another layout, compiled again
+    try:
+        network.vision_model.run_layer = torch.compile(_encode, dynamic=True, fullgraph=True)
+        if kind == "cuda" if step is None else step:
+            network.compiled = _step_parts(kind == "cuda")
+        _try(network)
+    except Exception as error:  # torch raises nearly anything
+        network.compiled = network.vision_model.run_layer = None
+        raise CompileError(f"torch.compile does not work on {network.device}: {_cause(error)}") from error
+
+
+def _encode(layer: nn.Module, x: Tensor) -> Tensor:
+    out: Tensor = layer(x)
+    return out
+
+
+def _step_parts(graphs: bool) -> Compiled:
+    settings: dict[str, Any] = {"dynamic": True, "fullgraph": True}
+    if graphs:
+        settings["options"] = dict(GRAPHS)
+    return Compiled(
+        torch.compile(Layer.before, **settings), torch.compile(Layer.after, **settings), graphs=graphs
+    )
+
+
+@torch.inference_mode()
+def _try(network: MiniInternVL) -> None:
+    side = network.config.image_size
+    for count in WARM_UP:
+        network.encode_images(torch.zeros(count, 3, side, side, dtype=torch.uint8))
+        if network.compiled is None:
+            continue
+        step: Any = Step(network)
+        blank = torch.zeros(count, dtype=torch.long, device=network.device)
+        for position in range(STEPS):
+            step(blank, blank + position, _NoCache(), None)
+
+
+class _NoCache:
+    """Stands for keys and values where nothing was read before."""
+
+    def advance(self) -> Any:
+        return []
+
+    def update(self, keys: Tensor, values: Tensor, _: int) -> tuple[Tensor, Tensor]:
+        return keys, values
+
+
+def _cause(error: Exception) -> str:
+    """The first line of what torch says, and the mend."""
+    said = next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(". ")
+    if "CxxCompiler" in said or "CppCompile" in said:
+        return f"{said}; it needs a C++ compiler with OpenMP: install g++, name one by CXX, or run without it"
+    return f"{said}; run without it"
