@@ -20,7 +20,8 @@ if TYPE_CHECKING:
       help="Model, or a glob of model folders; repeatable.")  # fmt: skip
 @flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
 @flag("--split", metavar="NAME", help="Split, where there are runs of several.")
-@flag("--metric", metavar="NAME", help="Default: the task's headline.")
+@flag("--metric", metavar="NAME",
+      help="Default: the task's headline, or the first metric that all runs have.")  # fmt: skip
 @flag("--alpha", type=float, default=0.05, show_default=True, help="Level, over all checkpoints.")
 @flag("--allow", multiple=True, metavar="FIELD", help="Signature field that may differ; repeatable.")
 @flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
@@ -77,10 +78,13 @@ def _text(found: History) -> str:
                 signed(change.difference, unit) if change else "",
                 f"[{signed(reach[0], unit)}, {signed(reach[1], unit)}]" if reach else "",
                 "" if point.p_adjusted is None else f"{point.p_adjusted:.2g}",
-                "significant" if point.significant else "",
+                "significant" if point.significant else point.value.reason or "",
             ]
         )
     lines = [f"{found.key} · {found.metric.name} ({unit}), changes against the first checkpoint"]
+    if found.stands_in is not None:
+        headline, reason = found.stands_in
+        lines.append(f"{found.metric.name} stands in for {headline}, the headline: {one_line(reason)}")
     lines.append(terminal.table(rows, right=(1, 3, 5)))
     if found.trend is not None:
         reach = found.trend.ci95

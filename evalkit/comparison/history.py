@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class Point:
             "checkpoint": self.label,
             "created": self.created,
             "value": self.value.value,
+            "reason": self.value.reason,
             "ci95": list(self.value.ci95) if self.value.ci95 else None,
             "change": None if change is None else change.difference,
             "change_ci95": list(change.ci95) if change is not None and change.ci95 else None,
@@ -63,6 +65,7 @@ class History:
         by_step: whether the trend is per training step (numbers in the labels) or per checkpoint.
         first_change: the first point whose change from the first checkpoint is significant.
         left_out: runs that are not comparable with the first, with the reason.
+        stands_in: the headline in whose place the metric is followed, and why; None for the metric asked for.
     """
 
     key: Key
@@ -71,6 +74,7 @@ class History:
     trend: Trend | None
     by_step: bool
     left_out: tuple[str, ...]
+    stands_in: tuple[str, str] | None = None
 
     @property
     def first_change(self) -> Point | None:
@@ -85,6 +89,9 @@ class History:
             "split": self.key.split,
             "metric": self.metric.name,
             "unit": self.metric.unit,
+            "stands_in_for": None
+            if self.stands_in is None
+            else {"metric": self.stands_in[0], "reason": self.stands_in[1]},
             "points": [point.to_json() for point in self.points],
             "trend": None
             if slope is None
@@ -134,29 +141,39 @@ def history(
     allow: Collection[str] = (),
     resamples: int = 2000,
 ) -> History:
-    """Follow a metric (the task's headline by default) over runs; all are compared with the first of them.
+    """Follow a metric over runs; all are compared with the first of them.
+
+    Without `metric` it is the task's headline, or where a run has no figure of that the first metric that all
+    have a figure of.
 
     Raises:
         UsageError: unknown metric. NotComparableError: the first run cannot be read.
     """
     first = load_side(runs[0].path)
-    chosen = _metric(first, metric)
+    pairs, left_out = _comparable(first, runs[1:], allow)
+    kept = [runs[0], *(run for run, _ in pairs)]
+    series: list[Sequence[Record]] = [first.records, *(found.new for _, found in pairs)]
+    chosen, values, stands_in = _choose(first, metric, series)
     resampler = Resampler(resamples=resamples)
-    points = [_point(runs[0], first.records, chosen, None)]
-    series: list[Sequence[Record]] = [first.records]
-    left_out = []
-    for run in runs[1:]:
-        try:
-            pairs = _pairs(first, run, allow)
-        except NotComparableError as error:
-            left_out.append(str(error))
-            continue
-        change = difference(chosen, pairs.base, pairs.new, resampler, alpha=alpha)
-        points.append(_point(run, pairs.new, chosen, change))
-        series.append(pairs.new)
+    changes = [difference(chosen, each.base, each.new, resampler, alpha=alpha) for _, each in pairs]
+    points = [
+        Point(run.path, label(run), str(run.manifest.get("created", "")), value, change)
+        for run, value, change in zip(kept, values, [None, *changes], strict=True)
+    ]
     places, by_step = _places([point.label for point in points])
     slope = trend(chosen, _common(series), places, resampler) if len(points) > 2 else None
-    return History(first.key, chosen, tuple(_adjust(points, alpha)), slope, by_step, tuple(left_out))
+    adjusted = tuple(_adjust(points, alpha))
+    return History(first.key, chosen, adjusted, slope, by_step, tuple(left_out), stands_in)
+
+
+def usual_metric(names: Sequence[str], headline: str, in_all: Callable[[str], bool]) -> str:
+    """The headline if all runs have a figure of it, or the first metric that they have, or else the headline.
+
+    Args:
+        names: the task's metrics in its order. in_all: whether all runs have a figure of a metric.
+    """
+    usual = headline if headline in names else names[0]
+    return next((name for name in (usual, *names) if in_all(name)), usual)
 
 
 def _folders(name: str, output: Path) -> Iterable[Path]:
@@ -195,20 +212,42 @@ def label(run: StoredRun) -> str:
     return f"{model.get('name', '')}@{model.get('revision') or short}"
 
 
-def _metric(side: Side, name: str | None) -> Metric:
+def _comparable(
+    first: Side, runs: Sequence[StoredRun], allow: Collection[str]
+) -> tuple[list[tuple[StoredRun, Pairs]], list[str]]:
+    """Runs with their samples beside the first run's, and why others have none."""
+    found, left_out = [], []
+    for run in runs:
+        try:
+            pairs = pair(first, load_side(run.path), allow).answered()
+        except NotComparableError as error:
+            left_out.append(str(error))
+            continue
+        found.append((run, pairs))
+    return found, left_out
+
+
+def _choose(
+    side: Side, name: str | None, series: Sequence[Sequence[Record]]
+) -> tuple[Metric, list[MetricValue], tuple[str, str] | None]:
+    """The metric to follow, its figures, and the headline that it stands in for, with the reason."""
     known = {metric.name: metric for metric in side.task.metrics()}
     if name is not None and name not in known:
         raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
-    return known[name or side.task.headline or next(iter(known))]
 
+    @functools.cache
+    def figures(metric: str) -> list[MetricValue]:
+        return [estimate(known[metric], records) for records in series]
 
-def _pairs(first: Side, run: StoredRun, allow: Collection[str]) -> Pairs:
-    return pair(first, load_side(run.path), allow).answered()
-
-
-def _point(run: StoredRun, records: Sequence[Record], metric: Metric, change: Difference | None) -> Point:
-    value = estimate(metric, records)
-    return Point(run.path, label(run), str(run.manifest.get("created", "")), value, change)
+    if name is not None:
+        return known[name], figures(name), None
+    headline = side.task.headline or next(iter(known))
+    usual = usual_metric(list(known), headline, lambda each: all(v.value is not None for v in figures(each)))
+    if usual == headline:
+        return known[usual], figures(usual), None
+    missing = [value for value in figures(headline) if value.value is None]
+    reason = f"no figure in {len(missing)} of {len(series)} runs: {missing[0].reason}"
+    return known[usual], figures(usual), (headline, reason)
 
 
 def _common(series: Sequence[Sequence[Record]]) -> list[list[Record]]:

@@ -278,6 +278,13 @@ def test_training_shows_checkpoints_changes_and_losses(real_tree: Path) -> None:
     assert app.selectbox(key="q-value").value == "loss"
 
 
+def test_training_shows_the_first_metric_that_all_runs_have(real_tree: Path) -> None:
+    app = page("training", real_tree, target="drivelm@miniature")
+    assert not failed(app)
+    assert app.selectbox(key="q-metric").value == "accuracy"
+    assert "accuracy stands in for final_score" in html(app)
+
+
 def test_runs_list_progress_and_provenance(tree: Path) -> None:
     (folder,) = (tree / "good" / "rsvqa-lr@miniature").glob("2*")
     (folder / "summary.json").unlink()

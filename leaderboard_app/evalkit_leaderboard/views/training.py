@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from evalkit.comparison.history import History, history
+from evalkit.comparison.history import History, history, usual_metric
 from evalkit.store import load_run
 from evalkit.text import one_line
 from evalkit_leaderboard import charts, components, logs, state
@@ -44,9 +44,11 @@ def _scores(context: Context) -> None:
     with left:
         target = state.choose("target", "Task and split", list(found), next(iter(found)))
     lines = found[target]
-    metrics = list(dict.fromkeys(m for runs in lines.values() for run in runs for m in run.figures))
+    measured = [run for runs in lines.values() for run in runs]
+    metrics = list(dict.fromkeys(name for run in measured for name in run.figures))
     info = context.matrix.infos.get(target.partition("@")[0])
-    usual = info.headline if info is not None and info.headline in metrics else metrics[0]
+    headline = info.headline if info is not None else ""
+    usual = usual_metric(metrics, headline, lambda name: all(_has(run, name) for run in measured))
     with right:
         metric = state.choose("metric", "Metric", metrics, usual)
     labels = _labels(list(lines))
@@ -58,6 +60,8 @@ def _scores(context: Context) -> None:
     if frame.empty:
         components.box(f"No figure of {metric} for these models.")
         return
+    if headline in metrics and metric == usual != headline:
+        components.note(f"{metric} stands in for {headline}, the headline: not every run has a figure of it.")
     unit = next((r.figures[metric].unit for runs in chosen.values() for r in runs if metric in r.figures), "")
     axis = "training step" if by_step else "checkpoint"
     st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})"), width="stretch")
@@ -65,6 +69,11 @@ def _scores(context: Context) -> None:
     if state.switch("changes", "Test every checkpoint against the first (evalkit history)"):
         for name, runs in chosen.items():
             _changes(name, runs, metric)
+
+
+def _has(run: Run, metric: str) -> bool:
+    figure = run.figures.get(metric)
+    return figure is not None and figure.value is not None
 
 
 def _plain(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from stored_runs import Answers, outcomes, write_run
 
 from evalkit.cli.main import invoke
 from evalkit.comparison import need
+from evalkit.comparison.history import usual_metric
 from evalkit.statistics import Resampler, difference
 
 
@@ -118,6 +120,35 @@ def test_history_of_checkpoints_that_do_not_differ(
     assert invoke(["history", "-m", "tuned", "-t", "toy", "-o", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["first_significant_change"] is None and found["trend"]["slope"] == 0.0
+
+
+def test_history_follows_the_first_metric_that_all_runs_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step, share in ((100, 0.6), (200, 0.8)):
+        records = Answers(outcomes(share, 1000)).records()
+        if step == 200:  # the headline cannot be computed
+            records = [replace(record, scores={"error": record.scores["error"]}) for record in records]
+        checkpoint(tmp_path, step, share, records=records)
+    series = ["history", "-m", "tuned", "-t", "toy", "-o", str(tmp_path)]
+    assert invoke([*series, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metric"] == "rmse" and all(point["value"] is not None for point in found["points"])
+    assert found["stands_in_for"]["metric"] == "accuracy"
+    assert "no figure in 1 of 2 runs" in found["stands_in_for"]["reason"]
+    assert invoke(series) == 0
+    assert "rmse stands in for accuracy, the headline: no figure in 1 of 2" in capsys.readouterr().out
+    assert invoke([*series, "--metric", "accuracy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metric"] == "accuracy" and found["stands_in_for"] is None
+    assert found["points"][1]["value"] is None and found["points"][1]["reason"]
+
+
+def test_usual_metric_where_no_metric_is_in_all_runs() -> None:
+    assert usual_metric(["a", "b", "c"], "b", lambda name: name == "c") == "c"
+    assert usual_metric(["a", "b", "c"], "b", lambda name: True) == "b"
+    assert usual_metric(["a", "b", "c"], "b", lambda name: False) == "b"
+    assert usual_metric(["a", "b"], "", lambda name: True) == "a"
 
 
 def test_history_leaves_out_what_is_not_comparable_and_says_so(
