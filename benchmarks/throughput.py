@@ -168,7 +168,7 @@ def time_parts(options: Any, results: Any) -> None:
     """Puts what encoding, reading and decoding reach of this machine's measured peaks, as lines."""
     import torch
 
-    from mini_internvl.decoding import read_prefix
+    from mini_internvl.reading import read_prefix
 
     torch.set_num_threads(options.threads)
     network = build(options.model, options.layers)
@@ -206,8 +206,8 @@ def _steps(network: Any, prompt: Any, weights: float) -> list[str]:
     """A step at batch 1 in four ways, in turns, each beside the reading speed measured just before it."""
     import torch
 
-    from mini_internvl.decoding import Suffix, start
     from mini_internvl.generation import TokenRules
+    from mini_internvl.reading import Suffix, start
     from mini_internvl.weight_order import order_for_decoding
 
     mask = torch.ones(1, len(prompt), dtype=torch.long)

@@ -18,8 +18,12 @@ from mini_internvl.model import MiniInternVL, positions_of
 Finish = Literal["stop", "length"]
 StopText = Callable[[list[int]], bool]
 
-TILES_AT_ONCE = 16
+TILES_ON_GPU = 16
 """Tiles encoded in one pass: beyond this a pass only takes more memory."""
+
+PASS_BYTES_ON_CPU = 24 << 20
+"""Of a pass's largest activation: above 32 MiB the C library maps and unmaps memory for each, which costs up
+to a third of the time."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,16 @@ class Prefilled:
 @torch.inference_mode()
 def encode_tiles(network: MiniInternVL, tiles: Tensor) -> Tensor:
     """Visual tokens `[tiles, tokens, width]`, a limited number of tiles at a time."""
-    return torch.cat([network.encode_images(part) for part in torch.split(tiles, TILES_AT_ONCE)])
+    return torch.cat([network.encode_images(part) for part in torch.split(tiles, tiles_at_once(network))])
+
+
+def tiles_at_once(network: MiniInternVL) -> int:
+    """Tiles that are encoded fastest in one pass."""
+    if network.device.type != "cpu":
+        return TILES_ON_GPU
+    config = network.config.vision
+    each = (config.grid**2 + 1) * config.intermediate_size * network.dtype.itemsize
+    return max(1, PASS_BYTES_ON_CPU // each)
 
 
 @torch.inference_mode()

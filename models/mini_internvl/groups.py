@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ class Group:
     """Rows that are read after one common prefix, or a row that is read whole.
 
     Attributes:
-        rows: places in the list of rows, by length.
+        rows: places in the list of rows; after a common prefix those that go on alike lie side by side.
         pictures: of the rows; None for text alone.
         common: None where the row is read whole.
     """
@@ -95,7 +96,7 @@ def group_rows(rows: Sequence[Row], regime: Callable[[int], object], share: bool
         shared = _common(rows, members) if len(members) > 1 else 0
         after = [place for place in members if shared and regime(len(rows[place].ids)) == regime(shared)]
         if len(after) > 1:
-            ordered = sorted(after, key=lambda place: len(rows[place].ids))
+            ordered = sorted(after, key=lambda place: tuple(rows[place].ids[shared:]))
             groups.append(Group(ordered, pictures, Common(shared, len(ordered))))
         else:
             after = []
@@ -130,75 +131,77 @@ def _common(rows: Sequence[Row], members: Iterable[int]) -> int:
     return next((at for at in range(most) if low[at] != high[at]), most)
 
 
-def pack(
-    groups: Sequence[Group], rows: Sequence[Row], new: int, most_rows: int, most_tokens: int | None
-) -> list[list[Group]]:
-    """Batches that are decoded together: rows with prefixes in some, whole rows in others.
+@dataclass(frozen=True)
+class Limits:
+    """What a batch may hold.
 
-    A group is torn only where it is too large for a batch by itself; its parts then follow each other.
+    Attributes:
+        rows: most rows.
+        tokens: most tokens whose keys and values are held, padding included; None for no bound.
+    """
+
+    rows: int
+    tokens: int | None = None
+
+
+class Waiting:
+    """Groups that are not begun yet: those with a common prefix first, then rows read whole, by length.
 
     Args:
         groups: what `group_rows` returned.
         rows: the prompts.
         new: most new tokens of a row.
-        most_rows: rows of a batch.
-        most_tokens: tokens of a batch, those of padding included, or None for no bound.
     """
-    whole = sorted((g for g in groups if not g.shared), key=lambda g: len(rows[g.rows[0]].ids))
-    batches = _pack_shared([g for g in groups if g.shared], rows, new, most_rows, most_tokens)
-    batch: list[Group] = []
-    for group in whole:
-        longest = len(rows[group.rows[0]].ids) + new  # in ascending order, so the last is the longest
-        full = most_tokens is not None and (len(batch) + 1) * longest > most_tokens
-        if batch and (len(batch) >= most_rows or full):
-            batches.append(batch)
-            batch = []
-        batch.append(group)
-    return [*batches, batch] if batch else batches
+
+    def __init__(self, groups: Sequence[Group], rows: Sequence[Row], new: int) -> None:
+        whole = sorted((g for g in groups if not g.shared), key=lambda g: len(rows[g.rows[0]].ids))
+        self._groups = deque([*(g for g in groups if g.shared), *whole])
+        self._rows = rows
+        self._new = new
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def take(self, limits: Limits, going: Sequence[Group] = ()) -> list[Group]:
+        """The next groups that fit beside those going on; none where they must end first.
+
+        A group is torn only where it is too large for a batch by itself; a row is a batch whether it fits or
+        not. Rows with a prefix and whole rows do not share a batch: their own parts are of unlike length.
+        """
+        batch: list[Group] = []
+        while self._groups:
+            together = [*going, *batch, self._groups[0]]
+            if bool(together[0].shared) == bool(together[-1].shared) and self._fit(together, limits):
+                batch.append(self._groups.popleft())
+            elif len(together) > 1:
+                break
+            elif len(together[0].rows) == 1:
+                return [self._groups.popleft()]
+            else:
+                self._groups.extendleft(reversed(_halves(self._groups.popleft())))
+        return batch
+
+    def put_back(self, groups: Sequence[Group]) -> None:
+        """Groups that were taken and are to be taken again, before all others."""
+        self._groups.extendleft(reversed(groups))
+
+    def tokens(self, batch: Sequence[Group]) -> int:
+        """Tokens whose keys and values a batch holds, padding included."""
+        longest = max(len(self._rows[place].ids) - group.shared for group in batch for place in group.rows)
+        count = sum(len(group.rows) for group in batch)
+        prefixes = {id(group.common): group.shared for group in batch}
+        return sum(prefixes.values()) + count * (longest + self._new)
+
+    def _fit(self, batch: Sequence[Group], limits: Limits) -> bool:
+        return sum(len(group.rows) for group in batch) <= limits.rows and (
+            limits.tokens is None or self.tokens(batch) <= limits.tokens
+        )
 
 
-def _pack_shared(
-    groups: Sequence[Group], rows: Sequence[Row], new: int, most_rows: int, most_tokens: int | None
-) -> list[list[Group]]:
-    batches: list[list[Group]] = []
-    batch: list[Group] = []
-    for group in groups:
-        for part in _parts(group, rows, new, most_rows, most_tokens):
-            if batch and not _fits([*batch, part], rows, new, most_rows, most_tokens):
-                batches.append(batch)
-                batch = []
-            batch.append(part)
-    return [*batches, batch] if batch else batches
-
-
-def _parts(
-    group: Group, rows: Sequence[Row], new: int, most_rows: int, most_tokens: int | None
-) -> list[Group]:
-    """The group, or halves of it until each fits; one row is a part whether it fits or not."""
-    if len(group.rows) == 1 or _fits([group], rows, new, most_rows, most_tokens):
-        return [group]
-    return [part for half in halves(group) for part in _parts(half, rows, new, most_rows, most_tokens)]
-
-
-def halves(group: Group) -> tuple[Group, Group]:
+def _halves(group: Group) -> tuple[Group, Group]:
     """Two groups of half the rows over the same prefix."""
     middle = (len(group.rows) + 1) // 2
     return (
         Group(group.rows[:middle], group.pictures, group.common),
         Group(group.rows[middle:], group.pictures, group.common),
     )
-
-
-def _fits(
-    batch: Sequence[Group], rows: Sequence[Row], new: int, most_rows: int, most_tokens: int | None
-) -> bool:
-    return sum(len(group.rows) for group in batch) <= most_rows and (
-        most_tokens is None or tokens(batch, rows, new) <= most_tokens
-    )
-
-
-def tokens(batch: Sequence[Group], rows: Sequence[Row], new: int) -> int:
-    """Tokens whose keys and values a batch holds, padding included."""
-    longest = max(len(rows[place].ids) - group.shared for group in batch for place in group.rows)
-    count = sum(len(group.rows) for group in batch)
-    return sum(group.shared for group in batch) + count * (longest + new)

@@ -1,4 +1,4 @@
-"""Keys and values of a batch: one copy of each shared prefix, and a preallocated buffer of the suffixes."""
+"""Keys and values of a batch: one copy of each shared prefix, and a preallocated buffer of the rows' own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from transformers.cache_utils import Cache
 ROOM = 64
 """Columns by which the buffer grows when it is full."""
 
+Layers = tuple[tuple[Tensor, Tensor], ...]
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -24,54 +26,46 @@ class Prefix:
     """
 
     length: int
-    layers: tuple[tuple[Tensor, Tensor], ...]
+    layers: Layers
 
 
 class SharedPrefixCache(Cache):  # type: ignore[misc]
     """transformers' cache over shared prefixes and rows of unlike length, padded on the left.
 
-    A pass writes and reads a window: rows `first` to `last` and the columns up to `end`. The rows of one
-    prefix lie side by side.
-
     Args:
-        rows: sequences.
-        columns: longest suffix.
+        runs: (rows, their prefix or None) from the first row on; the rows of one prefix lie side by side.
+        columns: longest row without its prefix.
         room: columns for new tokens; the buffer grows when they are used up.
-        prefixes: how many of the rows, from the first on, belong to which prefix; rows after them to none.
+
+    Attributes:
+        end: columns in use.
     """
 
-    def __init__(
-        self, rows: int, columns: int, room: int, prefixes: Sequence[tuple[int, Prefix]] = ()
-    ) -> None:
+    def __init__(self, runs: Sequence[tuple[int, Prefix | None]], columns: int, room: int = ROOM) -> None:
         super().__init__(layers=[])
-        self.rows = rows
         self.end = columns
         self._capacity = columns + room
-        self._prefixes = list(prefixes)
+        self._runs = list(runs)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
-        self._window = (0, rows, 0, columns)
 
-    def window(
-        self, first: int, last: int, width: int
-    ) -> list[tuple[slice, tuple[tuple[Tensor, Tensor], ...]]]:
-        """Makes the next pass read and write rows `first` to `last`, the `width` columns before the end.
+    @property
+    def rows(self) -> int:
+        """Sequences."""
+        return sum(count for count, _ in self._runs)
 
-        Returns:
-            The prefixes of these rows, for `shared_prefix` of `attend_shared`.
-        """
-        self._window = (first, last, self.end - width, self.end)
+    def prefixes(self) -> list[tuple[slice, Layers]]:
+        """The rows of each prefix and its layers, for `shared_prefix` of `attend_shared`."""
         found = []
         start = 0
-        for count, prefix in self._prefixes:
-            low, high = max(start, first), min(start + count, last)
-            if low < high:
-                found.append((slice(low - first, high - first), prefix.layers))
+        for count, prefix in self._runs:
+            if prefix is not None:
+                found.append((slice(start, start + count), prefix.layers))
             start += count
         return found
 
-    def advance(self) -> list[tuple[slice, tuple[tuple[Tensor, Tensor], ...]]]:
-        """Makes room for one more token of every row; returns what `window` does."""
+    def advance(self) -> list[tuple[slice, Layers]]:
+        """Makes room for one more token of every row; returns what `prefixes` does."""
         self.end += 1
         if self.end > self._capacity:
             self._capacity = self.end + ROOM
@@ -79,32 +73,28 @@ class SharedPrefixCache(Cache):  # type: ignore[misc]
                 for layer, old in enumerate(buffers):
                     buffers[layer] = self._buffer(old, self.rows)
                     buffers[layer][:, :, : self.end - 1] = old[:, :, : self.end - 1]
-        return self.window(0, self.rows, self.end)
+        return self.prefixes()
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Stores new keys and values at the window's end, and returns all of the window's.
+        """Stores new keys and values of all rows at the end, and returns all there are.
 
         Args:
             key_states: `[rows, kv_heads, new, head_dim]`. value_states: likewise.
             layer_idx: of the layer.
         """
-        first, last, begin, end = self._window
-        self.store(key_states, value_states, layer_idx, first, last)
-        return (
-            self._keys[layer_idx][first:last, :, begin:end],
-            self._values[layer_idx][first:last, :, begin:end],
-        )
+        self.store(key_states, value_states, layer_idx, 0)
+        return self._keys[layer_idx][:, :, : self.end], self._values[layer_idx][:, :, : self.end]
 
-    def store(self, keys: Tensor, values: Tensor, layer: int, first: int, last: int) -> None:
-        """Writes keys and values of rows `first` to `last` into the columns before the end."""
+    def store(self, keys: Tensor, values: Tensor, layer: int, first: int) -> None:
+        """Writes keys and values of the rows from `first` on into the columns before the end."""
         if layer == len(self._keys):
             self._keys.append(self._buffer(keys, self.rows))
             self._values.append(self._buffer(values, self.rows))
-        place = slice(self.end - keys.shape[2], self.end)
-        self._keys[layer][first:last, :, place] = keys
-        self._values[layer][first:last, :, place] = values
+        place = slice(first, first + len(keys)), slice(None), slice(self.end - keys.shape[2], self.end)
+        self._keys[layer][place] = keys
+        self._values[layer][place] = values
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all rows but these, which are in ascending order."""
@@ -112,16 +102,58 @@ class SharedPrefixCache(Cache):  # type: ignore[misc]
         for buffers in (self._keys, self._values):
             for layer, old in enumerate(buffers):
                 buffers[layer] = old.index_select(0, index)
-        left: list[tuple[int, Prefix]] = []
+        left: list[tuple[int, Prefix | None]] = []
         start = 0
-        for count, prefix in self._prefixes:
+        for count, prefix in self._runs:
             stay = sum(start <= row < start + count for row in rows)
             if stay:
                 left.append((stay, prefix))
             start += count
-        self._prefixes = left
-        self.rows = len(rows)
+        self._runs = left
+
+    def join(self, other: SharedPrefixCache, unused: int) -> None:
+        """Takes in the rows of another cache, after its own.
+
+        Args:
+            other: not to be used afterwards.
+            unused: columns from the left that are padding in all of this cache's rows: they are dropped.
+        """
+        own = self.end - unused
+        end = max(own, other.end)
+        old_rows, old_end = self.rows, self.end
+        self._runs = [*self._runs, *other._runs]
+        self.end, self._capacity = end, end + ROOM
+        for buffers, others in ((self._keys, other._keys), (self._values, other._values)):
+            for layer, old in enumerate(buffers):
+                buffers[layer] = self._buffer(old, self.rows)
+                buffers[layer][:old_rows, :, end - own : end] = old[:, :, unused:old_end]
+                buffers[layer][old_rows:, :, end - other.end : end] = others[layer][:, :, : other.end]
+            others.clear()
 
     def _buffer(self, like: Tensor, rows: int) -> Tensor:
         """Zeros, for a masked column must hold no NaN."""
         return like.new_zeros(rows, like.shape[1], self._capacity, like.shape[3])
+
+
+class TreePass(Cache):  # type: ignore[misc]
+    """The cache of one pass over a tree of tokens: hands each row its own nodes' keys and values.
+
+    Args:
+        cache: where they go.
+        first: row of the tree's first.
+        columns: int64 `[rows, longest]`, as `TokenTree.columns` returns it.
+    """
+
+    def __init__(self, cache: SharedPrefixCache, first: int, columns: Tensor) -> None:
+        super().__init__(layers=[])
+        self._cache = cache
+        self._first = first
+        self._columns = columns
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Stores and returns what it is given, each `[1, kv_heads, nodes, head_dim]`."""
+        keys, values = (states[0][:, self._columns].transpose(0, 1) for states in (key_states, value_states))
+        self._cache.store(keys, values, layer_idx, self._first)
+        return key_states, value_states

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from mini_internvl import GenerationSettings, MiniInternVL
 from mini_internvl.batching import BatchRunner
-from mini_internvl.decoding import PREFILL_TOKENS, Suffix, _passes, read_prefix, start
 from mini_internvl.generation import TokenRules, encode_tiles
-from mini_internvl.groups import Row, group_rows, pack, tokens
+from mini_internvl.groups import Limits, Row, Waiting, group_rows
+from mini_internvl.reading import PREFILL_TOKENS, Started, Suffix, _passes, read_prefix, start
 from mini_internvl.shared_attention import attend, attend_in_products, fold_mask
-from mini_internvl.sharing import Prefix
+from mini_internvl.sharing import SharedPrefixCache
+from mini_internvl.token_tree import grow
 
 RULES = TokenRules(stop=(2, 77, 78, 79), forbidden=(networks.IMAGE_TOKEN,), pad=2)
 FAMILIES = networks.FAMILIES
@@ -169,20 +170,22 @@ def test_small_batches_change_nothing(most_rows: int, most_tokens: int | None) -
     runner.most_rows, runner._most_tokens = most_rows, most_tokens
     wanted = GenerationSettings(max_new_tokens=12)
     assert runner.run(rows, wanted, RULES) == answers(model, rows, False)
-    for batch in pack(group_rows(rows, lambda length: 0), rows, 12, most_rows, most_tokens):
-        assert sum(len(group.rows) for group in batch) <= most_rows
-        alone = sum(len(group.rows) for group in batch) == 1
-        assert alone or most_tokens is None or tokens(batch, rows, 12) <= most_tokens
+    waiting = Waiting(group_rows(rows, lambda length: 0), rows, 12)
+    taken: list[int] = []
+    while batch := waiting.take(Limits(most_rows, most_tokens)):
+        places = [place for group in batch for place in group.rows]
+        assert len(places) <= most_rows
+        assert len(places) == 1 or most_tokens is None or waiting.tokens(batch) <= most_tokens
+        taken += places
+    assert sorted(taken) == list(range(len(rows)))
 
 
 def test_passes_hold_little_padding() -> None:
     rows = [Suffix(torch.zeros(length, 1)) for length in [*range(20, 60), 2000, 2100, 5000]]
-    prefixed = [Suffix(row.embeddings, Prefix(3, ())) for row in rows]
-    passes = _passes([*prefixed, *rows])
-    assert [place for first, last in passes for place in range(first, last)] == list(range(86))
-    assert any(last == 43 for _, last in passes)
+    passes = _passes(rows)
+    assert [place for first, last in passes for place in range(first, last)] == list(range(len(rows)))
     for first, last in passes:
-        lengths = [rows[place % 43].length for place in range(first, last)]
+        lengths = [row.length for row in rows[first:last]]
         assert len(lengths) == 1 or max(lengths) * len(lengths) <= PREFILL_TOKENS
         assert sum(lengths) < 600 + max(lengths) or sum(lengths) >= 0.9 * max(lengths) * len(lengths)
 
@@ -191,18 +194,63 @@ def test_running_out_of_memory_halves_a_group(monkeypatch: pytest.MonkeyPatch) -
     model = network("phi3")
     rows = ask(random.Random(4), [(2, 9), (1, 3)])
     expected = answers(model, rows, False)
-    inner = model.language_model.forward
+    inner = SharedPrefixCache.advance
     sizes: list[int] = []
 
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        sizes.append(kwargs["position_ids"].shape[0])
-        if sizes[-1] > 4:
+    def advance(cache: SharedPrefixCache) -> Any:
+        sizes.append(cache.rows)
+        if cache.rows > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return inner(*args, **kwargs)
+        return inner(cache)
 
-    monkeypatch.setattr(model.language_model, "forward", forward)
+    monkeypatch.setattr(SharedPrefixCache, "advance", advance)
     assert answers(model, rows, True) == expected
     assert max(sizes) > 4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_join_a_batch_that_goes_on(
+    family: str, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(family)
+    rows = ask(random.Random(9), [(1, 3), (2, 4), (1, 2), (0, 9), (3, 1), (2, 3), (1, 2), (1, 4)])
+    rules = TokenRules(stop=tuple(range(0, 500, 5)), forbidden=(networks.IMAGE_TOKEN,), pad=2)
+    wanted = GenerationSettings(max_new_tokens=9, temperature=temperature)
+    expected = [BatchRunner(model).run([row], wanted, rules)[0] for row in rows]
+    inner = Started.join
+    joined: list[tuple[int, int]] = []
+
+    def join(started: Started, other: Started) -> None:
+        joined.append((started.cache.rows, other.cache.rows))
+        inner(started, other)
+
+    monkeypatch.setattr(Started, "join", join)
+    runner = BatchRunner(model)
+    runner.most_rows = 6
+    assert runner.run(rows, wanted, rules) == expected
+    assert joined and all(going + new <= 6 for going, new in joined)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=12), st.integers(1, 20)
+)
+def test_a_tree_holds_every_row_once(rows: list[list[int]], most: int) -> None:
+    rows = sorted(rows)
+    trees = grow(rows, most)
+    assert [first for first, _ in trees] == [
+        sum(len(tree.paths) for _, tree in trees[:number]) for number in range(len(trees))
+    ]
+    for first, tree in trees:
+        some = rows[first : first + len(tree.paths)]
+        assert len(tree.source) <= most or len(some) == 1
+        assert len(tree.source) == len({tuple(row[:end]) for row in some for end in range(1, len(row) + 1)})
+        hidden, columns = tree.hidden(), tree.columns()
+        for row, path, places in zip(some, tree.paths, columns.tolist(), strict=True):
+            assert [some[of][place] for of, place in (tree.source[node] for node in path)] == row
+            assert [tree.source[node][1] for node in path] == list(range(len(row)))
+            assert places[len(places) - len(path) :] == path
+            assert (~hidden[path[-1]]).nonzero().flatten().tolist() == sorted(path)
 
 
 def test_the_same_picture_in_other_tensors_is_found() -> None:

@@ -13,8 +13,8 @@ import torch
 
 import mini_internvl
 from mini_internvl import GenerationSettings
-from mini_internvl.decoding import Suffix, start
 from mini_internvl.int8 import Int8Linear
+from mini_internvl.reading import Suffix, start
 from mini_internvl.stepping import Step
 from mini_internvl.weight_order import order_for_decoding
 
