@@ -35,6 +35,10 @@ class ScratchFile:
 
     def __init__(self) -> None:
         self._file: Any = io.BytesIO()
+        self._end = 0
+
+    def __del__(self) -> None:
+        self.close()
 
     def read(self, place: int, size: int) -> bytes:
         """At most `size` bytes, fewer at the end."""
@@ -56,6 +60,13 @@ class ScratchFile:
             self._put(place, data)
         except OSError as error:
             raise no_room(error) from error
+        self._end = max(self._end, place + len(data))
+
+    def append(self, data: bytes) -> int:
+        """Put bytes at the end; returns their place. Raises EvalkitError as `write`."""
+        place = self._end
+        self.write(place, data)
+        return place
 
     def _put(self, place: int, data: bytes) -> None:
         self._file.seek(place)

@@ -16,11 +16,13 @@ from evalkit.task import Reference, Task
 class Report:
     """Counts, figures and groups of a run, from its records as they pass by.
 
-    Where a metric needs all records at once they are kept, otherwise only sums by cluster and group.
+    Where a metric needs all records at once they are kept, otherwise their rows go to temporary files.
     """
 
     def __init__(self, task: Task) -> None:
-        from evalkit.statistics.gathering import Codes, Gathering, Sums, by_record
+        from evalkit.scratch import ScratchFile
+        from evalkit.statistics.gathering import Gathering, Sums, by_record
+        from evalkit.statistics.numbering import Codes
 
         self._task = task
         metrics, grouped = task.metrics(), task.group_metrics() if task.group_by else []
@@ -30,7 +32,8 @@ class Report:
             self._records = []
             return
         self._gathering = Gathering(metrics)
-        self._tags = {tag: (Codes(), [Sums(metric) for metric in grouped]) for tag in task.group_by}
+        rows = ScratchFile()
+        self._tags = {tag: (Codes(), [Sums(metric, rows) for metric in grouped]) for tag in task.group_by}
 
     def add(self, records: Sequence[Record]) -> None:
         """Take in more records, in sample order."""
@@ -42,7 +45,7 @@ class Report:
         for tag, (codes, metrics) in self._tags.items():
             numbers = codes.of(record.tags.get(tag) for record in records)
             for sums in metrics:
-                sums.add(records, numbers, len(codes))
+                sums.add(records, numbers)
 
     def counts(self, expected: int) -> dict[str, int]:
         """See `counts`."""
@@ -64,7 +67,8 @@ class Report:
             report[tag] = {value: {} for value in values}
             for sums in metrics:
                 reason = sums.reason(self._gathering.answered)
-                for value, n, row in zip(values, sums.sizes.tolist(), sums.rows, strict=True):
+                totals = sums.totals(len(codes))
+                for value, n, row in zip(values, totals.sizes.tolist(), totals.rows, strict=True):
                     if n:
                         figure = None if reason is not None else float(sums.metric.value(row))
                         report[tag][value][sums.metric.name] = _grouped(figure, n, reason)

@@ -16,6 +16,7 @@ from evalkit import scratch
 from evalkit.contracts import Response
 from evalkit.errors import EvalkitError
 from evalkit.scratch import ScratchFile, Table, in_order
+from evalkit.statistics.numbering import Names
 from evalkit.store import ResponseLog
 from evalkit.store.response_index import ResponseIndex
 from evalkit.store.responses import read_responses
@@ -87,6 +88,20 @@ def test_an_order_is_sorted(rows: list[tuple[int, int, int]]) -> None:
     assert [tuple(row) for row in in_order(iter(rows), 3)] == sorted(rows)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(
+        st.text(max_size=12) | st.sampled_from(["", "\ud800", "\uffff", "\U00010000", "a", "a\0", "\0"])
+    )
+)
+def test_names_are_numbered_as_they_come_and_ranked_as_they_sort(names: list[str]) -> None:
+    found, known = Names(), list(dict.fromkeys(names))
+    numbers = [number for part in (names[:5], names[5:]) for number in found.of(part).tolist()]
+    assert numbers == [known.index(name) for name in names] and len(found) == len(known)
+    ranks = found.ranks().tolist()
+    assert [name for _, name in sorted(zip(ranks, known, strict=True))] == sorted(known)
+
+
 class _Full:
     """A file on a disk without room; `half` says that it takes the first byte."""
 
@@ -95,6 +110,9 @@ class _Full:
 
     def seek(self, place: int) -> None:
         """Anywhere."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
     def write(self, data: bytes) -> int:
         """Not all."""
