@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from http_server import LocalServer, body_of
+
 #: What the server does with one request: (status, body), bytes to send raw, or None to drop the connection.
 Answer = tuple[int, object] | bytes | None
 
@@ -32,22 +34,8 @@ class Server:
         self.together = self.most_together = 0
         self._seen: dict[str, int] = {}
         self._lock = threading.Lock()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer._handle(self)
-
-            def do_GET(self) -> None:
-                outer._list(self) if self.path.endswith("/models") else outer._handle(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = LocalServer(self._handle)
+        self.url = f"{self._server.origin}/v1"
 
     def _list(self, request: http.server.BaseHTTPRequestHandler) -> None:
         self.headers.append(dict(request.headers))
@@ -57,7 +45,10 @@ class Server:
             self._answer(request, self.listed)
 
     def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        raw = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if request.command == "GET" and request.path.endswith("/models"):
+            self._list(request)
+            return
+        raw = body_of(request)
         body = json.loads(raw) if raw else {}
         with self._lock:
             self.path = request.path
@@ -92,5 +83,4 @@ class Server:
             request.wfile.write(encoded)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()

@@ -10,6 +10,8 @@ import threading
 import time
 from urllib.parse import urlsplit
 
+from http_server import LocalServer, body_of
+
 #: What is done to requests, in turn, before the same request is let through at its next attempt.
 PLAN = ("pass", "drop", "429", "pass", "500", "nonsense", "late drop", "empty", "delay", "pass", "torn")
 
@@ -29,30 +31,15 @@ class FaultProxy:
         self._seen: set[bytes] = set()
         self._turn = 0
         self._lock = threading.Lock()
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                outer._handle(self)
-
-            def do_GET(self) -> None:
-                outer._handle(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}{self._target.path}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = LocalServer(self._handle)
+        self.url = f"{self._server.origin}{self._target.path}"
 
     def close(self) -> None:
         """End the proxy; the target goes on."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
     def _handle(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        body = body_of(request)
         trouble = self._next(hashlib.sha256(body).digest()) if body else "pass"
         with contextlib.suppress(OSError):  # the client has given up
             self._carry_out(trouble, request, body)

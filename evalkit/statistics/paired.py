@@ -29,7 +29,7 @@ from evalkit.statistics.intervals import (
     join,
 )
 from evalkit.statistics.power import detectable
-from evalkit.statistics.resampling import Clusters, Resampler, thinnest
+from evalkit.statistics.resampling import Clusters, Resampler, Tally
 from evalkit.statistics.swaps import PairedSums, swap
 
 #: Below this share of a difference its standard error is rounding.
@@ -112,21 +112,21 @@ def difference(
         base, new: [n] records; the clusters are those of `base`.
         alpha: level of `Difference.interval`.
     """
-    on_base, on_new = metric.selected(base), metric.selected(new)
-    either = on_base | on_new
+    either = metric.selected(base) | metric.selected(new)
     names = [record.cluster for record, keep in zip(base, either, strict=True) if keep]
     clusters = Clusters.of(names)
     n = int(either.sum())
     for side, records in (("base", base), ("new", new)):
         if (reason := metric.reason(records)) is not None:
             return _unknown(metric, base, new, n, clusters.count, f"{side}: {reason}")
-    rows = PairedSums(metric, metric.statistics(base)[either], metric.statistics(new)[either])
+    on_base, on_new = metric.statistics(base), metric.statistics(new)
+    rows = PairedSums(metric, on_base[either], on_new[either])
     pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
     before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     if not (math.isfinite(before) and math.isfinite(after)):
         return _unknown(metric, base, new, n, clusters.count, "undefined for these answers")
     exact = _mcnemar(metric, base, new)
-    count = min(thinnest(metric, base), thinnest(metric, new))
+    count = min(Tally.of(metric, base, on_base).thinnest, Tally.of(metric, new, on_new).thinnest)
     if count < 2:
         reason = "one cluster: no interval and no test"
         return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)

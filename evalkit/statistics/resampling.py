@@ -128,12 +128,14 @@ class Tally:
     parts: tuple[Tally, ...] = ()
 
     @classmethod
-    def of(cls, metric: Metric, records: Sequence[Record]) -> Tally:
-        """Tally of `metric` over `records`, of which at least one must be selected."""
-        return cls._of(metric, records, metric.statistics(records))
+    def of(cls, metric: Metric, records: Sequence[Record], statistics: FloatArray | None = None) -> Tally:
+        """Tally of `metric` over `records`, of which at least one must be selected.
 
-    @classmethod
-    def _of(cls, metric: Metric, records: Sequence[Record], statistics: FloatArray) -> Tally:
+        Args:
+            statistics: the metric's over the records, [n, k], where they are at hand.
+        """
+        if statistics is None:
+            statistics = metric.statistics(records)
         selected = metric.selected(records)
         names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
         clusters = Clusters.of(names)
@@ -144,7 +146,7 @@ class Tally:
         parts: tuple[Tally, ...] = ()
         if isinstance(metric, Composite):
             blocks = zip(metric.parts, metric.blocks(statistics), strict=True)
-            parts = tuple(cls._of(part, records, block) for part, block in blocks)
+            parts = tuple(cls.of(part, records, block) for part, block in blocks)
         return cls(metric, clusters.sums(statistics[selected]), clusters.sizes(), right, parts)
 
     @property
@@ -172,11 +174,3 @@ class Tally:
         if self.right is not None:
             return min(int((self.right > 0).sum()), int((self.right < self.sizes).sum()))
         return min((count for part in self.parts if (count := part.rarest()) is not None), default=None)
-
-
-def thinnest(metric: Metric, records: Sequence[Record]) -> int:
-    """Clusters under the figure, for a composite those under its thinnest part."""
-    if isinstance(metric, Composite):
-        return min(thinnest(part, records) for part in metric.parts)
-    selected = metric.selected(records)
-    return len({record.cluster for record, keep in zip(records, selected, strict=True) if keep})

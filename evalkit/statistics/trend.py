@@ -11,7 +11,7 @@ from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
 from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom
-from evalkit.statistics.resampling import Clusters, Resampler, thinnest
+from evalkit.statistics.resampling import Clusters, Resampler, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,8 @@ def trend(
     if any(metric.reason(records) is not None for records in series):
         return None
     clusters = Clusters.of([record.cluster for record in series[0]])
-    blocks = [clusters.sums(metric.statistics(records)) for records in series]
+    statistics = [metric.statistics(records) for records in series]
+    blocks = [clusters.sums(rows) for rows in statistics]
     width = blocks[0].shape[1]
     away = places - places.mean()
     weights = away / (away @ away)
@@ -53,7 +54,7 @@ def trend(
 
     sums = np.concatenate(blocks, axis=1)
     value = float(slope(sums.sum(axis=0)))
-    count = min(thinnest(metric, records) for records in series)
+    count = min(Tally.of(metric, *both).thinnest for both in zip(series, statistics, strict=True))
     if count < 2 or not np.isfinite(value):
         return Trend(value, None) if np.isfinite(value) else None
     if count < FEW_CLUSTERS:
