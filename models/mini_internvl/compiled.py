@@ -1,7 +1,7 @@
 """Parts of a network run by what `torch.compile` makes of them: the encoder's layers and the decoding step.
 
 Of a step the two parts around attention are compiled; attention, whose keys grow by one a step, stays as it
-is. All layers share one compiled function each, in which the number of rows or tiles is a variable. On a GPU
+is. All layers share one compiled function each, whose only variable is the number of rows or tiles. On a GPU
 the step's parts are CUDA graphs besides, one for each padded number of rows (`stepping.padded_rows`): there,
 launching the kernels of a few rows one by one may take longer than running them. On a CPU reading the weights
 bounds a step, and compiling it saves nothing (docs/performance.md): only the encoder is compiled.
@@ -24,7 +24,7 @@ from mini_internvl.weight_order import order_for_decoding
 DEVICES = ("cpu", "cuda")
 
 WARM_UP = (1, 2)
-"""Rows and tiles that are tried first: torch compiles one apart from all other numbers."""
+"""Rows and tiles that are tried first. What differs the second time, torch compiles as a variable."""
 
 STEPS = 3
 """Steps of each: CUDA graphs are run once as they stand, then recorded, then replayed."""
@@ -65,7 +65,7 @@ def compile_network(network: MiniInternVL, *, step: bool | None = None) -> None:
         raise CompileError(f"{kind} is not compiled for, only {' and '.join(DEVICES)}; run without it")
     order_for_decoding(network.language_model)  # later on it would be another layout, compiled again
     try:
-        network.vision_model.run_layer = torch.compile(_encode, dynamic=True, fullgraph=True)
+        network.vision_model.run_layer = torch.compile(_encode, fullgraph=True)
         if kind == "cuda" if step is None else step:
             network.compiled = _step_parts(kind == "cuda")
         _try(network)
@@ -80,7 +80,7 @@ def _encode(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _step_parts(graphs: bool) -> Compiled:
-    settings: dict[str, Any] = {"dynamic": True, "fullgraph": True}
+    settings: dict[str, Any] = {"fullgraph": True}
     if graphs:
         settings["options"] = dict(GRAPHS)
     return Compiled(

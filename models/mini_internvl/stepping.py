@@ -159,4 +159,10 @@ def _norm(layer: Any) -> Product:
     weight, eps = layer.weight, layer.variance_epsilon
     if weight.dtype == torch.float32:
         return partial(F.rms_norm, normalized_shape=weight.shape, weight=weight, eps=eps)
-    return layer  # type: ignore[no-any-return]
+    return partial(_half_norm, weight=weight, eps=eps)
+
+
+def _half_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return weight * wide.to(x.dtype)
