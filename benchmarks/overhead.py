@@ -53,7 +53,9 @@ def write_files(folder: Path, samples: int, questions: int) -> None:
     for i in range(samples):
         if i % questions == 0:
             shade = i // questions
-            Image.new("RGB", (32, 32), (shade % 256, shade // 256, 0)).save(images / f"{shade}.tif")
+            Image.new("RGB", (32, 32), (shade % 256, shade // 256 % 256, shade // 65536)).save(
+                images / f"{shade}.tif"
+            )
         text = f"Is a building number {i} present?"
         rows.append({"id": i, "img_id": i // questions, "type": "presence", "question": text,
                      "answers_ids": [i], "active": True})  # fmt: skip

@@ -25,12 +25,25 @@ import random
 import resource
 import sys
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SYSTEM, WORDS = 60, (20, 45)
+SIZES = ("", "", "small ", "medium ", "large ", "square ", "circular ", "rectangular ")
+THINGS = (
+    "building",
+    "commercial building",
+    "road",
+    "residential building",
+    "water area",
+    "grass area",
+    "forest",
+)
+ENDINGS = ("", "", " in the image")
+RSVQA_TAIL = 16
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Shape:
         pictures, tiles, questions: pictures, tiles of each, questions about each.
         new: tokens generated for each question.
         alone, plain: questions timed one by one, and in plain batches.
+        text: draws the words after the picture.
     """
 
     pictures: int
@@ -49,12 +63,43 @@ class Shape:
     new: int
     alone: int
     plain: int
+    text: Callable[[random.Random, int], list[int]]
+
+
+def any_words(drawn: random.Random, words: int) -> list[int]:
+    """20 to 44 unlike tokens, below `words`."""
+    return [drawn.randrange(words) for _ in range(drawn.randrange(*WORDS))]
+
+
+def rsvqa_words(drawn: random.Random, words: int) -> list[int]:
+    """A question as RSVQA's program makes them (arXiv 2003.07333, section III), a token a word, and its tail.
+
+    The tail stands for the sign, "Answer the question using a single word or phrase." and the template's end.
+    """
+
+    def thing(ending: str = "") -> str:
+        return drawn.choice(SIZES) + drawn.choice(THINGS) + ending
+
+    question = drawn.choice(
+        (
+            f"Is there a {thing()}{drawn.choice(ENDINGS)}",
+            f"Is a {thing()} present{drawn.choice(ENDINGS)}",
+            f"What is the number of {thing('s')}{drawn.choice(ENDINGS)}",
+            f"What is the amount of {thing('s')}{drawn.choice(ENDINGS)}",
+            f"How many {thing('s')} are there{drawn.choice(ENDINGS)}",
+            f"Are there more {thing('s')} than {thing('s')}{drawn.choice(ENDINGS)}",
+            f"Are there less {thing('s')} than {thing('s')}{drawn.choice(ENDINGS)}",
+            f"Is the number of {thing('s')} equal to the number of {thing('s')}{drawn.choice(ENDINGS)}",
+            f"What is the number of {thing('s')} on the left of a {thing()}",
+        )
+    )
+    return [zlib.crc32(word.encode()) % words for word in question.split()] + list(range(RSVQA_TAIL))
 
 
 SHAPES = {
-    "drivelm": Shape(1, 13, 12, 40, 1, 1),
-    "rsvqa-lr": Shape(1, 1, 100, 2, 2, 4),
-    "chartqa": Shape(2, 7, 1, 8, 2, 2),
+    "drivelm": Shape(1, 13, 12, 40, 1, 1, any_words),
+    "rsvqa-lr": Shape(1, 1, 100, 2, 2, 4, rsvqa_words),
+    "chartqa": Shape(2, 7, 1, 8, 2, 2, any_words),
 }
 WAYS = ("reference", "plain", "shared")
 
@@ -102,9 +147,8 @@ def questions(network: Any, shape: Shape) -> list[Any]:
     side = network.config.image_size
     for _ in range(shape.pictures):
         tiles = torch.randint(0, 256, (shape.tiles, 3, side, side), dtype=torch.uint8)
-        for _ in range(shape.questions):
-            text = [drawn.randrange(words) for _ in range(drawn.randrange(*WORDS))]
-            rows.append(Row([*system, *[image] * (each * shape.tiles), *text], tiles))
+        before = [*system, *[image] * (each * shape.tiles)]
+        rows += [Row([*before, *shape.text(drawn, words)], tiles) for _ in range(shape.questions)]
     return rows
 
 
@@ -154,7 +198,7 @@ def time_way(options: Any, name: str, way: str, results: Any) -> None:
     count = {"reference": shape.alone, "plain": shape.plain, "shared": len(rows)}[way]
     if options.model == "tiny":
         count = len(rows)
-    warm = Shape(1, 1, 2, 2, 1, 1)
+    warm = Shape(1, 1, 2, 2, 1, 1, any_words)
     answer(network, questions(network, warm), warm, way)
     started = time.process_time(), time.perf_counter()
     answer(network, rows[:count], shape, way)
@@ -177,7 +221,7 @@ def time_parts(options: Any, results: Any) -> None:
     flops = 2 * 2048**3 / best(lambda: square @ square, 7)
     large = torch.ones(1 << 27, dtype=torch.float32)
     speed = large.numel() * 4 / best(lambda: large.sum(), 7)
-    row = questions(network, Shape(1, 4, 1, 1, 1, 1))[0]
+    row = questions(network, Shape(1, 4, 1, 1, 1, 1, any_words))[0]
     lines = [
         f"matmul peak {flops / 1e9:.0f} GFLOP/s in {str(dtype).removeprefix('torch.')}, "
         f"reading {speed / 2**30:.1f} GiB/s, {options.threads} threads"
@@ -239,9 +283,11 @@ def _steps(network: Any, prompt: Any, weights: float) -> list[str]:
 
 def _decode(network: Any, started: Any, new: int, rules: Any) -> None:
     from mini_internvl import GenerationSettings
-    from mini_internvl.decoding import decode
+    from mini_internvl.decoding import Decoder
 
-    decode(network, started, GenerationSettings(max_new_tokens=new), rules)
+    decoder = Decoder(network, GenerationSettings(max_new_tokens=new), rules)
+    decoder.join(started, range(len(started.positions)))
+    decoder.finish()
 
 
 def _step(run: Callable[[int], object]) -> float:
