@@ -32,7 +32,6 @@ STEPS = 3
 GRAPHS: dict[str, Any] = {
     "triton.cudagraphs": True,  # what mode="reduce-overhead" stands for
     "triton.cudagraph_or_error": True,  # no falling back to single launches unsaid
-    "triton.cudagraph_dynamic_shape_warn_limit": None,  # numbers of rows are few, for they are padded
 }
 
 
