@@ -4,8 +4,8 @@
 
 The network has InternVL2-1B's widths and random weights (`--layers` cuts both its stacks), or is the embedded
 model. Plain and compiled take turns in one process, and the better round counts. A ratio above 1 says that
-compiling pays; the seconds that it took are printed too. On a CPU `--compile` leaves the step as it is, for it
-does not pay; here it is compiled there too, to see.
+compiling pays; the seconds that it took are printed too. On a CPU `--compile` leaves the step as it is, for
+there it does not pay; here it is compiled all the same, to see.
 """
 
 from __future__ import annotations
