@@ -80,7 +80,11 @@ class ScratchFile:
 
 def no_room(error: OSError) -> EvalkitError:
     """What to tell the user when the temporary folder fails."""
-    return EvalkitError(f"{tempfile.gettempdir()}: {error.strerror}; make room, or set TMPDIR")
+    try:
+        folder = tempfile.gettempdir()
+    except OSError:  # none can be written
+        folder = "the temporary folder"
+    return EvalkitError(f"{folder}: {error.strerror}; make room, or set TMPDIR")
 
 
 class Table:

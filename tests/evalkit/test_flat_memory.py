@@ -5,17 +5,20 @@ from __future__ import annotations
 import gc
 import random
 import tracemalloc
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evalkit.contracts import Failure, Record, Response
+from evalkit.contracts import Failure, Message, Record, Request, Response
+from evalkit.images import ImageFile
 from evalkit.metrics.base import Accuracy, Composite, Mean, Metric, RootMeanSquare, macro_mean
+from evalkit.planning import make_plan
 from evalkit.spool import Chosen, Spool
 from evalkit.statistics import estimate_all
 from evalkit.statistics.gathering import Gathering, by_record
-from evalkit.store import ResponseLog
+from evalkit.store import ResponseLog, StoredResponse
 from evalkit.store.response_index import ResponseIndex
 from evalkit.store.responses import read_responses
 from evalkit.summary import Report, counts, groups
@@ -45,6 +48,32 @@ def test_a_long_spool_holds_little_memory() -> None:
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert after - before < 12_000 * 100  # three objects and a tuple have 250
+
+
+def test_index_plan_and_sums_hold_little_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("evalkit.scratch._SHORT", 1 << 14)  # as if there were more of them
+    monkeypatch.setattr("evalkit.scratch._RUN", 1 << 8)
+    count = 3000
+    line = StoredResponse("{}", "0" * 32, Response("yes")).to_json()
+    lines = "".join(line.replace("{}", f"sample {n}") + "\n" for n in range(count))
+    (tmp_path / "responses-0.jsonl").write_text(lines)
+    requests = (Request(str(n), (Message("user", "q"),), (ImageFile(f"{n}.png"),)) for n in range(count))
+    gathering = Gathering([Accuracy("a", "right")])
+    records = (Record(str(n), f"cluster {n}", "", None, "t", {"right": 1.0}) for n in range(count))
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    with ResponseIndex(tmp_path) as index:
+        plan = make_plan(requests)
+        while part := list(islice(records, 100)):
+            gathering.add(part)
+        del part
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(index) == plan.size == count and index["sample 7"].response.text == "yes"
+    assert after - before < count * 40  # 8 are the plan's; a name in a dict has 150
+    assert gathering.estimates()["a"].n == count
 
 
 def test_the_index_is_what_reading_all_responses_gives(tmp_path: Path) -> None:

@@ -129,6 +129,17 @@ def test_a_full_disk_is_one_line(half: bool, monkeypatch: pytest.MonkeyPatch) ->
         Table("q").update(5, lambda _: (1,))
 
 
+@pytest.mark.usefixtures("on_disk")
+def test_no_folder_for_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(EvalkitError, match="folder: No usable temporary directory found; make room"):
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: none())
+        Table("q").update(5, lambda _: (1,))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     lines=st.lists(

@@ -25,8 +25,8 @@ from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
 COMPARE = ("comp", "compare")
-#: Pictures whose handles are kept for the questions that follow.
-_PICTURES = 1024
+#: Pictures whose handles are kept for the questions that follow: more than either set has.
+_PICTURES = 1 << 14
 INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
 
 
