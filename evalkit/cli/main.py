@@ -12,6 +12,8 @@ import click
 from evalkit.cli import terminal
 from evalkit.errors import EvalkitError, UsageError
 
+#: What `evalkit list` lists: words that are taken for commands.
+_LISTS = ("tasks", "models", "suites", "runs")
 #: Command name to `module:object` and the line in `evalkit --help`. Nothing is imported before it is called.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("evalkit.cli.run:run", "Generate answers and score them: the main job."),
@@ -58,7 +60,8 @@ class LazyGroup(click.Group):
         """As click does, with the nearest names for an unknown one."""
         name = args[0].replace("_", "-") if args else ""
         if name and not name.startswith("-") and name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.5)
+            lists = [f"list {name}"] if name in _LISTS else []
+            near = lists or difflib.get_close_matches(name, COMMANDS, n=3, cutoff=0.5)
             hint = f" (nearest: {', '.join(near)})" if near else ""
             raise UsageError(f"no command {args[0]!r}{hint}; `evalkit --help` shows all")
         return super().resolve_command(ctx, args)

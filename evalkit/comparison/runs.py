@@ -215,7 +215,10 @@ def resolve(name: str, output: Path) -> dict[Key, Path]:
     if folder is None:
         known = [*baselines.names(output), *model_names(output)]
         hint = registry.nearest(name, known)
-        raise UsageError(f"{name}: no run folder, and no model or baseline of that name in {output}{hint}")
+        raise UsageError(
+            f"{name}: no run folder, and no model or baseline of that name in {output}{hint}; "
+            "`evalkit list runs` shows all"
+        )
     if found := latest(complete_runs(folder)):
         return found
     raise NotComparableError(

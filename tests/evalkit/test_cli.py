@@ -66,6 +66,7 @@ def test_module_and_version() -> None:
     ("arguments", "said"),
     [
         (["rnu"], "no command 'rnu' (nearest: run"),
+        (["tasks"], "no command 'tasks' (nearest: list tasks)"),
         (["run", "-t", "yes-no"], "--model"),
         (["run", "-m", "fake"], "--task"),
         (["run", "-m", "fak", "-t", "yes-no"], "unknown model 'fak' (nearest: fake"),
