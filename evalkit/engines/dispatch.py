@@ -74,8 +74,8 @@ class Dispatcher:
     def take(self, share: float = 1.0, at_hand: Sequence[Parcel] = ()) -> Parcel:
         """The next parcel for a worker that does `share` (0 to 1) of all the work; empty if it gets none now.
 
-        A group that a worker was lost over is all that its next worker has at hand, so that another loss tells
-        whether it was that group's.
+        A group that a worker was lost over is all that its next worker has at hand, so that another loss
+        tells whether it was that group's.
         """
         if any(lot.deaths for held in at_hand for lot in held):
             return []
