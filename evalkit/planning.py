@@ -97,7 +97,8 @@ def _named(samples: Sequence[Sample], sample_ids: Sequence[str]) -> Sequence[Sam
     for name in sample_ids:
         if name not in places:
             known = [sample.id for sample in samples]
-            raise UsageError(f"--sample-id {name}: no such sample{registry.nearest(name, known)}")
+            form = f"; ids here look like {known[0]}" if known else ""
+            raise UsageError(f"--sample-id {name}: no such sample{registry.nearest(name, known)}{form}")
     return Chosen(samples, sorted(places.values()))
 
 
