@@ -212,6 +212,7 @@ def time_parts(options: Any, results: Any) -> None:
     """Puts what encoding, reading and decoding reach of this machine's measured peaks, as lines."""
     import torch
 
+    from mini_internvl.generation import encode_tiles
     from mini_internvl.reading import read_prefix
 
     torch.set_num_threads(options.threads)
@@ -227,7 +228,7 @@ def time_parts(options: Any, results: Any) -> None:
         f"reading {speed / 2**30:.1f} GiB/s, {options.threads} threads"
     ]
     with torch.inference_mode():
-        seconds = best(lambda: network.encode_images(row.tiles), 2)
+        seconds = best(lambda: encode_tiles(network, row.tiles), 2)
         work = len(row.tiles) * _encoder_flops(network)
         lines.append(
             f"encoding    {seconds / len(row.tiles):.3f} s a tile, "
