@@ -15,11 +15,9 @@ from mini_internvl.shared_attention import fold_mask, shared_prefix_attention
 from mini_internvl.sharing import ROOM, Prefix, SharedPrefixCache, TreePass
 from mini_internvl.token_tree import TokenTree, grow
 
-PREFILL_TOKENS = 4096
-"""Tokens of whole prompts read in one pass: beyond this a pass only takes more memory."""
-
-ENOUGH_TOKENS, MOST_PADDING = 512, 0.1
-"""A pass that has so many tokens ends before a longer row would make more than this share of it padding."""
+ENOUGH_TOKENS = 512
+"""Whole prompts are read together until a pass has so many tokens: more make it no faster, and a prompt read
+alone needs no padding and no mask, which would keep attention from leaving out what lies ahead."""
 
 TREE_ON_CPU, TREE_ON_GPU = 256, 2048
 """Tokens of a tree: enough for products at full speed, few beside what attention among unlike rows costs."""
@@ -146,18 +144,15 @@ def _read_whole(
 
 
 def _passes(rows: Sequence[Suffix]) -> list[tuple[int, int]]:
-    """Neighbours that are read in one pass: not too many, of similar length."""
+    """Neighbours that are read in one pass."""
     passes: list[tuple[int, int]] = []
-    first = longest = real = 0
+    first = tokens = 0
     for place, row in enumerate(rows):
-        longest, real = max(longest, row.length), real + row.length
-        padded = longest * (place + 1 - first)
-        wasteful = real - row.length >= ENOUGH_TOKENS and padded - real > MOST_PADDING * padded
-        if place > first and (padded > PREFILL_TOKENS or wasteful):
+        if tokens >= ENOUGH_TOKENS:
             passes.append((first, place))
-            first, longest, real = place, row.length, row.length
-    passes.append((first, len(rows)))
-    return passes
+            first, tokens = place, 0
+        tokens += row.length
+    return [*passes, (first, len(rows))]
 
 
 def _padded(rows: Sequence[Suffix]) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from mini_internvl import GenerationSettings, MiniInternVL
 from mini_internvl.batching import BatchRunner
 from mini_internvl.generation import TokenRules, encode_tiles
 from mini_internvl.groups import Limits, Row, Waiting, group_rows
-from mini_internvl.reading import PREFILL_TOKENS, Started, Suffix, _passes, read_prefix, start
+from mini_internvl.reading import ENOUGH_TOKENS, Started, Suffix, _passes, read_prefix, start
 from mini_internvl.shared_attention import attend, attend_in_products, fold_mask
 from mini_internvl.sharing import SharedPrefixCache
 from mini_internvl.token_tree import grow
@@ -180,14 +180,14 @@ def test_small_batches_change_nothing(most_rows: int, most_tokens: int | None) -
     assert sorted(taken) == list(range(len(rows)))
 
 
-def test_passes_hold_little_padding() -> None:
-    rows = [Suffix(torch.zeros(length, 1)) for length in [*range(20, 60), 2000, 2100, 5000]]
+def test_passes_are_no_longer_than_they_must() -> None:
+    rows = [Suffix(torch.zeros(length, 1)) for length in [*range(20, 60), 511, 600, 2000, 5000]]
     passes = _passes(rows)
     assert [place for first, last in passes for place in range(first, last)] == list(range(len(rows)))
     for first, last in passes:
         lengths = [row.length for row in rows[first:last]]
-        assert len(lengths) == 1 or max(lengths) * len(lengths) <= PREFILL_TOKENS
-        assert sum(lengths) < 600 + max(lengths) or sum(lengths) >= 0.9 * max(lengths) * len(lengths)
+        assert sum(lengths[:-1]) < ENOUGH_TOKENS
+        assert sum(lengths) >= ENOUGH_TOKENS or last == len(rows)
 
 
 def test_running_out_of_memory_halves_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
