@@ -21,6 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tiny_baselines import figure
+
 import evalkit
 from evalkit import registry
 from evalkit.contracts import MetricValue, ModelOptions, Record
@@ -93,7 +95,7 @@ class Unequal:
     def __str__(self) -> str:
         share = estimate(Accuracy("unequal"), self.records)
         return (
-            f"{self.count('unequal'):4} of {len(self.records):4}  {_figure(share):22} {self.count('first'):5}"
+            f"{self.count('unequal'):4} of {len(self.records):4}  {figure(share):22} {self.count('first'):5}"
         )
 
 
@@ -173,19 +175,12 @@ def _print_scores(tasks: Sequence[str], results: Sequence[dict[str, Answers]]) -
     print(f"\n{'task':10} {'metric':20} " + " ".join(f"{way!s:>22}" for way in WAYS))
     for task in tasks:
         for metric in TASKS[task]:
-            cells = (_figure(answers[task].metrics[metric]) for answers in results)
+            cells = (figure(answers[task].metrics[metric]) for answers in results)
             print(f"{task:10} {metric:20} " + " ".join(f"{cell:>22}" for cell in cells))
 
 
 def _names(pair: tuple[int, int]) -> str:
     return " | ".join(str(WAYS[place]) for place in pair)
-
-
-def _figure(value: MetricValue) -> str:
-    if value.value is None:
-        return "-"
-    reach = "" if value.ci95 is None else f" [{value.ci95[0]:.3g}, {value.ci95[1]:.3g}]"
-    return f"{value.value:.3g}{reach}"
 
 
 if __name__ == "__main__":

@@ -148,12 +148,13 @@ def main() -> None:
             ours, *others = (result[metric] for result in results)
             passed = all(above(ours, other) for other in others)
             failed += metric == METRICS[name][0] and not passed
-            cells = " ".join(f"{_cell(result[metric]):>24}" for result in results)
+            cells = " ".join(f"{figure(result[metric]):>24}" for result in results)
             print(f"{name:10} {metric:20} {cells} {'apart' if passed else 'overlaps'}", flush=True)
     sys.exit(1 if failed else 0)
 
 
-def _cell(value: MetricValue) -> str:
+def figure(value: MetricValue) -> str:
+    """A value with its interval, in three digits."""
     if value.value is None:
         return "-"
     interval = "" if value.ci95 is None else f" [{value.ci95[0]:.3g}, {value.ci95[1]:.3g}]"

@@ -136,13 +136,11 @@ class _Session:
         self._network = network
         self._settings = settings
         self._rules = rules
-        self._decoder = Decoder(network, settings, rules, stop_text)
         self._stop_text = stop_text
-        self._largest = 0
-        self._full = False
         self.rows = rows
         self.answers: dict[int, Generated] = {}
-        self.going: list[Group] = []
+        self.going: list[Group]
+        self.drop()
 
     @property
     def takes_more(self) -> bool:
@@ -180,7 +178,7 @@ class _Session:
         self.going = left
 
     def drop(self) -> None:
-        """Forgets how far the rows going on have come."""
+        """Forgets how far the rows going on have come: none is, as at the beginning."""
         self._decoder = Decoder(self._network, self._settings, self._rules, self._stop_text)
         self._largest = 0
         self._full = False
