@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from evalkit.contracts import ImagePolicy, Message, Request
-from evalkit.images import ImageBytes
+from evalkit.data.images import ImageBytes
 from evalkit_models.feeding import AHEAD, Feeder
 
 BUSY = (0, 50, 100, 200, 400)

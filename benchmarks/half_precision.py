@@ -27,7 +27,7 @@ import evalkit
 from evalkit import registry
 from evalkit.contracts import MetricValue, ModelOptions, Record
 from evalkit.metrics.base import Accuracy
-from evalkit.results import RunResult
+from evalkit.pipeline.results import RunResult
 from evalkit.statistics import estimate
 from evalkit.task import MINIATURE
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import ModelInfo, Request, Response
-from evalkit.options import RunOptions
+from evalkit.pipeline.options import RunOptions
 
 SMALL, SIZES = 10_000, (100_000, 200_000, 400_000)
 HEADER = ("samples", "processor, ms", "clock, ms", "peak, MB", f"above {SMALL}, MB", "growth, bytes a sample")

@@ -30,8 +30,8 @@ from overhead import AtOnce, write_files
 from scale_simulation import Driver, Outcome, World, ranks, simulate
 
 from evalkit.contracts import Message, Model, Request, Response
-from evalkit.images import ImageFile
-from evalkit.options import RunOptions
+from evalkit.data.images import ImageFile
+from evalkit.pipeline.options import RunOptions
 
 #: Questions about one picture, as RSVQA asks them.
 QUESTIONS = 100
@@ -60,7 +60,7 @@ def options(folder: Path, name: str, **changes: Any) -> RunOptions:
 
 def in_process(folder: Path) -> dict[str, Any]:
     """One process."""
-    from evalkit import workflow
+    from evalkit.pipeline import run as workflow
 
     return counted(lambda: workflow.run_task("rsvqa-lr", AtOnce(), options(folder, "alone")))
 
@@ -69,8 +69,8 @@ def on_ray(folder: Path) -> dict[str, Any]:
     """Two actors of a Ray that is started here; starting it is told of on its own."""
     import scale  # by the name under which the actors find it
 
-    from evalkit import workflow
     from evalkit.engines.ray_pool import RayOptions, RayPool
+    from evalkit.pipeline import run as workflow
 
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
     started = time.perf_counter()
@@ -84,8 +84,8 @@ def on_ray(folder: Path) -> dict[str, Any]:
 
 def by_ranks(folder: Path) -> dict[str, Any]:
     """Two ranks, this process being the first."""
-    from evalkit import workflow
     from evalkit.engines.rank import Rank
+    from evalkit.pipeline import run as workflow
 
     other = multiprocessing.get_context("spawn").Process(target=second_rank, args=(folder,))
     other.start()
@@ -98,8 +98,8 @@ def by_ranks(folder: Path) -> dict[str, Any]:
 
 def second_rank(folder: Path) -> None:
     """The other rank."""
-    from evalkit import workflow
     from evalkit.engines.rank import Rank
+    from evalkit.pipeline import run as workflow
 
     workflow.run_share("rsvqa-lr", AtOnce(), options(folder, "ranks", rank=Rank(1, 2)))
 
@@ -162,7 +162,7 @@ def planned(count: int, answered: int) -> None:
 def drive(count: int, answered: int) -> dict[str, Any]:
     """The driver's work without a cluster: everything that it does with a request but sending it."""
     from evalkit.engines.dispatch import Dispatcher
-    from evalkit.planning import make_plan
+    from evalkit.pipeline.plan import make_plan
     from evalkit.store import ResponseLog
 
     with tempfile.TemporaryDirectory() as place:
@@ -250,8 +250,8 @@ def measure(file: Path) -> None:
     """Size and seconds of each group of the miniatures, answered by the embedded model group by group."""
     from evalkit import registry
     from evalkit.contracts import ModelOptions
-    from evalkit.job import make_job
-    from evalkit.planning import make_plan
+    from evalkit.pipeline.job import make_job
+    from evalkit.pipeline.plan import make_plan
 
     model = registry.model("mini-internvl-tiny", ModelOptions())
     times: dict[str, list[tuple[int, float]]] = {}

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from evalkit.contracts import ModelOptions, Request, Response
-from evalkit.job import make_job
-from evalkit.options import RunOptions
+from evalkit.pipeline.job import make_job
+from evalkit.pipeline.options import RunOptions
 from evalkit.registry import model as load_model
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 import evalkit
 from evalkit import registry
 from evalkit.contracts import MetricValue, Model, ModelInfo, ModelOptions, Request, Response, Sample
-from evalkit.data import locate
-from evalkit.images import ImageHandle
+from evalkit.data.images import ImageHandle
+from evalkit.data.locate import locate
 from evalkit.task import MINIATURE
 
 #: Task to its metrics; the first is the headline.

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
         Sample,
         SampleAware,
     )
+    from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
     from evalkit.errors import EvalkitError
-    from evalkit.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
-    from evalkit.results import RunResult, load_run
+    from evalkit.pipeline.results import RunResult, load_run
     from evalkit.task import DataFile, HubSource, JudgeQuestion, Reference, Task, record
 
 _LAZY = {
@@ -46,8 +46,8 @@ _LAZY = {
         *("ModelInfo", "ModelOptions", "Record", "Request", "Response", "Sample", "SampleAware"),
     ),
     "errors": ("EvalkitError",),
-    "images": ("ImageBytes", "ImageFile", "ImageHandle", "TableImage", "VideoFrame"),
-    "results": ("RunResult", "load_run"),
+    "data.images": ("ImageBytes", "ImageFile", "ImageHandle", "TableImage", "VideoFrame"),
+    "pipeline.results": ("RunResult", "load_run"),
     "task": ("DataFile", "HubSource", "JudgeQuestion", "Reference", "Task", "record"),
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}
@@ -88,7 +88,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from evalkit.environment import evalkit_version
+        from evalkit.pipeline.environment import evalkit_version
 
         return evalkit_version()
     if name not in _MODULES:

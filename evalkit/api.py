@@ -10,9 +10,9 @@ from evalkit import registry
 from evalkit.contracts import Json, Model
 from evalkit.engines.base import Pool
 from evalkit.errors import UsageError
-from evalkit.options import MaxErrors, RunOptions, judge_options
-from evalkit.results import RunResult
-from evalkit.workflow import load_model, run_task
+from evalkit.pipeline.options import MaxErrors, RunOptions, judge_options
+from evalkit.pipeline.results import RunResult
+from evalkit.pipeline.run import load_model, run_task
 
 PathLike = str | os.PathLike[str]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from evalkit.images import ImageHandle
+from evalkit.data.images import ImageHandle
 
 #: What `json.dumps` takes without help.
 Json = Any

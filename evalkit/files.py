@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalkit.data.images import TableImage
+from evalkit.data.json_stream import JsonStream
 from evalkit.errors import DataError
-from evalkit.images import TableImage
-from evalkit.json_stream import JsonStream
 
 #: No field of a benchmark table is larger than this.
 FIELD_LIMIT = 1 << 30

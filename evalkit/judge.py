@@ -16,7 +16,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from evalkit.chat_api import (
+from evalkit.contracts import Failure
+from evalkit.errors import JudgeError, ServerError
+from evalkit.openai_client import (
     ChatApi,
     HopelessError,
     RefusedError,
@@ -26,8 +28,6 @@ from evalkit.chat_api import (
     patiently,
     shortened,
 )
-from evalkit.contracts import Failure
-from evalkit.errors import JudgeError, ServerError
 from evalkit.task import JudgeQuestion
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.options import RunOptions
-from evalkit.results import RunResult
+from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.results import RunResult
 from evalkit.store import load_run
 
 SAMPLES = 120

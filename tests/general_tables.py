@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from evalkit.contracts import MetricValue, Record, Response
-from evalkit.summary import metric_values
+from evalkit.pipeline.summary import metric_values
 from evalkit.task import Task
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from evalkit.contracts import Failure, Record, Response, Sample
 from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
+from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, status
 from evalkit.store import ResponseLog, Scored, open_run, write_records
-from evalkit.summary import counts, groups, metric_json, metric_values, status
 from evalkit.task import Task, record
 
 FIELDS = {

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def folder_of(task: Task, split: str, data_root: Path | None) -> Path | None:
     """Where the split's files are, or None."""
-    from evalkit.data import locate
+    from evalkit.data.locate import locate
     from evalkit.errors import EvalkitError
 
     try:

@@ -16,8 +16,8 @@ from evalkit.cli.terminal import flag
 if TYPE_CHECKING:
     from evalkit.comparison.policy import Policy
     from evalkit.comparison.runs import Key
-    from evalkit.options import RunOptions
-    from evalkit.results import RunResult
+    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.results import RunResult
 
 
 @click.command(short_help="Run, compare with the baseline, pass or fail (for CI).")
@@ -79,7 +79,7 @@ class _Runs:
     """Runs tasks with one model, loaded once."""
 
     def __init__(self, policy: Policy, options: RunOptions) -> None:
-        from evalkit.workflow import load_model
+        from evalkit.pipeline.run import load_model
 
         self._options = options
         self._model = load_model(options)
@@ -91,13 +91,13 @@ class _Runs:
         self._model.close()
 
     def __call__(self, key: Key) -> RunResult:
-        from evalkit.workflow import run_task
+        from evalkit.pipeline.run import run_task
 
         return run_task(key.task, self._model, dataclasses.replace(self._options, split=key.split))
 
 
 def _options(policy: Policy, model: str, checkpoint: str | None) -> RunOptions:
-    from evalkit.options import RunOptions, judge_options
+    from evalkit.pipeline.options import RunOptions, judge_options
 
     flags: dict[str, Any] = {
         k: v for k, v in policy.run.items() if k not in ("judge", "judge_model", "split")

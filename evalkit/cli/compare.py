@@ -61,7 +61,7 @@ def compare(
     from evalkit.comparison.runs import resolve
     from evalkit.comparison.thresholds import Thresholds, parse
     from evalkit.errors import NotComparableError
-    from evalkit.options import comma_list
+    from evalkit.pipeline.options import comma_list
 
     style = "json" if as_json else style
     thresholds = Thresholds(parse(max_drop, "--max-drop"), parse(margin, "--margin"))

@@ -12,7 +12,7 @@ from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
-    from evalkit.data_check import Report
+    from evalkit.data.check import Report
     from evalkit.task import DataFile, Task
 
 
@@ -51,13 +51,13 @@ def check(
     name: str, split: str | None, pictures: bool, data_root: Path | None, offline: bool, as_json: bool
 ) -> int:
     """Check that the files of TASK are complete, readable and of the published size (exit 3 if not)."""
-    from evalkit.data_check import check as check_split
+    from evalkit.data.check import check as check_split
 
     task, splits = _task(name, split)
     folders = {item: _folder(task, item, data_root, offline, named=split is not None) for item in splits}
     reports = [check_split(task, s, folder, pictures) for s, folder in folders.items() if folder is not None]
     if not reports:
-        from evalkit.data import locate
+        from evalkit.data.locate import locate
 
         locate(task, splits[0], data_root, offline=True)  # says what is missing
     if as_json:
@@ -76,8 +76,8 @@ def check(
 @terminal.verbosity
 def prepare(name: str, source: Path, data_root: Path) -> int:
     """Unpack and arrange raw downloads into what TASK reads; the downloads stay as they are."""
-    from evalkit.data import missing_files
-    from evalkit.data_prepare import prepare as arrange
+    from evalkit.data.locate import missing_files
+    from evalkit.data.prepare import prepare as arrange
 
     task, splits = _task(name, None)
     folder = data_root / task.name
@@ -104,7 +104,7 @@ def _task(name: str, split: str | None) -> tuple[Task, tuple[str, ...]]:
 
 def _folder(task: Task, split: str, data_root: Path | None, offline: bool, named: bool) -> Path | None:
     """Where to check a split: None where it was not asked for and nothing of it is there."""
-    from evalkit.data import given_root, locate, task_folder
+    from evalkit.data.locate import given_root, locate, task_folder
     from evalkit.errors import DataError
 
     try:

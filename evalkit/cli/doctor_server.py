@@ -11,7 +11,7 @@ from evalkit.cli.findings import BROKEN, MISSING, OK, Finding
 from evalkit.text import one_line
 
 if TYPE_CHECKING:
-    from evalkit.chat_api import ChatApi, Completion
+    from evalkit.openai_client import ChatApi, Completion
 
 #: The variable of a served model's key.
 KEY_VARIABLES = ("OPENAI_API_KEY",)
@@ -28,8 +28,8 @@ def server_findings(url: str, model: str | None) -> Iterator[Finding]:
     Raises:
         UsageError: the address or the key cannot be.
     """
-    from evalkit.chat_api import ChatApi, find_key
     from evalkit.errors import ServerError, UsageError
+    from evalkit.openai_client import ChatApi, find_key
 
     try:
         api = ChatApi(url, find_key(KEY_VARIABLES), _TIMEOUT)
@@ -57,7 +57,7 @@ def server_findings(url: str, model: str | None) -> Iterator[Finding]:
 
 def _try(ask: Callable[[], Any], attempts: int = 2) -> Any:
     """What `ask` returns, or the trouble as a line."""
-    from evalkit.chat_api import HopelessError, RefusedError, TryAgainError
+    from evalkit.openai_client import HopelessError, RefusedError, TryAgainError
 
     trouble = ""
     for _ in range(attempts):

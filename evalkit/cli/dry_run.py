@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli.terminal import print_json
-from evalkit.progress import clock
+from evalkit.pipeline.progress import clock
 from evalkit.text import visible
 
 if TYPE_CHECKING:
-    from evalkit.estimates import Costs, Speed
-    from evalkit.job import Job
-    from evalkit.options import RunOptions
-    from evalkit.planning import Outlook
+    from evalkit.pipeline.cost_estimate import Costs, Speed
+    from evalkit.pipeline.job import Job
+    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.plan import Outlook
     from evalkit.suite import Target
 
 #: Sequences decoded together, for the estimates.
@@ -28,9 +28,9 @@ _TOKENS_PER_TILE = 256
 def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) -> int:
     """Print the plan of every task."""
     from evalkit import registry
-    from evalkit.estimates import CostAware, measure
-    from evalkit.job import make_job
-    from evalkit.planning import make_plan, outlook
+    from evalkit.pipeline.cost_estimate import CostAware, measure
+    from evalkit.pipeline.job import make_job
+    from evalkit.pipeline.plan import make_plan, outlook
 
     family = registry.family(options.model)
     costs = family.costs(options.model, options.checkpoint) if isinstance(family, CostAware) else None
@@ -56,7 +56,7 @@ def _forecast(
     """Tokens, time and memory with and without sharing; None where the model's costs are not known."""
     if costs is None or speed is None:
         return None
-    from evalkit.estimates import estimate, memory
+    from evalkit.pipeline.cost_estimate import estimate, memory
 
     ways = {"shared": estimate(outlook, costs, speed, True, batch)}
     ways["one_by_one"] = estimate(outlook, costs, speed, False, 1)

@@ -47,7 +47,7 @@ def history(
     """
     from evalkit.comparison.history import find_series
     from evalkit.comparison.history import history as follow
-    from evalkit.options import comma_list
+    from evalkit.pipeline.options import comma_list
     from evalkit.suite import Target
 
     target = Target.parse(task)

@@ -132,7 +132,7 @@ def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
 def _run(path: Path) -> dict[str, Any]:
     """What a folder holds; a broken one is listed as such and stops nothing."""
     from evalkit.errors import RunFolderError
-    from evalkit.results import load_run
+    from evalkit.pipeline.results import load_run
 
     blank = {"run": str(path), "model": "", "task": "", "split": "", "counts": {}, "metrics": {}}
     try:

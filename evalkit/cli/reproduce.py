@@ -13,7 +13,7 @@ from evalkit.cli.terminal import flag
 from evalkit.text import one_line
 
 if TYPE_CHECKING:
-    from evalkit.reproduce import Change, Reproduction
+    from evalkit.pipeline.reproduce import Change, Reproduction
 
 #: Differing answers that are printed; `--json` has all.
 _SHOWN = 10
@@ -42,8 +42,8 @@ def reproduce(path: Path, output: Path, as_json: bool, **flags: Any) -> int:
     evalkit reproduce runs/mini-internvl-2b/drivelm@val/…
     """
     from evalkit import registry
-    from evalkit.options import RunOptions
-    from evalkit.reproduce import reproduce as run_again
+    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.reproduce import reproduce as run_again
 
     where = RunOptions(model="", quiet=as_json, **flags)
     where.check()

@@ -14,7 +14,7 @@ from evalkit.cli.options import FOLDER, batch_size, data_flags, engine_flags, js
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
-    from evalkit.options import RunOptions
+    from evalkit.pipeline.options import RunOptions
     from evalkit.suite import Target
 
 
@@ -83,7 +83,7 @@ def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: b
 
 def _options(flags: dict[str, Any], quiet: bool) -> RunOptions:
     from evalkit.engines.rank import from_environment
-    from evalkit.options import MaxErrors, RunOptions, judge_options
+    from evalkit.pipeline.options import MaxErrors, RunOptions, judge_options
 
     judge = judge_options(flags.pop("judge"), flags.pop("judge_model"))
     errors = MaxErrors.parse(flags.pop("max_errors"))
@@ -115,7 +115,7 @@ class _Session:
     def run(self) -> int:
         """Run every task; a task that cannot be run is told of, and the others go on."""
         from evalkit.errors import BudgetError, RankLost
-        from evalkit.workflow import Interrupted, load_model
+        from evalkit.pipeline.run import Interrupted, load_model
 
         if self._helps:
             terminal.only_warnings()
@@ -138,7 +138,7 @@ class _Session:
     def _check_data(self) -> None:
         """Fail before weights are loaded where no task at all has its data."""
         from evalkit import registry
-        from evalkit.data import locate
+        from evalkit.data.locate import locate
         from evalkit.errors import DataError
         from evalkit.task import MINIATURE
 
@@ -158,7 +158,7 @@ class _Session:
 
     def _one(self, target: Target, model: Any) -> None:
         from evalkit.errors import BudgetError, EvalkitError, UsageError
-        from evalkit.workflow import RunStopped, run_share, run_task
+        from evalkit.pipeline.run import RunStopped, run_share, run_task
 
         options = dataclasses.replace(self._options, split=target.split)
         try:
@@ -196,7 +196,7 @@ class _Session:
 
     def _keep(self, path: Path) -> None:
         """Put what a run folder holds so far into the document."""
-        from evalkit.results import load_run
+        from evalkit.pipeline.results import load_run
 
         self._runs.append(load_run(path).summary)
 
@@ -220,7 +220,7 @@ class _Session:
 
     def _suite_tables(self) -> list[str]:
         from evalkit import registry
-        from evalkit.options import comma_list
+        from evalkit.pipeline.options import comma_list
 
         suites = registry.suites()
         chosen = [suites[name] for name in comma_list(self._asked) if name in suites]

@@ -28,7 +28,7 @@ _FAILED_SHOWN = 200
 def show(run: Path, sample_id: str | None, failed: bool, as_json: bool) -> int:
     """Show what a run folder holds; nothing is written."""
     from evalkit.cli import report
-    from evalkit.results import describe
+    from evalkit.pipeline.results import describe
     from evalkit.store import load_run
 
     stored = load_run(run)

@@ -9,7 +9,7 @@ from pathlib import Path
 from evalkit.comparison.compare import RESAMPLES, Comparison, compare_runs
 from evalkit.comparison.runs import Key, key_of, resolve
 from evalkit.comparison.thresholds import Thresholds, number
-from evalkit.results import RunResult
+from evalkit.pipeline.results import RunResult
 
 Run = str | os.PathLike[str] | RunResult
 

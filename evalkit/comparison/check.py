@@ -10,7 +10,7 @@ from evalkit.comparison.compare import Comparison, compare_runs
 from evalkit.comparison.policy import Policy
 from evalkit.comparison.runs import Key, resolve
 from evalkit.errors import NotComparableError
-from evalkit.results import RunResult
+from evalkit.pipeline.results import RunResult
 
 #: Runs one task@split of a loaded model.
 Runner = Callable[[Key], RunResult]

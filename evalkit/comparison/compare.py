@@ -19,8 +19,8 @@ from evalkit.comparison.vitals import answer_vitals, errors, speed
 from evalkit.contracts import Json
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import Metric
+from evalkit.pipeline.summary import groups
 from evalkit.statistics import Difference, Resampler, difference
-from evalkit.summary import groups
 from evalkit.task import Task
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from evalkit import registry
 from evalkit.contracts import Record
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
-from evalkit.results import describe
+from evalkit.pipeline.results import describe
 from evalkit.store import StoredRun, find_runs, load_run
 from evalkit.store.names import folder_name
 from evalkit.task import Task

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from evalkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from evalkit.planning import Groups
+    from evalkit.pipeline.plan import Groups
 
 log = logging.getLogger(__name__)
 

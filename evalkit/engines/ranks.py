@@ -20,9 +20,9 @@ from evalkit.contracts import Json
 from evalkit.engines.base import must_equal
 from evalkit.engines.rank import Rank
 from evalkit.engines.signs import STALE, Heart, Seen, Sign, get, interval, put
-from evalkit.environment import versions
 from evalkit.errors import EvalkitError, RankLost, RunFolderError
-from evalkit.planning import Pending
+from evalkit.pipeline.environment import versions
+from evalkit.pipeline.plan import Pending
 from evalkit.store import ResponseLogs, lock
 
 log = logging.getLogger(__name__)

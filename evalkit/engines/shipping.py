@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evalkit.contracts import Request
+from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, decode
 from evalkit.errors import ImageError, UsageError
-from evalkit.images import ImageBytes, ImageFile, ImageHandle, TableImage, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,21 +34,21 @@ class ShippedImage:
     fault: str = ""
 
     def open(self) -> Image:
-        """See `evalkit.images.ImageHandle.open`."""
+        """See `evalkit.data.images.ImageHandle.open`."""
         if self.fault:
             raise ImageError(self.fault)
         return decode(self.data, self.name)
 
     def digest(self) -> str:
-        """See `evalkit.images.ImageHandle.digest`."""
+        """See `evalkit.data.images.ImageHandle.digest`."""
         return self.content
 
     def identity(self) -> str:
-        """See `evalkit.images.ImageHandle.identity`."""
+        """See `evalkit.data.images.ImageHandle.identity`."""
         return self.name
 
     def paths(self) -> tuple[str, ...]:
-        """See `evalkit.images.ImageHandle.paths`."""
+        """See `evalkit.data.images.ImageHandle.paths`."""
         return self.places
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Failure, Json, Record, Response
+from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
 from evalkit.errors import ImageError, RunFolderError
-from evalkit.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
 from evalkit.store.atomic import write_whole
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from evalkit.data import cache_folder
+from evalkit.data.locate import cache_folder
 from evalkit_leaderboard.runs import MANIFEST, RECORDS, SUMMARY, Run, finished, read_run, stamp
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evalkit.estimates import Costs
+from evalkit.pipeline.cost_estimate import Costs
 from mini_internvl.catalog import TINY, TINY_FOLDER, find_release
 from mini_internvl.config import VisionConfig
 

@@ -22,7 +22,7 @@ from mini_internvl import RELEASES, CompileError, MiniInternVLError, OutOfMemory
 from mini_internvl import ImageError as PictureError
 
 if TYPE_CHECKING:
-    from evalkit.estimates import Costs
+    from evalkit.pipeline.cost_estimate import Costs
     from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt, Tiled
 
 #: Conversations after which a batch is answered and stored, where the user gives no number. A model of a few

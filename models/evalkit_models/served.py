@@ -16,16 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evalkit.chat_api import (
-    ChatApi,
-    Completion,
-    HopelessError,
-    RefusedError,
-    TryAgainError,
-    find_key,
-    in_threads,
-    patiently,
-)
 from evalkit.contracts import (
     Failure,
     FinishReason,
@@ -37,6 +27,16 @@ from evalkit.contracts import (
     Response,
 )
 from evalkit.errors import BudgetError, ImageError, ServerError, UsageError
+from evalkit.openai_client import (
+    ChatApi,
+    Completion,
+    HopelessError,
+    RefusedError,
+    TryAgainError,
+    find_key,
+    in_threads,
+    patiently,
+)
 from evalkit.registry import nearest
 from evalkit_models.budget import Budget
 from evalkit_models.feeding import Feeder

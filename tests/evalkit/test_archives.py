@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.archives import is_archive, split_parts, unpack
+from evalkit.data.archives import is_archive, split_parts, unpack
 from evalkit.errors import DataError
 
 FILES = {"a.txt": b"one", "sub/b.bin": b"\0" * 5000}

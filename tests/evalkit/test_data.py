@@ -16,9 +16,9 @@ from general_tables import png
 
 from evalkit import registry
 from evalkit.cli.main import invoke
-from evalkit.data import locate, miniature
-from evalkit.data_check import check
-from evalkit.data_prepare import prepare
+from evalkit.data.check import check
+from evalkit.data.locate import locate, miniature
+from evalkit.data.prepare import prepare
 from evalkit.errors import DataError
 from evalkit.task import Task
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from evalkit.contracts import Generation, Message, Request
-from evalkit.estimates import Costs, Speed, estimate, measure, memory
-from evalkit.images import ImageBytes
-from evalkit.planning import make_plan, outlook
+from evalkit.data.images import ImageBytes
+from evalkit.pipeline.cost_estimate import Costs, Speed, estimate, measure, memory
+from evalkit.pipeline.plan import make_plan, outlook
 
 COSTS = Costs(
     tokens_per_tile=10, tile_flops=1e9, token_flops=1e6, weight_bytes=1000, step_bytes=100, token_bytes=2

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from evalkit.contracts import Failure, Message, Record, Request, Response
-from evalkit.images import ImageFile
+from evalkit.data.images import ImageFile
 from evalkit.metrics.base import Accuracy, Composite, Mean, Metric, RootMeanSquare, macro_mean
-from evalkit.planning import make_plan
+from evalkit.pipeline.plan import make_plan
+from evalkit.pipeline.summary import Report, counts, groups
 from evalkit.spool import Chosen, Spool
 from evalkit.statistics import estimate_all
 from evalkit.statistics.gathering import Gathering, by_record
 from evalkit.store import ResponseLog, StoredResponse
 from evalkit.store.response_index import ResponseIndex
 from evalkit.store.responses import read_responses
-from evalkit.summary import Report, counts, groups
 from evalkit.task import Task
 
 

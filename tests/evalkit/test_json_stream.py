@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit import json_stream
+from evalkit.data import json_stream
 from evalkit.errors import DataError
 from evalkit.files import read_json_items
 

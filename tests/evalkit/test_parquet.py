@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 from general_tables import png
 
+from evalkit.data.parquet import read_parquet
 from evalkit.errors import DataError, ImageError
-from evalkit.parquet import read_parquet
 
 
 def write(path: Path, group: int = 2, **columns: list[object]) -> Path:

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.contracts import Generation, ImagePolicy, Message, Request, Sample
+from evalkit.data.images import ImageFile
 from evalkit.errors import UsageError
 from evalkit.hashing import short_hash
-from evalkit.images import ImageFile
-from evalkit.planning import Pending, make_plan, select, tile_count
-from evalkit.settings import Overrides, parse_gen
+from evalkit.pipeline.overrides import Overrides, parse_gen
+from evalkit.pipeline.plan import Pending, make_plan, select, tile_count
 
 
 def request(name: str, picture: str | None, *texts: str) -> Request:

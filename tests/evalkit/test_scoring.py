@@ -11,9 +11,9 @@ import pytest
 from evalkit.contracts import Failure, Record, Response, Sample
 from evalkit.errors import TaskError
 from evalkit.metrics.base import Accuracy, Mean
-from evalkit.scoring import score
+from evalkit.pipeline.score import score
+from evalkit.pipeline.summary import counts, groups, status
 from evalkit.store import StoredResponse
-from evalkit.summary import counts, groups, status
 from evalkit.task import JudgeQuestion, Task, record
 
 

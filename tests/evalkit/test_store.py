@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.contracts import Failure, Record, Response
+from evalkit.data.images import ImageBytes, ImageFile, TableImage, VideoFrame
 from evalkit.errors import RunFolderError
-from evalkit.images import ImageBytes, ImageFile, TableImage, VideoFrame
 from evalkit.store import (
     ResponseLog,
     Scored,

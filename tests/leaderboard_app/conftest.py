@@ -13,7 +13,7 @@ import pytest
 import evalkit
 from evalkit import registry
 from evalkit.contracts import ModelInfo, Request, Response, Sample
-from evalkit.data import locate
+from evalkit.data.locate import locate
 from evalkit.task import MINIATURE
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from evalkit import workflow
 from evalkit.contracts import Model
-from evalkit.options import RunOptions
-from evalkit.planning import make_plan
+from evalkit.pipeline import run as workflow
+from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.plan import make_plan
 from evalkit.store import find_runs, load_run
 
 TASK = "rsvqa-lr"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import mini_internvl
-from evalkit import workflow
 from evalkit.engines.base import Load
-from evalkit.options import RunOptions
+from evalkit.pipeline import run as workflow
+from evalkit.pipeline.options import RunOptions
 from mini_internvl_train.evaluation import evaluate
 from mini_internvl_train.recipe import Evaluation
 

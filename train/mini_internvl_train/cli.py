@@ -15,7 +15,7 @@ import click
 from evalkit.cli import terminal
 from evalkit.cli.options import ENGINE_FLAGS, FOLDER, engine_flags, engine_given, include_flag, json_flag
 from evalkit.cli.terminal import flag
-from evalkit.options import comma_list
+from evalkit.pipeline.options import comma_list
 
 if TYPE_CHECKING:
     from mini_internvl_train.recipe import Recipe

@@ -31,8 +31,8 @@ def check_tasks(evaluation: Evaluation) -> None:
     """
     if not evaluation.tasks:
         return
-    from evalkit.job import make_job
-    from evalkit.options import RunOptions
+    from evalkit.pipeline.job import make_job
+    from evalkit.pipeline.options import RunOptions
 
     for task in evaluation.tasks:
         root = None if evaluation.data_root is None else Path(evaluation.data_root)
@@ -106,8 +106,8 @@ def _model(settings: Evaluation, load: LoadCheckpoint) -> Model | Pool:
     """The model in this process, or in the actors of a cluster."""
     if settings.engine == "local":
         return load(0)
-    from evalkit.options import RunOptions
-    from evalkit.workflow import ray_pool
+    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.run import ray_pool
 
     options = RunOptions(
         load.name,

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
+from evalkit.data.images import ImageHandle, VideoFrame
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json_items, read_jsonl
-from evalkit.images import ImageHandle, VideoFrame
 from evalkit.metrics.base import Metric, Select
 from evalkit.metrics.captions import Bleu, Cider, RougeL, joined_pairs
 from evalkit.metrics.control import (

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
+from evalkit.data.images import ImageFile, ImageHandle
 from evalkit.errors import DataError, UsageError
 from evalkit.files import fields, read_json, read_jsonl
-from evalkit.images import ImageFile, ImageHandle
 from evalkit.metrics.base import Metric
 from evalkit.task import MINIATURE, DataFile, JudgeQuestion, Reference, Region, Task, record
 from evalkit_tasks.driving import drivelm_metrics, drivelm_scorer

@@ -22,9 +22,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.data import cache_folder
+from evalkit.data.images import MISSING, ImageFile, decode, file_digest
+from evalkit.data.locate import cache_folder
 from evalkit.errors import ImageError
-from evalkit.images import MISSING, ImageFile, decode, file_digest
 from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, STITCHED_SIZE, VIEW_SIZE
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from evalkit.contracts import Record, Response, Sample
+from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json, read_jsonl
-from evalkit.images import ImageHandle
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
 from evalkit.task import MINIATURE, DataFile, HubSource, record

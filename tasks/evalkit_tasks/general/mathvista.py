@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from evalkit.contracts import Record, Response, Sample
+from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json
-from evalkit.images import ImageHandle
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import vlmevalkit_choice
 from evalkit.task import DataFile, HubSource, JudgeQuestion, record

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from evalkit.contracts import Record, Response, Sample
+from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json
-from evalkit.images import ImageHandle
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.contains import contains_formula, contains_text
 from evalkit.task import DataFile, HubSource, record

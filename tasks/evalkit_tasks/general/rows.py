@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data import hub_files
+from evalkit.data.images import MISSING, ImageFile, ImageHandle, TableImage, decode
+from evalkit.data.locate import hub_files
+from evalkit.data.parquet import read_parquet
 from evalkit.errors import DataError, ImageError
 from evalkit.files import TableRow, read_tsv
-from evalkit.images import MISSING, ImageFile, ImageHandle, TableImage, decode
-from evalkit.parquet import read_parquet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,11 +66,11 @@ class ListedImage:
             raise ImageError(f"{self.table.path} at byte {self.table.offset}: no picture ({error})") from None
 
     def open(self) -> Image:
-        """See `evalkit.images.ImageHandle.open`."""
+        """See `evalkit.data.images.ImageHandle.open`."""
         return decode(self._encoded(), f"{self.table.path} at byte {self.table.offset}")
 
     def digest(self) -> str:
-        """See `evalkit.images.ImageHandle.digest`."""
+        """See `evalkit.data.images.ImageHandle.digest`."""
         try:
             return hashlib.sha256(self._encoded()).hexdigest()[:32]
         except ImageError:
@@ -133,7 +133,7 @@ def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[R
     """Rows of the hub's Parquet files in order.
 
     Raises:
-        DataError: see `evalkit.parquet.read_parquet`.
+        DataError: see `evalkit.data.parquet.read_parquet`.
     """
     for row in read_parquet(list(paths), required):
         images = tuple(row.images.values())

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from evalkit.contracts import Generation, ImagePolicy, Record
+from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
-from evalkit.images import ImageFile
 from evalkit.task import Reference, Task
 
 #: VLMEvalKit divides the tiles down so that all pictures of a question together stay within this.

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from evalkit.contracts import Record, Response, Sample
+from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json
-from evalkit.images import ImageHandle
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.vqa_accuracy import textvqa_accuracy, textvqa_process, vqa_accuracy, vqa_process
 from evalkit.task import DataFile, HubSource, record

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
+from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json_items, require
-from evalkit.images import ImageFile
 from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
 from evalkit.task import MINIATURE, DataFile, Reference, Region, Task, record

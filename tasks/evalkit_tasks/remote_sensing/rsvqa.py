@@ -13,8 +13,8 @@ from sys import intern
 from typing import Any, ClassVar
 
 from evalkit.contracts import Generation, Record, Response, Sample
+from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
-from evalkit.images import ImageFile
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
 from evalkit.task import MINIATURE, DataFile, Reference, Task, record

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from evalkit import workflow
 from evalkit.contracts import Message, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.engines.base import Answer, LoadModel, Pool
 from evalkit.engines.devices import PART, WorkerPool, _parts
 from evalkit.errors import CheckpointError, EvalkitError, UsageError
-from evalkit.options import RunOptions
-from evalkit.planning import make_plan
+from evalkit.pipeline import run as workflow
+from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.plan import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

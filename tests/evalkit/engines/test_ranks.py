@@ -26,8 +26,8 @@ from evalkit.engines.rank import Rank, from_environment
 from evalkit.engines.ranks import PLACE, Lead, OwnFile, Watch, join
 from evalkit.engines.signs import Sign
 from evalkit.errors import RunFolderError, UsageError
-from evalkit.options import RunOptions
-from evalkit.planning import Groups
+from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.plan import Groups
 from evalkit.store import lock
 
 

@@ -17,11 +17,11 @@ import pytest
 from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored, until
 from puppet import install, write_wishes
 
-from evalkit import workflow
 from evalkit.contracts import ModelOptions
 from evalkit.engines.base import LoadModel
 from evalkit.errors import EvalkitError
-from evalkit.results import RunResult
+from evalkit.pipeline import run as workflow
+from evalkit.pipeline.results import RunResult
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 

@@ -16,16 +16,16 @@ from toy import FakeModel, make_benchmark
 from evalkit import registry
 from evalkit.cli.main import invoke
 from evalkit.contracts import Message, Model, ModelInfo, Request, Response
+from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.engines import nodes, ray_crew
 from evalkit.engines.nodes import NodeFigures
 from evalkit.engines.ray_cluster import Shape
 from evalkit.engines.ray_crew import Crew
 from evalkit.engines.ray_worker import Delivery, RayWorker, Report, data_hash
 from evalkit.engines.shipping import Shipper
-from evalkit.environment import git_revision, versions
 from evalkit.errors import CheckpointError, EvalkitError, ImageError, UsageError
-from evalkit.images import ImageBytes, ImageFile
-from evalkit.options import RunOptions
+from evalkit.pipeline.environment import git_revision, versions
+from evalkit.pipeline.options import RunOptions
 
 
 class Careful(FakeModel):
@@ -327,7 +327,7 @@ def test_flags_are_checked(flags: dict[str, Any], message: str) -> None:
 def test_the_gate_takes_the_engine_from_policy_and_flags(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain_environment: None
 ) -> None:
-    from evalkit import workflow
+    from evalkit.pipeline import run as workflow
 
     taken: list[RunOptions] = []
 

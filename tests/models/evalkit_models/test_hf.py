@@ -14,8 +14,8 @@ from small_vlms import KINDS, make_vlm
 from evalkit import registry
 from evalkit.cli.main import invoke
 from evalkit.contracts import Generation, Message, Model, ModelOptions, Request, Response
+from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import CheckpointError, UsageError
-from evalkit.images import ImageBytes, ImageFile
 from evalkit.store import load_run
 from evalkit_models import hf
 from evalkit_models.hf import FAMILY

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from evalkit.contracts import Generation, Message, Model, ModelOptions, Request, Response
-from evalkit.images import ImageBytes
+from evalkit.data.images import ImageBytes
 from evalkit_models.mini_internvl import FAMILY
 
 

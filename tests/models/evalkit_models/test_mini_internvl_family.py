@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from evalkit.contracts import Generation, ImagePolicy, Message, ModelOptions, Request
+from evalkit.data.images import ImageFile
 from evalkit.errors import CheckpointError, UsageError
-from evalkit.images import ImageFile
 from evalkit_models.mini_internvl import FAMILY, MiniInternVLModel
 
 

@@ -19,8 +19,8 @@ from toy import make_benchmark
 from evalkit import registry
 from evalkit.cli.main import invoke
 from evalkit.contracts import Generation, Message, ModelOptions, Request, Response
+from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import BudgetError, ServerError, UsageError
-from evalkit.images import ImageBytes, ImageFile
 from evalkit.store import load_run
 from evalkit_models import served
 from evalkit_models.served import FAMILY, KEY_VARIABLE, PATIENCE, ServedModel

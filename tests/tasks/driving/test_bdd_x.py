@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.contracts import Failure, Record, Response
+from evalkit.data.images import VideoFrame
 from evalkit.errors import DataError
-from evalkit.images import VideoFrame
 from evalkit.metrics.captions import bleu_statistics, bleu_value, cider_scores, rouge_l_scores, tokenize
 from evalkit.task import failed_record
 from evalkit_tasks.driving.bdd_x import FRAMES, BddX

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evalkit.contracts import Failure, Generation, Record, Response
+from evalkit.data.images import ImageFile
 from evalkit.errors import DataError, UsageError
-from evalkit.images import ImageFile
 from evalkit.statistics import estimate_all
 from evalkit.task import failed_record
 from evalkit_tasks.driving.drivelm import DriveLM

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont, features
 
+from evalkit.data.images import MISSING, ImageHandle
 from evalkit.errors import ImageError
-from evalkit.images import MISSING, ImageHandle
 from evalkit_tasks.driving.drivelm_scene import LABELS, StitchedViews, stitch
 
 ORDER = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT")

@@ -10,7 +10,7 @@ import pytest
 from general_tables import figures, png, records_of
 
 from evalkit import registry
-from evalkit.data import locate
+from evalkit.data.locate import locate
 from evalkit.errors import DataError
 
 IMAGE = {"bytes": png(), "path": None}

@@ -9,7 +9,7 @@ import pytest
 from general_tables import cell, figures, prompt, records_of, values, write_tsv
 
 from evalkit.errors import DataError, ImageError
-from evalkit.summary import groups
+from evalkit.pipeline.summary import groups
 from evalkit_tasks.general.mmbench import MMBench
 
 HEADER = (

@@ -10,7 +10,7 @@ import pytest
 from general_tables import cell, figures, prompt, records_of, values, write_tsv
 
 from evalkit.errors import DataError
-from evalkit.summary import groups
+from evalkit.pipeline.summary import groups
 from evalkit_tasks.general.ai2d import AI2D
 from evalkit_tasks.general.mathvista import MathVista
 from evalkit_tasks.general.mmmu import MMMU

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.contracts import Record, Response, Sample
-from evalkit.data import locate
+from evalkit.data.locate import locate
 from evalkit.errors import DataError
-from evalkit.summary import groups
+from evalkit.pipeline.summary import groups
 from evalkit_tasks.medical.gmai_mmbench import TEST_PARTS, VALIDATION, GmaiMmbench
 
 HEADER = (

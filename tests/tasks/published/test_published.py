@@ -10,7 +10,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.cli.report import matching_row
-from evalkit.summary import published_rows
+from evalkit.pipeline.summary import published_rows
 from evalkit_tasks import published
 from evalkit_tasks.published import COLUMNS, average_score, paper_table, references, rows, table
 from evalkit_tasks.published.rows import NOTES

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Sample
+from evalkit.data.images import VideoFrame
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json_items, read_jsonl
-from evalkit.images import VideoFrame
 from evalkit_tasks.driving.bdd_x import KINDS, BddX
 from mini_internvl_train.convert.lines import IMAGE, VIDEO, Converted, Line, line, relative
 

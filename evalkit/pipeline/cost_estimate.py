@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from evalkit.planning import Outlook
+from evalkit.pipeline.plan import Outlook
 
 #: Of the measured peaks that encoding, reading and decoding reach here (docs/performance.md).
 REACHED = 0.6

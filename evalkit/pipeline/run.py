@@ -11,24 +11,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evalkit import manifest, registry
+from evalkit import registry
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
 from evalkit.engines.base import Load, LoadModel, Pool
 from evalkit.engines.ranks import Lead, OwnFile, Watch, join
-from evalkit.environment import peak_memory
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
-from evalkit.job import Job, identity, make_job
-from evalkit.options import JudgeOptions, RunOptions
-from evalkit.planning import Pending, Plan, make_plan
-from evalkit.progress import Progress
-from evalkit.results import RunResult
-from evalkit.runner import Generation, unanswered
-from evalkit.scoring import Asks, score_parts
-from evalkit.settings import parse_gen
+from evalkit.pipeline import manifest
+from evalkit.pipeline.environment import peak_memory
+from evalkit.pipeline.generate import Generation, unanswered
+from evalkit.pipeline.job import Job, identity, make_job
+from evalkit.pipeline.options import JudgeOptions, RunOptions
+from evalkit.pipeline.overrides import parse_gen
+from evalkit.pipeline.plan import Pending, Plan, make_plan
+from evalkit.pipeline.progress import Progress
+from evalkit.pipeline.results import RunResult
+from evalkit.pipeline.score import Asks, score_parts
+from evalkit.pipeline.stored_job import stored_job
+from evalkit.pipeline.summary import Report, metric_json, published_rows, status
 from evalkit.store import ResponseLogs, RunFolder, Scored, open_for_scoring, open_run, write_records
 from evalkit.store.folder import place_of_runs
-from evalkit.stored_job import stored_job
-from evalkit.summary import Report, metric_json, published_rows, status
 
 log = logging.getLogger(__name__)
 

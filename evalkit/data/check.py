@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.contracts import Sample
-from evalkit.data import missing_files
+from evalkit.data.images import ImageHandle
+from evalkit.data.locate import missing_files
 from evalkit.errors import DataError, ImageError
-from evalkit.images import ImageHandle
 from evalkit.task import MINIATURE, DataFile, Task
 
 #: So many problems are named; the rest is counted.

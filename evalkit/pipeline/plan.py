@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from evalkit import registry
 from evalkit.contracts import ImagePolicy, Request, Sample
+from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError, ImageError, TaskError, UsageError
 from evalkit.hashing import short_hash
-from evalkit.images import ImageHandle
 from evalkit.scratch import Row, Table, in_order, no_room
 from evalkit.spool import Chosen, Spool
 

@@ -229,7 +229,7 @@ class VideoFrame:
 
     def open(self) -> Image:
         """See `ImageHandle.open`."""
-        from evalkit.video import frame
+        from evalkit.data.video import frame
 
         return frame(self.path, self.position, self.of)
 

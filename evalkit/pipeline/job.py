@@ -12,13 +12,13 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Request, Sample
-from evalkit.data import locate
-from evalkit.environment import evalkit_version
+from evalkit.data.locate import locate
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
-from evalkit.options import RunOptions
-from evalkit.planning import select, unique
-from evalkit.settings import Overrides, parse_gen
-from evalkit.signature import data_hash, signature, subset_hash
+from evalkit.pipeline.environment import evalkit_version
+from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.overrides import Overrides, parse_gen
+from evalkit.pipeline.plan import select, unique
+from evalkit.pipeline.signature import data_hash, signature, subset_hash
 from evalkit.task import MINIATURE, Task
 
 log = logging.getLogger(__name__)

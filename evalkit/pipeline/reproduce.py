@@ -16,14 +16,14 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Response
-from evalkit.environment import versions
+from evalkit.data.images import file_digest
 from evalkit.errors import CheckpointError, DataError, RunFolderError, UsageError
-from evalkit.images import file_digest
-from evalkit.job import make_job
-from evalkit.options import RunOptions
-from evalkit.results import RunResult, load_run
+from evalkit.pipeline.environment import versions
+from evalkit.pipeline.job import make_job
+from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.results import RunResult, load_run
+from evalkit.pipeline.stored_job import stored_job
 from evalkit.store import StoredResponse, StoredRun, find_runs
-from evalkit.stored_job import stored_job
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def reproduce(
         RunFolderError: no run, or one without answers. UsageError: its task file is needed, or has changed.
         DataError: data or pictures are not what they were. CheckpointError: the weights are not.
     """
-    from evalkit.workflow import load_model, run_task
+    from evalkit.pipeline.run import load_model, run_task
 
     stored = load_run(path).stored
     before = dict(stored.responses())

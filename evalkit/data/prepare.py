@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from evalkit.archives import is_archive, unpack
-from evalkit.data import missing_files
+from evalkit.data.archives import is_archive, unpack
+from evalkit.data.locate import missing_files
 from evalkit.errors import DataError
 from evalkit.task import DataFile, Task
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import RunFolderError
-from evalkit.options import RunOptions
+from evalkit.pipeline.options import RunOptions
 
 
 def stored_job(

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data.images import MISSING, decode
 from evalkit.errors import DataError, ImageError
-from evalkit.images import MISSING, decode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,7 +34,7 @@ class ParquetImage:
     content: str
 
     def open(self) -> Image:
-        """See `evalkit.images.ImageHandle.open`."""
+        """See `evalkit.data.images.ImageHandle.open`."""
         where = f"{self.path} row group {self.group} row {self.row} column {self.column}"
         try:
             encoded = _picture(_column(self.path, self.group, self.column)[self.row].as_py())
@@ -45,7 +45,7 @@ class ParquetImage:
         return decode(encoded, where)
 
     def digest(self) -> str:
-        """See `evalkit.images.ImageHandle.digest`."""
+        """See `evalkit.data.images.ImageHandle.digest`."""
         return self.content if Path(self.path).exists() else MISSING
 
     def identity(self) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import MetricValue
 from evalkit.errors import RunFolderError
+from evalkit.pipeline.summary import metric_from_json
 from evalkit.store import StoredRun
 from evalkit.store import load_run as load_stored
-from evalkit.summary import metric_from_json
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,11 @@ from datetime import datetime, timezone
 
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo
-from evalkit.environment import git_revision, hardware, versions
-from evalkit.images import file_digest
-from evalkit.job import Job, build_request
-from evalkit.options import RunOptions, without_password
-from evalkit.settings import parse_gen
+from evalkit.data.images import file_digest
+from evalkit.pipeline.environment import git_revision, hardware, versions
+from evalkit.pipeline.job import Job, build_request
+from evalkit.pipeline.options import RunOptions, without_password
+from evalkit.pipeline.overrides import parse_gen
 
 FORMAT = 1
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from evalkit.contracts import Failure, Model, Request, Response, Sample
 from evalkit.engines.base import Pool
 from evalkit.errors import ModelError, SetupError
-from evalkit.planning import Pending, Plan
-from evalkit.progress import Progress
+from evalkit.pipeline.plan import Pending, Plan
+from evalkit.pipeline.progress import Progress
 from evalkit.store import ResponseLog, ResponseLogs, StoredResponse
 
 #: When so many samples have failed and none was answered, the set-up is wrong.

@@ -1,0 +1,1 @@
+"""A run from its options to its summary: job, plan, generate, score, summary, manifest, reproduce."""
