@@ -3,11 +3,11 @@
     python benchmarks/overhead.py [--samples N --samples M ...] [--questions N] [--profile]
 
 Everything but the model is in it: reading the official files, planning, hashing requests, storing responses
-with fsync, scoring, metrics with their intervals, records, summary. The files are RSVQA-HR's; the questions of
-an image lie far apart, as in the official test split, whose size is the largest by default. Each size runs in
-a process of its own, which did not write the files and has run ten thousand samples before. The table shows
-the peak of the process, and by how many bytes a sample it lies above the peak after the ten thousand. Exit
-code 1 where that is more than the bound.
+with fsync, scoring, metrics with their intervals, records, summary. The files are RSVQA-HR's. The questions
+of an image lie far apart, as in the official files; the largest default size is that of test1. Each size runs
+in a process of its own, which did not write the files and has run ten thousand samples before. The table
+shows the peak of the process, and by how many bytes a sample it lies above the peak after the ten thousand.
+The exit code is 1 where that is more than the bound.
 """
 
 from __future__ import annotations
