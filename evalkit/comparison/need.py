@@ -14,7 +14,7 @@ from evalkit.comparison.runs import Side, complete_runs, key_of, load_side, reso
 from evalkit.contracts import Json
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
-from evalkit.statistics import Difference, Need, Resampler, Tally, detectable, difference, needed
+from evalkit.statistics import ClusterSums, Difference, Resampler, SampleSize, detectable, difference, needed
 from evalkit.statistics.functional import jackknife_error
 from evalkit.suite import Target
 
@@ -38,7 +38,7 @@ class MetricNeed:
     samples: int
     se: float | None = None
     now: float | None = None
-    need: Need | None = None
+    need: SampleSize | None = None
     reason: str | None = None
 
     def to_json(self) -> dict[str, Json]:
@@ -116,11 +116,11 @@ def _of_one(metric: Metric, side: Side, points: float, correlation: float) -> Me
     change = _change(metric, points)
     if (reason := metric.reason(side.records)) is not None:
         return MetricNeed(metric, change, 0, 0, reason=reason)
-    tally = Tally.of(metric, side.records)
-    if tally.clusters < 2:
-        return MetricNeed(metric, change, tally.clusters, tally.n, reason="one cluster: no variance")
-    se = jackknife_error(metric.value, tally.sums) * math.sqrt(2 * (1 - correlation))
-    return MetricNeed(metric, change, tally.clusters, tally.n, se)
+    sums = ClusterSums.of(metric, side.records)
+    if sums.clusters < 2:
+        return MetricNeed(metric, change, sums.clusters, sums.n, reason="one cluster: no variance")
+    se = jackknife_error(metric.value, sums.rows) * math.sqrt(2 * (1 - correlation))
+    return MetricNeed(metric, change, sums.clusters, sums.n, se)
 
 
 def _of_pair(found: Difference, metric: Metric, points: float) -> MetricNeed:
