@@ -149,7 +149,10 @@ def _answer(way: Way, tasks: Sequence[str], options: argparse.Namespace, output:
     model = registry.model(
         MODEL,
         ModelOptions(
-            checkpoint=options.checkpoint, dtype=way.dtype, sharing=way.sharing, batch_size=way.batch_size
+            checkpoint=options.checkpoint,
+            dtype=way.dtype,
+            prefix_caching=way.sharing,
+            batch_size=way.batch_size,
         ),
     )
     found = {}
