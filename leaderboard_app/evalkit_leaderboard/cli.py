@@ -32,7 +32,7 @@ def leaderboard(runs: Path, port: int | None, address: str, training: Path) -> i
     """Look at runs in the browser: models by tasks, comparisons, samples, training, progress.
 
     Reads run folders and writes nothing into them. There is no password: whoever reaches the address reads
-    the runs and the pictures they were made on.
+    the runs and the images they were made on.
 
     \b
     evalkit leaderboard --runs runs
