@@ -1,13 +1,13 @@
-"""How many answers of the embedded model does bfloat16 change, and how many does sharing change in it?
+"""How many answers of the embedded model does bfloat16 change, and how many prefix caching in it?
 
     python benchmarks/half_precision.py [--task NAME ...] [--limit N] [--threads 1] [--checkpoint FOLDER]
 
 Every task's miniature is answered greedily in float32 and in bfloat16, with prefix caching and with
 `--no-prefix-caching` (batches, no work in common); in bfloat16 also one question at a time without prefix
 caching. The last two both leave it out: their difference shows what the order of sums alone does. An answer
-is unequal where its text is; it is unequal in the first token where the first tokens of the two texts are. Shares carry 95% intervals
-clustered by image. The script ends with status 1 if prefix caching
-changes an answer in float32.
+is unequal where its text is; it is unequal in the first token where the first tokens of the two texts are.
+Shares carry 95% intervals clustered by image. The script ends with status 1 if prefix caching changes an
+answer in float32.
 """
 
 from __future__ import annotations
