@@ -41,7 +41,7 @@ class MiniInternVLModel:
         self._network = network
         parameters = sum(weight.numel() for weight in network.parameters())
         self._batch = options.batch_size or BATCHING.conversations(network.device.type, parameters)
-        network.plan_batches(share=options.sharing, most_rows=options.batch_size)
+        network.plan_batches(share=options.prefix_caching, most_rows=options.batch_size)
         self._images = ImagePrefetcher(self._tile)
         self._info = ModelInfo(
             name=name,
@@ -182,8 +182,11 @@ class MiniInternVLFamily:
         """The numbers by which the network batches, for a dry run."""
         return NETWORK_BATCHING.to_json()
 
-    def load(self, spec: str, options: ModelOptions) -> Model:
+    def load(self, spec: str, options: ModelOptions, name: str | None = None) -> Model:
         """Load the checkpoint; `--checkpoint DIR` takes the weights from there under the same name.
+
+        Args:
+            name: what reports call it, in place of a name made of `spec`.
 
         Raises:
             UsageError: a flag that an in-process model, or this machine, cannot honour.
@@ -214,7 +217,7 @@ class MiniInternVLFamily:
         finally:
             if options.offline and previous is None:
                 del os.environ["HF_HUB_OFFLINE"]
-        return MiniInternVLModel(network, _name(spec, options), options)
+        return MiniInternVLModel(network, name or _name(spec, options), options)
 
 
 def _name(spec: str, options: ModelOptions) -> str:
