@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from evalkit import registry
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import ImagePolicy, Message, Request, Sample
 from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError, ImageError, UsageError
@@ -19,10 +20,6 @@ from evalkit.errors import DataError, ImageError, UsageError
 #: Positions of requests that share their images.
 Group = tuple[int, ...]
 
-#: Requests handed to a model at once; a group is not torn to meet it.
-WINDOW = 256
-#: Groups larger than this are torn, to bound what a model holds at once.
-_LARGEST_GROUP = 2048
 #: Distinct pictures opened to estimate tiles.
 _PROBES = 48
 
@@ -101,7 +98,12 @@ class Plan:
         left = (tuple(position for position in group if position in pending) for group in self.groups)
         return [group for group in left if group]
 
-    def windows(self, pending: Collection[int], size: int = WINDOW) -> Iterator[list[int]]:
+    def numbered(self, request: Callable[[int], Request]) -> Callable[[int], Request]:
+        """`request` with the number of its group in each (`Request.group`), for models that share work."""
+        numbers = {place: number for number, group in enumerate(self.groups) for place in group}
+        return lambda position: dataclasses.replace(request(position), group=numbers[position])
+
+    def windows(self, pending: Collection[int], size: int = BATCHING.window) -> Iterator[list[int]]:
         """Pending positions in plan order, whole groups until `size` is reached."""
         window: list[int] = []
         for group in self.pending(pending):
@@ -114,23 +116,25 @@ class Plan:
 
 
 def make_plan(requests: Iterable[Request]) -> Plan:
-    """Group by the images' identity in order of first appearance; inside, by earlier turns, then length.
+    """Group requests with the same images and image policy; the only place that finds who shares what.
 
-    A request without images is a group by itself.
+    Groups are in order of first appearance; inside, requests are sorted by earlier turns, then length, so
+    that those that begin alike lie side by side. A request without images is a group by itself.
     """
     groups: list[Group] = []
     for _, keys in groupby(sorted(_sort_keys(requests)), lambda key: key[0]):
         group = tuple(position for _, _, _, position in keys)
-        groups += (group[at : at + _LARGEST_GROUP] for at in range(0, len(group), _LARGEST_GROUP))
+        step = BATCHING.largest_group
+        groups += (group[at : at + step] for at in range(0, len(group), step))
     return Plan(groups)
 
 
 def _sort_keys(requests: Iterable[Request]) -> Iterator[tuple[int, int, int, int]]:
     """Where the request's images first appear, hash of its earlier turns, length, position."""
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[tuple[tuple[str, ...], ImagePolicy], int] = {}
     for position, request in enumerate(requests):
         names = tuple(image.identity() for image in request.images)
-        first = seen.setdefault(names, position) if names else position
+        first = seen.setdefault((names, request.image_policy), position) if names else position
         *history, last = request.messages
         yield first, _hash(history), len(last.text), position
 
