@@ -17,10 +17,8 @@ import numpy as np
 
 from evalkit.contracts import Record
 from evalkit.metrics.base import BoolArray, FloatArray, Metric, Select, ratio
-from evalkit.metrics.bleu import bleu_statistics, bleu_value
-from evalkit.metrics.cider import cider_scores
+from evalkit.metrics.caption_scores import bleu_statistics, bleu_value, cider_scores, rouge_l_scores
 from evalkit.metrics.ptb import tokenize
-from evalkit.metrics.rouge_l import rouge_l_scores
 
 __all__ = [
     "Bleu",
