@@ -15,8 +15,7 @@ class FlagShare(Metric):
     """Percentage of samples with a flag: `error` of all samples, others of the answered ones."""
 
     def __init__(self, name: str, flag: Flag) -> None:
-        super().__init__(name, unit="percent", higher_is_better=False)
-        self.binary = True
+        super().__init__(name, higher_is_better=False, binary=True)
         self._flag = flag
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
