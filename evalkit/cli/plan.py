@@ -156,9 +156,7 @@ def _history_text(found: History) -> str:
             [
                 one_line(point.label, 40),
                 value_text(point.value.value, unit),
-                f"[{value_text(interval[0], unit)}, {value_history_text(interval[1], unit)}]"
-                if interval
-                else "-",
+                f"[{value_text(interval[0], unit)}, {value_text(interval[1], unit)}]" if interval else "-",
                 signed(change.difference, unit) if change else "",
                 f"[{signed(reach[0], unit)}, {signed(reach[1], unit)}]" if reach else "",
                 "" if point.p_adjusted is None else f"{point.p_adjusted:.2g}",
