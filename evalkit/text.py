@@ -1,17 +1,14 @@
-"""Foreign text made safe to show or to split: a model's answer may hold anything, of any length."""
+"""Text for people: numbers, tables, and answers made safe to show (they may hold terminal commands)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 # C0 and C1 controls but tab and newline, bidirectional overrides, zero-width marks, lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-#: Characters split at a time: an answer of a hundred megabytes costs seconds, not the machine's memory.
-_PIECE = 1 << 20
-_SPACE = re.compile(r"\s")
 
 
 def visible(text: str) -> str:
@@ -30,20 +27,25 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def word_lists(text: str, piece: int = _PIECE) -> Iterator[list[str]]:
-    """`text.split()` in consecutive lists: their concatenation is exactly that list.
-
-    Pieces are cut at white space, about `piece` characters each, so that no list of all words is ever held.
-    """
-    start = 0
-    while start < len(text):
-        cut = _SPACE.search(text, start + piece) if start + piece < len(text) else None
-        end = cut.start() if cut else len(text)
-        if words := text[start:end].split():
-            yield words
-        start = end
+def value_text(value: float | None, unit: str = "") -> str:
+    """A metric's value: four decimals for fractions, two otherwise, three digits where those would say 0."""
+    if value is None:
+        return "-"
+    decimals = 4 if unit == "fraction" else 2
+    if value and abs(value) < 10**-decimals:
+        return f"{value:.3g}"
+    return f"{value:.{decimals}f}"
 
 
-def collapse_spaces(text: str) -> str:
-    """`" ".join(text.split())`."""
-    return " ".join(" ".join(words) for words in word_lists(text))
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Aligned columns, the first row being the header; columns in `right` are set to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from evalkit.text import collapse_spaces
+from evalkit.metrics.words import collapse_spaces
 
 THRESHOLD = 0.5
 

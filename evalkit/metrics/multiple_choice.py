@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from evalkit.text import word_lists
+from evalkit.metrics.words import word_lists
 
 Options = Mapping[str, str]
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from evalkit.text import word_lists
+from evalkit.metrics.words import word_lists
 
 _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _NUMBERS = {"none": "0"} | {word: str(value) for value, word in enumerate(_WORDS)}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.metrics.multiple_choice import first_capital, internvl_choice, lmms_choice, vlmevalkit_choice
-from evalkit.text import collapse_spaces, word_lists
+from evalkit.metrics.words import collapse_spaces, word_lists
 
 ANIMALS = {"A": "cat", "B": "dog", "C": "catfish", "D": "bird"}
 
