@@ -7,8 +7,7 @@ import pytest
 from clustered_worlds import KINDS, world
 
 from evalkit.comparison.runs import Key
-from evalkit.comparison.thresholds import Thresholds
-from evalkit.comparison.verdicts import decide
+from evalkit.comparison.verdicts import Thresholds, decide
 from evalkit.metrics.base import Accuracy, FloatArray
 from evalkit.statistics import Difference, Resampler, detectable, needed
 from evalkit.statistics.intervals import freedom
