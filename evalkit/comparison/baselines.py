@@ -19,7 +19,7 @@ from evalkit.comparison.runs import Key, key_of, load_for_comparison, model_of
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
 from evalkit.store import StoredRun, find_runs, load_run
 from evalkit.store.atomic import read_json, write_json
-from evalkit.store.names import folder_name
+from evalkit.store.folder import folder_name
 
 FOLDER = "baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

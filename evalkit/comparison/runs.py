@@ -95,8 +95,8 @@ def _summary(run: StoredRun) -> dict[str, Any]:
     if run.summary is not None:
         return describe(run)
     what = "is still running" if run.status == "running" else "was broken off before its end"
-    mend = "wait for it" if run.status == "running" else "give its `evalkit run` command again to finish it"
-    raise NotComparableError(f"{run.path}: the run {what} (no summary.json); {mend}")
+    fix = "wait for it" if run.status == "running" else "give its `evalkit run` command again to finish it"
+    raise NotComparableError(f"{run.path}: the run {what} (no summary.json); {fix}")
 
 
 def _manifest_part(run: StoredRun, name: str) -> Mapping[str, Any]:
@@ -187,7 +187,7 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
         differing = [name for name in common if base.request_keys[name] != new.request_keys[name]]
         if differing:
             raise NotComparableError(
-                f"{where}: {len(differing)} requests differ (first: {differing[0]}): prompt, pictures or "
+                f"{where}: {len(differing)} requests differ (first: {differing[0]}): prompt, images or "
                 "settings are not the same; --allow request compares them knowingly"
             )
     return Pairs([mine[name] for name in common], [theirs[name] for name in common], notes)
@@ -203,12 +203,12 @@ def _check_signatures(base: LoadedRun, new: LoadedRun, allow: Collection[str], w
     listed = ", ".join(
         f"{name} ({base.signature.get(name, 'none')} | {new.signature.get(name, 'none')})" for name in refused
     )
-    mend = (
+    fix = (
         "score or run one of them again under the other's"
         if fixed
         else "to compare them knowingly: " + " ".join(f"--allow {name}" for name in refused)
     )
-    raise NotComparableError(f"{where}: {listed} differ{'s' if len(refused) == 1 else ''}; {mend}")
+    raise NotComparableError(f"{where}: {listed} differ{'s' if len(refused) == 1 else ''}; {fix}")
 
 
 def _check_samples(

@@ -102,7 +102,7 @@ def bleu_value(sums: FloatArray) -> FloatArray:
 
 
 def rouge_l_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-    """ROUGE-L of each sample, [n]; the corpus figure is their mean.
+    """ROUGE-L of each sample, [n]; the corpus has their mean.
 
     With several references the best precision and the best recall count, each for itself. Texts are split at
     single spaces, so an empty text is one empty word: it matches another empty text.
@@ -136,7 +136,7 @@ def rouge_l_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]
 
 
 def cider_scores(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-    """CIDEr of each sample, [n], at its usual scale where a perfect corpus has 10; the figure is their mean.
+    """CIDEr of each sample, [n], at its usual scale where a perfect corpus has 10; the corpus has their mean.
 
     Where no reference holds any word, pycocoevalcap fails; here all scores are 0.
 

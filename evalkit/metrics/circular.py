@@ -1,6 +1,6 @@
 """Circular scoring of multiple choice: a question counts only if it is answered in every rotation.
 
-Copy k of question q has index q + k * 10^6 and rotated options; q itself is the base row. The figures rest on
+Copy k of question q has index q + k * 10^6 and rotated options; q itself is the base row. The metrics rest on
 base rows, each scored over the rows of its group that were answered; a copy without its base row is in none.
 """
 
@@ -31,7 +31,7 @@ def relate_circular(records: Sequence[Record], infer: Infer) -> list[Record]:
 
     Reads `data`: `index`, `options`, `rule` (letter by rules or None) and, after a judge, `judge` (its reply,
     read by `infer`). Sets `data["choice"]`, and `data["open"]`: whether a judge's reply can still change a
-    figure. Rows without a target get no score. Idempotent.
+    value. Rows without a target get no score. Idempotent.
     """
     groups = defaultdict[int, list[Record]](list)
     for record in records:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -18,7 +20,6 @@ from evalkit.contracts import Json, Record
 from evalkit.errors import RunFolderError
 from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
-from evalkit.store.names import folder_name
 from evalkit.store.records import RECORDS_NAME, read_records, read_table
 from evalkit.store.responses import StoredResponse, read_responses
 
@@ -27,6 +28,9 @@ SUMMARY_NAME = "summary.json"
 
 #: Runs lie three levels under the output folder; somebody may point at any folder above them.
 _DEPTH = 5
+#: Of a folder's name: most characters, and what Windows reserves.
+_LIMIT = 100
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 @dataclass
@@ -154,6 +158,25 @@ def open_for_scoring(path: Path) -> RunFolder:
     except BaseException:
         held.release()
         raise
+
+
+def folder_name(name: str) -> str:
+    """A harmless single path component that still reads like `name`.
+
+    A slash or colon becomes a double dash. Where anything else had to go (other characters, leading dots,
+    length, names that Windows reserves), a short hash keeps different names apart.
+    """
+    kept = re.sub(r"[/:\\]+", "--", name)
+    safe = re.sub(r"[^A-Za-z0-9._+=@-]", "-", kept).lstrip(".-").rstrip(".-")
+    lost = safe != kept or len(safe) > _LIMIT or _RESERVED.fullmatch(safe) is not None or not safe
+    if not lost:
+        return safe
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return (
+        f"{safe[: _LIMIT - 7] or 'unnamed'}-{digest}"
+        if not _RESERVED.fullmatch(safe)
+        else f"x-{safe}-{digest}"
+    )
 
 
 def place_of_runs(output: Path, model: str, task: str, split: str) -> Path:
