@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.contracts import Record
-from evalkit.errors import UsageError
 
 MINIATURE = "miniature"
 
@@ -88,16 +87,6 @@ class DataSource:
     def published_size(self, split: str, root: Path) -> int | None:
         """How many samples the files under `root` should hold, or None where it is not known."""
         return self.sizes.get(split)
-
-    def draw_miniature(self, folder: Path) -> None:
-        """Draw the split `miniature` into `folder`.
-
-        Raises:
-            UsageError: the task has none.
-        """
-        if self.draw is None:
-            raise UsageError("the task has no split miniature; name a drawing function in its DataSource")
-        self.draw(folder)
 
 
 @dataclass(frozen=True, slots=True)

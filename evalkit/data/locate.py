@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, UsageError
 from evalkit.task import MINIATURE, DataFile, HubSource, Task
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,8 @@ def miniature(task: Task) -> Path:
     Raises:
         UsageError: the task has none. DataError: the cache cannot be written.
     """
+    if (draw := task.data_source.draw) is None:
+        raise UsageError(f"{task.name}: no miniature split")
     parent = cache_folder() / "miniature" / task.name
     folder = parent / f"{task.version}-{_drawing_version(task)}"
     if folder.is_dir():
@@ -113,7 +115,7 @@ def miniature(task: Task) -> Path:
     except OSError as error:
         raise DataError(f"{parent}: cannot be written ({error.strerror}); set EVALKIT_CACHE") from None
     try:
-        task.data_source.draw_miniature(scratch)
+        draw(scratch)
         _publish(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
