@@ -16,7 +16,7 @@ from evalkit_tasks.general.choices import vlmevalkit_prompt
 from evalkit_tasks.miniatures import drawing, gmai_mmbench
 from evalkit_tasks.miniatures.questions import Asked
 from mini_internvl_train.convert.lines import Converted, Line, line, write
-from mini_internvl_train.tiny.lessons import LESSONS, Lesson
+from mini_internvl_train.lessons import LESSONS, Lesson
 
 MODEL = "mini-internvl-tiny"
 DOMAIN = "gmai-mmbench"
@@ -82,7 +82,7 @@ def demonstrate(folder: Path) -> int:
         folder: of data, checkpoints and runs; one that is there is made anew.
     """
     from evalkit.cli.main import invoke
-    from mini_internvl_train.loop import train
+    from mini_internvl_train.fine_tuning import train
     from mini_internvl_train.recipe import read_recipe
 
     shutil.rmtree(folder, ignore_errors=True)

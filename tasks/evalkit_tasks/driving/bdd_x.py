@@ -28,6 +28,7 @@ from evalkit.metrics.control import (
     read_signal,
     threshold_scores,
 )
+from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
 from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.general.settings import picture
@@ -112,9 +113,10 @@ class BddX(PaperTask):
         )
 
     def metrics(self) -> Sequence[Metric]:
-        """The columns of Table 6, then those of Table 7."""
+        """The columns of Table 6, those of Table 7, and the captions' scores by other packages."""
         captions = ((DESCRIPTION,), (JUSTIFICATION,), (DESCRIPTION, JUSTIFICATION))
         found: list[Metric] = []
+        variants: list[Metric] = []
         for name, kinds in zip((DESCRIPTION, JUSTIFICATION, "full"), captions, strict=True):
             pairs = joined_pairs([_asks(kind) for kind in kinds], _clip_of)
             found += [
@@ -122,9 +124,13 @@ class BddX(PaperTask):
                 Bleu(f"{name}_bleu_4", 4, pairs=pairs),
                 RougeL(f"{name}_rouge_l", pairs=pairs),
             ]
+            variants += [
+                NltkBleu(f"{name}_bleu_4.nltk", 4, pairs=pairs),
+                RougeScoreL(f"{name}_rouge_l.rouge_score", pairs=pairs),
+            ]
         for signal in SIGNALS[CONTROL]:
             found += [SignalRmse(signal), *(ThresholdAccuracy(signal, tau) for tau in TAUS)]
-        return found
+        return [*found, *variants]
 
 
 def _asks(kind: str) -> Select:
