@@ -13,7 +13,7 @@ from mini_internvl_train.convert.lines import Converted, task_lines
 class _LowResolution(RsvqaLr):
     """With the training split, which is never scored."""
 
-    prefixes: ClassVar[Mapping[str, str]] = {**RsvqaLr.prefixes, "train": "LR_split_train"}
+    prefixes: ClassVar[Mapping[str, str]] = {**RsvqaLr.layout.prefixes, "train": "LR_split_train"}
 
 
 def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:
