@@ -8,7 +8,7 @@ in memory and no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from sys import intern
 from typing import Any, ClassVar
@@ -56,6 +56,10 @@ class _Layout:
     folder: str
     list_folder: str
     source: str
+
+    def with_prefix(self, split: str, prefix: str) -> _Layout:
+        """The layout with one more split."""
+        return replace(self, prefixes={**self.prefixes, split: prefix})
 
     def list_names(self, split: str) -> tuple[str, ...]:
         """Names of the converted list of a split; none for most splits."""
