@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from evalkit.contracts import Failure, Record, Response, Sample
 
 #: Keys of `Record.data`: the judge's reply; why there is none.
 REPLY, FAILURE = "judge", "judge_failure"
+
+#: The scores or data of a record that has none.
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,17 @@ def record(
         text=response.text,
         prediction=prediction,
         target=sample.target,
-        scores=dict(scores or {}),
-        tags={**sample.tags, **(tags or {})},
+        scores=_shared(tuple(scores.items())) if scores else _NOTHING,
+        tags={**sample.tags, **tags} if tags else sample.tags,
         flags=tuple(flags),  # type: ignore[arg-type]
-        data=dict(data or {}),
+        data=dict(data) if data else _NOTHING,
     )
+
+
+@lru_cache(maxsize=4096)
+def _shared(scores: tuple[tuple[str, float], ...]) -> Mapping[str, float]:
+    """Equal scores are one object: most records of a large run have the same few."""
+    return dict(scores)
 
 
 def failed_record(sample: Sample, response: Response) -> Record:
@@ -74,8 +84,7 @@ def failed_record(sample: Sample, response: Response) -> Record:
         text="",
         prediction=None,
         target=sample.target,
-        tags=dict(sample.tags),
+        tags=sample.tags,
         flags=("error",),
-        data={},
         error=response.error,
     )

@@ -19,9 +19,6 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Samples that are scored, and whose records are in memory, at a time.
-_PART = 1024
-
 
 class Asks(Protocol):
     """What scoring needs of a judge (evalkit.judge)."""
@@ -57,38 +54,19 @@ def score(
     ]
 
 
-def score_parts(
-    task: Task, samples: Sequence[Sample], responses: Mapping[str, StoredResponse], judge: Asks | None = None
-) -> Iterator[list[Scored]]:
-    """`score` a part at a time; in one part where records depend on others, or a judge is asked.
-
-    Raises:
-        TaskError: as `score`.
-        JudgeError: as `score`.
-    """
-    if judge is not None or type(task).score_all is not Task.score_all:
-        yield score(task, samples, responses, judge)
-        return
-    part: list[Sample] = []
-    for sample in samples:
-        part.append(sample)
-        if len(part) == _PART:
-            yield score(task, part, responses)
-            part = []
-    yield score(task, part, responses)
-
-
 def _records(task: Task, asked: Sequence[tuple[Sample, Response]], judge: Asks | None) -> list[Record]:
     """Parse, judge, score: each step once. Samples without an answer pass by."""
-    answers = [_parsed(task, sample, response) for sample, response in asked]
-    if not scores_failures(task):
-        answers = [answer for answer in answers if answer.response.error is None]
+    with_failures = scores_failures(task)
+    answers = [_parsed(task, *each) for each in asked if with_failures or each[1].error is None]
     if judge is not None:
         questions = _guarded(task, "judge_questions() fails", task.judge_questions, answers)
         replies = _ask(judge, questions)
         answers = [dataclasses.replace(answer, reply=replies.get(answer.sample.id)) for answer in answers]
-    scored = {record.id: record for record in _score_all(task, answers)}
-    return [scored.get(sample.id) or failed_record(sample, response) for sample, response in asked]
+    scored = iter(_score_all(task, answers))
+    return [
+        next(scored) if with_failures or response.error is None else failed_record(sample, response)
+        for sample, response in asked
+    ]
 
 
 def _parsed(task: Task, sample: Sample, response: Response) -> ParsedAnswer:
