@@ -73,20 +73,22 @@ def run(data: Path, samples: int, profile: bool, results: multiprocessing.Queue[
     import cProfile
     import pstats
 
-    from evalkit import statistics, workflow  # noqa: F401
+    from evalkit import statistics  # noqa: F401
+    from evalkit.engines.base import InProcess
+    from evalkit.pipeline import run as workflow
     from evalkit_tasks.remote_sensing import rsvqa  # noqa: F401
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         options = RunOptions("at-once", data_root=data / "small", output=folder / "warm", quiet=True)
-        workflow.run_task("rsvqa-lr", AtOnce(), options)
+        workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options)
         options = RunOptions("at-once", data_root=data / str(samples), output=folder / "runs", quiet=True)
         before = peak_megabytes()
         profiler = cProfile.Profile()
         started = time.perf_counter(), time.process_time()
         if profile:
             profiler.enable()
-        result = workflow.run_task("rsvqa-lr", AtOnce(), options)
+        result = workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options)
         seconds, spent = time.perf_counter() - started[0], time.process_time() - started[1]
         profiler.disable()
         assert result.counts["answered"] == samples

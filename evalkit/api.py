@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evalkit import registry
 from evalkit.contracts import Json, Model
-from evalkit.engines.base import Pool
+from evalkit.engines.base import Engine, as_engine
 from evalkit.errors import UsageError
 from evalkit.pipeline.options import MaxErrors, RunOptions, judge_options
 from evalkit.pipeline.results import RunResult
@@ -18,7 +18,7 @@ PathLike = str | os.PathLike[str]
 
 
 def run(
-    model: str | Model | Pool,
+    model: str | Model | Engine,
     task: str,
     *,
     data_root: PathLike | None = None,
@@ -53,7 +53,7 @@ def run(
     """Generate what the run folder lacks, score it, and return the result.
 
     Args:
-        model: a name, folder or hub id, or a loaded model (any object that follows `Model`).
+        model: a name, folder or hub id, or a loaded model (any object that follows `Model`, or `Engine`).
         task: one task, `task` or `task@split`; call again for another.
         gen: settings of generation or of the model, by name.
         include: a task file that is not installed.
@@ -99,7 +99,7 @@ def run(
     )
     options.check()
     if not isinstance(model, str):
-        return run_task(targets[0].task, model, options)
+        return run_task(targets[0].task, as_engine(model), options)
     loaded = load_model(options)
     try:
         return run_task(targets[0].task, loaded, options)

@@ -29,8 +29,8 @@ def score(
     The data is read from where it was, or from --data-root.
     """
     from evalkit.cli import report
+    from evalkit.pipeline.finish import score_run
     from evalkit.pipeline.options import judge_options
-    from evalkit.pipeline.run import score_run
 
     chosen = judge_options(judge, judge_model)
     results = []

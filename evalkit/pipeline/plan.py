@@ -29,8 +29,6 @@ from evalkit.spool import Chosen, Spool
 #: Positions, or ends of groups among them: 4 bytes each.
 Places = npt.NDArray[np.signedinteger[Any]]
 
-#: Requests handed to a model at once; a group is not torn to meet it.
-WINDOW = 256
 #: Groups larger than this are torn, to bound what a model holds at once.
 _LARGEST_GROUP = 2048
 #: Distinct pictures opened to estimate tiles.
@@ -174,16 +172,9 @@ class Plan:
         ends = left.cumsum()[self.groups.ends - 1] if len(order) else self.groups.ends
         return Groups(order[left], ends[np.diff(ends, prepend=0) > 0])
 
-    def windows(self, pending: Collection[int], size: int = WINDOW) -> Iterator[list[int]]:
-        """Pending positions in plan order, whole groups until `size` is reached."""
-        window: list[int] = []
-        for group in self.groups:
-            window.extend(position for position in group if position in pending)
-            if len(window) >= size:
-                yield window
-                window = []
-        if window:
-            yield window
+
+#: No group at all.
+NO_GROUPS = Groups(np.empty(0, np.intc), np.empty(0, np.intc))
 
 
 def make_plan(requests: Iterable[Request]) -> Plan:

@@ -11,7 +11,7 @@ from mini_internvl_train.recipe import Evaluation, Recipe
 
 if TYPE_CHECKING:
     from evalkit.contracts import Model
-    from evalkit.engines.base import Pool
+    from evalkit.engines.base import Engine
 
 Scores = dict[str, dict[str, float | None]]
 
@@ -102,7 +102,7 @@ class LoadCheckpoint:
         return MiniInternVLModel(mini_internvl.load(self.folder), self.name, ModelOptions())
 
 
-def _model(settings: Evaluation, load: LoadCheckpoint) -> Model | Pool:
+def _model(settings: Evaluation, load: LoadCheckpoint) -> Model | Engine:
     """The model in this process, or in the actors of a cluster."""
     if settings.engine == "local":
         return load(0)
