@@ -225,7 +225,7 @@ class ModelOptions:
     """What the command line may set about a model; a family refuses what it cannot honour.
 
     Attributes:
-        sharing: whether work that requests have in common is done once; it changes no answer.
+        prefix_caching: whether work that requests have in common is done once; it changes no answer.
         compile: whether the network is run through torch.compile.
     """
 
@@ -237,9 +237,14 @@ class ModelOptions:
     seed: int = 0
     base_url: str | None = None
     offline: bool = False
-    sharing: bool = True
+    prefix_caching: bool = True
     compile: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sharing(self) -> bool:
+        """The earlier name of `prefix_caching`."""
+        return self.prefix_caching
 
 
 @runtime_checkable

@@ -33,14 +33,14 @@ def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) ->
     from evalkit.pipeline.plan import make_plan, outlook
 
     family = registry.family(options.model)
-    costs = family.costs(options.model, options.checkpoint) if isinstance(family, CostAware) else None
+    costs = family.costs(options.model, options.weights) if isinstance(family, CostAware) else None
     speed = measure() if costs is not None else None
     documents = []
     for target in targets:
         job = make_job(target.task, dataclasses.replace(options, split=target.split))
         plan = make_plan(job.request(position) for position in range(len(job.samples)))
         estimate = outlook(plan, job.request)
-        forecast = _forecast(estimate, costs, speed, options.batch_size or _BATCH)
+        forecast = _forecast(estimate, costs, speed, options.batch or _BATCH)
         if as_json:
             documents.append(_document(job, estimate) | {"forecast": forecast})
         else:

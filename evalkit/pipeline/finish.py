@@ -14,7 +14,6 @@ from evalkit.pipeline.job import Job, make_job
 from evalkit.pipeline.options import JudgeOptions
 from evalkit.pipeline.results import RunResult
 from evalkit.pipeline.score import Asks, score_parts
-from evalkit.pipeline.stored_job import stored_job
 from evalkit.pipeline.summary import Report, metric_json, published_rows, status
 from evalkit.store import RunFolder, Scored, open_for_scoring, write_records
 
@@ -98,7 +97,7 @@ def score_run(
         RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
     """
     with open_for_scoring(path) as folder:
-        job = make_job(*stored_job(folder.manifest, folder.path, data_root, offline))
+        job = make_job(*manifest.stored_options(folder.manifest, folder.path, data_root, offline))
         if job.data != folder.manifest.get("data", {}).get("hash"):
             log.warning(
                 "%s: the data is not what the answers were generated from; the signature names the new data",

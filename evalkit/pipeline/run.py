@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 
 from evalkit import registry
-from evalkit.contracts import Json, ModelInfo, ModelOptions, Request, Sample
+from evalkit.contracts import Json, ModelInfo, Request, Sample
 from evalkit.engines.base import Engine, InProcess, Load, LoadModel
 from evalkit.engines.ranks import RankZero, RankZeroBusy, join
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
@@ -19,8 +19,7 @@ from evalkit.pipeline.environment import peak_memory
 from evalkit.pipeline.finish import finish
 from evalkit.pipeline.generate import generate
 from evalkit.pipeline.job import Job, identity, make_job
-from evalkit.pipeline.options import RunOptions
-from evalkit.pipeline.overrides import parse_gen
+from evalkit.pipeline.options import RunOptions, model_options
 from evalkit.pipeline.plan import NO_GROUPS, Pending, Plan, make_plan
 from evalkit.pipeline.progress import Progress
 from evalkit.pipeline.results import RunResult
@@ -61,20 +60,7 @@ def load_model(options: RunOptions) -> Engine:
     Raises:
         UsageError: unknown, or an option it cannot honour. CheckpointError: it cannot be loaded.
     """
-    _, extra = parse_gen(options.gen)
-    wanted = ModelOptions(
-        checkpoint=options.checkpoint,
-        revision=options.revision,
-        dtype=options.dtype,
-        device=options.device,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        base_url=options.base_url,
-        offline=options.offline,
-        sharing=options.sharing,
-        compile=options.compile,
-        extra=extra,
-    )
+    wanted = model_options(options)
     if options.rank is not None and options.device in ("auto", "cuda"):
         wanted = dataclasses.replace(wanted, device=options.rank.device or options.device)
     family = registry.family(options.model)
@@ -130,7 +116,7 @@ def run_task(name: str, engine: Engine, options: RunOptions) -> RunResult:
     with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
         with _as_rank_zero(engine, folder, job, options) as answering:
             _generate(folder, job, answering, options)
-        return finish(folder, job, info.notes, options.judge, known)
+        return finish(folder, job, info.notes, options.judge_options, known)
 
 
 def run_share(name: str, engine: Engine, options: RunOptions, before: Path | None = None) -> Path:
@@ -149,7 +135,7 @@ def run_share(name: str, engine: Engine, options: RunOptions, before: Path | Non
     with join(
         engine,
         rank,
-        place_of_runs(options.output, info.name, job.task.name, job.split),
+        place_of_runs(options.runs, info.name, job.task.name, job.split),
         identity=identity(job, info, options),
         data=job.data,
         timeout=options.worker_timeout,
@@ -167,10 +153,9 @@ def run_share(name: str, engine: Engine, options: RunOptions, before: Path | Non
 
 def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
     content = manifest.build(job, info, options)
-    judge = options.judge.model if options.judge else None
-    content["signature"] = job.signature(info.dtype, judge, info.inputs)
+    content["signature"] = job.signature(info.dtype, options.judge_model, info.inputs)
     return open_run(
-        options.output,
+        options.runs,
         info.name,
         job.task.name,
         job.split,

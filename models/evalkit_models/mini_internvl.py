@@ -38,7 +38,7 @@ class MiniInternVLModel:
         self._network = network
         parameters = sum(weight.numel() for weight in network.parameters())
         self._batch = options.batch_size or _automatic_batch(network.device.type, parameters)
-        network.plan_batches(share=options.sharing, most_rows=options.batch_size)
+        network.plan_batches(share=options.prefix_caching, most_rows=options.batch_size)
         self._feeder = Feeder(self._tile)
         self._info = ModelInfo(
             name=name,
@@ -193,8 +193,11 @@ class MiniInternVLFamily:
         """What the model takes, for the estimates of a dry run."""
         return costs(spec, checkpoint)
 
-    def load(self, spec: str, options: ModelOptions) -> Model:
+    def load(self, spec: str, options: ModelOptions, name: str | None = None) -> Model:
         """Load the checkpoint; `--checkpoint DIR` takes the weights from there under the same name.
+
+        Args:
+            name: what reports call it, in place of a name made of `spec`.
 
         Raises:
             UsageError: a flag that an in-process model, or this machine, cannot honour.
@@ -225,7 +228,7 @@ class MiniInternVLFamily:
         finally:
             if options.offline and previous is None:
                 del os.environ["HF_HUB_OFFLINE"]
-        return MiniInternVLModel(network, _name(spec, options), options)
+        return MiniInternVLModel(network, name or _name(spec, options), options)
 
 
 def _name(spec: str, options: ModelOptions) -> str:

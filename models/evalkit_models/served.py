@@ -376,10 +376,10 @@ class ServedFamily:
         if not options.base_url:
             raise UsageError(f"--model {spec}: needs --base-url URL, such as http://localhost:8000/v1")
         refused: dict[str, object] = {"checkpoint": None, "revision": None, "dtype": "auto"}
-        refused |= {"device": "auto", "compile": False, "sharing": True}
+        refused |= {"device": "auto", "compile": False, "prefix_caching": True}
         for flag, default in refused.items():
             if getattr(options, flag) != default:
-                shown = "no-sharing" if flag == "sharing" else flag
+                shown = "no-prefix-caching" if flag == "prefix_caching" else flag
                 raise UsageError(f"--{shown} has no meaning with {spec}: the server decides")
         settings = ServerSettings.parse(options.extra)
         try:
