@@ -164,8 +164,8 @@ def planned(count: int, answered: int) -> None:
 
 def drive(count: int, answered: int) -> dict[str, Any]:
     """The driver's work without a cluster: everything that it does with a request but sending it."""
-    from evalkit.engines.ray_pool import CHUNK
-    from evalkit.engines.scheduler import KEPT, Assignment, Scheduler
+    from evalkit.batch_config import BATCHING
+    from evalkit.engines.scheduler import Assignment, Scheduler
     from evalkit.pipeline.plan import make_plan
     from evalkit.store import ResponseLog
 
@@ -176,7 +176,7 @@ def drive(count: int, answered: int) -> dict[str, Any]:
         started = time.process_time()
         plan = make_plan(request(position) for position in range(count))
         planning = time.process_time() - started
-        scheduler = Scheduler(plan.groups, request, "at-once", CHUNK, KEPT * 64)
+        scheduler = Scheduler(plan.groups, request, "at-once", BATCHING.ray_chunk, BATCHING.groups_kept * 64)
         worker = Assignment("0")
         parts = dict.fromkeys(("make", "hash", "pack", "store"), 0.0)
         log, done, chunks = ResponseLog(folder / "responses-0.jsonl"), 0, 0

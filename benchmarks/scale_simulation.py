@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Request, Response
-from evalkit.engines.ray_pool import CHUNK
-from evalkit.engines.scheduler import AHEAD, KEPT, Assignment, Scheduler
+from evalkit.engines.scheduler import Assignment, Scheduler
 
 #: Seconds in which a worker that was lost is there again: process, libraries, weights.
 RELOAD = 120.0
@@ -46,7 +46,7 @@ class World:
     speeds: Sequence[float]
     driver: Driver
     losses_an_hour: float = 0.0
-    kept: int = KEPT
+    kept: int = BATCHING.groups_kept
     fixed: bool = False
     seed: int = 0
 
@@ -88,7 +88,7 @@ class _Run:
             groups.append(tuple(range(start, start + size)))
         self._service = {group[0]: seconds for group, (_, seconds) in zip(groups, world.groups, strict=True)}
         kept = world.kept * len(world.speeds)
-        self._scheduler = Scheduler(groups, _request, "simulated", CHUNK, kept)
+        self._scheduler = Scheduler(groups, _request, "simulated", BATCHING.ray_chunk, kept)
         self._workers = [_Worker(speed) for speed in world.speeds]
         self._events: list[tuple[float, int, str, int, int]] = []
         self._free = self._busy = self._worked = 0.0
@@ -124,7 +124,9 @@ class _Run:
         share = None if self._world.fixed else worker.speed / self._speed
         assignment, was_idle = worker.assignment, not worker.arrivals
         requests = 0
-        while len(assignment.chunks) < AHEAD and (chunk := self._scheduler.take(assignment, share)):
+        while len(assignment.chunks) < BATCHING.chunks_ahead and (
+            chunk := self._scheduler.take(assignment, share)
+        ):
             requests += len(chunk)
         cost = self._world.driver.exchange + requests * self._world.driver.request
         self._free = max(now, self._free) + cost

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request
 from evalkit.engines.scheduler import Answer, Assignment, Scheduler
 from evalkit.errors import EvalkitError, UsageError
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 #: Makes the model in worker `number`; it is pickled, so it is defined in a module.
 Load = Callable[[int], Model]
-
-#: Requests handed at once to a model in this process; the last group goes beyond rather than being split.
-WINDOW = 256
 
 
 @runtime_checkable
@@ -87,7 +85,7 @@ class InProcess:
 
     def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         """See `Engine.answers`."""
-        scheduler = Scheduler(groups, request, self.info.name, WINDOW)
+        scheduler = Scheduler(groups, request, self.info.name, BATCHING.window)
         assignment = Assignment("0")
         while window := scheduler.take(assignment):
             for identifier, response in self._model.generate([asked.request for asked in window]):

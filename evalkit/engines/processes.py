@@ -18,9 +18,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
 from evalkit.engines.base import Load, is_bound_to_samples, portable
-from evalkit.engines.scheduler import AHEAD, KEPT, Answer, Assignment, Scheduler
+from evalkit.engines.scheduler import Answer, Assignment, Scheduler
 from evalkit.errors import EvalkitError, UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Requests in a chunk.
-CHUNK = 32
 #: Deaths in a row without an answer between, after which the run stops: more than one request is at fault.
 MOST_DEATHS = 5
 
@@ -95,8 +94,8 @@ class WorkerPool:
         Raises:
             EvalkitError: workers die again and again; whatever a worker's model raises passes through.
         """
-        count = len(self._workers)
-        self._scheduler = Scheduler(groups, request, self.info.name, CHUNK, KEPT * count, halve=True)
+        kept = BATCHING.groups_kept * len(self._workers)
+        self._scheduler = Scheduler(groups, request, self.info.name, BATCHING.device_chunk, kept, halve=True)
         try:
             # the last answer of a chunk is followed by word that the chunk is done
             while not self._scheduler.finished or any(worker.assignment.chunks for worker in self._workers):
@@ -140,7 +139,7 @@ class WorkerPool:
         return _Worker(number, process, ours)
 
     def _feed(self, worker: _Worker, scheduler: Scheduler) -> None:
-        while worker.ready and len(worker.assignment.chunks) < AHEAD:
+        while worker.ready and len(worker.assignment.chunks) < BATCHING.chunks_ahead:
             chunk = scheduler.take(worker.assignment, share=1 / len(self._workers))
             if not chunk:
                 return

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
 from evalkit.engines import ray_cluster
 from evalkit.engines.base import Load
 from evalkit.engines.nodes import NodeFigures
 from evalkit.engines.ray_crew import Crew, Worker
 from evalkit.engines.ray_worker import Delivery, Keyed, data_hash
-from evalkit.engines.scheduler import AHEAD, KEPT, MOST_LOSSES, Answer, Asked, Blame, Scheduler
+from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Blame, Scheduler
 from evalkit.engines.shipping import Shipper
 from evalkit.errors import EvalkitError
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Requests in a chunk.
-CHUNK = 64
 #: Requests whose content a worker must see as the driver does before its first group.
 _PROBES = 16
 #: Seconds to wait for news before looking at time-outs and nodes again.
@@ -115,7 +114,8 @@ class RayPool:
             EvalkitError: no worker is left; an error for the user that the model raised.
         """
         workers = self._present.workers
-        self._scheduler = Scheduler(groups, request, self.info.name, CHUNK, KEPT * len(workers))
+        kept = BATCHING.groups_kept * len(workers)
+        self._scheduler = Scheduler(groups, request, self.info.name, BATCHING.ray_chunk, kept)
         self._probe = [request(group[0]) for group in groups[:: max(1, len(groups) // _PROBES)][:_PROBES]]
         self._data = data_hash(self._probe)
         self._figures = NodeFigures()
@@ -181,7 +181,7 @@ class RayPool:
         if not assignment.chunks:
             worker.news = time.monotonic()
         new: list[list[Keyed]] = []
-        while len(assignment.chunks) < AHEAD and (chunk := scheduler.take(assignment, share)):
+        while len(assignment.chunks) < BATCHING.chunks_ahead and (chunk := scheduler.take(assignment, share)):
             new.append(self._packed(chunk))
         if assignment.chunks:
             worker.call = worker.actor.exchange.remote(new)

@@ -18,10 +18,6 @@ from typing import Literal, NamedTuple
 from evalkit.contracts import Failure, Request, Response
 from evalkit.errors import ModelError
 
-#: Chunks that a worker has at hand, so that it need not wait for the next one.
-AHEAD = 2
-#: Groups kept for the end, for each worker.
-KEPT = 4
 #: Workers that a group may cost before its requests fail.
 MOST_LOSSES = 3
 

@@ -143,11 +143,12 @@ def run_share(name: str, engine: Engine, options: RunOptions, before: Path | Non
     ) as answering:
         count = len(job.samples)
         pending = answering.pending(count)
-        groups = _plan(job).pending(pending)
+        plan = _plan(job)
+        groups = plan.pending(pending)
         size = len(answering.share(groups).order)
         progress = Progress(f"{rank.name}: {job.task.name} {job.split}", size, 0, quiet=True)
         with closing(ResponseLogs(answering.folder)) as responses:
-            generate(answering, groups, job.request, responses, progress, len(pending) < count)
+            generate(answering, groups, plan.numbered(job.request), responses, progress, len(pending) < count)
         return answering.folder
 
 
@@ -232,13 +233,14 @@ def _generate(folder: RunFolder, job: Job, engine: Engine, options: RunOptions) 
     folder.drop_summary()
     session = manifest.session(engine.info, options)
     folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
-    groups = _plan(job).pending(pending)
+    plan = _plan(job)
+    groups = plan.pending(pending)
     own = len(engine.share(groups).order)
     total, kept = (count, count - own) if options.rank is None else (own, 0)
     progress = Progress(f"{job.task.name} {job.split}", total, kept, options.quiet, engine.line)
     responses = ResponseLogs(folder.path)
     try:
-        generate(engine, groups, job.request, responses, progress, len(pending) < count)
+        generate(engine, groups, plan.numbered(job.request), responses, progress, len(pending) < count)
     finally:
         progress.close()
         try:

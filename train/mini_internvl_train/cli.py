@@ -250,22 +250,6 @@ def _check_methods(methods: Sequence[str]) -> None:
         raise RecipeError(f"--method {unknown[0]}: {', '.join(known)} are known")
 
 
-@train.command(short_help="Make the embedded model by its recipe, stage by stage.")
-@click.argument("folder", type=FOLDER)
-@flag("--recipe", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Default: the packaged.")
-@terminal.verbosity
-def tiny(folder: Path, recipe: Path | None) -> int:
-    """Train mini-internvl-tiny in FOLDER; stages that are finished are not run again. Takes hours."""
-    with _told():
-        import yaml
-
-        from mini_internvl_train.tiny.__main__ import RECIPE, make
-
-        checkpoint = make(yaml.safe_load((recipe or RECIPE).read_text(encoding="utf-8")), folder)
-    click.echo(str(checkpoint))
-    return 0
-
-
 def _read(recipe: str, settings: Sequence[str]) -> Recipe:
     from mini_internvl_train.recipe import read_recipe
 

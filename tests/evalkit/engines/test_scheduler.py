@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Message, ModelInfo, Request, Response
 from evalkit.data.images import ImageFile
-from evalkit.engines.base import WINDOW, InProcess
-from evalkit.engines.scheduler import AHEAD, KEPT, MOST_LOSSES, Answer, Asked, Assignment, Scheduler
+from evalkit.engines.base import InProcess
+from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Assignment, Scheduler
 from evalkit.errors import ModelError
 from evalkit.pipeline.plan import NO_GROUPS, make_plan
 
@@ -74,7 +75,7 @@ def test_every_request_is_answered_once_whoever_is_lost(
             assert not worker.chunks and not worker.asked
         elif worker.chunks and chance.random() < 0.5:
             answers += answer_first(made, worker)
-        elif len(worker.chunks) < AHEAD:
+        elif len(worker.chunks) < BATCHING.chunks_ahead:
             made.take(worker, chance.random())
     assert made.finished
     assert sorted(answer.id for answer in answers) == sorted(f"r{at}" for at in range(sum(sizes)))
@@ -98,10 +99,10 @@ def test_a_lone_worker_gets_full_chunks_of_whole_groups_in_plan_order(images: li
 
 def test_the_smallest_groups_come_last_smallest_first() -> None:
     sizes = [7, 3, 9, 1, 5, 8, 2, 6, 4, 10, 11, 12]
-    made, order = scheduler(sizes, 1, kept=KEPT), []
+    made, order = scheduler(sizes, 1, kept=4), []
     while chunk := made.take(Assignment("0")):
         order.append(len(chunk))
-    kept = sorted(sizes)[:KEPT]
+    kept = sorted(sizes)[:4]
     assert order == [size for size in sizes if size not in kept] + kept
 
 
@@ -201,7 +202,7 @@ def test_a_model_in_this_process_is_asked_window_by_window() -> None:
     groups = make_plan(map(request, range(1000))).groups
     found = list(engine.answers(groups, request))
     assert [answer.id for answer in found] == [f"r{at}" for group in groups for at in group]
-    assert model.windows == [WINDOW, WINDOW, WINDOW, 1000 - 3 * WINDOW]
+    assert model.windows == [256, 256, 256, 232]
     assert {answer.worker for answer in found} == {"0"} and engine.report() is None
     assert list(engine.answers(NO_GROUPS, request)) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import email.utils
 import io
 import json
@@ -155,7 +156,8 @@ def test_a_picture_is_encoded_once_for_all_its_questions(
     real = ImageBytes.open
     monkeypatch.setattr(ImageBytes, "open", lambda self: (opened.append(self.name), real(self))[1])
     shared = picture(7)
-    answers(model_of(server), *[ask(f"q{i}", shared, name=str(i)) for i in range(6)])
+    asked = [dataclasses.replace(ask(f"q{i}", shared, name=str(i)), group=0) for i in range(6)]
+    answers(model_of(server), *asked)
     assert opened == ["picture 7"] and len(server.bodies) == 6
 
 
