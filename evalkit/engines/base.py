@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request
-from evalkit.engines.scheduler import Answer, Assignment, Scheduler
+from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
-
-if TYPE_CHECKING:
-    from evalkit.pipeline.plan import Groups
 
 #: Makes the model in worker `number`; it is pickled, so it is defined in a module.
 Load = Callable[[int], Model]

@@ -16,16 +16,12 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
 from evalkit.engines.base import Load, is_bound_to_samples, portable
-from evalkit.engines.scheduler import Answer, Assignment, Scheduler
+from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
-
-if TYPE_CHECKING:
-    from evalkit.pipeline.plan import Groups
 
 log = logging.getLogger(__name__)
 

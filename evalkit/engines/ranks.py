@@ -28,10 +28,9 @@ from evalkit.engines.heartbeat import (
     write_small,
 )
 from evalkit.engines.rank import Rank
-from evalkit.engines.scheduler import Answer
+from evalkit.engines.scheduler import Answer, Groups
 from evalkit.errors import EvalkitError, RankLost, RunFolderError
 from evalkit.pipeline.environment import versions
-from evalkit.pipeline.plan import Groups, Pending
 from evalkit.store import lock
 from evalkit.store.responses import read_responses
 
@@ -133,7 +132,9 @@ class RankZero(_RankEngine):
         Raises:
             RankLost: a rank was lost with requests left.
         """
-        (self._place / _PENDING).write_bytes(array("I", sorted(groups.order.tolist())).tobytes())
+        (self._place / _PENDING).write_bytes(
+            array("I", sorted(at for group in groups for at in group)).tobytes()
+        )
         self._look()
         self._heartbeat.start()
         yield from self._own_answers(groups, request)
@@ -256,18 +257,16 @@ class OtherRank(_RankEngine):
         super().__init__(engine, rank, folder)
         self._status = status
 
-    def pending(self, size: int) -> Pending:
-        """Which of so many positions rank 0 found to be unanswered."""
+    def pending(self) -> set[int]:
+        """Positions that rank 0 found to be unanswered."""
         positions = array("I")
         positions.frombytes((self.folder / PLACE / _PENDING).read_bytes())
-        pending = Pending(size)
-        pending.flags[positions] = True
-        return pending
+        return set(positions)
 
     def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         """Answer this rank's share, and tell rank 0 how far it is."""
         status = self._status
-        status.state, status.share = "running", len(self.share(groups).order)
+        status.state, status.share = "running", sum(map(len, self.share(groups)))
         status.write()
         try:
             for answer in self._own_answers(groups, request):

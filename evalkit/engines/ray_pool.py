@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
@@ -21,12 +21,9 @@ from evalkit.engines.base import Load
 from evalkit.engines.nodes import NodeFigures
 from evalkit.engines.ray_crew import Crew, Worker
 from evalkit.engines.ray_worker import Delivery, Keyed, data_hash
-from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Blame, Scheduler
+from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Blame, Groups, Scheduler
 from evalkit.engines.shipping import Shipper
 from evalkit.errors import EvalkitError
-
-if TYPE_CHECKING:
-    from evalkit.pipeline.plan import Groups
 
 log = logging.getLogger(__name__)
 

@@ -49,6 +49,9 @@ class Group:
 
 Chunk = list[Group]
 
+#: The positions of each group of a plan.
+Groups = Sequence[tuple[int, ...]]
+
 
 @dataclass(slots=True)
 class Asked:
@@ -88,7 +91,7 @@ class Scheduler:
 
     def __init__(
         self,
-        groups: Sequence[tuple[int, ...]],
+        groups: Groups,
         request: Callable[[int], Request],
         model: str,
         chunk: int,
@@ -208,7 +211,7 @@ class Scheduler:
             yield self.answer(assignment, self._request(position).id, Response(error=failure))
 
 
-def _in_order(groups: Sequence[tuple[int, ...]], last: Sequence[int]) -> Iterator[Group]:
+def _in_order(groups: Groups, last: Sequence[int]) -> Iterator[Group]:
     kept = set(last)
     for number, group in enumerate(groups):
         if number not in kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
 from evalkit.pipeline.options import JudgeOptions
 from evalkit.pipeline.results import RunResult
-from evalkit.pipeline.score import Asks, score_parts
-from evalkit.pipeline.summary import Report, metric_json, published_rows, status
-from evalkit.store import RunFolder, Scored, open_for_scoring, write_records
+from evalkit.pipeline.score import Asks, score
+from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.store import RunFolder, open_for_scoring, write_records
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ def finish(
     """Score what is stored and write records, then the summary."""
     started = time.monotonic()
     judge, model = judge or _stored_judge(folder), folder.manifest["model"]
-    report = Report(job.task)
-    with folder.stored.response_index() as stored:
-        if not any(sample.id in stored for sample in job.samples):
-            raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
-        parts = score_parts(job.task, job.samples, stored, _judge(folder, judge))
-        write_records(folder.path, _reported(parts, report))
-    found = report.counts(len(job.samples))
+    stored = folder.stored.responses()
+    if not any(sample.id in stored for sample in job.samples):
+        raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+    scored = score(job.task, job.samples, stored, _judge(folder, judge))
+    write_records(folder.path, scored)
+    records = [each.record for each in scored]
+    found = counts(records, len(job.samples))
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited),
@@ -45,8 +45,8 @@ def finish(
         "split": job.split,
         "protocol": job.task.protocol,
         "counts": {**found, **known},
-        "metrics": {n: metric_json(value) for n, value in report.metrics().items()},
-        "groups": report.groups(),
+        "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
+        "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
         "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
         "title": job.task.title,
@@ -62,13 +62,6 @@ def finish(
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
-
-
-def _reported(parts: Iterator[list[Scored]], report: Report) -> Iterator[Scored]:
-    """The same, which the report sees on the way."""
-    for part in parts:
-        report.add([scored.record for scored in part])
-        yield from part
 
 
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:

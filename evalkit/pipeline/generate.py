@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from evalkit.contracts import Request, Response
 from evalkit.engines.base import Engine
+from evalkit.engines.scheduler import Groups
 from evalkit.errors import SetupError
-from evalkit.pipeline.plan import Groups
 from evalkit.pipeline.progress import Progress
 from evalkit.store import ResponseLogs
 

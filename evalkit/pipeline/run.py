@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from evalkit.pipeline.finish import finish
 from evalkit.pipeline.generate import generate
 from evalkit.pipeline.job import Job, identity, make_job
 from evalkit.pipeline.options import RunOptions, model_options
-from evalkit.pipeline.plan import NO_GROUPS, Pending, Plan, make_plan
+from evalkit.pipeline.plan import Plan, make_plan
 from evalkit.pipeline.progress import Progress
 from evalkit.pipeline.results import RunResult
 from evalkit.store import ResponseLogs, RunFolder, StoredResponse, open_run
@@ -141,14 +141,20 @@ def run_share(name: str, engine: Engine, options: RunOptions, before: Path | Non
         timeout=options.worker_timeout,
         busy=RankZeroBusy(before),
     ) as answering:
-        count = len(job.samples)
-        pending = answering.pending(count)
+        pending = answering.pending()
         plan = _plan(job)
         groups = plan.pending(pending)
-        size = len(answering.share(groups).order)
+        size = sum(map(len, answering.share(groups)))
         progress = Progress(f"{rank.name}: {job.task.name} {job.split}", size, 0, quiet=True)
         with closing(ResponseLogs(answering.folder)) as responses:
-            generate(answering, groups, plan.numbered(job.request), responses, progress, len(pending) < count)
+            generate(
+                answering,
+                groups,
+                plan.numbered(job.request),
+                responses,
+                progress,
+                len(pending) < len(job.samples),
+            )
         return answering.folder
 
 
@@ -184,24 +190,22 @@ def _as_rank_zero(
 
 
 def unanswered(
-    samples: Iterable[Sample],
-    request: Callable[[int], Request],
-    stored: Mapping[str, StoredResponse],
-    size: int,
-) -> tuple[Pending, int]:
+    samples: Sequence[Sample], request: Callable[[int], Request], stored: Mapping[str, StoredResponse]
+) -> tuple[set[int], int]:
     """Positions without a response to the very request they would make now; failed ones are tried again.
 
     Args:
-        samples: in the order of their positions. stored: responses by sample id. size: how many samples.
+        samples: in the order of their positions. stored: responses by sample id.
 
     Returns:
         The positions, and how many of them have a response, failed or to another request.
     """
-    pending, changed = Pending(size), 0
+    pending: set[int] = set()
+    changed = 0
     for position, sample in enumerate(samples):
         known = stored.get(sample.id)
         if known is None or known.response.error is not None or known.request_key != request(position).key():
-            pending.flags[position] = True
+            pending.add(position)
             changed += known is not None
     return pending, changed
 
@@ -213,11 +217,10 @@ def _plan(job: Job) -> Plan:
 def _generate(folder: RunFolder, job: Job, engine: Engine, options: RunOptions) -> None:
     """Answer what is not answered yet; the session goes into the manifest however it ends."""
     count = len(job.samples)
-    with folder.stored.response_index() as stored:
-        pending, changed = unanswered(job.samples, job.request, stored, count)
+    pending, changed = unanswered(job.samples, job.request, folder.stored.responses())
     if not pending:
         log.info("%s: all %d samples are answered already", folder.path, count)
-        for _ in engine.answers(NO_GROUPS, job.request):  # other ranks wait to be told
+        for _ in engine.answers((), job.request):  # other ranks wait to be told
             pass
         return
     if folder.resumed and changed:
@@ -235,7 +238,7 @@ def _generate(folder: RunFolder, job: Job, engine: Engine, options: RunOptions) 
     folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
     plan = _plan(job)
     groups = plan.pending(pending)
-    own = len(engine.share(groups).order)
+    own = sum(map(len, engine.share(groups)))
     total, kept = (count, count - own) if options.rank is None else (own, 0)
     progress = Progress(f"{job.task.name} {job.split}", total, kept, options.quiet, engine.line)
     responses = ResponseLogs(folder.path)
@@ -265,7 +268,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _note(folder, "interrupted", "interrupted")
-        done = _stored(folder)
+        done = len(folder.stored.responses())
         raise Interrupted(
             f"interrupted: {done} of {expected} samples are stored in {folder.path}; "
             "the same command goes on",
@@ -273,7 +276,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         ) from None
     except BudgetError as error:
         _note(folder, "interrupted", str(error))
-        done = _stored(folder)
+        done = len(folder.stored.responses())
         raise RunStopped(
             f"{error}: {done} of {expected} samples are stored in {folder.path}", folder.path, error.exit_code
         ) from error
@@ -286,11 +289,6 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         raise RunStopped(
             f"{folder.path}: stopped by {cause}; what was done is kept", folder.path, 3
         ) from error
-
-
-def _stored(folder: RunFolder) -> int:
-    with folder.stored.response_index() as stored:
-        return len(stored)
 
 
 def _note(folder: RunFolder, outcome: str, reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,7 +15,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored, until
 from hypothesis import given, settings
@@ -28,9 +28,9 @@ from evalkit.engines.base import Engine, InProcess
 from evalkit.engines.heartbeat import STATUS_NAME, RankStatus, SeenRank
 from evalkit.engines.rank import Rank, from_environment
 from evalkit.engines.ranks import PLACE, OwnFile, RankZero, RankZeroBusy, join
+from evalkit.engines.scheduler import Groups
 from evalkit.errors import RankLost, RunFolderError, UsageError
 from evalkit.pipeline.options import RunOptions
-from evalkit.pipeline.plan import Groups
 from evalkit.store import ResponseLogs, lock
 from evalkit.store.responses import read_responses
 
@@ -74,8 +74,8 @@ def test_a_rank_has_one_device() -> None:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 5), max_size=30), st.integers(1, 6))
 def test_shares_are_whole_groups_and_all_of_them(sizes: list[int], world: int) -> None:
-    ends = np.cumsum(np.array(sizes, dtype=np.intp))
-    groups = Groups(np.arange(sum(sizes))[::-1], ends)
+    ends = list(itertools.accumulate(sizes))
+    groups = [tuple(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
     shares = [list(Rank(number, world).share(groups)) for number in range(world)]
     assert sorted(group for share in shares for group in share) == sorted(groups)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -104,7 +104,7 @@ def request(position: int) -> Request:
 
 def groups(*positions: int) -> Groups:
     """A group for each position."""
-    return Groups(np.array(positions, np.intc), np.arange(1, len(positions) + 1, dtype=np.intc))
+    return [(position,) for position in positions]
 
 
 def answer(engine: Engine, folder: Path, asked: Groups) -> list[str]:
@@ -131,7 +131,7 @@ def rank_one(
             timeout=timeout,
             busy=RankZeroBusy(None),
         ) as engine:
-            found.append(answer(engine, engine.folder, groups(*engine.pending(10))))
+            found.append(answer(engine, engine.folder, groups(*sorted(engine.pending()))))
     except RunFolderError as error:
         found.append(str(error))
 

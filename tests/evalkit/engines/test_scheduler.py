@@ -16,7 +16,7 @@ from evalkit.data.images import ImageFile
 from evalkit.engines.base import InProcess
 from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Assignment, Scheduler
 from evalkit.errors import ModelError
-from evalkit.pipeline.plan import NO_GROUPS, make_plan
+from evalkit.pipeline.plan import make_plan
 
 LOST = Failure("worker", "its worker died")
 
@@ -204,7 +204,7 @@ def test_a_model_in_this_process_is_asked_window_by_window() -> None:
     assert [answer.id for answer in found] == [f"r{at}" for group in groups for at in group]
     assert model.windows == [256, 256, 256, 232]
     assert {answer.worker for answer in found} == {"0"} and engine.report() is None
-    assert list(engine.answers(NO_GROUPS, request)) == []
+    assert list(engine.answers((), request)) == []
 
 
 def test_a_request_without_an_answer_fails_and_an_odd_answer_stops() -> None:
