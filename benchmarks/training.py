@@ -20,8 +20,9 @@ from mini_internvl import MiniInternVL, MiniInternVLConfig, VisionConfig
 from mini_internvl_train.batch import Batch, collate
 from mini_internvl_train.cpu_half import emulated, store_frozen_layers
 from mini_internvl_train.encoding import IGNORED, Encoded
+from mini_internvl_train.log import peak_memory
 from mini_internvl_train.loss import full_head_loss, sample_weight, weighted_loss
-from mini_internvl_train.memory import Memory, MicroStep, estimate_memory, peak_memory
+from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
 from mini_internvl_train.optimizer import make_optimizer
 from mini_internvl_train.packing import Bounds, Length, plan_packs
 from mini_internvl_train.plan import UTILISATION, operations, rate_of

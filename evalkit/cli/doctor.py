@@ -120,7 +120,7 @@ def _java() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     extras = {
         "train": ("accelerate", "peft", "tensorboard"),
-        "leaderboard": ("streamlit", "altair"),
+        "leaderboard": ("streamlit", "altair", "duckdb"),
         "ray": ("ray",),
         "video": ("av",),
     }

@@ -76,8 +76,11 @@ def _unavailable(command: str, module_name: str, error: ModuleNotFoundError) -> 
     missing = error.name or ""
     if module_name == missing or module_name.startswith(f"{missing}."):
         return UsageError(f"`evalkit {command}` is not part of this installation (no module {missing})")
-    extras = {"streamlit": "leaderboard", "altair": "leaderboard", "peft": "train", "accelerate": "train"}
-    extra = extras.get(missing.split(".")[0])
+    extras = {
+        "leaderboard": ("altair", "duckdb", "streamlit"),
+        "train": ("accelerate", "peft", "tokenizers", "yaml"),
+    }
+    extra = next((name for name, packages in extras.items() if missing.split(".")[0] in packages), None)
     mend = f"pip install 'evalkit[{extra}]'" if extra else f"pip install {missing}"
     return UsageError(f"`evalkit {command}` needs the package {missing}: {mend}")
 

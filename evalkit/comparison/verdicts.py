@@ -25,7 +25,7 @@ class MetricResult:
         difference: the figures, their interval and tests.
         vital: a count of what went wrong (errors, unparsed, truncated) or speed, judged whatever is asked.
         judged: whether the gate rests on it. p_adjusted: Holm's, over the metrics judged (of a metric that
-            is not judged: over all).
+            is not judged: over all but the variants, of a variant over all).
         detectable: the smallest drop that would have been called regressed with 80% power.
         max_drop, margin: thresholds that the user set.
         failure: why it fails the gate, or None. notes: what must be read with the verdict.
@@ -55,8 +55,8 @@ def decide(
     """Judge all metrics of a comparison together.
 
     Where thresholds are given, the gate rests on the metrics they name and on the vital ones, otherwise on
-    all. Holm's family are the judged metrics that differ at all: one that is the same in every sample cannot
-    be rejected, so that leaving it out keeps the level (Tarone 1990).
+    all but variants. Holm's family are the judged metrics that differ at all: one that is the same in every
+    sample cannot be rejected, so that leaving it out keeps the level (Tarone 1990).
 
     Args:
         differences: with key, and whether it is vital.
@@ -68,11 +68,19 @@ def decide(
     results = []
     for key, difference, vital in differences:
         max_drop, margin = thresholds.of(key, difference.metric.name)
-        judged = vital or not thresholds or max_drop is not None or margin is not None
+        named = max_drop is not None or margin is not None
+        judged = vital or named or not (thresholds or difference.metric.variant)
         results.append(MetricResult(key, difference, vital, judged, max_drop=max_drop, margin=margin))
-    everything = _adjust(results)
     gated = _adjust([result for result in results if result.judged])
-    return [_decide(result, *(gated if result.judged else everything), alpha) for result in results]
+    usual = _adjust([result for result in results if not result.difference.metric.variant])
+    everything = _adjust(results)
+
+    def family(result: MetricResult) -> tuple[dict[tuple[Key, str], float], int]:
+        if result.judged:
+            return gated
+        return everything if result.difference.metric.variant else usual
+
+    return [_decide(result, *family(result), alpha) for result in results]
 
 
 def _adjust(results: Sequence[MetricResult]) -> tuple[dict[tuple[Key, str], float], int]:

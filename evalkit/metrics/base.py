@@ -29,7 +29,11 @@ class Metric(ABC):
         unit: `percent`, `fraction`, `score`, `m/s`, `degrees` ... of `value`.
         higher_is_better: direction of an improvement.
         binary: whether `outcomes` are 0/1, so that McNemar's test applies.
+        variant: another metric computed as a certain package does it. It is shown, and a comparison judges it
+            only where a threshold names it.
     """
+
+    variant: bool = False
 
     def __init__(
         self,

@@ -142,17 +142,21 @@ class _CaptionMetric(Metric):
         pairs = self._chosen(records)
         statistics = np.zeros((len(records), self._width + 1))
         if pairs:
-            hypotheses = _tokenized(tuple(pair.hypothesis for pair in pairs))
-            tokens = iter(_tokenized(tuple(chain.from_iterable(pair.references for pair in pairs))))
+            hypotheses = self._texts(tuple(pair.hypothesis for pair in pairs))
+            tokens = iter(self._texts(tuple(chain.from_iterable(pair.references for pair in pairs))))
             references = tuple(tuple(islice(tokens, len(pair.references))) for pair in pairs)
             rows = [pair.row for pair in pairs]
             statistics[rows, :-1] = self._compute(hypotheses, references)
             statistics[rows, -1] = 1.0
         return statistics
 
+    def _texts(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """The texts as `_compute` takes them: tokenised as pycocoevalcap does it."""
+        return _tokenized(texts)
+
     @abstractmethod
     def _compute(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> FloatArray:
-        """Statistics [pairs, width] of tokenised texts."""
+        """Statistics [pairs, width] of the prepared texts."""
 
 
 class Bleu(_CaptionMetric):

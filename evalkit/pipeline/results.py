@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.contracts import MetricValue
+from evalkit.contracts import MetricValue, Record
 from evalkit.errors import RunFolderError
 from evalkit.pipeline.summary import metric_from_json
 from evalkit.store import StoredRun
@@ -15,6 +16,7 @@ from evalkit.store import load_run as load_stored
 
 if TYPE_CHECKING:
     import pandas as pd
+    from datasets import Dataset
 
 
 class RunResult:
@@ -67,25 +69,55 @@ class RunResult:
         """
         import pandas as pd
 
-        rows = []
+        return pd.DataFrame([_row(record) for record in self.stored.records()])
+
+    def to_dataset(self) -> Dataset:
+        """The columns of `records` as a `datasets.Dataset`, to filter, map, save or push to the Hub.
+
+        A column has one type, so a prediction or target that is neither text nor None is written as JSON.
+
+        Raises:
+            RunFolderError: the run was not scored yet, or the table is broken.
+        """
+        from datasets import Dataset, Features, List, Value
+
+        rows, scores, tags = [], dict[str, None](), dict[str, None]()
         for record in self.stored.records():
-            row: dict[str, Any] = {
-                "id": record.id,
-                "cluster": record.cluster,
-                "text": record.text,
-                "prediction": record.prediction,
-                "target": record.target,
-                **record.scores,
-                **{f"tag:{name}": value for name, value in record.tags.items()},
-                "flags": list(record.flags),
-                "error": record.error.message if record.error else None,
-            }
-            rows.append(row)
-        return pd.DataFrame(rows)
+            rows.append(_row(record))
+            scores |= dict.fromkeys(record.scores)
+            tags |= dict.fromkeys(f"tag:{name}" for name in record.tags)
+        types: dict[str, Any] = dict.fromkeys(
+            ("id", "cluster", "text", "prediction", "target"), Value("string")
+        )
+        types |= dict.fromkeys(scores, Value("float64"))
+        types |= dict.fromkeys(tags, Value("string"))
+        types |= {"flags": List(Value("string")), "error": Value("string")}
+        columns = {name: [row.get(name) for row in rows] for name in types}
+        for name in ("prediction", "target"):
+            columns[name] = [_as_text(value) for value in columns[name]]
+        return Dataset.from_dict(columns, Features(types))
 
     def __repr__(self) -> str:
         figures = ", ".join(f"{name} {value.value}" for name, value in self.metrics.items())
         return f"<RunResult {self.path} {self.status}: {figures}>"
+
+
+def _row(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "cluster": record.cluster,
+        "text": record.text,
+        "prediction": record.prediction,
+        "target": record.target,
+        **record.scores,
+        **{f"tag:{name}": value for name, value in record.tags.items()},
+        "flags": list(record.flags),
+        "error": record.error.message if record.error else None,
+    }
+
+
+def _as_text(value: object) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def load_run(path: str | os.PathLike[str]) -> RunResult:

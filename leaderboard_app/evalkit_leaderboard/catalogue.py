@@ -85,10 +85,10 @@ def info(name: str, runs: Iterable[Run] = ()) -> TaskInfo:
     if (known := tasks().get(name)) is not None:
         return known
     metrics = {
-        metric: MetricInfo(metric, figure.unit, True)
+        metric: MetricInfo(metric, cell.unit, True)
         for run in runs
         if run.task == name
-        for metric, figure in run.figures.items()
+        for metric, cell in run.metrics.items()
     }
     return TaskInfo(name, name, metrics=metrics, headline=next(iter(metrics), ""))
 
@@ -127,7 +127,7 @@ def _summary(label: str, run: Run) -> dict[str, Any]:
         "split": run.split,
         "protocol": run.protocol,
         "status": run.status,
-        "metrics": {name: {"value": f.value, "unit": f.unit, "n": f.n} for name, f in run.figures.items()},
+        "metrics": {name: {"value": f.value, "unit": f.unit, "n": f.n} for name, f in run.metrics.items()},
     }
 
 

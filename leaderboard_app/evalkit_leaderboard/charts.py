@@ -164,7 +164,7 @@ def story(points: Sequence[Point], yardstick: str) -> str:
 
 
 def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
-    """Figures with their intervals; rows have label, kind, value, low, high."""
+    """Values with their intervals; rows have label, kind, value, low, high."""
     colours = theme.palette()
     frame = pd.DataFrame(list(rows), columns=["label", "kind", "value", "low", "high"])
     y = alt.Y("label:N", sort=list(frame["label"]), axis=_NAMES)

@@ -32,15 +32,16 @@ def leaderboard(runs: Path, port: int | None, address: str, training: Path) -> i
     """Look at runs in the browser: models by tasks, comparisons, samples, training, progress.
 
     Reads run folders and writes nothing into them. There is no password: whoever reaches the address reads
-    the runs and the pictures they were made on.
+    the runs and the images they were made on.
 
     \b
     evalkit leaderboard --runs runs
     """
-    if importlib.util.find_spec("streamlit") is None:
-        raise UsageError(
-            "`evalkit leaderboard` needs the package streamlit: pip install 'evalkit[leaderboard]'"
-        )
+    for package in ("streamlit", "altair", "duckdb"):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(
+                f"`evalkit leaderboard` needs the package {package}: pip install 'evalkit[leaderboard]'"
+            )
     chosen = port or free_port(address)
     if chosen is None:
         raise UsageError(f"--address {address}: no free port from {PORT} on; give --port, or another address")

@@ -36,7 +36,7 @@ _LATEX = str.maketrans(
 
 
 def to_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """A line a row; for every column the figure at full precision, its interval, n and marks."""
+    """A line a row; for every column the value at full precision, its interval, n and marks."""
     out = io.StringIO()
     writer = csv.writer(out)
     parts = ("", " low", " high", " n", " marks")
@@ -67,7 +67,7 @@ def _harmless(text: str) -> str:
 
 
 def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    """A table; marked figures carry their words."""
+    """A table; marked values carry their words."""
     lines = [["model", "", "parameters", *map(str, columns)]]
     lines.append(["---", "---", "---:", *("---:" for _ in columns)])
     lines += [

@@ -1,4 +1,4 @@
-"""What a reader must know of a run before its figure is set beside another's."""
+"""What a reader must know of a run before its value is set beside another's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from evalkit_leaderboard.runs import Run
 
 
 class Mark(NamedTuple):
-    """A word beside a figure and what it means; `ranked` is whether the figure is ranked in spite of it."""
+    """A word beside a value and what it means; `ranked` is whether the value is ranked in spite of it."""
 
     word: str
     meaning: str
@@ -21,7 +21,7 @@ class Mark(NamedTuple):
 
 #: Characters of a word before a colon that stands for a model's note.
 _WORD = 20
-#: Who else may have made tokens and pixels of messages and pictures, by the signature's field `inputs`.
+#: Who else may have made tokens and pixels of messages and images, by the signature's field `inputs`.
 _INPUTS = {
     "server": Mark(
         "served", "chat template and tiling are the server's own, not the protocol's", ranked=True
@@ -43,7 +43,7 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
     elif run.status != "complete":
         found.append(Mark(run.status, run.reason or "not every sample was asked"))
     if errors:
-        found.append(Mark("incomplete", f"{errors} of {expected} samples have no answer and enter no figure"))
+        found.append(Mark("incomplete", f"{errors} of {expected} samples have no answer and enter no value"))
     if run.nonstandard:
         settings = ", ".join(f"{name}={value}" for name, value in run.nonstandard.items())
         found.append(Mark("non-standard", f"{settings} in place of the protocol's own"))
@@ -68,7 +68,7 @@ def _noted(note: str) -> Mark:
 
 
 def asked(run: Run) -> tuple[str, ...]:
-    """What of a run's signature must be equal for two figures to be of the same samples and scorer."""
+    """What of a run's signature must be equal for two values to be of the same samples and scorer."""
     fields = signature_fields(run.signature)
     return tuple(fields.get(name, "") for name in _SAME)
 
@@ -111,5 +111,5 @@ def all_marks(runs: Mapping[str, Run], infos: Mapping[str, TaskInfo]) -> dict[st
 
 
 def is_ranked(marks: Iterable[Mark]) -> bool:
-    """Whether a figure with these marks is ranked by default."""
+    """Whether a value with these marks is ranked by default."""
     return all(mark.ranked for mark in marks)

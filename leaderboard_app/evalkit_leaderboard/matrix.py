@@ -16,7 +16,7 @@ from evalkit_leaderboard.runs import Run
 
 
 class Column(NamedTuple):
-    """A figure of a task on a split."""
+    """A value of a task on a split."""
 
     task: str
     split: str
@@ -28,7 +28,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure of the matrix.
+    """A value of the matrix.
 
     Attributes:
         run: key of the run it was measured in. table: the paper's table it was printed in. One is empty.
@@ -48,7 +48,7 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """The figure as people read it."""
+        """The value as people read it."""
         if self.value is not None and self.decimals is not None:
             return f"{self.value:.{self.decimals}f}"
         return shown(self.value, self.unit)
@@ -78,7 +78,7 @@ class Row:
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """Marks of its figures, each once."""
+        """Marks of its values, each once."""
         return tuple(dict.fromkeys(mark for cell in self.cells.values() for mark in cell.marks))
 
 
@@ -96,7 +96,7 @@ class Matrix:
         return metric is None or metric.higher_is_better
 
     def best(self, column: Column, rows: Iterable[Row], everything: bool = False) -> float | None:
-        """The best of two or more ranked figures of a column; `everything` ranks marked ones too."""
+        """The best of two or more ranked values of a column; `everything` ranks marked ones too."""
         values = [
             cell.value
             for row in rows
@@ -115,7 +115,7 @@ class Matrix:
 
 def build(runs: Mapping[str, Run]) -> Matrix:
     """The matrix of all runs and all published rows."""
-    usable = {key: run for key, run in runs.items() if run.figures and run.status != "broken"}
+    usable = {key: run for key, run in runs.items() if run.metrics and run.status != "broken"}
     infos = {name: catalogue.info(name, usable.values()) for name in {run.task for run in usable.values()}}
     infos = {**catalogue.tasks(), **infos}
     measured = _measured(usable, infos)
@@ -150,10 +150,10 @@ def _measured(runs: Mapping[str, Run], infos: Mapping[str, TaskInfo]) -> list[Ro
         chosen = _chosen(keys, runs, marks)
         cells = {
             Column(target[0], target[1], name): Cell(
-                figure.value, figure.unit, figure.n, figure.low, figure.high, marks[key], figure.reason, key
+                cell.value, cell.unit, cell.n, cell.low, cell.high, marks[key], cell.reason, key
             )
             for target, key in chosen.items()
-            for name, figure in runs[key].figures.items()
+            for name, cell in runs[key].metrics.items()
         }
         mine = [runs[key] for key in chosen.values()]
         current = any(newest[run.series, run.task, run.split] == (run.model, run.weights) for run in mine)
@@ -235,8 +235,8 @@ def _decimals(infos: Mapping[str, TaskInfo]) -> dict[tuple[Column, str], int]:
 def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
     """For every task that was measured, the headline on each split; without runs, of every task.
 
-    On a split where no run has the headline, the first metric with a figure stands in for it. The splits with
-    figures measured here come first within their task.
+    On a split where no run has the headline, the first metric with a value stands in for it. The splits with
+    metrics measured here come first within their task.
     """
     filled = {c for row in matrix.rows for c, cell in row.cells.items() if cell.value is not None}
     measured = _measured_columns(matrix) & filled
@@ -254,13 +254,13 @@ def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
 
 
 def tables(matrix: Matrix) -> list[str]:
-    """Numbers of the paper's tables with figures among the published rows."""
+    """Numbers of the paper's tables with values among the published rows."""
     found = {cell.table for row in matrix.rows for cell in row.cells.values() if cell.table}
     return sorted(found, key=lambda number: (len(number), number))
 
 
 def table_columns(matrix: Matrix, number: str) -> list[Column]:
-    """Columns that a table of the paper has figures in, and what was measured here of the same."""
+    """Columns that a table of the paper has values in, and what was measured here of the same."""
     cells = (item for row in matrix.rows for item in row.cells.items())
     printed = {(column.task, column.metric) for column, cell in cells if cell.table == number}
     held = {c for row in matrix.rows for c, cell in row.cells.items() if cell.table == number or cell.run}
@@ -272,6 +272,6 @@ def _measured_columns(matrix: Matrix) -> set[Column]:
 
 
 def _measured_first(matrix: Matrix, columns: Sequence[Column]) -> list[Column]:
-    """Columns by task, those with figures measured here first within each."""
+    """Columns by task, those with values measured here first within each."""
     measured, tasks = _measured_columns(matrix), list(matrix.infos)
     return sorted(columns, key=lambda column: (tasks.index(column.task), column not in measured))

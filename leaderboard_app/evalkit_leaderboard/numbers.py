@@ -1,4 +1,4 @@
-"""Figures as people read them."""
+"""Values as people read them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from evalkit.cli.report import figure
 
 #: The unit of a count of points, whole unless samples are missing.
 _POINTS = "score"
-#: No figure of ours is as large; its digits would fill the page.
+#: No value of ours is as large; its digits would fill the page.
 _ABSURD = 1e7
 
 
 def shown(value: float | None, unit: str = "") -> str:
-    """A figure, or a dash."""
+    """A value, or a dash."""
     if value is None:
         return "–"
     if abs(value) >= _ABSURD:

@@ -26,7 +26,7 @@ _STEP = re.compile(r"(\d{1,15})$")
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MetricCell:
     """A metric's value with what it rests on; `value` is None where there is none, for `reason`."""
 
     value: float | None
@@ -62,7 +62,7 @@ class Run:
     signature: str = ""
     limited: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    metrics: Mapping[str, MetricCell] = field(default_factory=dict)
     nonstandard: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     parameters: int | None = None
@@ -95,16 +95,16 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Plain content for the cache."""
         content = {name: getattr(self, name) for name in self.__slots__}
-        content["figures"] = {
-            name: [f.value, f.unit, f.n, f.low, f.high, f.reason] for name, f in self.figures.items()
+        content["metrics"] = {
+            name: [f.value, f.unit, f.n, f.low, f.high, f.reason] for name, f in self.metrics.items()
         }
         return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Run:
         """The inverse of `to_json`. Raises TypeError or KeyError for what another version wrote."""
-        figures = {name: Figure(*values) for name, values in content["figures"].items()}
-        return cls(**{**content, "figures": figures, "notes": tuple(content["notes"])})
+        metrics = {name: MetricCell(*values) for name, values in content["metrics"].items()}
+        return cls(**{**content, "metrics": metrics, "notes": tuple(content["notes"])})
 
 
 def stamp(folder: str) -> str:
@@ -179,7 +179,7 @@ def _described(
         signature=_text(summary, "signature", _SENTENCE) or _text(manifest, "signature", _SENTENCE),
         limited=bool(summary.get("limited") or selection.get("limited")),
         counts={one_line(str(name), 40): _count(value) for name, value in counts.items()},
-        figures=_figures(_part(summary, "metrics")),
+        metrics=_metrics(_part(summary, "metrics")),
         nonstandard={one_line(str(k), 80): one_line(str(v), 80) for k, v in nonstandard.items()},
         notes=tuple(one_line(str(n), _SENTENCE) for n in notes) if isinstance(notes, (list, tuple)) else (),
         parameters=_count(model.get("parameters")) or None,
@@ -193,14 +193,14 @@ def _described(
     )
 
 
-def _figures(metrics: Mapping[str, Any]) -> dict[str, Figure]:
+def _metrics(metrics: Mapping[str, Any]) -> dict[str, MetricCell]:
     found = {}
     for name, content in metrics.items():
         if isinstance(content, Mapping):
             interval = content.get("ci95")
             ends = interval if isinstance(interval, (list, tuple)) and len(interval) == 2 else (None, None)
             low, high = (_number(end) for end in ends)
-            found[one_line(str(name), _NAME)] = Figure(
+            found[one_line(str(name), _NAME)] = MetricCell(
                 _number(content.get("value")),
                 _text(content, "unit"),
                 _count(content.get("n")),

@@ -16,7 +16,7 @@ class Palette:
     """Colours of one theme.
 
     Attributes:
-        good, bad: an improvement and a regression; target, prediction: what is drawn on pictures.
+        good, bad: an improvement and a regression; target, prediction: what is drawn on images.
         series: of charts.
     """
 
@@ -60,7 +60,7 @@ DARK = Palette(
     series=DARK_SERIES,
 )
 
-#: What is drawn on pictures, on whatever they show: each line has a dark rim.
+#: What is drawn on images, on whatever they show: each line has a dark rim.
 TARGET_COLOUR, PREDICTION_COLOUR = "#56D3A8", "#FFB000"
 
 
@@ -149,9 +149,9 @@ def styles(colours: Palette) -> str:
   color: {colours.text}; }}
 .ek-facts dt {{ color: {colours.muted}; font-weight: 400; }}
 .ek-facts dd {{ margin: 0; overflow-wrap: anywhere; white-space: pre-wrap; }}
-.ek-picture {{ overflow: auto; max-height: 70vh; border: 1px solid {colours.line}; border-radius: .4rem;
+.ek-image {{ overflow: auto; max-height: 70vh; border: 1px solid {colours.line}; border-radius: .4rem;
   background: {colours.raised}; text-align: center; }}
-.ek-picture img {{ display: inline-block; vertical-align: top; max-width: none; }}
+.ek-image img {{ display: inline-block; vertical-align: top; max-width: none; }}
 @media (max-width: 640px) {{
   .stMainBlockContainer {{ padding: 3.6rem .8rem 3rem; }}
   .ek th.ek-name {{ min-width: 7.5rem; max-width: 8.5rem; }}

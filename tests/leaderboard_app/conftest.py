@@ -31,7 +31,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def boxed(sample: Sample, shift: float) -> str:
-    """An answer to DIOR-RSVG: the target's box, moved by a part of the picture."""
+    """An answer to DIOR-RSVG: the target's box, moved by a part of the image."""
     width, height = sample.data["size"]
     scale = (1000 / width, 1000 / height)
     corners = [round(value * scale[place % 2] + 1000 * shift) for place, value in enumerate(sample.target)]

@@ -160,25 +160,23 @@ def test_download(visit: Visit, tmp_path: Path) -> None:
 def test_from_a_figure_to_its_sample_with_boxes(visit: Visit) -> None:
     visit.page.locator(ROWS, has_text="worse").locator("td a", has_text=".").last.click()
     visit.page.wait_for_url("**/samples?run=*")
-    visit.page.wait_for_selector(".ek-picture img")
+    visit.page.wait_for_selector(".ek-image img")
     visit.settle()
-    picture = visit.page.locator(".ek-picture img")
-    assert picture.evaluate("image => image.naturalWidth") >= 600
+    image = visit.page.locator(".ek-image img")
+    assert image.evaluate("image => image.naturalWidth") >= 600
     legend = visit.page.get_by_text("target: green, solid")
     assert "prediction: yellow" in legend.inner_text()
     visit.page.get_by_text("sample 1 of").wait_for()
-    first = picture.get_attribute("src")
+    first = image.get_attribute("src")
     visit.page.keyboard.press("ArrowRight")
     visit.page.get_by_text("sample 2 of").wait_for()
-    visit.page.wait_for_function(
-        "first => document.querySelector('.ek-picture img').src !== first", arg=first
-    )
+    visit.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
     visit.page.keyboard.press("ArrowLeft")
     visit.page.get_by_text("sample 1 of").wait_for()
-    fit = picture.evaluate("image => image.clientWidth")
+    fit = image.evaluate("image => image.clientWidth")
     visit.page.get_by_text("400%").click()
     visit.page.wait_for_function(
-        "fit => document.querySelector('.ek-picture img').clientWidth > 2 * fit", arg=fit
+        "fit => document.querySelector('.ek-image img').clientWidth > 2 * fit", arg=fit
     )
     assert not visit.problems
 
@@ -193,9 +191,9 @@ def test_a_sample_is_chosen_from_the_list(visit: Visit, site: str) -> None:
 
 def test_a_flipped_sample_is_opened(visit: Visit, site: str) -> None:
     visit.open(f"{site}/compare?target=dior-rsvg@miniature")
-    visit.page.get_by_role("link", name="Open it with its pictures").click()
+    visit.page.get_by_role("link", name="Open it with its images").click()
     visit.page.wait_for_url("**/samples?run=*&sample=*")
-    visit.page.wait_for_selector(".ek-picture img")
+    visit.page.wait_for_selector(".ek-image img")
     assert not visit.problems
 
 

@@ -55,12 +55,14 @@ def test_a_folder_that_is_not_there_yet_is_warned_of(
     assert "no such folder yet" in capsys.readouterr().err and started
 
 
-def test_without_streamlit_it_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("package", ["streamlit", "altair", "duckdb"])
+def test_without_a_package_of_its_extra_it_says_how_to_install_it(
+    package: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == package else name)
     assert invoke(["leaderboard"]) == 2
-    assert "pip install 'evalkit[leaderboard]'" in capsys.readouterr().err
+    needs = f"`evalkit leaderboard` needs the package {package}: pip install 'evalkit[leaderboard]'"
+    assert capsys.readouterr().err == f"evalkit: error: {needs}\n"
 
 
 def test_a_server_that_fails_is_an_error(

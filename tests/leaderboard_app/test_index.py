@@ -32,7 +32,7 @@ def test_every_run_is_found_with_what_its_summary_says(real_tree: Path, tmp_path
         summary = json.loads((run.folder / "summary.json").read_text())
         assert (run.model, run.task, run.split) == (summary["model"], summary["task"], "miniature")
         assert run.status == summary["status"] and run.signature == summary["signature"]
-        assert {n: f.value for n, f in run.figures.items()} == {
+        assert {n: f.value for n, f in run.metrics.items()} == {
             n: content["value"] for n, content in summary["metrics"].items()
         }
         assert run.parameters == 2_800_000 and run.scored and run.speed and run.speed > 0
@@ -51,7 +51,7 @@ def test_the_second_look_reads_no_unchanged_run(
     summary["metrics"]["extra"] = {"value": 1.5, "unit": "percent", "n": 3, "ci95": None}
     (changed / "summary.json").write_text(json.dumps(summary))
     assert second.refresh(patience=0) and read == [changed] and second.version == 1
-    assert any("extra" in run.figures for run in second.runs.values())
+    assert any("extra" in run.metrics for run in second.runs.values())
 
 
 def test_new_and_deleted_runs_are_seen_without_restart(tree: Path, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_run_being_written_is_running_and_then_broken_off(tree: Path, tmp_path
         index.refresh(patience=0)
         assert index.runs[key].status == "running"
     index.refresh(patience=0)
-    assert index.runs[key].status == "partial" and not index.runs[key].figures
+    assert index.runs[key].status == "partial" and not index.runs[key].metrics
 
 
 SPOILT = {
@@ -187,14 +187,14 @@ PARTS = ("model", "task", "settings", "selection", "sessions", "outcome", "creat
 @given(
     summary=st.dictionaries(st.sampled_from(FIELDS), json_values),
     manifest=st.dictionaries(st.sampled_from(PARTS), json_values),
-    figure=json_values,
+    cell=json_values,
 )
 def test_any_json_makes_some_run(
-    tmp_path: Path, summary: dict[str, object], manifest: dict[str, object], figure: object
+    tmp_path: Path, summary: dict[str, object], manifest: dict[str, object], cell: object
 ) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "summary.json").write_text(
-        json.dumps({**summary, "metrics": {"m": figure, "n": {"value": figure}}})
+        json.dumps({**summary, "metrics": {"m": cell, "n": {"value": cell}}})
     )
     run = read_run(tmp_path)
     assert run.status

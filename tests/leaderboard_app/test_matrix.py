@@ -13,7 +13,7 @@ from evalkit_leaderboard import catalogue, exports
 from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
-from evalkit_leaderboard.runs import Figure, Run
+from evalkit_leaderboard.runs import MetricCell, Run
 from evalkit_leaderboard.views.overview import Order, ordered
 
 CHARTQA = Column("chartqa", "test", "average")
@@ -26,7 +26,7 @@ def signature(n: int = 2500, data: str = "aaaaaa", scorer: str = "paper.1") -> s
 
 
 def run(model: str, value: float | None = 70.0, **changes: object) -> Run:
-    figure = Figure(
+    cell = MetricCell(
         value, "percent", 2500, None if value is None else value - 2, None if value is None else value + 2
     )
     base = Run(
@@ -41,7 +41,7 @@ def run(model: str, value: float | None = 70.0, **changes: object) -> Run:
         created="2026-01-01T00:00:00+00:00",
         signature=signature(),
         counts={"expected": 2500, "answered": 2500, "errors": 0},
-        figures={"average": figure},
+        metrics={"average": cell},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -197,7 +197,9 @@ def test_default_columns_are_headlines_of_what_was_measured() -> None:
 
 def test_columns_of_a_table_are_the_papers_and_ours_of_the_same() -> None:
     drawn = run("ours", 50.0, split="miniature")
-    matrix = matrix_of(drawn, run("ours", 60.0, task="docvqa", split="val", figures={"anls": Figure(60.0)}))
+    matrix = matrix_of(
+        drawn, run("ours", 60.0, task="docvqa", split="val", metrics={"anls": MetricCell(60.0)})
+    )
     assert tables(matrix) == ["2", "4", "5", "6", "7", "9", "11", "12"]
     columns = table_columns(matrix, "2")
     assert columns.index(CHARTQA) == columns.index(CHARTQA._replace(split="miniature")) + 1
@@ -216,14 +218,17 @@ def test_published_figures_have_the_decimals_of_print() -> None:
 
 
 def test_without_a_headline_another_figure_stands_in() -> None:
-    figures = {"final_score": Figure(None, reason="no judge given"), "accuracy": Figure(0.5, "fraction", 20)}
-    columns = default_columns(matrix_of(run("ours", task="drivelm", split="sample", figures=figures)))
+    metrics = {
+        "final_score": MetricCell(None, reason="no judge given"),
+        "accuracy": MetricCell(0.5, "fraction", 20),
+    }
+    columns = default_columns(matrix_of(run("ours", task="drivelm", split="sample", metrics=metrics)))
     assert Column("drivelm", "sample", "accuracy") in columns
     assert Column("drivelm", "sample", "final_score") not in columns
 
 
 def test_a_task_that_is_not_installed_is_shown_as_it_is_stored() -> None:
-    matrix = matrix_of(run("ours", task="theirs", figures={"f": Figure(3.0, "score", 5)}))
+    matrix = matrix_of(run("ours", task="theirs", metrics={"f": MetricCell(3.0, "score", 5)}))
     row = matrix.row("ours")
     assert row is not None and row.cells[Column("theirs", "test", "f")].value == 3.0
     assert Column("theirs", "test", "f") in default_columns(matrix)

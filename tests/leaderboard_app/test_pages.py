@@ -171,7 +171,7 @@ def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> 
     app = page("task", real_tree, task="rsvqa-lr")
     content = html(app)
     headings = [element.value for element in app.subheader]
-    assert "Table 11: remote sensing" in headings and "Figures and their 95% intervals" in headings
+    assert "Table 11: remote sensing" in headings and "Values and their 95% intervals" in headings
     assert "SkyEyeGPT" in content and ">good" in content and "limited" in content
     assert "rsvqa-lr|v1|miniature" in content
     table = content.split('aria-label="Table 11: remote sensing"')[1]
@@ -219,7 +219,7 @@ def test_compare_refuses_what_is_not_comparable(real_tree: Path) -> None:
     assert not failed(app) and "Not comparable" not in html(app)
 
 
-def test_samples_show_pictures_boxes_and_texts(real_tree: Path) -> None:
+def test_samples_show_images_boxes_and_texts(real_tree: Path) -> None:
     app = page("samples", real_tree, run=key_of(real_tree, "worse", "dior-rsvg"), outcome="wrong")
     assert not failed(app)
     content = html(app)
@@ -255,11 +255,15 @@ def test_samples_without_fitting_say_so(real_tree: Path) -> None:
 def test_samples_of_a_missing_picture_and_a_failed_answer(tree: Path) -> None:
     app = page("samples", tree, run=_rewritten(tree))
     assert not failed(app)
-    assert "no such picture file" in html(app) and "No answer: image: gone &lt;b&gt;" in html(app)
+    assert (
+        "no such" in html(app)
+        and "put it back" in html(app)
+        and "No answer: image: gone &lt;b&gt;" in html(app)
+    )
 
 
 def _rewritten(tree: Path) -> str:
-    """A run of one failed sample whose picture is gone; returns its key."""
+    """A run of one failed sample whose image is gone; returns its key."""
     from evalkit.contracts import Failure, Record, Response
     from evalkit.store import Scored, write_records
 

@@ -1,4 +1,4 @@
-"""Samples by filter, pictures with boxes, training logs."""
+"""Samples by filter, images with boxes, training logs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evalkit.contracts import Failure, Record, Response
 from evalkit.errors import RunFolderError
 from evalkit.store import Scored, load_run, write_records
 from evalkit.task import Region
-from evalkit_leaderboard import logs, pictures
+from evalkit_leaderboard import logs, overlays
 from evalkit_leaderboard.records import Filter, table
 
 
@@ -118,14 +118,14 @@ def test_quotes_in_filters_are_only_text(real_tree: Path) -> None:
 
 
 def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.new("RGB", (1000, 500), "white").save(path)
     box = Region("target", (10.0, 20.0, 60.0, 45.0), (100.0, 50.0))
-    sheet = pictures.sheet([str(path)], [box])
-    assert sheet.picture is not None and sheet.sizes == ((1000, 500),) and not sheet.problems
-    assert sheet.picture.getpixel((300, 200)) != (255, 255, 255)
-    assert sheet.picture.getpixel((300, 300)) == (255, 255, 255)
-    assert sheet.picture.getpixel((50, 300)) == (255, 255, 255)
+    sheet = overlays.sheet([str(path)], [box])
+    assert sheet.image is not None and sheet.sizes == ((1000, 500),) and not sheet.problems
+    assert sheet.image.getpixel((300, 200)) != (255, 255, 255)
+    assert sheet.image.getpixel((300, 300)) == (255, 255, 255)
+    assert sheet.image.getpixel((50, 300)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
     ],
 )
 def test_impossible_regions_are_not_drawn(tmp_path: Path, region: Region) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.new("RGB", (1000, 500), "white").save(path)
-    sheet = pictures.sheet([str(path)], [region])
-    assert sheet.picture is not None and sheet.picture.getcolors() == [(500_000, (255, 255, 255))]
+    sheet = overlays.sheet([str(path)], [region])
+    assert sheet.image is not None and sheet.image.getcolors() == [(500_000, (255, 255, 255))]
 
 
 def test_views_are_set_in_rows_and_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -152,19 +152,19 @@ def test_views_are_set_in_rows_and_what_is_missing_is_said(tmp_path: Path) -> No
     for place in range(6):
         paths.append(str(tmp_path / f"{place}.jpg"))
         Image.new("RGB", (160, 90), (40 * place, 0, 0)).save(paths[-1])
-    sheet = pictures.sheet(paths, [Region("prediction", (80.0, 45.0), (160.0, 90.0), 4, "c1")])
-    assert sheet.picture is not None and len(sheet.sizes) == 6
-    assert abs(sheet.picture.width / sheet.picture.height - 3 * 160 / (2 * 90)) < 0.05
-    gone = pictures.sheet([paths[0], str(tmp_path / "gone.jpg"), "/dev/zero"], [])
-    assert gone.picture is not None and len(gone.problems) == 2 and "gone.jpg" in gone.problems[0]
+    sheet = overlays.sheet(paths, [Region("prediction", (80.0, 45.0), (160.0, 90.0), 4, "c1")])
+    assert sheet.image is not None and len(sheet.sizes) == 6
+    assert abs(sheet.image.width / sheet.image.height - 3 * 160 / (2 * 90)) < 0.05
+    gone = overlays.sheet([paths[0], str(tmp_path / "gone.jpg"), "/dev/zero"], [])
+    assert gone.image is not None and len(gone.problems) == 2 and "gone.jpg" in gone.problems[0]
 
 
-def test_transparent_and_palette_pictures(tmp_path: Path) -> None:
+def test_transparent_and_palette_images(tmp_path: Path) -> None:
     path = tmp_path / "clear.png"
     Image.new("RGBA", (700, 700), (0, 0, 0, 0)).save(path)
-    sheet = pictures.sheet([str(path)], [])
-    assert sheet.picture is not None and sheet.picture.getpixel((5, 5)) == (255, 255, 255)
-    assert pictures.data_address(sheet.picture).startswith("data:image/jpeg;base64,")
+    sheet = overlays.sheet([str(path)], [])
+    assert sheet.image is not None and sheet.image.getpixel((5, 5)) == (255, 255, 255)
+    assert overlays.data_address(sheet.image).startswith("data:image/jpeg;base64,")
 
 
 def test_logs_are_read_up_to_their_torn_line(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_from_recipe_to_model_and_gone_on_with(recipe_path: Path, tmp_path: Path
         distill(read_distillation(recipe_path, {"layers": "1"}), **QUIET)
 
 
-def test_no_pictures(recipe_path: Path) -> None:
-    with pytest.raises(TrainingDataError, match="no pictures"):
+def test_no_images(recipe_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="no images"):
         distill(read_distillation(recipe_path, {"pictures": "/nowhere"}), **QUIET)
 
 

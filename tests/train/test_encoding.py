@@ -167,7 +167,7 @@ def test_phi3_samples_of_different_rotary_tables_never_share_a_pack(tmp_path: Pa
 
 
 def test_tied_weights_train_and_save(tmp_path: Path) -> None:
-    from mini_internvl_train.loop import train
+    from mini_internvl_train.fine_tuning import train
 
     write_checkpoint(tmp_path / "model", tied=True)
     recipe = make_recipe(tmp_path, steps__max_steps=1)

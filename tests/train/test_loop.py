@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from safetensors.torch import load_file
 from small_training import make_recipe, write_data
 
 import mini_internvl
-from mini_internvl_train import loop
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
-from mini_internvl_train.loop import Training, train
+from mini_internvl_train.fine_tuning import FineTuning, train
+from mini_internvl_train.loop import Loop, StepResult
 from mini_internvl_train.recipe import Recipe, read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+#: Child processes import what this process imports, whichever checkout is installed.
+SOURCES = [str(REPOSITORY / name) for name in ("tests", ".", "tasks", "models", "train", "leaderboard_app")]
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 
 
@@ -53,7 +56,7 @@ def run_script(script: str, folder: Path, launcher: Sequence[str] = ()) -> subpr
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(REPOSITORY / "tests"),
+        "PYTHONPATH": os.pathsep.join([*SOURCES, os.environ.get("PYTHONPATH", "")]),
         "CUDA_VISIBLE_DEVICES": "",
     }
     return subprocess.run(
@@ -91,14 +94,14 @@ def test_broken_off_and_gone_on_with_is_bit_equal(tmp_path: Path, monkeypatch: p
     whole = make_recipe(tmp_path, output=str(tmp_path / "whole"))
     train(whole, **QUIET)
     broken = make_recipe(tmp_path, output=str(tmp_path / "broken"))
-    step = Training._step
+    step = Loop._step
 
-    def fails_at_five(self: Training, *arguments: Any) -> bool:
+    def fails_at_five(self: Loop, *arguments: Any) -> bool:
         if self.done == 4:
             raise KeyError("power cut")
         return step(self, *arguments)
 
-    monkeypatch.setattr(Training, "_step", fails_at_five)
+    monkeypatch.setattr(Loop, "_step", fails_at_five)
     with pytest.raises(KeyError):
         train(broken, **QUIET)
     monkeypatch.undo()
@@ -111,18 +114,19 @@ def test_broken_off_and_gone_on_with_is_bit_equal(tmp_path: Path, monkeypatch: p
 KILLED = """
 import os, signal
 from pathlib import Path
-from mini_internvl_train.loop import Training, train
+from mini_internvl_train.fine_tuning import train
+from mini_internvl_train.loop import Loop
 from mini_internvl_train.recipe import read_recipe
 
 recipe = read_recipe({recipe!r}, {{"output": {output!r}}})
-step = Training._step
+step = Loop._step
 
 def killed_at_six(self, *arguments):
     if self.done == 5 and {kill}:
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, *arguments)
 
-Training._step = killed_at_six
+Loop._step = killed_at_six
 train(recipe, quiet=True)
 """
 
@@ -196,7 +200,7 @@ def test_packed_training_equals_unpacked(tmp_path: Path) -> None:
 
 
 RANKS = """
-from mini_internvl_train.loop import train
+from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.recipe import read_recipe
 
 train(read_recipe({recipe!r}, {{"output": {output!r}}}), quiet=True)
@@ -258,15 +262,15 @@ def test_saving_and_evaluation_settings_may_change(tmp_path: Path) -> None:
 
 def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_recipe(tmp_path, checkpoints__every=100)
-    step = Training._step
+    step = Loop._step
 
-    def told_in_step_three(self: Training, *arguments: Any) -> bool:
+    def told_in_step_three(self: Loop, *arguments: Any) -> bool:
         if self.done == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, *arguments)
 
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(Training, "_step", told_in_step_three)
+    monkeypatch.setattr(Loop, "_step", told_in_step_three)
     with pytest.raises(Stopped, match="after step 3 of 6"):
         train(recipe, **QUIET)
     assert signal.getsignal(signal.SIGTERM) is before
@@ -280,13 +284,13 @@ def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest
 
 def test_nan_stops_with_the_samples_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_recipe(tmp_path, checkpoints__every=1)
-    backward = Training._backward
+    backward = FineTuning.backward
 
-    def nan_in_step_two(self: Training, *arguments: Any) -> float:
-        loss = backward(self, *arguments)
-        return float("nan") if self.done == 1 else loss
+    def nan_in_step_two(self: FineTuning, loop: Loop, batches: Any) -> StepResult:
+        result = backward(self, loop, batches)
+        return replace(result, loss=result.loss * float("nan")) if loop.done == 1 else result
 
-    monkeypatch.setattr(Training, "_backward", nan_in_step_two)
+    monkeypatch.setattr(FineTuning, "backward", nan_in_step_two)
     with pytest.raises(DivergedError, match=r"step 2: loss nan; its samples: colours/\d+") as error:
         train(recipe, **QUIET)
     assert "\n" not in str(error.value)
@@ -342,4 +346,3 @@ def test_tables_come_before_the_first_step(tmp_path: Path) -> None:
     text = "\n".join(lines)
     assert "vision encoder" in text
     assert "expected memory" in text
-    assert loop.__doc__

@@ -13,10 +13,10 @@ from small_training import make_recipe
 import mini_internvl
 from mini_internvl import CheckpointError
 from mini_internvl_train.errors import ResumeError
-from mini_internvl_train.loop import train
+from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.merge import load_adapted, merge
 from mini_internvl_train.start import load_start
-from mini_internvl_train.trainable import count, moving, prepare
+from mini_internvl_train.trainable import count, learned_parameters, prepare
 
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 
@@ -46,9 +46,9 @@ def test_what_learns(tmp_path: Path) -> None:
         recipe = make_recipe(tmp_path, trainable=trainable)
         start = load_start(recipe)
         prepare(start.network, recipe)
-        learns[trainable] = {name for name, _ in moving(start.network)}
+        learns[trainable] = {name for name, _ in learned_parameters(start.network)}
         parts = {part.part: part.trainable for part in count(start.network)}
-        assert sum(parts.values()) == sum(p.numel() for _, p in moving(start.network))
+        assert sum(parts.values()) == sum(p.numel() for _, p in learned_parameters(start.network))
         assert (parts.get("LoRA adapters", 0) > 0) == trainable.startswith("lora")
     assert len(learns["full"]) > len(learns["frozen_vit"])
     assert not any(name.startswith("vision_model") for name in learns["frozen_vit"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mini_internvl_train.errors import RecipeError
+from mini_internvl_train.optimizer import warmup_steps
 from mini_internvl_train.recipe import packaged, read_recipe
-from mini_internvl_train.schedule import warmup_steps
 
 MINIMAL = "name: a\nmodel: mini-internvl-tiny\noutput: out\ndata: {meta: meta.json}\n"
 

@@ -109,7 +109,7 @@ def run(
     """Train RECIPE, or go on where its output folder left off."""
     given = _given({"output": output, "data.skip_bad": skip_bad or None})
     with _told():
-        from mini_internvl_train.loop import train as train_recipe
+        from mini_internvl_train.fine_tuning import train as train_recipe
 
         quiet = _quiet()
         train_recipe(_read(recipe, (*settings, *given, *evaluation)), say=_say(quiet), quiet=quiet)

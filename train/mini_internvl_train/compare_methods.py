@@ -212,10 +212,10 @@ def _child(path: str, *included: str) -> None:
     import torch
 
     from evalkit import registry
-    from mini_internvl_train.loop import train
+    from mini_internvl_train.fine_tuning import train
     from mini_internvl_train.recipe import read_recipe
     from mini_internvl_train.start import load_start
-    from mini_internvl_train.trainable import moving, prepare
+    from mini_internvl_train.trainable import learned_parameters, prepare
 
     for file in included:
         registry.include(Path(file))
@@ -225,7 +225,7 @@ def _child(path: str, *included: str) -> None:
     if os.environ.get("RANK", "0") == "0":
         start = load_start(recipe)
         prepare(start.network, recipe)
-        learns = sum(p.numel() for _, p in moving(start.network))
+        learns = sum(p.numel() for _, p in learned_parameters(start.network))
         memory_of = "GPU" if torch.cuda.is_available() else "process"
         (output / "parts.json").write_text(json.dumps({"learns": learns, "memory_of": memory_of}))
         del start

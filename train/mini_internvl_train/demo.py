@@ -82,7 +82,7 @@ def demonstrate(folder: Path) -> int:
         folder: of data, checkpoints and runs; one that is there is made anew.
     """
     from evalkit.cli.main import invoke
-    from mini_internvl_train.loop import train
+    from mini_internvl_train.fine_tuning import train
     from mini_internvl_train.recipe import read_recipe
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -9,12 +9,9 @@ patch tokens only; every layer and token of equal weight.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import shutil
-import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,21 +23,20 @@ from torch.nn import functional
 
 from mini_internvl.images import open_image, tile_image
 from mini_internvl_train import checkpoints
-from mini_internvl_train.engine import Interruption, locked, make_accelerator
-from mini_internvl_train.errors import DivergedError, RecipeError, Stopped, TrainingDataError
-from mini_internvl_train.log import StepLog, TrainingLog
-from mini_internvl_train.memory import peak_memory
-from mini_internvl_train.optimizer import make_optimizer, optimizer_state, restore_optimizer, whole
+from mini_internvl_train.checkpoints import Resumed
+from mini_internvl_train.errors import RecipeError, TrainingDataError
+from mini_internvl_train.log import Scores
+from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run, seed_step
+from mini_internvl_train.optimizer import learning_rate, make_optimizer
 from mini_internvl_train.packing import epoch_order
-from mini_internvl_train.randomness import seed_step
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision, find_recipe
-from mini_internvl_train.schedule import learning_rate
 from mini_internvl_train.settings import check_bounds, plain, read_settings
 from mini_internvl_train.start import DTYPES
 from mini_internvl_train.teacher import load_vision
-from mini_internvl_train.trainable import moving
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from mini_internvl import ChatModel
     from mini_internvl.vision import InternViT
 
@@ -55,9 +51,9 @@ class Distillation:
 
     Attributes:
         teacher: a Mini-InternVL or a bare InternViT: name, folder or hub id. student: a Mini-InternVL.
-        pictures: folder searched for pictures at any depth.
+        pictures: folder searched for images at any depth.
         layers: K, how many last layers are matched.
-        batch: pictures of a step over all ranks. steps: optimizer steps.
+        batch: images of a step over all ranks. steps: optimizer steps.
     """
 
     name: str
@@ -115,7 +111,7 @@ class DistillationStep(nn.Module):
         """Mean cosine similarity of each matched layer, from the last backwards.
 
         Args:
-            pixels: normalised, `[pictures, 3, size, size]`.
+            pixels: normalised, `[images, 3, size, size]`.
 
         Returns:
             `[layers]`; the loss is the mean of one minus it.
@@ -137,44 +133,52 @@ def read_distillation(source: str | Path, overrides: Mapping[str, str] | None = 
     return read_settings(Distillation, find_recipe(source), overrides or {})
 
 
-def distill(recipe: Distillation, *, say: Callable[[str], None] = logger.info, quiet: bool = False) -> Path:
-    """Distils, going on from the newest checkpoint of the output folder where there is one.
+def distill(recipe: Distillation, *, say: Say = logger.info, quiet: bool = False) -> Path:
+    """Distils, and continues from the newest checkpoint of the output folder if there is one.
 
     Returns:
         `final/`: the student's Mini-InternVL with the new encoder, in the released layout.
 
     Raises:
-        TrainingError: no pictures, encoders that do not fit, a changed recipe, a loss that diverged.
+        TrainingError: no images, encoders that do not fit, a changed recipe, a loss that diverged.
         Stopped: SIGTERM or SIGINT; the step was finished and saved.
     """
-    output = Path(recipe.output)
-    accelerator = make_accelerator(recipe.precision)
-    with locked(output, accelerator), Interruption() as interruption:
-        run = _Run.begin(recipe, accelerator, say if accelerator.is_main_process else lambda line: None)
-        log = TrainingLog(output, recipe.steps, run.done, main=accelerator.is_main_process, quiet=quiet)
-        try:
-            run.steps(log, interruption)
-        finally:
-            log.close()
-        return run.finish()
+
+    def make(accelerator: Accelerator, resumed: Resumed | None, say: Say) -> EncoderDistillation:
+        ranks = (accelerator.process_index, accelerator.num_processes)
+        return EncoderDistillation.begin(recipe, *ranks, resumed, say)
+
+    return run(recipe, make, say=say, quiet=quiet)
 
 
 @dataclass
-class _Run:
+class EncoderDistillation(Objective):
+    """A student encoder that learns a teacher's hidden states.
+
+    Attributes:
+        network: the student's Mini-InternVL. step: student, teacher and the maps between them.
+        images: of the folder, in order. data: their fingerprint.
+    """
+
     recipe: Distillation
-    accelerator: Any
     network: ChatModel
-    pictures: list[Path]
-    module: Any
-    optimizer: Any
-    say: Callable[[str], None]
-    done: int = 0
+    step: DistillationStep
+    images: list[Path]
+    data: Mapping[str, str]
+    rank: int
+    ranks: int
+
+    def __post_init__(self) -> None:
+        self.total_steps = self.recipe.steps
 
     @classmethod
-    def begin(cls, recipe: Distillation, accelerator: Any, say: Callable[[str], None]) -> _Run:
+    def begin(
+        cls, recipe: Distillation, rank: int, ranks: int, resumed: Resumed | None, say: Say
+    ) -> EncoderDistillation:
+        """Loads everything, with the weights of a checkpoint if there is one."""
         import mini_internvl
 
-        pictures = find_pictures(Path(recipe.pictures))
+        images = find_images(Path(recipe.pictures))
         network = mini_internvl.load(recipe.student, dtype="float32", device="cpu")
         teacher = load_vision(recipe.teacher, DTYPES[recipe.precision])
         network.vision_model.requires_grad_(True)
@@ -182,122 +186,59 @@ class _Run:
         seed_step(recipe.seed, -1, 0)  # of the projections
         step = DistillationStep(network.vision_model, teacher, recipe.layers)
         say(
-            f"{len(pictures):,} pictures; teacher {_size(teacher)}, student {_size(network.vision_model)} "
+            f"{len(images):,} images; teacher {_size(teacher)}, student {_size(network.vision_model)} "
             f"parameters, {recipe.layers} layers matched"
         )
-        found = checkpoints.checkpoints(Path(recipe.output))
-        data = {"pictures": _fingerprint(pictures, Path(recipe.pictures))}
-        state = checkpoints.read_state(found[-1]) if found else None
-        if found and state:
-            checkpoints.check_settings(found[-1], state, recipe.decisive(), data)
-            checkpoints.load_learned(
-                step,
-                checkpoints.read_weights(found[-1] / checkpoints.MASTER_WEIGHTS),
-                found[-1] / checkpoints.MASTER_WEIGHTS,
-            )
-        module, optimizer = accelerator.prepare(step, make_optimizer(step, recipe.optimizer))
-        run = cls(recipe, accelerator, network, pictures, module, optimizer, say)
-        if found and state:
-            stored = checkpoints.read_weights(found[-1] / checkpoints.OPTIMIZER)
-            restore_optimizer(optimizer.optimizer, dict(moving(accelerator.unwrap_model(module))), stored)
-            run.done = state.step
-            say(f"going on from {found[-1]}")
-        return run
+        data = {"pictures": _fingerprint(images, Path(recipe.pictures))}
+        if resumed:
+            resumed.check(recipe.decisive(), data)
+            path = resumed.folder / checkpoints.MASTER_WEIGHTS
+            checkpoints.load_learned(step, checkpoints.read_weights(path), path)
+        return cls(recipe, network, step, images, data, rank, ranks)
 
-    def steps(self, log: TrainingLog, interruption: Interruption) -> None:
-        batches = self._batches()
-        with contextlib.closing(batches):
-            while self.done < self.recipe.steps:
-                told, similar = self._step(next(batches), log, interruption)
-                last = self.done == self.recipe.steps
-                if told or last or self.done % self.recipe.checkpoints.every == 0:
-                    layers = {f"layer -{k + 1}": value for k, value in enumerate(similar)}
-                    log.evaluation(self.done, {"cosine": layers})
-                    log.flush()
-                    self._save()
-                if told and not last:
-                    raise Stopped(
-                        f"stopped after step {self.done} of {self.recipe.steps}; the same command goes on"
-                    )
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """AdamW over student and maps."""
+        return [make_optimizer(self.step, self.recipe.optimizer)]
 
-    def _step(self, pixels: Tensor, log: TrainingLog, interruption: Interruption) -> tuple[bool, list[float]]:
-        began = time.monotonic()
-        recipe, accelerator = self.recipe, self.accelerator
-        seed_step(recipe.seed, self.done, accelerator.process_index)
-        rate = learning_rate(self.done, recipe.steps, recipe.optimizer)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        from mini_internvl.model import normalise
+    def rates(self, step: int) -> Sequence[float]:
+        """The schedule's rate, the same for all parameters."""
+        return [learning_rate(step, self.recipe.steps, self.recipe.optimizer)]
 
-        similar = self.module(normalise(pixels.to(accelerator.device)))
-        loss = (1.0 - similar).mean()
-        accelerator.backward(loss)
-        told, *cosines = accelerator.reduce(
-            torch.cat([similar.new_tensor([float(interruption.told)]), similar.detach()]), "mean"
-        ).tolist()
-        value = 1.0 - math.fsum(cosines) / len(cosines)
-        norm: Any = accelerator.clip_grad_norm_(self.module.parameters(), recipe.optimizer.clip)
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise DivergedError(f"step {self.done + 1}: loss {value:.4g}, gradient norm {norm:.4g}")
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.done += 1
-        epoch = (self.done - 1) * recipe.batch // len(self.pictures)
-        seconds = time.monotonic() - began
-        tokens = recipe.batch * self.network.config.vision.grid**2
-        log.step(StepLog(self.done, epoch, value, rate, norm, recipe.batch, tokens, seconds, peak_memory()))
-        return told > 0, cosines
-
-    def _batches(self) -> Generator[Tensor, None, None]:
-        """This rank's pictures of every step that is left, decoded one step ahead."""
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        size = self.network.config.image_size
+    def batches(self, first: int) -> Generator[Tensor, None, None]:
+        """This rank's images of every step, uint8 `[images, 3, size, size]`, decoded one step ahead."""
 
         def batch(step: int) -> Tensor:
-            chosen = self._chosen(step)[rank::ranks]
-            return torch.cat([_whole_picture(path, size) for path in chosen])
+            chosen = self._chosen(step)[self.rank :: self.ranks]
+            return torch.cat([_whole_image(path, self.network.config.image_size) for path in chosen])
 
-        with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
-            ahead = thread.submit(batch, self.done)
-            for step in range(self.done, self.recipe.steps):
+        with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
+            ahead = thread.submit(batch, first)
+            for step in range(first, self.total_steps):
                 ready = ahead.result()
-                if step + 1 < self.recipe.steps:
+                if step + 1 < self.total_steps:
                     ahead = thread.submit(batch, step + 1)
                 yield ready
 
     def _chosen(self, step: int) -> list[Path]:
-        count, each = len(self.pictures), self.recipe.batch
+        count, each = len(self.images), self.recipe.batch
         places = range(step * each, (step + 1) * each)
         orders = {e: epoch_order(count, self.recipe.seed, e) for e in {p // count for p in places}}
-        return [self.pictures[orders[p // count][p % count]] for p in places]
+        return [self.images[orders[p // count][p % count]] for p in places]
 
-    def _save(self) -> None:
-        step = self.accelerator.unwrap_model(self.module)
-        learned = dict(moving(step))
-        weights = {name: whole(tensor) for name, tensor in learned.items()}
-        optimizer = optimizer_state(self.optimizer.optimizer, learned)
-        if self.accelerator.is_main_process:
-            output = Path(self.recipe.output)
-            folder = checkpoints.step_folder(output, self.done)
-            temporary = output / f".{folder.name}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            (temporary / "training").mkdir(parents=True)
-            self._write_student(temporary, weights)
-            state = checkpoints.State(
-                step=self.done,
-                samples=self.done * self.recipe.batch,
-                tokens=0,
-                recipe=self.recipe.decisive(),
-                data={"pictures": _fingerprint(self.pictures, Path(self.recipe.pictures))},
-                ranks=self.accelerator.num_processes,
-            )
-            checkpoints.write_training(temporary, weights, optimizer, state)
-            checkpoints.publish(temporary, folder)
-            checkpoints.keep_newest(output, folder, self.recipe.checkpoints.keep)
-        self.accelerator.wait_for_everyone()
+    def backward(self, loop: Loop, batches: Iterator[Tensor]) -> StepResult:
+        """Gradients of one minus the mean cosine similarity."""
+        from mini_internvl.model import normalise
 
-    def _write_student(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
+        similar = loop.module(normalise(next(batches).to(loop.accelerator.device)))
+        loss = (1.0 - similar).mean()
+        loop.accelerator.backward(loss)
+        batch = self.recipe.batch
+        tokens = batch * self.network.config.vision.grid**2
+        epoch = loop.done * batch // len(self.images)
+        return StepResult(loss.detach() / self.ranks, epoch, batch, tokens, similar.detach() / self.ranks)
+
+    def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> bool:
+        """The student's Mini-InternVL with the new encoder; the maps are not part of it."""
         from mini_internvl import save_checkpoint
 
         encoder = {
@@ -313,29 +254,30 @@ class _Run:
             tokenizer_from=self.network.folder,
             dtype=DTYPES[self.recipe.precision],
         )
+        return False
 
-    def finish(self) -> Path:
-        output = Path(self.recipe.output)
-        if self.accelerator.is_main_process:
-            checkpoints.copy_model(checkpoints.step_folder(output, self.done), output / "final")
-            self.say(f"final model: {output / 'final'}")
-        self.accelerator.wait_for_everyone()
-        return output / "final"
+    def evaluates(self, step: int) -> bool:
+        """At every regular checkpoint."""
+        return step == self.total_steps or step % self.recipe.checkpoints.every == 0
+
+    def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
+        """Cosine similarity of each matched layer in the last step."""
+        return {"cosine": {f"layer -{k + 1}": value for k, value in enumerate(details)}} if details else {}
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """Pictures of a folder at any depth, in the order of their paths.
+def find_images(folder: Path) -> list[Path]:
+    """Images of a folder at any depth, in the order of their paths.
 
     Raises:
         TrainingDataError: there are none.
     """
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise TrainingDataError(f"{folder}: holds no pictures ({', '.join(SUFFIXES)})")
+        raise TrainingDataError(f"{folder}: holds no images ({', '.join(SUFFIXES)})")
     return found
 
 
-def _whole_picture(path: Path, size: int) -> Tensor:
+def _whole_image(path: Path, size: int) -> Tensor:
     return tile_image(open_image(path), tile_size=size, grid=(1, 1), thumbnail=False)
 
 
@@ -345,10 +287,10 @@ def _states(encoder: InternViT, pixels: Tensor) -> tuple[Tensor, ...]:
     return tuple(states)
 
 
-def _fingerprint(pictures: Sequence[Path], root: Path) -> str:
+def _fingerprint(images: Sequence[Path], root: Path) -> str:
     import hashlib
 
-    names = "\n".join(f"{path.relative_to(root)} {path.stat().st_size}" for path in pictures)
+    names = "\n".join(f"{path.relative_to(root)} {path.stat().st_size}" for path in images)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def make_accelerator(precision: Precision) -> Accelerator:
-    """Accelerate's engine for this process: one device, torchrun, or FSDP, as it was launched."""
+def make_accelerator(precision: Precision, *, cpu: bool = False) -> Accelerator:
+    """Accelerate's engine for this process: one device, torchrun, or FSDP, as it was launched.
+
+    Args:
+        precision: of products. cpu: never a GPU.
+    """
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState, GradientState
 
@@ -30,7 +34,7 @@ def make_accelerator(precision: Precision) -> Accelerator:
     GradientState._reset_state()
     waits = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # the others wait while one evaluates
     # without being told, Accelerate starts no process group on a machine that has only CPUs
-    cpu = not torch.accelerator.is_available()
+    cpu = cpu or not torch.accelerator.is_available()
     plain = precision == "float32" or (cpu and emulated(precision, torch.device("cpu")))
     mixed = "no" if plain else precision
     return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[waits])

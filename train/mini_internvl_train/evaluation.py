@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mini_internvl_train.log import Scores
 from mini_internvl_train.merge import is_adapter, merge
 from mini_internvl_train.recipe import Evaluation, Recipe
 
 if TYPE_CHECKING:
     from evalkit.contracts import Model
     from evalkit.engines.base import Pool
-
-Scores = dict[str, dict[str, float | None]]
 
 
 def due(evaluation: Evaluation, step: int, total: int) -> bool:
@@ -64,7 +63,7 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
         merge(checkpoint, folder)
     settings = recipe.evaluation
     model = _model(settings, LoadCheckpoint(folder, f"{recipe.name}@{checkpoint.name}"))
-    scores: Scores = {}
+    scores: dict[str, dict[str, float | None]] = {}
     try:
         for task in settings.tasks:
             result = evalkit.run(

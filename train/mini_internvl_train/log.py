@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 LOG = "log.jsonl"
+
+Scores = Mapping[str, Mapping[str, float | None]]
+"""Value by group (a task, for example) and metric."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class TrainingLog:
         )
         self._bar.update()
 
-    def evaluation(self, step: int, scores: Mapping[str, Mapping[str, float | None]]) -> None:
+    def evaluation(self, step: int, scores: Scores) -> None:
         """Scores of a checkpoint by task and metric."""
         if not self._main:
             return
@@ -105,6 +111,16 @@ class TrainingLog:
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._board.add_scalar(name, value, step)
+
+
+def peak_memory() -> int:
+    """Peak bytes so far: of the GPU where one is used, otherwise of this process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

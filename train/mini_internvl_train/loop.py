@@ -1,45 +1,37 @@
-"""The training loop: Accelerate for devices and ranks, everything else plain code.
+"""The training loop: steps, checkpoints, log, evaluation, resume and stopping, whatever is trained.
 
-A step sees packs that were planned ahead (`order`), dealt to ranks and micro-steps; its loss is normalised
-over all of them. Random numbers and the learning rate are functions of the step. So a training that was
-killed goes on from its last checkpoint to the same weights.
+What is trained is an `Objective`: its module, its data, and the forward and backward passes of a step. Random
+numbers and the learning rate are functions of the step, so a training that was killed continues from its last
+checkpoint to the same weights.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import math
+import random
 import time
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from evalkit.errors import EvalkitError
 from mini_internvl_train import checkpoints
-from mini_internvl_train.batch import Batch
-from mini_internvl_train.checkpoints import Base, Snapshot, State
-from mini_internvl_train.cpu_half import emulated, store_frozen_layers
+from mini_internvl_train.checkpoints import Resumed, State
 from mini_internvl_train.engine import Interruption, locked, make_accelerator, sharded
 from mini_internvl_train.errors import DivergedError, Stopped
-from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
-from mini_internvl_train.feed import Feed
-from mini_internvl_train.log import StepLog, TrainingLog
-from mini_internvl_train.memory import peak_memory
-from mini_internvl_train.merge import merge
-from mini_internvl_train.optimizer import make_optimizer, optimizer_state, restore_optimizer, whole
-from mini_internvl_train.order import Pack, PackOrder
-from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
-from mini_internvl_train.randomness import seed_step
-from mini_internvl_train.recipe import Recipe
-from mini_internvl_train.samples import TrainingSet, describe
-from mini_internvl_train.schedule import learning_rate
-from mini_internvl_train.start import DTYPES, Start, load_start
-from mini_internvl_train.step import TrainingStep
-from mini_internvl_train.trainable import moving, prepare, store_frozen, uses_lora
+from mini_internvl_train.log import Scores, StepLog, TrainingLog, peak_memory
+from mini_internvl_train.optimizer import optimizer_state, restore_optimizers, whole
+from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision
+from mini_internvl_train.trainable import learned_parameters
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,118 +41,200 @@ logger = logging.getLogger(__name__)
 Say = Callable[[str], None]
 
 
-def train(recipe: Recipe, *, say: Say = logger.info, quiet: bool = False) -> Path:
-    """Trains, going on from the newest checkpoint of the output folder where there is one.
+class Settings(Protocol):
+    """What the loop reads of a recipe."""
+
+    @property
+    def output(self) -> str: ...
+    @property
+    def optimizer(self) -> Optimizer: ...
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+    @property
+    def precision(self) -> Precision: ...
+    @property
+    def seed(self) -> int: ...
+
+    def decisive(self) -> dict[str, Any]:
+        """The settings that change the weights, as plain JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What the passes of one step gave.
+
+    Attributes:
+        loss: this rank's share; the shares of all ranks sum to the step's loss.
+        epoch: of the step's first sample. samples, tokens: of the step, over all ranks.
+        details: further shares that are summed over ranks, for `Objective.evaluate`.
+    """
+
+    loss: Tensor
+    epoch: int
+    samples: int
+    tokens: int
+    details: Tensor | None = None
+
+
+class Objective(ABC):
+    """What a loop trains.
+
+    Attributes:
+        step: the module that Accelerate prepares; everything that learns is in it.
+        total_steps: optimizer steps of the whole training.
+        data: fingerprint of each data set; a checkpoint of other data is refused.
+    """
+
+    step: nn.Module
+    total_steps: int
+    data: Mapping[str, str]
+
+    @abstractmethod
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Optimizers of what learns."""
+
+    @abstractmethod
+    def rates(self, step: int) -> Sequence[float]:
+        """Learning rate of one step, counted from 0, for each parameter group; one rate serves all groups."""
+
+    @abstractmethod
+    def batches(self, first: int) -> Generator[Any, None, None]:
+        """Inputs of this rank for every step from `first` on, in order."""
+
+    @abstractmethod
+    def backward(self, loop: Loop, batches: Iterator[Any]) -> StepResult:
+        """Forward and backward passes of step `loop.done`."""
+
+    @abstractmethod
+    def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> bool:
+        """Writes the model of a checkpoint.
+
+        Args:
+            folder: exists and is empty but for `training/`.
+            weights: those of `saved`, whole.
+
+        Returns:
+            Whether what learns can be read back from these files exactly.
+        """
+
+    def named(self, step: nn.Module) -> nn.Module:
+        """The part of `step` by whose parameter names checkpoints are written."""
+        return step
+
+    def saved(self, network: nn.Module) -> Mapping[str, Tensor]:
+        """Tensors of `named`'s result that a checkpoint holds; at least all that learn."""
+        return dict(learned_parameters(network))
+
+    def clip(self, loop: Loop) -> Any:
+        """Clips the gradients of a step; returns their norm before."""
+        return loop.accelerator.clip_grad_norm_(loop.module.parameters(), loop.settings.optimizer.clip)
+
+    def sample_names(self, step: int) -> Sequence[str]:
+        """Names of a step's samples, for the message of a step that diverged."""
+        return ()
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the checkpoint after `step` steps is evaluated."""
+        return False
+
+    def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
+        """Scores of a checkpoint, on the main process.
+
+        Args:
+            folder: of the checkpoint. details: of its step; none where the training was resumed there.
+        """
+        return {}
+
+    def finish(self, checkpoint: Path, final: Path) -> None:
+        """Writes the finished model from the last checkpoint."""
+        checkpoints.copy_model(checkpoint, final)
+
+
+def run(
+    settings: Settings,
+    make: Callable[[Accelerator, Resumed | None, Say], Objective],
+    *,
+    say: Say,
+    quiet: bool,
+    on_cpu: bool = False,
+) -> Path:
+    """Trains, and continues from the newest checkpoint of the output folder if there is one.
 
     Args:
-        recipe: everything.
+        settings: of the loop.
+        make: loads everything; with a checkpoint, checks that it belongs to the recipe and loads its weights.
         say: where tables and messages go, line by line (main process only).
         quiet: no progress bar.
+        on_cpu: whatever devices there are.
 
     Returns:
-        The folder of the final model, in the released layout and the recipe's precision.
+        The folder of the final model.
 
     Raises:
         TrainingError: bad data or recipe, a checkpoint that does not belong to them, or a loss that diverged.
         Stopped: SIGTERM or SIGINT; the step was finished and saved.
     """
-    accelerator = make_accelerator(recipe.precision)
-    output = Path(recipe.output)
+    accelerator = make_accelerator(settings.precision, cpu=on_cpu)
+    output, main = Path(settings.output), accelerator.is_main_process
     with locked(output, accelerator), Interruption() as interruption:
-        training = Training.begin(recipe, accelerator, say if accelerator.is_main_process else _silent)
-        log = TrainingLog(
-            output,
-            training.order.total_steps,
-            training.done,
-            main=accelerator.is_main_process,
-            quiet=quiet,
-        )
+        resumed = checkpoints.newest(output)
+        said = say if main else _silent
+        loop = Loop(settings, make(accelerator, resumed, said), accelerator, said)
+        if resumed is not None:
+            loop.restore(resumed)
+        log = TrainingLog(output, loop.objective.total_steps, loop.done, main=main, quiet=quiet)
         try:
-            training.run(log, interruption)
+            loop.run(log, interruption)
         finally:
             log.close()
-        return training.finish()
+        return loop.finish()
 
 
-@dataclass
-class Training:
+class Loop:
     """A training under way.
 
     Attributes:
-        module, optimizer: as Accelerate prepared them.
+        module, optimizers: as Accelerate prepared them.
         done: optimizer steps done. samples, tokens: seen so far.
-        base: the start checkpoint, for adapters.
     """
 
-    recipe: Recipe
-    accelerator: Accelerator
-    start: Start
-    data: TrainingSet
-    order: PackOrder
-    feed: Feed
-    module: Any
-    optimizer: Any
-    base: Base
-    say: Say
-    done: int = 0
-    samples: int = 0
-    tokens: int = 0
+    def __init__(self, settings: Settings, objective: Objective, accelerator: Accelerator, say: Say) -> None:
+        self.settings, self.objective = settings, objective
+        self.accelerator, self.say = accelerator, say
+        prepared: Any = accelerator.prepare(objective.step, *objective.optimizers())
+        self.module: Any = prepared[0]
+        self.optimizers: list[Any] = list(prepared[1:])
+        self.output = Path(settings.output)
+        self.done = self.samples = self.tokens = 0
+        self._details: list[float] = []
 
-    @classmethod
-    def begin(cls, recipe: Recipe, accelerator: Accelerator, say: Say) -> Training:
-        """Loads everything, from the newest checkpoint where there is one."""
-        output = Path(recipe.output)
-        found = checkpoints.checkpoints(output)
-        resumed = found[-1] if found else None
-        state = checkpoints.read_state(resumed) if resumed else None
-        adapter = uses_lora(recipe.trainable)
-        if accelerator.is_main_process:
-            check_tasks(recipe.evaluation)
-        start = load_start(recipe, resumed if resumed and not adapter else None)
-        data, order = plan_data(recipe, start)
-        if resumed and state:
-            checkpoints.check_settings(resumed, state, recipe.decisive(), data.fingerprints)
-            if state.ranks != accelerator.num_processes:
-                say(f"was trained by {state.ranks} processes: the weights will be equal only to rounding")
-        base = Base(recipe.model, start.network.fingerprint if adapter else "")
-        prepare(start.network, recipe)
-        if resumed:
-            _restore_weights(start, resumed, recipe)
-        _store_frozen(start, recipe, accelerator)
-        say(describe(data.lengths))
-        for line in (*parts_lines(start.network), *memory_lines(start.network, recipe, order, data.lengths)):
-            say(line)
-        start.network.train()
-        step = TrainingStep(start.network)
-        module, optimizer = accelerator.prepare(step, make_optimizer(step, recipe.optimizer))
-        feed = Feed(
-            data,
-            order,
-            recipe,
-            start.tiling,
-            start.pad_id,
-            accelerator.process_index,
-            accelerator.num_processes,
-        )
-        training = cls(recipe, accelerator, start, data, order, feed, module, optimizer, base, say)
-        if resumed and state:
-            training._restore(resumed, state)
-        return training
+    def restore(self, resumed: Resumed) -> None:
+        """Restores optimizers and counts from a checkpoint, whose weights are loaded already."""
+        state, ranks = resumed.state, self.accelerator.num_processes
+        if state.ranks != ranks:
+            self.say(f"was trained by {state.ranks} processes: the weights will be equal only to rounding")
+        stored = checkpoints.read_weights(resumed.folder / checkpoints.OPTIMIZER)
+        restore_optimizers(self._optimizers(), dict(learned_parameters(self._network())), stored)
+        if self.accelerator.scaler is not None and state.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.scaler)
+        self.done, self.samples, self.tokens = state.step, state.samples, state.tokens
+        self.say(f"going on from {resumed.folder}")
 
     def run(self, log: TrainingLog, interruption: Interruption) -> None:
         """All steps that are left."""
-        total = self.order.total_steps
-        if self.done and due(self.recipe.evaluation, self.done, total):
-            self._evaluate(checkpoints.step_folder(Path(self.recipe.output), self.done), log)
-        batches = self.feed.batches(self.done, total)
-        with contextlib.closing(batches):
+        total = self.objective.total_steps
+        if self.done and self.objective.evaluates(self.done):
+            self._evaluate(checkpoints.step_folder(self.output, self.done), log)
+        with contextlib.closing(self.objective.batches(self.done)) as batches:
             while self.done < total:
                 stop = self._step(batches, log, interruption)
-                checkpoint = due(self.recipe.evaluation, self.done, total)
-                if stop or checkpoint or self.done == total or self.done % self.recipe.checkpoints.every == 0:
+                evaluates = self.objective.evaluates(self.done)
+                every = self.settings.checkpoints.every
+                if stop or evaluates or self.done == total or self.done % every == 0:
                     log.flush()
                     folder = self.save()
-                if checkpoint:
+                if evaluates:
                     self._evaluate(folder, log)
                 if stop and self.done < total:
                     raise Stopped(
@@ -168,156 +242,123 @@ class Training:
                         "the same command goes on"
                     )
 
-    def _step(self, batches: Iterator[Batch], log: TrainingLog, interruption: Interruption) -> bool:
+    def _step(self, batches: Iterator[Any], log: TrainingLog, interruption: Interruption) -> bool:
         """One optimizer step; returns whether the training was told to stop."""
         began = time.monotonic()
-        recipe, accelerator = self.recipe, self.accelerator
-        seed_step(recipe.seed, self.done, accelerator.process_index)
-        packs = self.order.step(self.done)
-        rate = learning_rate(self.done, self.order.total_steps, recipe.optimizer)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        loss = self._backward(batches, packs)
-        loss, told = accelerator.reduce(
-            torch.tensor([loss, float(interruption.told)], device=accelerator.device), "sum"
-        ).tolist()
-        self._check(packs, "loss", loss)
-        norm = self._norm(packs)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        seed_step(self.settings.seed, self.done, self.accelerator.process_index)
+        rate = self._set_rates()
+        result = self.objective.backward(self, batches)
+        loss, told = self._reduced(result, interruption.told)
+        self._check("loss", loss)
+        norm = self._clip()
+        for optimizer in self.optimizers:
+            optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         self.done += 1
-        samples = [index for pack in packs for index in pack.samples]
-        tokens = sum(self.data.lengths[index].tokens for index in samples)
-        self.samples += len(samples)
-        self.tokens += tokens
-        seconds = time.monotonic() - began
-        log.step(
-            StepLog(self.done, packs[0].epoch, loss, rate, norm, len(samples), tokens, seconds, peak_memory())
-        )
-        return bool(told > 0)
+        self.samples += result.samples
+        self.tokens += result.tokens
+        seconds, counts = time.monotonic() - began, (result.samples, result.tokens)
+        log.step(StepLog(self.done, result.epoch, loss, rate, norm, *counts, seconds, peak_memory()))
+        return told
 
-    def _backward(self, batches: Iterator[Batch], packs: list[Pack]) -> float:
-        """Gradients of a step; returns this rank's part of the loss."""
-        denominator = self.order.denominator(packs)
-        ranks, micro_steps = self.accelerator.num_processes, self.feed.micro_steps(packs)
-        total = torch.zeros((), device=self.accelerator.device)
-        for micro in range(micro_steps):
-            batch = next(batches).to(self.accelerator.device)
-            last = micro == micro_steps - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
-                loss = self.module(batch, denominator)
-                self.accelerator.backward(loss * ranks)  # gradients are averaged over ranks
-            total += loss.detach()
-        return float(total)
+    def _set_rates(self) -> float:
+        """Sets the learning rate of every parameter group; returns the first."""
+        rates = self.objective.rates(self.done)
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        for group, rate in zip(groups, [*rates] * (len(groups) // len(rates)), strict=True):
+            group["lr"] = rate
+        return rates[0]
 
-    def _norm(self, packs: list[Pack]) -> float:
+    def _reduced(self, result: StepResult, told: bool) -> tuple[float, bool]:
+        """The loss over all ranks, and whether any of them was told to stop; keeps the details."""
+        parts = [result.loss.detach().reshape(1), result.loss.new_tensor([float(told)])]
+        if result.details is not None:
+            parts.append(result.details.detach())
+        loss, stop, *self._details = self.accelerator.reduce(torch.cat(parts), "sum").tolist()
+        return loss, stop > 0
+
+    def _clip(self) -> float:
         """Clips the gradients; returns their norm before."""
-        settings = self.recipe.optimizer
-        norm: Any = self.accelerator.clip_grad_norm_(self.module.parameters(), settings.clip)
+        norm = self.objective.clip(self)
         value = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
         scaler = self.accelerator.scaler
         if scaler is not None and not math.isfinite(value) and scaler.get_scale() > 1.0:
             return value  # float16's loss scaling skips the step and lowers its scale
-        self._check(packs, "gradient norm", value, settings.stop_norm)
+        self._check("gradient norm", value, self.settings.optimizer.stop_norm)
         return value
 
-    def _check(self, packs: list[Pack], what: str, value: float, bound: float = math.inf) -> None:
+    def _check(self, what: str, value: float, bound: float = math.inf) -> None:
         if math.isfinite(value) and value <= bound:
             return
-        names = [self.data.sample_id(index) for pack in packs for index in pack.samples]
+        names = ", ".join(self.objective.sample_names(self.done))
         raise DivergedError(
-            f"step {self.done + 1}: {what} {value:.4g}; its samples: {', '.join(names)}; "
+            f"step {self.done + 1}: {what} {value:.4g}; {f'its samples: {names}; ' if names else ''}"
             "look at them, or lower optimizer.lr; the last checkpoint is kept"
         )
 
     def save(self) -> Path:
-        """Writes the checkpoint of the steps done."""
-        accelerator, output = self.accelerator, Path(self.recipe.output)
-        folder = checkpoints.step_folder(output, self.done)
-        if accelerator.is_main_process or sharded(accelerator):
-            snapshot = self._snapshot()
-            if accelerator.is_main_process:
-                checkpoints.write_checkpoint(
-                    output, snapshot, self.start.network, self.recipe, self.start.folder, self.base
-                )
-        accelerator.wait_for_everyone()
+        """Writes the checkpoint of the steps done; all ranks gather what is sharded."""
+        folder = checkpoints.step_folder(self.output, self.done)
+        if self.accelerator.is_main_process or sharded(self.accelerator):
+            network = self._network()
+            learned = dict(learned_parameters(network))
+            weights = {name: whole(tensor) for name, tensor in self.objective.saved(network).items()}
+            optimizer = optimizer_state(self._optimizers(), learned)
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler
+            state = State(
+                step=self.done,
+                samples=self.samples,
+                tokens=self.tokens,
+                recipe=self.settings.decisive(),
+                data=dict(self.objective.data),
+                ranks=self.accelerator.num_processes,
+                scaler=None if scaler is None else scaler.state_dict(),
+            )
+            with checkpoints.written(folder, self.settings.checkpoints.keep) as temporary:
+                exact = self.objective.write_model(temporary, weights)
+                masters = None if exact else {name: weights[name] for name in learned}
+                checkpoints.write_training(temporary, masters, optimizer, state)
+        self.accelerator.wait_for_everyone()
         return folder
 
     def finish(self) -> Path:
-        """Writes `final/`: the model alone, adapters folded in."""
-        output = Path(self.recipe.output)
-        last = checkpoints.step_folder(output, self.done)
-        final = output / "final"
+        """Writes `final/`: the model alone."""
+        final = self.output / "final"
         if self.accelerator.is_main_process:
-            if uses_lora(self.recipe.trainable):
-                merge(last, final)
-            else:
-                checkpoints.copy_model(last, final)
+            self.objective.finish(checkpoints.step_folder(self.output, self.done), final)
             self.say(f"final model: {final}")
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return final
 
-    def _snapshot(self) -> Snapshot:
-        network = self.accelerator.unwrap_model(self.module).network
-        learned = dict(moving(network))
-        named = learned if uses_lora(self.recipe.trainable) else network.state_dict()
-        scaler = self.accelerator.scaler
-        state = State(
-            step=self.done,
-            samples=self.samples,
-            tokens=self.tokens,
-            recipe=self.recipe.decisive(),
-            data=self.data.fingerprints,
-            ranks=self.accelerator.num_processes,
-            scaler=None if scaler is None else scaler.state_dict(),
-        )
-        return Snapshot(
-            {name: whole(tensor) for name, tensor in named.items()},
-            frozenset(learned),
-            optimizer_state(self.optimizer.optimizer, learned),
-            state,
-        )
-
-    def _restore(self, folder: Path, state: State) -> None:
-        network = self.accelerator.unwrap_model(self.module).network
-        stored = checkpoints.read_weights(folder / checkpoints.OPTIMIZER)
-        restore_optimizer(self.optimizer.optimizer, dict(moving(network)), stored)
-        if self.accelerator.scaler is not None and state.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state.scaler)
-        self.done, self.samples, self.tokens = state.step, state.samples, state.tokens
-        self.say(f"going on from {folder}")
-
     def _evaluate(self, folder: Path, log: TrainingLog) -> None:
         if self.accelerator.is_main_process:
             try:
-                scores = evaluate(self.recipe, folder)
+                scores = self.objective.evaluate(folder, self._details)
             except EvalkitError as error:  # a checkpoint can be evaluated later; the training is worth more
                 logger.warning("step %d: evaluation failed, training goes on: %s", self.done, error)
             else:
-                log.evaluation(self.done, scores)
-                for line in score_lines(self.done, scores):
-                    self.say(line)
+                if scores:
+                    log.evaluation(self.done, scores)
         self.accelerator.wait_for_everyone()
 
+    def _network(self) -> nn.Module:
+        return self.objective.named(self.accelerator.unwrap_model(self.module))
 
-def _restore_weights(start: Start, folder: Path, recipe: Recipe) -> None:
-    """Weights of what learns, exactly; those of a float32 model were loaded with it."""
-    name = checkpoints.ADAPTER_WEIGHTS if uses_lora(recipe.trainable) else checkpoints.MASTER_WEIGHTS
-    if uses_lora(recipe.trainable) or recipe.precision != "float32":
-        checkpoints.load_learned(start.network, checkpoints.read_weights(folder / name), folder / name)
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers as torch knows them, without Accelerate's wrapping."""
+        return [optimizer.optimizer for optimizer in self.optimizers]
 
 
-def _store_frozen(start: Start, recipe: Recipe, accelerator: Accelerator) -> None:
-    """Keeps what does not learn in the recipe's precision."""
-    network, dtype = start.network, DTYPES[recipe.precision]
-    store_frozen(network, dtype)
-    slow = emulated(recipe.precision, accelerator.device)
-    if sharded(accelerator) or slow:
-        store_frozen(network, torch.float32)  # rounded all the same: a checkpoint holds the rounded values
-    if slow:
-        logger.warning("this CPU has no %s matrix instructions; products are taken in float32", dtype)
-        store_frozen_layers(network, dtype)
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seeds Python, numpy and torch (all devices) for one step of one rank; so no state of them is stored."""
+    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
+    value = int.from_bytes(digest[:8], "big")
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value % 2**63)
 
 
 def _silent(line: str) -> None:

@@ -1,15 +1,12 @@
-"""What a training needs of one device's memory, estimated before the first step and measured after."""
+"""What a training needs of one device's memory, estimated before the first step."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from mini_internvl_train.recipe import Recipe
-from mini_internvl_train.trainable import moving
+from mini_internvl_train.trainable import learned_parameters
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
@@ -54,7 +51,7 @@ def estimate_memory(network: MiniInternVL, recipe: Recipe, micro: MicroStep) -> 
         micro: the largest micro-step.
     """
     total = sum(p.numel() for p in network.parameters())
-    learns = sum(p.numel() for _, p in moving(network))
+    learns = sum(p.numel() for _, p in learned_parameters(network))
     size = 4 if recipe.precision == "float32" else 2
     casts = learns * size if size < 4 else 0  # autocast keeps a rounded copy of each weight for the backward
     activations = _language(network, recipe, micro, size) + _vision(network, recipe, micro, size) + casts
@@ -85,13 +82,3 @@ def _vision(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int) 
     if recipe.gradient_checkpointing:
         return vision.num_hidden_layers * patches * vision.hidden_size * 4 + of_layer
     return vision.num_hidden_layers * of_layer
-
-
-def peak_memory() -> int:
-    """Peak bytes so far: of the GPU where one is used, otherwise of this process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024

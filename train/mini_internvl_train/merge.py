@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from mini_internvl_train.checkpoints import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     load_learned,
-    publish,
+    published,
     read_weights,
 )
 from mini_internvl_train.errors import ResumeError, TrainingError
@@ -71,12 +70,9 @@ def merge(checkpoint: Path, output: Path) -> Merged:
     if not difference <= TOLERANCE:
         raise TrainingError(f"{checkpoint}: merged logits differ by {difference:.2g} of their spread")
     assert network.folder is not None
-    temporary = output.with_name(f".{output.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     dtype = DTYPES[settings["precision"]]
-    save_checkpoint(network, temporary, tokenizer_from=network.folder, dtype=dtype)
-    publish(temporary, output)
+    with published(output) as temporary:
+        save_checkpoint(network, temporary, tokenizer_from=network.folder, dtype=dtype)
     return Merged(output, difference)
 
 

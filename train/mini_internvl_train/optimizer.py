@@ -1,20 +1,21 @@
-"""AdamW, and its state as named tensors."""
+"""AdamW, its learning rate by step, and its state as named tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mini_internvl_train.recipe import Optimizer
-from mini_internvl_train.trainable import moving
+from mini_internvl_train.trainable import learned_parameters
 
 
 def make_optimizer(step: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
     """AdamW over what learns; weight decay on matrices and kernels only, not on norms, biases and scales."""
-    named = list(moving(step))
+    named = list(learned_parameters(step))
     matrices = [p for _, p in named if p.ndim in (2, 4)]
     others = [p for _, p in named if p.ndim not in (2, 4)]
     groups = [
@@ -27,6 +28,32 @@ def make_optimizer(step: nn.Module, settings: Optimizer) -> torch.optim.AdamW:
         betas=settings.betas,
         eps=settings.eps,
     )
+
+
+def warmup_steps(optimizer: Optimizer, total: int) -> int:
+    """Steps of the warm-up: as stated, or its share of all, rounded up."""
+    if optimizer.warmup_steps is not None:
+        return min(optimizer.warmup_steps, total)
+    return math.ceil(optimizer.warmup_ratio * total)
+
+
+def learning_rate(step: int, total: int, optimizer: Optimizer) -> float:
+    """Learning rate of one step.
+
+    Linear warm-up, then half a cosine down to `final_lr_ratio` of the peak, as the published scripts have
+    it; the first step takes one share of the warm-up instead of a rate of 0.
+
+    Args:
+        step: counted from 0.
+        total: steps of the whole training.
+        optimizer: peak, warm-up and end.
+    """
+    warm = warmup_steps(optimizer, total)
+    if step < warm:
+        return optimizer.lr * (step + 1) / warm
+    progress = (step - warm) / max(1, total - warm)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return optimizer.lr * (optimizer.final_lr_ratio + (1.0 - optimizer.final_lr_ratio) * cosine)
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -50,21 +77,30 @@ def like(tensor: Tensor, model: Tensor) -> Tensor:
     return sharded
 
 
-def optimizer_state(optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def optimizer_state(
+    optimizers: Iterable[torch.optim.Optimizer], named: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """`<name>/<exp_avg …>` to whole tensors on the CPU."""
     return {
         f"{name}/{key}": whole(value)
+        for optimizer in optimizers
         for name, parameter in named.items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, named: Mapping[str, Tensor], state: Mapping[str, Tensor]
+def restore_optimizers(
+    optimizers: Iterable[torch.optim.Optimizer], named: Mapping[str, Tensor], state: Mapping[str, Tensor]
 ) -> None:
     """The inverse of `optimizer_state`, in place."""
+    owners = {
+        id(p): optimizer
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
     for key, tensor in state.items():
         name, _, kind = key.rpartition("/")
         parameter = named[name]
         placed = tensor.clone() if tensor.ndim == 0 else like(tensor, parameter)
-        optimizer.state[parameter][kind] = placed
+        owners[id(parameter)].state[parameter][kind] = placed

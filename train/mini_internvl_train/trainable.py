@@ -113,7 +113,7 @@ def store_frozen(network: nn.Module, dtype: torch.dtype) -> None:
             parameter.data = parameter.data.to(dtype)
 
 
-def moving(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def learned_parameters(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Name and parameter of everything that learns."""
     return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
 

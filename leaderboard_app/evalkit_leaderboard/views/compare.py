@@ -41,7 +41,7 @@ _ALLOWED = (
 def render(context: Context) -> None:
     """The page."""
     st.title("Compare", anchor=False)
-    scored = {key: run for key, run in context.runs.items() if run.scored and run.figures}
+    scored = {key: run for key, run in context.runs.items() if run.scored and run.metrics}
     pairs = _pairs(scored)
     if not pairs:
         components.box(
@@ -209,7 +209,7 @@ def _flip_frame(flips: Sequence[Flip]) -> Any:
 
 def _flip(flip: Flip, run: str) -> None:
     words = f"Sample {escape(flip.base.id, 80)}: {escape(flip.metric, 60)} {flip.before:g} to {flip.after:g}"
-    opened = components.link("samples", "Open it with its pictures →", run=run, sample=flip.base.id)
+    opened = components.link("samples", "Open it with its images →", run=run, sample=flip.base.id)
     st.html(f'<div class="ek-note">{words} · {opened}</div>')
     components.quotes(
         Quote("Target", str(flip.base.target)),
@@ -228,8 +228,8 @@ def _groups(task: TaskComparison) -> None:
         body: list[tuple[str, Sequence[HtmlCell]]] = []
         for row in rows[:300]:
             name = f'{escape(row["value"], 80)}<span class="ek-sub">{escape(row["tag"], 40)}</span>'
-            figures = [shown(row["base"]), shown(row["new"]), signed(row["difference"])]
+            values = [shown(row["base"]), shown(row["new"]), signed(row["difference"])]
             counts = [str(row["right_to_wrong"]), str(row["wrong_to_right"])]
-            cells = [str(row["metric"]), str(row["n"]), *figures, *counts]
+            cells = [str(row["metric"]), str(row["n"]), *values, *counts]
             body.append(("", [HtmlCell(name, "ek-name"), *(HtmlCell(escape(cell)) for cell in cells)]))
-        components.table(header, body, "figures by tag")
+        components.table(header, body, "values by tag")

@@ -94,11 +94,11 @@ def _columns(matrix: Matrix) -> list[Column]:
 
 
 def _rows(matrix: Matrix, text: str) -> tuple[list[Row], bool]:
-    """The rows that the reader wants, and whether marked figures are ranked."""
+    """The rows that the reader wants, and whether marked values are ranked."""
     kind = state.pick("rows", "Rows", [_BOTH, "Measured", "Published"], _BOTH)
     size = state.choose("size", "Parameters", list(_SIZES), "any")
-    everything = state.switch("rankall", "Rank incomplete, limited, untrained and non-standard figures too")
-    hidden = state.switch("rankedonly", "Hide rows without a ranked figure")
+    everything = state.switch("rankall", "Rank incomplete, limited, untrained and non-standard values too")
+    hidden = state.switch("rankedonly", "Hide rows without a ranked value")
     old = state.switch("checkpoints", "Show every checkpoint and all earlier weights")
     limit = _SIZES[size]
     kept = [
@@ -142,18 +142,18 @@ def _usual_order(rows: Sequence[Row], columns: Sequence[Column], everything: boo
         str(column)
         for ranked in (True, False)
         for column in columns
-        if any(_figure(row, column, everything or not ranked) is not None for row in measured)
+        if any(_value_in(row, column, everything or not ranked) is not None for row in measured)
     )
     return next(usable, AVERAGE)
 
 
-def _figure(row: Row, column: Column, everything: bool) -> float | None:
+def _value_in(row: Row, column: Column, everything: bool) -> float | None:
     cell = row.cells.get(column)
     return cell.value if cell is not None and (everything or cell.ranked) else None
 
 
 def ordered(matrix: Matrix, rows: Sequence[Row], order: Order, everything: bool) -> list[Row]:
-    """Rows best first; those without a ranked figure last."""
+    """Rows best first; those without a ranked value last."""
     if order.name == "name":
         return sorted(rows, key=lambda row: row.label.lower(), reverse=order.worst_first)
 
@@ -162,10 +162,10 @@ def ordered(matrix: Matrix, rows: Sequence[Row], order: Order, everything: bool)
             return -row.parameters if row.parameters else None
         if order.column is None:
             return row.average.value if row.average and (row.average.whole or row.published) else None
-        figure = _figure(row, order.column, everything)
-        return figure if figure is None or matrix.higher_is_better(order.column) else -figure
+        found = _value_in(row, order.column, everything)
+        return found if found is None or matrix.higher_is_better(order.column) else -found
 
-    with_value = [(figure, row) for row in rows if (figure := value(row)) is not None]
+    with_value = [(cell, row) for row in rows if (cell := value(row)) is not None]
     rest = [row for row in rows if value(row) is None]
     with_value.sort(key=lambda pair: pair[0], reverse=not order.worst_first)
     unranked = sorted(rest, key=lambda row: row.published)
@@ -186,13 +186,11 @@ def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:
 def _plot(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column]) -> None:
     st.subheader("Score against parameters", anchor=False)
     names = [AVERAGE, *map(str, columns)]
-    name = state.choose("plot", "Figure", names, AVERAGE)
+    name = state.choose("plot", "Metric", names, AVERAGE)
     column = next((column for column in columns if str(column) == name), None)
     points = [point for row in rows if (point := charts.size_point(row, column)) is not None]
     if not points:
-        components.box(
-            "No row of the table has both a ranked figure of this kind and a number of parameters."
-        )
+        components.box("No row of the table has both a ranked value of this kind and a number of parameters.")
         return
     higher = column is None or matrix.higher_is_better(column)
     st.altair_chart(charts.sizes(points, name, higher), width="stretch")

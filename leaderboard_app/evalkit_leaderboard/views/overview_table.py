@@ -1,4 +1,4 @@
-"""The overview's table: a row a model, a column a figure."""
+"""The overview's table: a row a model, a column a value."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ def _pages(page: int, count: int) -> None:
 
 def _legend(rows: Sequence[Row], reference: Row | None) -> None:
     words = [
-        "Shaded: the best ranked figure of the column. Below each figure measured here: its 95% interval.",
+        "Shaded: the best ranked value of the column. Below each value measured here: its 95% interval.",
         "Rows on a sand ground are printed in the Mini-InternVL paper (arXiv 2410.16261), not measured here.",
     ]
     if any(mark.word == "†" for row in rows for mark in row.marks):
         words.append("† doubtful in print; its tooltip says why.")
     if any(not mark.ranked for row in rows for mark in row.marks):
-        words.append("Figures in italics are marked and not ranked.")
+        words.append("Values in italics are marked and not ranked.")
     if reference is not None:
         words.append(f"Δ: difference to {reference.label}.")
     components.note(" ".join(words))

@@ -1,4 +1,4 @@
-"""Runs: what every folder holds, how far running ones are, where each figure comes from."""
+"""Runs: what every folder holds, how far running ones are, where each value comes from."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def _failures(run: Run) -> None:
 
 
 def _provenance(run: Run, key: str) -> None:
-    st.subheader("Where the figures come from", anchor=False)
+    st.subheader("Where the values come from", anchor=False)
     if run.status == "broken":
         components.box(f"Broken: {run.reason}", warn=True)
         components.facts({"folder": run.path})

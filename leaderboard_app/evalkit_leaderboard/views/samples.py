@@ -1,4 +1,4 @@
-"""Samples: picture, question, answer, target and scores of one sample after the other."""
+"""Samples: image, question, answer, target and scores of one sample after the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evalkit import registry
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.task import Region, Task
 from evalkit.text import one_line, visible
-from evalkit_leaderboard import components, pictures, records, state, theme
+from evalkit_leaderboard import components, overlays, records, state, theme
 from evalkit_leaderboard.components import Quote, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
@@ -113,7 +113,7 @@ def _usual_score(run: Run, scores: Sequence[str]) -> str:
         wanted = [task.headline, *metrics]
         names = [str(getattr(metrics[n], "score", n)) for n in wanted if n in metrics]
     except EvalkitError:
-        names = list(run.figures)
+        names = list(run.metrics)
     return next((name for name in names if name in scores), scores[0])
 
 
@@ -132,9 +132,9 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
             _go(rows[place + 1])
         st.text(f"sample {place + 1:,} of {len(rows):,}")
     found = table.sample(int(rows[place]))
-    picture, words = st.columns([3, 2], gap="medium")
-    with picture:
-        _pictures(run, found, line)
+    image, words = st.columns([3, 2], gap="medium")
+    with image:
+        _images(run, found, line)
     with words:
         _texts(found, other)
         _details(found)
@@ -159,33 +159,33 @@ def _go(row: int | np.int64) -> None:
     st.rerun()
 
 
-def _pictures(run: Run, found: Sample, line: DeltaGenerator) -> None:
-    """The pictures; how large is chosen in the line above them."""
+def _images(run: Run, found: Sample, line: DeltaGenerator) -> None:
+    """The images; how large is chosen in the line above them."""
     regions = _regions(run, found)
     sheet, address = _sheet(found.images, tuple(regions))
-    if sheet.picture is not None:
+    if sheet.image is not None:
         with line:
             zoom = state.pick("zoom", "Zoom", _ZOOMS, "fit", label_visibility="collapsed")
         fit = "width:100%;max-height:64vh;object-fit:contain"
-        size = fit if zoom == "fit" else f"width:{sheet.picture.width * int(zoom[:-1]) // 100}px"
+        size = fit if zoom == "fit" else f"width:{sheet.image.width * int(zoom[:-1]) // 100}px"
         name = escape(found.record.id, 80)
         st.html(
-            f'<div class="ek-picture" tabindex="0"><img alt="pictures of sample {name}" '
+            f'<div class="ek-image" tabindex="0"><img alt="images of sample {name}" '
             f'style="{size}" src="{address}"></div>'
         )
         _legend(regions, sheet.sizes)
     elif not found.images:
-        components.note("This sample has no picture.")
+        components.note("This sample has no image.")
     if sheet.problems:
         more = f" ({len(sheet.problems) - 1} more are like this)" if len(sheet.problems) > 1 else ""
         components.box(f"{sheet.problems[0]}{more}", warn=True)
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
-def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> tuple[pictures.Sheet, str]:
-    """The pictures as one, and that one as an address."""
-    sheet = pictures.sheet(images, regions)
-    return sheet, pictures.data_address(sheet.picture) if sheet.picture is not None else ""
+def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> tuple[overlays.Sheet, str]:
+    """The images as one, and that one as an address."""
+    sheet = overlays.sheet(images, regions)
+    return sheet, overlays.data_address(sheet.image) if sheet.image is not None else ""
 
 
 def _regions(run: Run, found: Sample) -> list[Region]:
@@ -258,9 +258,9 @@ def _details(found: Sample) -> None:
     if found.seconds:
         facts["model time"] = f"{found.seconds:.3g} s"
     components.facts(facts)
-    with st.expander("Picture files and stored data"):
+    with st.expander("Image files and stored data"):
         paths = "".join(f"<div>{html.escape(visible(path[:1000]))}</div>" for path in found.images[:40])
-        st.html(f'<div class="ek-note">{paths or "no picture"}</div>')
+        st.html(f'<div class="ek-note">{paths or "no image"}</div>')
         components.quotes(Quote("Data", _json(record.data)))
 
 

@@ -1,4 +1,4 @@
-"""Task: the paper's table of the benchmark with our rows, intervals, figures by tag, the protocol."""
+"""Task: the paper's table of the benchmark with our rows, intervals, values by tag, the protocol."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from evalkit_leaderboard.views import paper_tables
 _MOST_VALUES = 60
 #: Rows drawn in the plot of intervals.
 _MOST_ROWS = 40
-_DRAWN = Mark("miniature", "drawn pictures in the benchmark's format, not the split of the paper's figures")
+_DRAWN = Mark("miniature", "drawn images in the benchmark's format, not the split of the paper's values")
 
 
 def render(context: Context) -> None:
@@ -113,7 +113,7 @@ def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
     metrics = [c.metric for c in columns if any(_point(row, c) for row in matrix.rows)]
     if not metrics:
         return
-    st.subheader("Figures and their 95% intervals", anchor=False)
+    st.subheader("Values and their 95% intervals", anchor=False)
     usual = info.headline if info.headline in metrics else metrics[0]
     metric = state.choose("metric", "Metric", metrics, usual)
     column = Column(info.name, split, metric)
@@ -226,9 +226,7 @@ def _protocol(context: Context, info: TaskInfo, keys: Mapping[str, str]) -> None
     if rows:
         header = [HtmlCell("Model", "ek-name"), HtmlCell("Signature", "ek-left")]
         components.table(header, rows, "signatures")
-        components.note(
-            "Figures are comparable where the signatures are equal; dtype and evalkit may differ."
-        )
+        components.note("Values are comparable where the signatures are equal; dtype and evalkit may differ.")
 
 
 def _described(task: Task) -> dict[str, object]:
@@ -244,7 +242,7 @@ def _described(task: Task) -> dict[str, object]:
         "Published size": ", ".join(f"{split} {size:,}" for split, size in task.sizes.items()),
         "Prompt": task.template,
         "Generation": f"{sampling}, at most {generation.max_new_tokens} new tokens",
-        "Pictures": grid or f"{policy.min_tiles} to {policy.max_tiles} tiles{thumbnail}",
+        "Images": grid or f"{policy.min_tiles} to {policy.max_tiles} tiles{thumbnail}",
         "Metrics": ", ".join(f"{metric.name} ({metric.unit})" for metric in task.metrics()),
         "Data": "\n".join(files),
     }

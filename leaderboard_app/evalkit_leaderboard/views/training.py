@@ -35,7 +35,7 @@ def _scores(context: Context) -> None:
     found = _series(context.runs)
     if not found:
         components.box(
-            "No model has two checkpoints with figures on one task yet. Evaluate each checkpoint, or let "
+            "No model has two checkpoints with values on one task yet. Evaluate each checkpoint, or let "
             "training do it (`--eval-task`):",
             "evalkit run -m MODEL --checkpoint FOLDER/step-500 -t TASK",
         )
@@ -45,7 +45,7 @@ def _scores(context: Context) -> None:
         target = state.choose("target", "Task and split", list(found), next(iter(found)))
     lines = found[target]
     measured = [run for runs in lines.values() for run in runs]
-    metrics = list(dict.fromkeys(name for run in measured for name in run.figures))
+    metrics = list(dict.fromkeys(name for run in measured for name in run.metrics))
     info = context.matrix.infos.get(target.partition("@")[0])
     headline = info.headline if info is not None else ""
     usual = usual_metric(metrics, headline, lambda name: all(_has(run, name) for run in measured))
@@ -58,22 +58,22 @@ def _scores(context: Context) -> None:
     chosen = {name: lines[name] for name in names}
     frame, by_step = _frame(chosen, metric, labels)
     if frame.empty:
-        components.box(f"No figure of {metric} for these models.")
+        components.box(f"No value of {metric} for these models.")
         return
     if headline in metrics and metric == usual != headline:
-        components.note(f"{metric} stands in for {headline}, the headline: not every run has a figure of it.")
-    unit = next((r.figures[metric].unit for runs in chosen.values() for r in runs if metric in r.figures), "")
+        components.note(f"{metric} stands in for {headline}, the headline: not every run has a value of it.")
+    unit = next((r.metrics[metric].unit for runs in chosen.values() for r in runs if metric in r.metrics), "")
     axis = "training step" if by_step else "checkpoint"
     st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})"), width="stretch")
-    components.note("Bands are 95% intervals of each figure; what changed is tested below on paired samples.")
+    components.note("Bands are 95% intervals of each value; what changed is tested below on paired samples.")
     if state.switch("changes", "Test every checkpoint against the first (evalkit history)"):
         for name, runs in chosen.items():
             _changes(name, runs, metric)
 
 
 def _has(run: Run, metric: str) -> bool:
-    figure = run.figures.get(metric)
-    return figure is not None and figure.value is not None
+    cell = run.metrics.get(metric)
+    return cell is not None and cell.value is not None
 
 
 def _plain(name: str) -> str:
@@ -91,7 +91,7 @@ def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
     """By task and split, then by series: the newest run of each checkpoint, in order of steps."""
     found: dict[str, dict[str, dict[tuple[str, str], Run]]] = {}
     for run in sorted(runs.values(), key=lambda run: run.created):
-        if run.figures and run.status in ("complete", "partial"):
+        if run.metrics and run.status in ("complete", "partial"):
             target = found.setdefault(f"{run.task}@{run.split}", {})
             target.setdefault(run.series, {})[run.model, run.weights] = run
     several = {
@@ -112,12 +112,12 @@ def _frame(
     rows = []
     for name, runs in lines.items():
         for place, run in enumerate(runs):
-            figure = run.figures.get(metric)
-            if figure is not None and figure.value is not None:
+            cell = run.metrics.get(metric)
+            if cell is not None and cell.value is not None:
                 step = run.step if by_step else place
-                low = figure.value if figure.low is None else figure.low
-                high = figure.value if figure.high is None else figure.high
-                rows.append((labels[name], step, figure.value, low, high))
+                low = cell.value if cell.low is None else cell.low
+                high = cell.value if cell.high is None else cell.high
+                rows.append((labels[name], step, cell.value, low, high))
     return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"]), by_step
 
 

@@ -28,6 +28,7 @@ from evalkit.metrics.control import (
     read_signal,
     threshold_scores,
 )
+from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
 from evalkit.task import MINIATURE, DataFile, Reference, Task, record
 from evalkit_tasks.general.settings import picture
 from evalkit_tasks.published import references
@@ -95,9 +96,10 @@ class BddX(Task):
         )
 
     def metrics(self) -> Sequence[Metric]:
-        """The columns of Table 6, then those of Table 7."""
+        """The columns of Table 6, those of Table 7, and the captions' scores by other packages."""
         captions = ((DESCRIPTION,), (JUSTIFICATION,), (DESCRIPTION, JUSTIFICATION))
         found: list[Metric] = []
+        variants: list[Metric] = []
         for name, kinds in zip((DESCRIPTION, JUSTIFICATION, "full"), captions, strict=True):
             pairs = joined_pairs([_asks(kind) for kind in kinds], _clip_of)
             found += [
@@ -105,9 +107,13 @@ class BddX(Task):
                 Bleu(f"{name}_bleu_4", 4, pairs=pairs),
                 RougeL(f"{name}_rouge_l", pairs=pairs),
             ]
+            variants += [
+                NltkBleu(f"{name}_bleu_4.nltk", 4, pairs=pairs),
+                RougeScoreL(f"{name}_rouge_l.rouge_score", pairs=pairs),
+            ]
         for signal in SIGNALS[CONTROL]:
             found += [SignalRmse(signal), *(ThresholdAccuracy(signal, tau) for tau in TAUS)]
-        return found
+        return [*found, *variants]
 
     def data_files(self, split: str) -> Sequence[DataFile]:
         """See `Task.data_files`."""

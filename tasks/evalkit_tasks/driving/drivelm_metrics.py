@@ -14,6 +14,7 @@ from evalkit.contracts import Record
 from evalkit.judge import FAILURE, REPLY
 from evalkit.metrics.base import Accuracy, BoolArray, Composite, FloatArray, Mean, Metric
 from evalkit.metrics.captions import Bleu, CaptionPair, Cider, RougeL
+from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
 from evalkit_tasks.driving.drivelm_questions import TAG_NAMES
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH, counts, of_kind
 
@@ -21,7 +22,10 @@ NO_JUDGE = "no judge given"
 
 
 def metrics() -> list[Metric]:
-    """The columns of Table 4 in its order, `language` and `match_f1` (parts of composites) beside theirs."""
+    """The columns of Table 4 in its order, `language` and `match_f1` (parts of composites) beside theirs.
+
+    Last come BLEU-4 and ROUGE-L by other packages, which enter no composite.
+    """
     accuracy = _Explained(Accuracy("accuracy", unit="fraction", scale=1.0, select=counts(ACCURACY)), ACCURACY)
     chatgpt = _Explained(_Rating("chatgpt", GPT), GPT)
     bleu = [Bleu(f"bleu_{order}", order, unit="fraction", scale=1.0, pairs=_pairs) for order in range(1, 5)]
@@ -33,7 +37,14 @@ def metrics() -> list[Metric]:
     match_f1 = _Explained(found, MATCH)
     match = _Combined("match", [match_f1, _Explained(_Rating("match_chatgpt", MATCH), MATCH)], _match)
     final = _Combined("final_score", [chatgpt, language, match, accuracy], _final, unit="fraction")
-    return [final, accuracy, chatgpt, *captions, language, match, match_f1]
+    variants = [
+        _Explained(metric, LANGUAGE)
+        for metric in (
+            NltkBleu("bleu_4.nltk", 4, unit="fraction", scale=1.0, pairs=_pairs),
+            RougeScoreL("rouge_l.rouge_score", unit="fraction", scale=1.0, pairs=_pairs),
+        )
+    ]
+    return [final, accuracy, chatgpt, *captions, language, match, match_f1, *variants]
 
 
 def left_out() -> Metric:
@@ -75,6 +86,7 @@ class _Explained(Metric):
     def __init__(self, metric: Metric, tag: int) -> None:
         super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)
         self.binary = metric.binary
+        self.variant = metric.variant
         self._metric = metric
         self._tag = tag
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from stored_runs import Answers, General, outcomes, write_run
+from stored_runs import Answers, General, Toy, outcomes, write_run
 
 import evalkit
+from evalkit import registry
 from evalkit.cli.main import invoke
 from evalkit.comparison import Comparison
+from evalkit.metrics.base import Accuracy, Metric
 
 GOOD, WORSE = outcomes(0.9), outcomes(0.8)
 
@@ -284,3 +287,37 @@ def test_what_cannot_be_computed_is_named_and_not_judged(
     status, content = document(capsys, "a", "b", "-o", tmp_path, "--max-drop", "rmse=1")
     assert status == 1
     assert by_name(content)["rmse"]["failure"] == "cannot be judged: new: no answered sample of this kind"
+
+
+class Variant(Toy):
+    """Accuracy with a variant that follows it."""
+
+    def metrics(self) -> Sequence[Metric]:
+        """Accuracy, and the same as a variant."""
+        variant = Accuracy("accuracy.package", "accuracy")
+        variant.variant = True
+        return [*super().metrics(), variant]
+
+
+def test_variants_are_shown_and_judged_only_by_name(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, plain = document(capsys, "good", "worse", "-o", runs)
+    monkeypatch.setattr(registry, "_included", {"toy": Variant})
+    same_status, content = document(capsys, "good", "worse", "-o", runs)
+    assert same_status == status and content["reasons"] == plain["reasons"]
+    found = by_name(content)
+    variant = found.pop("accuracy.package")
+    assert found == by_name(plain)  # Holm's family is the same
+    assert not variant["judged"] and variant["failure"] is None and variant["verdict"] == "regressed"
+    assert variant["difference"] == found["accuracy"]["difference"]
+    assert variant["p_adjusted"] == pytest.approx(3 * variant["p"])
+
+    named = "accuracy.package=50"
+    others = by_name(document(capsys, "good", "worse", "-o", runs, "--max-drop", "rmse=9")[1])
+    assert not others["accuracy.package"]["judged"]
+    found = by_name(document(capsys, "good", "worse", "-o", runs, "--max-drop", named)[1])
+    assert found["accuracy.package"]["judged"] and not found["accuracy"]["judged"]
+    assert found["accuracy"]["p_adjusted"] == pytest.approx(2 * found["accuracy"]["p"])
+    status, _ = document(capsys, "good", "worse", "-o", runs, "--max-drop", "accuracy.package=1")
+    assert status == 1

@@ -16,6 +16,7 @@ from evalkit.contracts import Failure, Record, Response
 from evalkit.data.images import VideoFrame
 from evalkit.errors import DataError
 from evalkit.metrics.captions import bleu_statistics, bleu_value, cider_scores, rouge_l_scores, tokenize
+from evalkit.metrics.package_variants import nltk_bleu_statistics, nltk_bleu_value
 from evalkit.task import failed_record
 from evalkit_tasks.driving.bdd_x import FRAMES, BddX
 
@@ -227,6 +228,8 @@ def test_captions_of_description_justification_and_full(
         "full": ([f"{c[2]} {c[3]}" for c in clips], [f"{c[0]} {c[1]}" for c in clips]),
     }
     for part, (given_texts, truths) in texts.items():
+        of_nltk = nltk_bleu_value(nltk_bleu_statistics(given_texts, [[text] for text in truths]).sum(axis=0))
+        assert found[f"{part}_bleu_4.nltk"] == pytest.approx(100 * float(of_nltk[3]), abs=1e-9)
         for name, value in plain(given_texts, truths).items():
             assert found[f"{part}_{name}"] == pytest.approx(value, abs=1e-9)
 
@@ -245,12 +248,19 @@ def test_a_clip_with_one_caption_failed_has_no_full_caption(tmp_path: Path) -> N
     assert [found[f"{part}_rouge_l"].n for part in ("description", "justification", "full")] == [2, 1, 1]
 
 
-def test_metrics_are_those_of_the_tables() -> None:
+def test_metrics_are_those_of_the_tables_then_the_variants() -> None:
     captions = [
         f"{p}_{m}" for p in ("description", "justification", "full") for m in ("cider", "bleu_4", "rouge_l")
     ]
     signals = [f"{s}_{m}" for s in ("speed", "angle") for m in ("rmse", "a_0.1", "a_0.5", "a_1.0", "a_5.0")]
-    assert [metric.name for metric in BddX().metrics()] == captions + signals
+    variants = [
+        f"{p}_{m}"
+        for p in ("description", "justification", "full")
+        for m in ("bleu_4.nltk", "rouge_l.rouge_score")
+    ]
+    metrics = BddX().metrics()
+    assert [metric.name for metric in metrics] == captions + signals + variants
+    assert [metric.name for metric in metrics if metric.variant] == variants
 
 
 # Real and drawn files -----------------------------------------------------------------------------------

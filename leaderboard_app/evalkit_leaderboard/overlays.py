@@ -1,4 +1,4 @@
-"""A sample's pictures as one, with boxes and points of target and prediction drawn on it."""
+"""A sample's images as one, with boxes and points of target and prediction drawn on it."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from evalkit_leaderboard.theme import PREDICTION_COLOUR, TARGET_COLOUR
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Longest side in pixels of what is sent to the browser, and of one picture among several.
+#: Longest side in pixels of what is sent to the browser, and of one image among several.
 LARGEST, LARGEST_OF_SEVERAL = 3200, 900
-#: Pictures shown of a sample, and columns they are set in.
+#: Images shown of a sample, and columns they are set in.
 MOST, COLUMNS = 12, 3
-#: Small pictures are enlarged to this width, so that lines drawn on them stay thin.
+#: Small images are enlarged to this width, so that lines drawn on them stay thin.
 _SMALLEST = 640
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What there is to show: the picture, its pixel size as stored, and what could not be opened."""
+    """What there is to show: the image, its pixel size as stored, and what could not be opened."""
 
-    picture: Image | None
+    image: Image | None
     sizes: tuple[tuple[int, int], ...]
     problems: tuple[str, ...]
 
 
 def sheet(references: Sequence[str], regions: Sequence[Region]) -> Sheet:
-    """Open the pictures, draw the regions, and set several side by side in rows of three."""
+    """Open the images, draw the regions, and set several side by side in rows of three."""
     opened: list[Image] = []
     sizes: list[tuple[int, int]] = []
     problems: list[str] = []
     longest = LARGEST if len(references) == 1 else LARGEST_OF_SEVERAL
     for place, reference in enumerate(references[:MOST]):
         try:
-            picture = open_reference(reference)
+            image = open_reference(reference)
         except ImageError as error:
             problems.append(str(error))
             continue
         except (OSError, ValueError, MemoryError) as error:
             problems.append(f"{reference}: cannot be opened ({error})")
             continue
-        sizes.append(picture.size)
+        sizes.append(image.size)
         mine = [region for region in regions if region.picture == place]
-        opened.append(_drawn(_fitted(picture, longest), mine, 1.0 if len(references) == 1 else 2.2))
+        opened.append(_drawn(_fitted(image, longest), mine, 1.0 if len(references) == 1 else 2.2))
     if len(references) > MOST:
-        problems.append(f"{len(references) - MOST} more pictures are not shown")
+        problems.append(f"{len(references) - MOST} more images are not shown")
     return Sheet(_joined(opened), tuple(sizes), tuple(problems))
 
 
-def _fitted(picture: Image, longest: int) -> Image:
+def _fitted(image: Image, longest: int) -> Image:
     from PIL import Image as pillow
 
-    plain = picture if picture.mode == "RGB" else _plain(picture)
+    plain = image if image.mode == "RGB" else _plain(image)
     width, height = plain.size
     scale = min(longest / max(width, height), max(1.0, _SMALLEST / width))
     if scale == 1.0:
@@ -69,24 +69,24 @@ def _fitted(picture: Image, longest: int) -> Image:
     return plain.resize(size, pillow.Resampling.LANCZOS if scale < 1 else pillow.Resampling.NEAREST)
 
 
-def _plain(picture: Image) -> Image:
+def _plain(image: Image) -> Image:
     """RGB; what is transparent becomes white."""
     from PIL import Image as pillow
 
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        layers = picture.convert("RGBA")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layers = image.convert("RGBA")
         ground = pillow.new("RGBA", layers.size, "white")
         return pillow.alpha_composite(ground, layers).convert("RGB")
-    return picture.convert("RGB")
+    return image.convert("RGB")
 
 
-def _drawn(picture: Image, regions: Sequence[Region], strength: float) -> Image:
+def _drawn(image: Image, regions: Sequence[Region], strength: float) -> Image:
     from PIL import ImageDraw
 
-    canvas = ImageDraw.Draw(picture)
-    width = max(4, round(strength * max(picture.size) / 220))
+    canvas = ImageDraw.Draw(image)
+    width = max(4, round(strength * max(image.size) / 220))
     for region in regions:
-        corners = _scaled(region, picture.size)
+        corners = _scaled(region, image.size)
         if corners is None:
             continue
         colour = TARGET_COLOUR if region.role == "target" else PREDICTION_COLOUR
@@ -94,11 +94,11 @@ def _drawn(picture: Image, regions: Sequence[Region], strength: float) -> Image:
             _box(canvas, corners, colour, width, dashed=region.role == "prediction")
         else:
             _point(canvas, (corners[0], corners[1]), colour, width, region.role == "prediction", region.label)
-    return picture
+    return image
 
 
 def _scaled(region: Region, size: tuple[int, int]) -> tuple[float, ...] | None:
-    """Corners in the picture's pixels; None for no numbers, or a picture of another form."""
+    """Corners in the image's pixels; None for no numbers, or an image of another form."""
     width, height = region.size
     numbers = (*region.corners, width, height)
     if len(region.corners) not in (2, 4) or not all(math.isfinite(n) and abs(n) < 1e7 for n in numbers):
@@ -162,24 +162,24 @@ def _point(
         canvas.text(place, label[:12], fill=colour, font=font, stroke_width=2, stroke_fill="#101010")
 
 
-def _joined(pictures: Sequence[Image]) -> Image | None:
+def _joined(images: Sequence[Image]) -> Image | None:
     from PIL import Image as pillow
 
-    if len(pictures) < 2:
-        return pictures[0] if pictures else None
-    columns = min(COLUMNS, len(pictures)) if len(pictures) != 4 else 2
-    width, height = max(p.width for p in pictures), max(p.height for p in pictures)
+    if len(images) < 2:
+        return images[0] if images else None
+    columns = min(COLUMNS, len(images)) if len(images) != 4 else 2
+    width, height = max(p.width for p in images), max(p.height for p in images)
     gap = 6
-    rows = -(-len(pictures) // columns)
+    rows = -(-len(images) // columns)
     whole = pillow.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "#808080")
-    for place, picture in enumerate(pictures):
+    for place, image in enumerate(images):
         row, column = divmod(place, columns)
-        whole.paste(picture, (column * (width + gap), row * (height + gap)))
+        whole.paste(image, (column * (width + gap), row * (height + gap)))
     return whole
 
 
-def data_address(picture: Image) -> str:
-    """The picture inside an address, as JPEG."""
+def data_address(image: Image) -> str:
+    """The image inside an address, as JPEG."""
     encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=88)
+    image.save(encoded, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"

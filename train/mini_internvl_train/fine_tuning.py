@@ -1,0 +1,223 @@
+"""Fine-tuning on conversations: weighted cross entropy over packs that were planned ahead (`packing`).
+
+A step's packs are dealt to ranks and micro-steps; its loss is normalised over all of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mini_internvl_train import checkpoints
+from mini_internvl_train.batch import Batch
+from mini_internvl_train.checkpoints import Resumed
+from mini_internvl_train.cpu_half import emulated, store_frozen_layers
+from mini_internvl_train.engine import sharded
+from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
+from mini_internvl_train.feed import Feed
+from mini_internvl_train.log import Scores
+from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run
+from mini_internvl_train.merge import merge
+from mini_internvl_train.optimizer import learning_rate, make_optimizer
+from mini_internvl_train.order import PackOrder
+from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
+from mini_internvl_train.recipe import Recipe
+from mini_internvl_train.samples import TrainingSet, describe
+from mini_internvl_train.start import DTYPES, Start, load_start
+from mini_internvl_train.step import TrainingStep
+from mini_internvl_train.trainable import learned_parameters, prepare, store_frozen, uses_lora
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe, *, say: Say = logger.info, quiet: bool = False) -> Path:
+    """Fine-tunes, and continues from the newest checkpoint of the output folder if there is one.
+
+    Args:
+        recipe: everything.
+        say: where tables and messages go, line by line (main process only).
+        quiet: no progress bar.
+
+    Returns:
+        The folder of the final model, in the released layout and the recipe's precision.
+
+    Raises:
+        TrainingError: bad data or recipe, a checkpoint that does not belong to them, or a loss that diverged.
+        Stopped: SIGTERM or SIGINT; the step was finished and saved.
+    """
+
+    def make(accelerator: Accelerator, resumed: Resumed | None, say: Say) -> FineTuning:
+        return FineTuning.begin(recipe, accelerator, resumed, say)
+
+    return run(recipe, make, say=say, quiet=quiet)
+
+
+@dataclass
+class FineTuning(Objective):
+    """The network with its loss on conversations.
+
+    Attributes:
+        samples: the training set. order: its packs by step.
+        base: the start checkpoint and the SHA-256 of its weights, to which adapters belong.
+    """
+
+    recipe: Recipe
+    start: Start
+    samples: TrainingSet
+    order: PackOrder
+    feed: Feed
+    base: Mapping[str, str]
+    say: Say
+
+    def __post_init__(self) -> None:
+        self.step = TrainingStep(self.start.network)
+        self.total_steps = self.order.total_steps
+        self.data = self.samples.fingerprints
+
+    @classmethod
+    def begin(cls, recipe: Recipe, accelerator: Accelerator, resumed: Resumed | None, say: Say) -> FineTuning:
+        """Loads everything, with the weights of a checkpoint if there is one."""
+        adapter = uses_lora(recipe.trainable)
+        if accelerator.is_main_process:
+            check_tasks(recipe.evaluation)
+        start = load_start(recipe, resumed.folder if resumed and not adapter else None)
+        samples, order = plan_data(recipe, start)
+        if resumed:
+            resumed.check(recipe.decisive(), samples.fingerprints)
+        base = {"model": recipe.model, "fingerprint": start.network.fingerprint if adapter else ""}
+        prepare(start.network, recipe)
+        if resumed:
+            _restore_weights(start, resumed.folder, recipe)
+        _store_frozen(start, recipe, accelerator)
+        say(describe(samples.lengths))
+        for line in (
+            *parts_lines(start.network),
+            *memory_lines(start.network, recipe, order, samples.lengths),
+        ):
+            say(line)
+        start.network.train()
+        ranks = (accelerator.process_index, accelerator.num_processes)
+        feed = Feed(samples, order, recipe, start.tiling, start.pad_id, *ranks)
+        return cls(recipe, start, samples, order, feed, base, say)
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """AdamW over what learns."""
+        return [make_optimizer(self.step, self.recipe.optimizer)]
+
+    def rates(self, step: int) -> Sequence[float]:
+        """The schedule's rate, the same for all parameters."""
+        return [learning_rate(step, self.total_steps, self.recipe.optimizer)]
+
+    def batches(self, first: int) -> Generator[Batch, None, None]:
+        """Micro-batches, in order."""
+        return self.feed.batches(first, self.total_steps)
+
+    def backward(self, loop: Loop, batches: Iterator[Batch]) -> StepResult:
+        """Gradients of all micro-steps."""
+        accelerator, packs = loop.accelerator, self.order.step(loop.done)
+        denominator = self.order.denominator(packs)
+        micro_steps = self.feed.micro_steps(packs)
+        total = torch.zeros((), device=accelerator.device)
+        for micro in range(micro_steps):
+            batch = next(batches).to(accelerator.device)
+            last = micro == micro_steps - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(loop.module):
+                loss = loop.module(batch, denominator)
+                accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over ranks
+            total += loss.detach()
+        indices = [index for pack in packs for index in pack.samples]
+        tokens = sum(self.samples.lengths[index].tokens for index in indices)
+        return StepResult(total, packs[0].epoch, len(indices), tokens)
+
+    def sample_names(self, step: int) -> Sequence[str]:
+        """`<data set>/<id>` of each sample."""
+        return [self.samples.sample_id(index) for pack in self.order.step(step) for index in pack.samples]
+
+    def named(self, step: nn.Module) -> nn.Module:
+        """The network, whose names are those of a released checkpoint."""
+        network: Any = step.network
+        assert isinstance(network, nn.Module)
+        return network
+
+    def saved(self, network: nn.Module) -> Mapping[str, Tensor]:
+        """Adapters alone, or the whole model."""
+        if uses_lora(self.recipe.trainable):
+            return dict(learned_parameters(network))
+        return network.state_dict()
+
+    def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> bool:
+        """The model in the released layout with its tokenizer files, or the adapter and its base."""
+        from safetensors.torch import save_file
+
+        from mini_internvl import save_checkpoint
+
+        recipe = self.recipe
+        if uses_lora(recipe.trainable):
+            learned = {name: weights[name].contiguous() for name in sorted(weights)}
+            save_file(learned, folder / checkpoints.ADAPTER_WEIGHTS)
+            checkpoints.write_json(
+                folder / checkpoints.ADAPTER_CONFIG,
+                {
+                    "base": self.base,
+                    "lora": asdict(recipe.lora),
+                    "trainable": recipe.trainable,
+                    "max_tiles": recipe.data.max_tiles,
+                    "precision": recipe.precision,
+                },
+            )
+            return True
+        save_checkpoint(
+            self.start.network,
+            folder,
+            state=weights,
+            tokenizer_from=self.start.folder,
+            dtype=DTYPES[recipe.precision],
+        )
+        return recipe.precision == "float32"
+
+    def evaluates(self, step: int) -> bool:
+        """By the recipe's `evaluation`."""
+        return due(self.recipe.evaluation, step, self.total_steps)
+
+    def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
+        """Scores of the recipe's tasks, by the harness."""
+        scores = evaluate(self.recipe, folder)
+        for line in score_lines(checkpoints.step_of(folder), scores):
+            self.say(line)
+        return scores
+
+    def finish(self, checkpoint: Path, final: Path) -> None:
+        """The model alone, adapters folded in."""
+        if uses_lora(self.recipe.trainable):
+            merge(checkpoint, final)
+        else:
+            checkpoints.copy_model(checkpoint, final)
+
+
+def _restore_weights(start: Start, folder: Path, recipe: Recipe) -> None:
+    """Weights of what learns, exactly; those of a float32 model were loaded with it."""
+    name = checkpoints.ADAPTER_WEIGHTS if uses_lora(recipe.trainable) else checkpoints.MASTER_WEIGHTS
+    if uses_lora(recipe.trainable) or recipe.precision != "float32":
+        checkpoints.load_learned(start.network, checkpoints.read_weights(folder / name), folder / name)
+
+
+def _store_frozen(start: Start, recipe: Recipe, accelerator: Accelerator) -> None:
+    """Keeps what does not learn in the recipe's precision."""
+    network, dtype = start.network, DTYPES[recipe.precision]
+    store_frozen(network, dtype)
+    slow = emulated(recipe.precision, accelerator.device)
+    if sharded(accelerator) or slow:
+        store_frozen(network, torch.float32)  # rounded all the same: a checkpoint holds the rounded values
+    if slow:
+        logger.warning("this CPU has no %s matrix instructions; products are taken in float32", dtype)
+        store_frozen_layers(network, dtype)
