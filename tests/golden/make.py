@@ -30,6 +30,8 @@ from typing import Any
 FOLDER = Path(__file__).resolve().parent
 #: What a run says of time, place and version: never compared.
 UNSTABLE = ("run", "created", "seconds", "at", "cpu_flops", "cpu_bytes_per_second")
+#: What an entry of a comparison is told by.
+NAMES = ("task", "split", "metric")
 #: Two sets of answers to each question, so that there is something to compare.
 SETS = ("a", "b")
 TINY = "mini-internvl-tiny"
@@ -163,6 +165,9 @@ def stable(value: Any) -> Any:
             if key not in UNSTABLE
         }
     if isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, Mapping) and "metric" in item for item in value):
+            # by name, so that a further metric is none of the stored ones changed
+            return {" ".join(str(item.get(key)) for key in NAMES): stable(item) for item in value}
         return [stable(item) for item in value]
     if isinstance(value, str) and value.startswith("/"):
         return value.split("/miniature/", 1)[1].split("/", 2)[2] if "/miniature/" in value else "path"
@@ -395,8 +400,9 @@ def score_task(task: str, answers: Mapping[str, Mapping[str, str | None]], work:
         plan = ("-m", f"predictions:{files['a']}", "-t", task, "--split", "miniature", "--protocol", protocol)
         (dry,) = document("run", *plan, "--dry-run")["plans"]
         results["runs"][f"{variant} a"]["plan"] = stable(dry)
-        compared = document("compare", *folders, allowed=(0, 1))
-        results["comparisons"][variant] = stable(compared)
+        if judged or JUDGED.get(task) != protocol:
+            compared = document("compare", *folders, allowed=(0, 1))
+            results["comparisons"][variant] = stable(compared)
     return results
 
 
@@ -423,7 +429,7 @@ def tiny_model(work: Path) -> dict[str, dict[str, Any]]:
                 row["id"]: [row["text"], *(row[key] for key in counts)] for row in records(summary["run"])
             },
         }
-        if name == "greedy":
+        if name == "greedy" and task in TINY_MORE:
             (dry,) = document("run", "-m", TINY, "-t", task, "--split", "miniature", *options, "--dry-run")[
                 "plans"
             ]
@@ -581,9 +587,15 @@ def differences(stored: Any, found: Any, where: str = "", relative: float = 1e-1
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (stored, found))
         same = stored != stored and found != found  # not-a-number on both sides
         if not numbers or not (same or close(stored, found, relative)):
-            yield f"{where}: {stored!r} became {found!r}"
+            yield f"{where}: {short(stored)} became {short(found)}"
     elif stored != found or isinstance(stored, bool) != isinstance(found, bool):
-        yield f"{where}: {stored!r} became {found!r}"
+        yield f"{where}: {short(stored)} became {short(found)}"
+
+
+def short(value: object) -> str:
+    """As Python writes it, cut."""
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}… ({len(text)} characters)"
 
 
 def close(one: float, other: float, relative: float) -> bool:
