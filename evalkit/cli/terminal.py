@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -28,12 +29,22 @@ def dashes(name: str) -> str:
 
 
 class Flag(click.Option):
-    """An option that can also be set as `EVALKIT_<FLAG>` (`EVALKIT_NO_<FLAG>` for its negative)."""
+    """An option that can also be set as `EVALKIT_<FLAG>` (`EVALKIT_NO_<FLAG>` for its negative).
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `shown` of its spellings stand in the help, all where it is None; the others are earlier names.
+    """
+
+    def __init__(self, *args: Any, shown: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._shown = shown
         if self.envvar is None:
             self.envvar = [_variable(name) for name in self.opts if name.startswith("--")]
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Spellings and help, without earlier names."""
+        current = copy.copy(self)
+        current.opts, current.secondary_opts = self.opts[: self._shown], self.secondary_opts[: self._shown]
+        return super(Flag, current).get_help_record(ctx)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The variable's text; a negative form that is set says false."""
@@ -144,17 +155,3 @@ def silence_stdout() -> None:
 def print_json(content: Any) -> None:
     """The one JSON document on stdout; full precision, never NaN or Infinity."""
     click.echo(json.dumps(content, ensure_ascii=True, allow_nan=False, indent=1))
-
-
-def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
-    """Aligned columns, the first row being the header; columns in `right` are set to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)

@@ -194,11 +194,13 @@ def test_a_dry_run_loads_nothing_and_shows_the_plan(bench) -> None:
     assert bench.family.model is None and not bench.output.exists()
     assert (plan["requests"], plan["groups"], plan["pictures"], plan["picture_uses"]) == (20, 5, 5, 20)
     assert plan["tiles"] == 5 and plan["tile_uses"] == 20 and plan["new_tokens_at_most"] == 2000
+    assert bench.document["batching"]["evalkit"]["window"] == 256
     assert plan["first_prompt"]["messages"] == [{"role": "user", "text": "Is 0 it?\nAnswer yes or no."}]
     (bench.folder / "p1.png").unlink()
     flags = ["--include", bench.task, "-t", "yes-no", "--data-root", bench.folder, "--dry-run"]
     assert bench.cli("run", "-m", "fake", *flags) == 0
     assert "Answer yes or no." in bench.out and "unreadable" in bench.out and "20 of 20" in bench.out
+    assert "batching   evalkit: window 256, largest_group 2048" in bench.out
     assert bench.cli("run", "-m", "fak", *flags) == 2
 
 
@@ -296,7 +298,7 @@ def test_a_summary_of_another_shape_is_refused_in_one_line(bench, damage: dict[s
 
 
 def test_many_figures_are_shown_in_several_tables() -> None:
-    from evalkit.cli.report import report
+    from evalkit.reports.run import run_text
 
     names = [f"figure_{number}" for number in range(25)]
     run = {
@@ -312,7 +314,7 @@ def test_many_figures_are_shown_in_several_tables() -> None:
         "reference": [{"table": "2", "model": "M", "metrics": dict.fromkeys(names, 2.0)}],
         "signature": "x",
     }
-    text = report(run, with_groups=True)
+    text = run_text(run, with_groups=True)
     assert max(map(len, text.splitlines())) < 180 and "\x1b" not in text
     assert text.count("published") == 3 and all(text.count(f"{name} ") >= 2 for name in names[:9])
 
@@ -422,7 +424,7 @@ def test_check_reference_compares_with_the_row_of_the_same_model(bench) -> None:
     ],
 )
 def test_models_find_their_published_row(model: str, row: str | None) -> None:
-    from evalkit.cli.report import matching_row
+    from evalkit.reports.run import matching_row
 
     names = ["Mini-InternVL-1B", "Mini-InternVL-2B", "Mini-InternVL-DA-1B", "Mini-InternVL-DA-4B"]
     found = matching_row(model, [{"model": name, "metrics": {}} for name in names])
