@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.pipeline.cost_estimate import Costs
-from mini_internvl.catalog import TINY, TINY_FOLDER, find_release
 from mini_internvl.config import VisionConfig
+from mini_internvl.releases import TINY, TINY_FOLDER, find_release
 
 #: hidden, intermediate, layers, heads, key heads, vocabulary of the released language models.
 _SIZES = {

@@ -21,7 +21,7 @@ class Loaded:
     """A model ready to answer.
 
     Attributes:
-        model: of transformers, in evaluation mode. processor: text and pictures to tensors.
+        model: of transformers, in evaluation mode. processor: text and images to tensors.
         template: the text of the chat template.
     """
 
@@ -135,7 +135,7 @@ def _token_ids(model: Any, tokenizer: Any) -> Any:
 def _processor(folder: Path) -> Any:
     """The processor; where torchvision is absent, without its part for videos, which needs that.
 
-    Its pictures are then prepared by Pillow. `trust_remote_code=False` is said, or somebody may be asked.
+    Its images are then prepared by Pillow. `trust_remote_code=False` is said, or somebody may be asked.
     """
     from transformers import AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
@@ -147,8 +147,8 @@ def _processor(folder: Path) -> Any:
     if known is None or is_torchvision_available() or "video_processor" not in known.get_attributes():
         return AutoProcessor.from_pretrained(folder, **settings)
     parts = [name for name in known.get_attributes() if name != "video_processor"]
-    of_pictures: Any = type(known.__name__, (known,), {"get_attributes": classmethod(lambda cls: parts)})
-    return of_pictures.from_pretrained(folder, **settings)
+    of_images: Any = type(known.__name__, (known,), {"get_attributes": classmethod(lambda cls: parts)})
+    return of_images.from_pretrained(folder, **settings)
 
 
 def _device(device: str) -> Any:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from evalkit.errors import CheckpointError
-from mini_internvl.hub import HUB_ID
-from mini_internvl.hub import offline as told_offline
+from mini_internvl.releases import HUB_ID
+from mini_internvl.releases import offline as told_offline
 
 #: What is fetched: settings, weights, tokenizer and templates; no code and no pickles.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")

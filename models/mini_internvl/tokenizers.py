@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mini_internvl.config import read_json
 from mini_internvl.errors import TokenizerError
 from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
 from mini_internvl.sentencepieces import SentencePieceTokenizer
@@ -125,9 +124,3 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in (*FILES, "conversation.py"):
         if (source / name).is_file() and source.resolve() != target.resolve():
             shutil.copyfile(source / name, target / name)
-
-
-def tokenizer_settings(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, empty where there is none."""
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
