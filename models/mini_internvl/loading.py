@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from mini_internvl.chat import ChatModel, image_token_of
+from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
@@ -15,7 +15,7 @@ from mini_internvl.errors import CheckpointError, TokenizerError
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import choose_system_message
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
-from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+from mini_internvl.tokenizers import Tokenizer, image_token_of, read_tokenizer
 from mini_internvl.weights import WeightReader, weight_files
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def _half(device: torch.device) -> torch.dtype:
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     """What `dtype="auto"` means for a checkpoint; None keeps the stored type."""
-    read_config(folder)  # what is wrong there is said before what is wrong with the weights
+    read_config(folder)  # its errors come before those of the weights
     stored = WeightReader(weight_files(folder)).stored_dtype()
     if stored not in (torch.bfloat16, torch.float16):
         return None

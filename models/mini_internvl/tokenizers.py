@@ -124,3 +124,10 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in (*FILES, "conversation.py"):
         if (source / name).is_file() and source.resolve() != target.resolve():
             shutil.copyfile(source / name, target / name)
+
+
+def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:
+    """The id of the image token: as given, else the tokenizer's, else of config.json."""
+    if given is not None:
+        return given
+    return configured if tokenizer is None else tokenizer.token_id(IMAGE_CONTEXT)
