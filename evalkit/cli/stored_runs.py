@@ -146,8 +146,8 @@ def score(
 
     The data is read from where it was, or from --data-root.
     """
+    from evalkit.pipeline.finish import score_run
     from evalkit.pipeline.options import judge_options
-    from evalkit.pipeline.run import score_run
     from evalkit.reports import run as report
 
     chosen = judge_options(judge, judge_model)
