@@ -1,4 +1,4 @@
-"""Work and memory of a Mini-InternVL, from its config.json or, before it is downloaded, its published sizes."""
+"""Work and memory of a Mini-InternVL, from its config.json or, before it is downloaded, published sizes."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def _token_ids(model: Any, tokenizer: Any) -> Any:
 def _processor(folder: Path) -> Any:
     """The processor; where torchvision is absent, without its part for videos, which needs that.
 
-    Its images are then prepared by Pillow. `trust_remote_code=False` is given, or transformers may ask the user.
+    Its images are then prepared by Pillow. `trust_remote_code=False`, or transformers may ask the user.
     """
     from transformers import AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
