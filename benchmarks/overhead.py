@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import ModelInfo, Request, Response
-from evalkit.engines.base import InProcess
 from evalkit.pipeline.options import RunOptions
 
 #: The warm-up; RSVQA-HR's test1 and parts of it; bytes of memory that a sample may take.
