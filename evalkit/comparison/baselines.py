@@ -166,11 +166,11 @@ def _to_json(baseline: Baseline, folder: Path) -> dict[str, object]:
 def complete_runs(folder: Path, limited: bool = False) -> Iterator[StoredRun]:
     """Complete runs below a folder in the order of their names, which begin with the time.
 
-    Broken folders are passed over: somebody who means one of them names it.
+    Broken folders are skipped; a user who means one of them names it.
 
     Args:
         folder: is searched.
-        limited: also runs of a part of the split that answered all of that part.
+        limited: also runs of a part of the split that answered the whole part.
     """
     for path in find_runs(folder):
         try:
@@ -196,7 +196,7 @@ def latest(runs: Iterable[StoredRun]) -> dict[Key, Path]:
 
 
 def asked_as(spec: str, output: Path) -> list[StoredRun]:
-    """Complete runs whose model was asked for by these very words (`--model`)."""
+    """Complete runs that were started with exactly this `--model`."""
     return [run for run in complete_runs(output) if (run.manifest.get("model") or {}).get("spec") == spec]
 
 

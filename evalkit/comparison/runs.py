@@ -1,4 +1,4 @@
-"""Complete runs read for a comparison, and pairs of their records, or why they are not comparable."""
+"""Complete runs as a comparison reads them, and pairs of their records, or why they are not comparable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """One complete run, read for a comparison.
+    """One complete run with its records.
 
     Attributes:
         model: name as in the run. signature: fields of the signature by name.

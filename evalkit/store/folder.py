@@ -26,7 +26,7 @@ from evalkit.store.responses import StoredResponse, read_responses
 MANIFEST_NAME = "manifest.json"
 SUMMARY_NAME = "summary.json"
 
-#: Runs lie three levels under the output folder; somebody may point at any folder above them.
+#: Runs are three levels below the output folder; a user may name any folder above them.
 _DEPTH = 5
 #: Of a folder's name: most characters, and what Windows reserves.
 _LIMIT = 100
@@ -35,7 +35,7 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 @dataclass
 class StoredRun:
-    """A run folder as it lies on disk; reading changes nothing.
+    """A run folder on disk. Reading changes nothing.
 
     Attributes:
         path: the folder.
@@ -133,11 +133,11 @@ class RunFolder:
         write_json(self.path / MANIFEST_NAME, self.manifest)
 
     def write_summary(self, summary: Mapping[str, Json]) -> None:
-        """Write the summary; its presence says that what was asked is done."""
+        """Write the summary. Its presence says that the run is done."""
         write_json(self.path / SUMMARY_NAME, summary)
 
     def drop_summary(self) -> None:
-        """Take the summary away before responses are added that it does not know of."""
+        """Remove the summary before responses are added that it does not cover."""
         try:
             (self.path / SUMMARY_NAME).unlink(missing_ok=True)
             sync_folder(self.path)
@@ -146,7 +146,7 @@ class RunFolder:
 
 
 def open_for_scoring(path: Path) -> RunFolder:
-    """Take an existing run folder for writing.
+    """Open an existing run folder for writing.
 
     Raises:
         RunFolderError: it is none, broken, or another process has it.
@@ -180,7 +180,7 @@ def folder_name(name: str) -> str:
 
 
 def place_of_runs(output: Path, model: str, task: str, split: str) -> Path:
-    """The folder in which the runs of a model on a split lie."""
+    """The folder that holds the runs of a model on a split."""
     return output / folder_name(model) / f"{folder_name(task)}@{folder_name(split)}"
 
 
@@ -217,12 +217,12 @@ def _latest(parent: Path, identity: str) -> Path | None:
             if read_json(folder / MANIFEST_NAME).get("identity") == identity:
                 return folder
         except RunFolderError:
-            continue  # a broken folder is never gone on with; readers show it as broken
+            continue  # a broken folder is never resumed; readers show it as broken
     return None
 
 
 def _create(parent: Path, manifest: Mapping[str, Json]) -> Path:
-    """A new folder that has its manifest from the first moment it can be seen."""
+    """A new folder. It has its manifest as soon as it can be seen."""
     path = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     scratch = parent / f".new-{path.name}"
     try:
