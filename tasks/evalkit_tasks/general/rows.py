@@ -1,6 +1,6 @@
 """Rows of benchmark tables, from VLMEvalKit's TSV files or the hub's Parquet files, with their images.
 
-A image cell holds base64, a list of base64 texts, or the index of the row that holds it; a table may name
+An image cell holds base64, a list of base64 texts, or the index of the row that holds it; a table may name
 image files in `image_path` instead. Only an empty cell is missing; "None", "NA" and the like are texts.
 """
 
@@ -23,7 +23,7 @@ from evalkit.files import TableRow, read_json, read_tsv
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: A image cell of at most this many characters is the index of another row (as VLMEvalKit takes it).
+#: An image cell of at most this many characters is the index of another row (as VLMEvalKit takes it).
 _REFERENCE = 64
 _LISTED = re.compile(r"""['"]([^'"]*)['"]""")
 
@@ -87,7 +87,7 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class AbsentImage:
-    """A image that a table names but does not hold; its sample fails with `reason`."""
+    """An image that a table names but does not hold; its sample fails with `reason`."""
 
     reason: str
 
@@ -201,7 +201,7 @@ def literal_list(text: Any, where: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _ImageCell:
-    """What a image cell says: images with their content's hash, or the index of another row."""
+    """What an image cell says: images with their content's hash, or the index of another row."""
 
     images: tuple[ImageHandle, ...] = ()
     content: str = ""

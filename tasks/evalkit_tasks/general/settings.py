@@ -23,7 +23,7 @@ LETTER_ANSWER = "Answer with the option's letter from the given choices directly
 
 
 class Settings(NamedTuple):
-    """A protocol's prompt template, limit of new tokens, tiles a image, and tiles in all."""
+    """A protocol's prompt template, limit of new tokens, tiles an image, and tiles in all."""
 
     template: str
     new_tokens: int
@@ -61,7 +61,7 @@ def image_file(root: Path, *candidates: str) -> ImageFile:
     relative = [Path(candidate.lstrip("/\\")) for candidate in candidates]
     for path in relative:
         if ".." in path.parts:
-            raise DataError(f"{path}: a image's path must lie under the data root {root}")
+            raise DataError(f"{path}: an image's path must lie under the data root {root}")
         for start in range(len(path.parts)):
             if (place := root.joinpath(*path.parts[start:])).is_file():
                 return ImageFile(str(place))

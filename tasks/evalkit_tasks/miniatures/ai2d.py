@@ -1,4 +1,4 @@
-"""The miniature of AI2D: `AI2D_TEST.tsv`; a question on a image already shown refers to its row."""
+"""The miniature of AI2D: `AI2D_TEST.tsv`; a question on an image already shown refers to its row."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Box = tuple[float, float, float, float]
 
 
 def reserved(facts: object) -> bool:
-    """Whether what a image shows (its objects, places, values) is kept for the miniatures.
+    """Whether what an image shows (its objects, places, values) is kept for the miniatures.
 
     Training draws only what is not reserved and the miniatures only what is, so no image of a miniature
     was ever trained on, whatever the seeds.
@@ -54,7 +54,7 @@ def generator(world: str, seed: int, training: bool = False) -> random.Random:
 
 @dataclass(frozen=True, slots=True)
 class LabelledBox:
-    """A part of a image and what can be seen there, for dense training.
+    """A part of an image and what can be seen there, for dense training.
 
     Attributes:
         box: x1, y1, x2, y2 in pixels of a `SIDE` x `SIDE` image.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def encoded(image: PilImage) -> str:
-    """A image as base64 of a PNG file."""
+    """An image as base64 of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
