@@ -31,7 +31,7 @@ class Thresholds:
         return bool(self.max_drop or self.margin)
 
     def of(self, key: Key, metric: str) -> tuple[float | None, float | None]:
-        """max_drop and margin of a metric; the last pattern that matches counts."""
+        """max_drop and margin of a metric; the last matching pattern counts."""
         return _find(self.max_drop, key, metric), _find(self.margin, key, metric)
 
     def check(self, known: Iterable[tuple[Key, str]]) -> None:
@@ -61,7 +61,7 @@ def parse(items: Iterable[str], flag: str) -> dict[str, float]:
     """`METRIC=x` items, also comma-separated.
 
     Raises:
-        UsageError: no `=`, or x is no number of 0 or more.
+        UsageError: no `=`, or x is not a number of 0 or more.
     """
     found: dict[str, float] = {}
     for item in (part.strip() for text in items for part in text.split(",") if part.strip()):
