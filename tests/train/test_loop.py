@@ -91,7 +91,7 @@ def test_one_batch_overfits(tmp_path: Path) -> None:
     assert answer == colour["conversations"][1]["value"]
 
 
-def test_broken_off_and_gone_on_with_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_recipe(tmp_path, output=str(tmp_path / "whole"))
     train(whole, **QUIET)
     broken = make_recipe(tmp_path, output=str(tmp_path / "broken"))
@@ -262,7 +262,7 @@ def test_saving_and_evaluation_settings_may_change(tmp_path: Path) -> None:
     lines: list[str] = []
     changed = make_recipe(tmp_path, checkpoints__keep=1, checkpoints__every=1, name="other")
     train(changed, say=lines.append, quiet=True)
-    assert f"going on from {tmp_path / 'out/step-000004'}" in lines
+    assert f"continuing from {tmp_path / 'out/step-000004'}" in lines
     assert [path.name for path in (tmp_path / "out").glob("step-*")] == ["step-000006"]
     after = weights(tmp_path / "out/final")
     assert all(torch.equal(before[name], after[name]) for name in before)
