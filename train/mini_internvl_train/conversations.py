@@ -209,7 +209,7 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
         raise TrainingDataError(f"{where}: image must be a path or a list of paths")
     video = raw.get("video")
     if video is not None and (images or not isinstance(video, str)):
-        raise TrainingDataError(f"{where}: video must be a path, and excludes image")
+        raise TrainingDataError(f"{where}: video must be one path, without image")
     turns = _turns(raw.get("conversations"), where)
     if video is not None:
         turns = _with_marks(turns, "<video>", 1, where)
