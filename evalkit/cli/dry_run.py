@@ -15,10 +15,9 @@ from evalkit.pipeline.progress import clock
 from evalkit.text import visible
 
 if TYPE_CHECKING:
-    from evalkit.pipeline.cost_estimate import Costs, Speed
+    from evalkit.pipeline.cost_estimate import CostEstimate, Costs, Speed
     from evalkit.pipeline.job import Job
     from evalkit.pipeline.options import RunOptions
-    from evalkit.pipeline.plan import Outlook
     from evalkit.suite import Target
 
 #: Image tokens a tile of the released checkpoints.
@@ -28,9 +27,9 @@ _TOKENS_PER_TILE = 256
 def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) -> int:
     """Print the plan of every task."""
     from evalkit import registry
-    from evalkit.pipeline.cost_estimate import CostAware, measure
+    from evalkit.pipeline.cost_estimate import CostAware, estimate_cost, measure
     from evalkit.pipeline.job import make_job
-    from evalkit.pipeline.plan import make_plan, outlook
+    from evalkit.pipeline.plan import make_plan
 
     family = registry.family(options.model)
     costs = family.costs(options.model, options.weights) if isinstance(family, CostAware) else None
@@ -39,7 +38,7 @@ def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) ->
     for target in targets:
         job = make_job(target.task, dataclasses.replace(options, split=target.split))
         plan = make_plan(job.request(position) for position in range(len(job.samples)))
-        estimate = outlook(plan, job.request)
+        estimate = estimate_cost(plan, job.request)
         forecast = _forecast(estimate, costs, speed, options.batch or BATCHING.conversations_on_cpu)
         if as_json:
             documents.append(_document(job, estimate) | {"forecast": forecast})
@@ -64,18 +63,18 @@ def _batching_text(batching: dict[str, dict[str, float]]) -> str:
 
 
 def _forecast(
-    outlook: Outlook, costs: Costs | None, speed: Speed | None, batch: int
+    cost: CostEstimate, costs: Costs | None, speed: Speed | None, batch: int
 ) -> dict[str, Any] | None:
-    """Tokens, time and memory with and without sharing; None where the model's costs are not known."""
+    """Tokens, time and memory with and without prefix caching; None where the model's costs are not known."""
     if costs is None or speed is None:
         return None
-    from evalkit.pipeline.cost_estimate import estimate, memory
+    from evalkit.pipeline.cost_estimate import estimate_work, memory
 
-    ways = {"shared": estimate(outlook, costs, speed, True, batch)}
-    ways["one_by_one"] = estimate(outlook, costs, speed, False, 1)
+    ways = {"shared": estimate_work(cost, costs, speed, True, batch)}
+    ways["one_by_one"] = estimate_work(cost, costs, speed, False, 1)
     return {
         **{name: dataclasses.asdict(way) for name, way in ways.items()},
-        "memory_bytes": memory(outlook, costs, batch),
+        "memory_bytes": memory(cost, costs, batch),
         "cpu_flops": speed.flops,
         "cpu_bytes_per_second": speed.bytes,
     }
@@ -84,15 +83,15 @@ def _forecast(
 def _forecast_lines(forecast: dict[str, Any]) -> list[str]:
     shared, alone = forecast["shared"], forecast["one_by_one"]
     return [
-        f"encoded    {shared['encoded']} image tokens with sharing, {alone['encoded']} without",
-        f"read       {shared['prefilled']} prompt tokens with sharing, {alone['prefilled']} without",
+        f"encoded    {shared['encoded']} image tokens with prefix caching, {alone['encoded']} without",
+        f"prefilled  {shared['prefilled']} prompt tokens with prefix caching, {alone['prefilled']} without",
         f"time       about {clock(shared['seconds'])} on this CPU ({forecast['cpu_flops'] / 1e9:.0f} GFLOP/s "
         f"in float32 now), {clock(alone['seconds'])} one question at a time; less on a GPU",
         f"memory     about {forecast['memory_bytes'] / 2**30:.2f} GiB: weights, keys and values in bfloat16",
     ]
 
 
-def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
+def _document(job: Job, estimate: CostEstimate) -> dict[str, Any]:
     first = job.request(0)
     return {
         "task": job.task.name,
@@ -109,14 +108,14 @@ def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
     }
 
 
-def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
+def _text(job: Job, estimate: CostEstimate, forecast: dict[str, Any] | None) -> str:
     first = job.request(0)
     lines = [
         f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
-        f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by picture",
-        f"pictures   {estimate.pictures} distinct, shown {estimate.picture_uses} times",
+        f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by image",
+        f"images     {estimate.images} distinct, shown {estimate.image_uses} times",
         f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
-        f"{estimate.tiles} where each picture is encoded once",
+        f"{estimate.tiles} where each image is encoded once",
         f"text       about {estimate.text_tokens} tokens of prompts, "
         f"at most {estimate.new_tokens_at_most} generated",
     ]
@@ -127,5 +126,5 @@ def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
     for message in first.messages:
         lines.append(f"  [{message.role}]")
         lines += [f"    {line}" for line in visible(message.text).split("\n")]
-    lines += [f"  picture {visible(name)}" for image in first.images for name in image.paths()]
+    lines += [f"  image {visible(name)}" for image in first.images for name in image.paths()]
     return "\n".join(lines) + "\n"
