@@ -65,7 +65,7 @@ def _batching_text(batching: dict[str, dict[str, float]]) -> str:
 def _forecast(
     cost: CostEstimate, costs: Costs | None, speed: Speed | None, batch: int
 ) -> dict[str, Any] | None:
-    """Tokens, time and memory with and without prefix caching; None where the model's costs are not known."""
+    """Tokens, time and memory with and without prefix caching; None if the model's costs are not known."""
     if costs is None or speed is None:
         return None
     from evalkit.pipeline.cost_estimate import estimate_work, memory
@@ -84,7 +84,7 @@ def _forecast_lines(forecast: dict[str, Any]) -> list[str]:
     shared, alone = forecast["shared"], forecast["one_by_one"]
     return [
         f"encoded    {shared['encoded']} image tokens with prefix caching, {alone['encoded']} without",
-        f"prefilled  {shared['prefilled']} prompt tokens with prefix caching, {alone['prefilled']} without",
+        f"prefill    {shared['prefilled']} prompt tokens with prefix caching, {alone['prefilled']} without",
         f"time       about {clock(shared['seconds'])} on this CPU ({forecast['cpu_flops'] / 1e9:.0f} GFLOP/s "
         f"in float32 now), {clock(alone['seconds'])} one question at a time; less on a GPU",
         f"memory     about {forecast['memory_bytes'] / 2**30:.2f} GiB: weights, keys and values in bfloat16",
@@ -115,7 +115,7 @@ def _text(job: Job, estimate: CostEstimate, forecast: dict[str, Any] | None) -> 
         f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by image",
         f"images     {estimate.images} distinct, shown {estimate.image_uses} times",
         f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
-        f"{estimate.tiles} where each image is encoded once",
+        f"{estimate.tiles} if each image is encoded once",
         f"text       about {estimate.text_tokens} tokens of prompts, "
         f"at most {estimate.new_tokens_at_most} generated",
     ]
