@@ -22,7 +22,7 @@ from evalkit.pipeline.environment import versions
 from evalkit.pipeline.job import make_job
 from evalkit.pipeline.manifest import stored_options
 from evalkit.pipeline.options import RunOptions, options_of
-from evalkit.pipeline.results import RunResult, load_run
+from evalkit.pipeline.results import OLDER_IDENTITY, RunResult, load_run
 from evalkit.store import StoredResponse, StoredRun, find_runs
 
 log = logging.getLogger(__name__)
@@ -196,16 +196,19 @@ def _check_model(stored: StoredRun, info: ModelInfo) -> tuple[str, ...]:
     """Notes on what differs and may.
 
     Raises:
-        CheckpointError: other weights.
+        CheckpointError: other weights, tokenizer, settings or template.
     """
     then = _part(stored, "model")
-    if info.fingerprint != then.get("fingerprint"):
+    older = stored.older_identity
+    now = info.weights or info.fingerprint if older else info.fingerprint
+    if now != then.get("fingerprint"):
+        what = "weights" if older else "weights, settings, tokenizer or template"
         raise CheckpointError(
-            f"{stored.path}: {info.name} has other weights than the run had (fingerprint "
-            f"{str(info.fingerprint)[:12]}, then {str(then.get('fingerprint'))[:12]}); give it the "
+            f"{stored.path}: {info.name} has other {what} than the run had (fingerprint "
+            f"{str(now)[:12]}, then {str(then.get('fingerprint'))[:12]}); give it the "
             "checkpoint of the run"
         )
-    notes = []
+    notes = [OLDER_IDENTITY] if older else []
     if info.fingerprint is None:
         notes.append("the model has no fingerprint: it is not known whether its weights are the same")
     known = then.get("settings")

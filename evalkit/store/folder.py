@@ -62,6 +62,14 @@ class StoredRun:
         outcome = self.manifest.get("outcome")
         return "failed" if isinstance(outcome, Mapping) and outcome.get("status") == "failed" else "partial"
 
+    @property
+    def older_identity(self) -> bool:
+        """Whether it was stored when a model's fingerprint covered its weight files alone."""
+        model = self.manifest.get("model")
+        if not isinstance(model, Mapping) or model.get("engine") == "stored":  # stored answers: no weights
+            return False
+        return bool(model.get("fingerprint")) and "weights" not in model
+
     def records(self) -> list[Record]:
         """Scored samples in sample order. Raises RunFolderError where missing or broken."""
         return read_records(self.path)

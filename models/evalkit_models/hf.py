@@ -46,6 +46,7 @@ class HuggingFaceModel:
             name=name,
             revision=revision,
             fingerprint=loaded.fingerprint,
+            weights=loaded.weights,
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=str(self._model.device),
             parameters=sum(weight.numel() for weight in self._model.parameters()),

@@ -47,6 +47,7 @@ class MiniInternVLModel:
             name=name,
             revision=network.revision,
             fingerprint=network.fingerprint,
+            weights=network.weights_fingerprint,
             dtype="int8" if network.int8 else str(network.dtype).removeprefix("torch."),
             device=str(network.device),
             parameters=parameters,

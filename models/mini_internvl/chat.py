@@ -20,6 +20,7 @@ from mini_internvl.generation import (
     TokenRules,
     cut_at_stop,
 )
+from mini_internvl.identity import checkpoint_identity
 from mini_internvl.images import Source, open_image, tile_images
 from mini_internvl.model import MiniInternVL
 from mini_internvl.prompt_groups import TokenSequence
@@ -105,11 +106,18 @@ class ChatModel(MiniInternVL):
         return find_template(self.config.template)
 
     @cached_property
-    def fingerprint(self) -> str:
+    def weights_fingerprint(self) -> str:
         """SHA-256 over the contents of the weight files; `untrained` where there are none."""
         if self.untrained or self.folder is None:
             return "untrained"
         return fingerprint(weight_files(self.folder))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every file that decides an answer; `untrained` where there are no weights."""
+        if self.untrained or self.folder is None:
+            return "untrained"
+        return checkpoint_identity(self.folder, self.weights_fingerprint)
 
     @cached_property
     def rules(self) -> TokenRules:

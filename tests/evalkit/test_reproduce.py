@@ -14,6 +14,7 @@ from toy import FakeModel
 
 from evalkit import registry
 from evalkit.contracts import Failure, ModelInfo, Request, Response
+from evalkit.pipeline.results import describe
 from evalkit.store import find_runs, load_run
 
 
@@ -203,11 +204,28 @@ def test_another_model(change: dict[str, Any], bench, first: Path, monkeypatch: 
     monkeypatch.setattr(FakeModel, "info", property(lambda self: info))
     if "fingerprint" in change:
         assert reproduce(bench, first) == 3
-        assert "other weights than the run" in bench.err and bench.model.asked == []
+        assert (
+            "other weights, settings, tokenizer or template than the run" in bench.err
+            and bench.model.asked == []
+        )
     else:
         assert reproduce(bench, first) == 0
         assert "dtype: float32, now float16" in bench.document["notes"]
         assert "model setting template: None, now 'x'" in bench.document["notes"]
+
+
+def test_an_identity_of_an_older_form(bench, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = json.loads((first / "manifest.json").read_text())
+    del manifest["model"]["weights"]  # as stored when the fingerprint was the weights' hash
+    (first / "manifest.json").write_text(json.dumps(manifest))
+    assert any(note.startswith("identity of an older form") for note in describe(load_run(first))["notes"])
+    info = dataclasses.replace(bench.model.info, fingerprint="of all", weights="0")
+    monkeypatch.setattr(FakeModel, "info", property(lambda self: info))
+    assert reproduce(bench, first) == 0
+    assert any(note.startswith("identity of an older form") for note in bench.document["notes"])
+    info = dataclasses.replace(info, weights="1")
+    assert reproduce(bench, first) == 3
+    assert "other weights than the run" in bench.err
 
 
 def test_versions_that_differ_are_told(bench, first: Path) -> None:
