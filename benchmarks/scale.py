@@ -70,12 +70,12 @@ def on_ray(folder: Path) -> dict[str, Any]:
     """Two actors of a Ray that is started here; starting it is told of on its own."""
     import scale  # by the name under which the actors find it
 
-    from evalkit.engines.ray_pool import RayOptions, RayPool
+    from evalkit.engines.ray_engine import RayEngine, RayOptions
     from evalkit.pipeline import run as workflow
 
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
     started = time.perf_counter()
-    pool = RayPool(scale.LoadAtOnce(), RayOptions(cores=1))
+    pool = RayEngine(scale.LoadAtOnce(), RayOptions(cores=1))
     ready = time.perf_counter() - started
     try:
         return counted(lambda: workflow.run_task("rsvqa-lr", pool, options(folder, "ray"))) | {"ready": ready}
