@@ -251,10 +251,13 @@ def export(task: str, run: Path, output: Path | None) -> int:
         )
     if stored.status != "complete":
         log.warning("%s is %s: the file holds its %d samples only", run, stored.status, len(records))
-    path = output or stored.path / chosen.export_name
+    submission = chosen.submission
+    if submission is None:
+        raise UsageError(f"{task}: the benchmark has no submission file; its labels are public")
+    path = output or stored.path / submission.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        chosen.export(records, path)
+        submission.write(records, path)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror or error})") from None
     click.echo(str(path))
