@@ -152,7 +152,7 @@ def test_a_sent_image_is_the_same_to_everybody(image: ImageFile) -> None:
     assert arrived.images[0].paths() == (image.path,)
 
 
-def test_a_image_that_is_missing_here_fails_its_sample_there(tmp_path: Path) -> None:
+def test_an_image_that_is_missing_here_fails_its_sample_there(tmp_path: Path) -> None:
     request = asked("1", ImageFile(str(tmp_path / "gone.png")))
     sent = pickle.loads(pickle.dumps(Shipper().pack(request)))
     assert sent.key() == request.key()
@@ -296,7 +296,7 @@ def test_waiting_for_a_cluster_ends(actor_pool: ActorPool, monkeypatch: pytest.M
         actor_pool.check_alive(1.0)
 
 
-def test_without_the_package_the_mend_is_told(
+def test_without_the_package_the_fix_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
