@@ -38,8 +38,8 @@ def step(network: Any, rows: int, steps: int) -> Callable[[], None]:
     """Decodes so many tokens of every row after a prompt of `READ` tokens."""
     import torch
 
-    from mini_internvl.sharing import SharedPrefixCache
-    from mini_internvl.stepping import Step
+    from mini_internvl.decode_step import Step
+    from mini_internvl.prefix_cache import SharedPrefixCache
 
     config = network.language_model.config
     heads = config.num_key_value_heads
@@ -92,7 +92,7 @@ def main() -> None:
     import torch
 
     from mini_internvl.compiled import compile_network
-    from mini_internvl.weight_order import order_for_decoding
+    from mini_internvl.linear_layers import order_for_decoding
 
     if options.threads:
         torch.set_num_threads(options.threads)

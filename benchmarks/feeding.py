@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import ImagePolicy, Message, Request
 from evalkit.data.images import ImageBytes
-from evalkit_models.feeding import AHEAD, Feeder
+from evalkit_models.image_prefetcher import ImagePrefetcher
 
 BUSY = (0, 50, 100, 200, 400)
 
@@ -53,13 +54,13 @@ def make(request: Request) -> Any:
 
 def feed(requests: Sequence[Request], busy: float) -> tuple[float, float]:
     """Seconds in all, and of those waiting, with a device that takes `busy` seconds a picture."""
-    feeder: Feeder[Any] = Feeder(make)
+    prefetcher: ImagePrefetcher[Any] = ImagePrefetcher(make)
     started = time.perf_counter()
-    for batch in feeder.batches(requests, 1):
+    for batch in prefetcher.batches(requests, 1):
         time.sleep(busy * len(batch))
     seconds = time.perf_counter() - started
-    feeder.close()
-    return seconds, feeder.waited
+    prefetcher.close()
+    return seconds, prefetcher.waited
 
 
 def main() -> int:
@@ -92,7 +93,8 @@ def main() -> int:
             f"{waited / seconds:6.1%} of the time ({one_by_one:.1%} if each were made when asked for)\n"
         )
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    sys.stdout.write(f"peak memory above one picture at a time: {peak:.0f} MB, {AHEAD} pictures ahead\n")
+    ahead = BATCHING.image_sets_ahead
+    sys.stdout.write(f"peak memory above one picture at a time: {peak:.0f} MB, {ahead} pictures ahead\n")
     return 0
 
 

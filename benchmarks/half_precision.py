@@ -1,12 +1,13 @@
-"""How many answers of the embedded model does bfloat16 change, and how many does sharing change in it?
+"""How many answers of the embedded model does bfloat16 change, and how many prefix caching in it?
 
     python benchmarks/half_precision.py [--task NAME ...] [--limit N] [--threads 1] [--checkpoint FOLDER]
 
-Every task's miniature is answered greedily in float32 and bfloat16, each with sharing, with `--no-sharing`
-(batches, no work in common) and, in bfloat16, one question at a time without sharing as well: two ways
-that both leave sharing out show what the order of sums alone does. An answer is unequal where its text is;
-it is unequal in the first token where the first tokens of the two texts are. Shares carry 95% intervals
-clustered by picture. The script ends with status 1 if sharing changes an answer in float32.
+Every task's miniature is answered greedily in float32 and in bfloat16, with prefix caching and with
+`--no-prefix-caching` (batches, no work in common); in bfloat16 also one question at a time without prefix
+caching. The last two both leave it out: their difference shows what the order of sums alone does. An answer
+is unequal where its text is; it is unequal in the first token where the first tokens of the two texts are.
+Shares carry 95% intervals clustered by image. The script ends with status 1 if prefix caching changes an
+answer in float32.
 """
 
 from __future__ import annotations
@@ -149,7 +150,10 @@ def _answer(way: Way, tasks: Sequence[str], options: argparse.Namespace, output:
     model = registry.model(
         MODEL,
         ModelOptions(
-            checkpoint=options.checkpoint, dtype=way.dtype, sharing=way.sharing, batch_size=way.batch_size
+            checkpoint=options.checkpoint,
+            dtype=way.dtype,
+            prefix_caching=way.sharing,
+            batch_size=way.batch_size,
         ),
     )
     found = {}

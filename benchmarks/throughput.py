@@ -108,7 +108,7 @@ def build(model: str, layers: int | None) -> Any:
     """The network."""
     import torch
 
-    from mini_internvl.cpu_half import has_half_products
+    from mini_internvl.linear_layers import has_half_products
 
     if model == "tiny":
         import mini_internvl
@@ -137,7 +137,7 @@ def questions(network: Any, shape: Shape) -> list[Any]:
     """The prompts of a shape, question by question."""
     import torch
 
-    from mini_internvl.groups import Row
+    from mini_internvl.prompt_groups import TokenSequence
 
     drawn = random.Random(0)
     image, each = network.image_token_id, network.config.num_image_token
@@ -148,7 +148,7 @@ def questions(network: Any, shape: Shape) -> list[Any]:
     for _ in range(shape.pictures):
         tiles = torch.randint(0, 256, (shape.tiles, 3, side, side), dtype=torch.uint8)
         before = [*system, *[image] * (each * shape.tiles)]
-        rows += [Row([*before, *shape.text(drawn, words)], tiles) for _ in range(shape.questions)]
+        rows += [TokenSequence([*before, *shape.text(drawn, words)], tiles) for _ in range(shape.questions)]
     return rows
 
 
@@ -212,8 +212,8 @@ def time_parts(options: Any, results: Any) -> None:
     """Puts what encoding, reading and decoding reach of this machine's measured peaks, as lines."""
     import torch
 
-    from mini_internvl.generation import encode_tiles
-    from mini_internvl.reading import read_prefix
+    from mini_internvl.prefill import encode_tiles, prefill_prefix
+    from mini_internvl.prefix_cache import SharedPrefix
 
     torch.set_num_threads(options.threads)
     network = build(options.model, options.layers)
@@ -235,7 +235,7 @@ def time_parts(options: Any, results: Any) -> None:
             f"{work / seconds / flops:.0%} of the matmul peak"
         )
         embeddings = network.embed(torch.tensor([row.ids]), network.encode_images(row.tiles))[0]
-        seconds = best(lambda: read_prefix(network, embeddings), 2)
+        seconds = best(lambda: prefill_prefix(network, embeddings, SharedPrefix(len(embeddings))), 2)
         work = _reader_flops(network, len(embeddings))
         lines.append(
             f"reading     {len(embeddings)} tokens in {seconds:.2f} s, "
@@ -252,15 +252,16 @@ def _steps(network: Any, prompt: Any, weights: float) -> list[str]:
     import torch
 
     from mini_internvl.generation import TokenRules
-    from mini_internvl.reading import Suffix, start
-    from mini_internvl.weight_order import order_for_decoding
+    from mini_internvl.linear_layers import order_for_decoding
+    from mini_internvl.prefill import PromptTail, prefill
 
     mask = torch.ones(1, len(prompt), dtype=torch.long)
+    whole = [(None, [PromptTail(prompt)])]
     ways = {
         "generate": lambda n: network.language_model.generate(
             inputs_embeds=prompt[None], attention_mask=mask, max_new_tokens=n, min_new_tokens=n,
             do_sample=False, eos_token_id=2, pad_token_id=2),
-        "decode": lambda n: _decode(network, start(network, [Suffix(prompt)]), n, TokenRules()),
+        "decode": lambda n: _decode(network, prefill(network, whole), n, TokenRules()),
     }  # fmt: skip
     large = torch.ones(1 << 27, dtype=torch.float32)
     lines = []

@@ -87,19 +87,25 @@ class ImagePolicy:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a model is asked for one sample."""
+    """What a model is asked for one sample.
+
+    Attributes:
+        group: requests of one number share their images and image policy, and lie side by side; the plan of a
+            run sets it (`Plan.numbered`) and a model may use it to do work once. None: nothing is known.
+    """
 
     id: str
     messages: tuple[Message, ...]
     images: tuple[ImageHandle, ...]
     generation: Generation = Generation()
     image_policy: ImagePolicy = ImagePolicy()
+    group: int | None = field(default=None, compare=False)
 
     def key(self) -> str:
-        """Content hash (32 hexadecimal digits) over texts, picture contents and settings, not the id.
+        """Content hash (32 hexadecimal digits) over texts, image contents and settings; not id and group.
 
         The key of resume: a stored response counts only for a request with the same key.
-        A picture that cannot be read enters as missing, so that mending it changes the key.
+        An image that cannot be read enters as missing, so that replacing it changes the key.
         """
         body = {
             "messages": [[m.role, m.text] for m in self.messages],
@@ -225,7 +231,7 @@ class ModelOptions:
     """What the command line may set about a model; a family refuses what it cannot honour.
 
     Attributes:
-        sharing: whether work that requests have in common is done once; it changes no answer.
+        prefix_caching: whether work that requests have in common is done once; it changes no answer.
         compile: whether the network is run through torch.compile.
     """
 
@@ -237,9 +243,14 @@ class ModelOptions:
     seed: int = 0
     base_url: str | None = None
     offline: bool = False
-    sharing: bool = True
+    prefix_caching: bool = True
     compile: bool = False
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sharing(self) -> bool:
+        """The earlier name of `prefix_caching`."""
+        return self.prefix_caching
 
 
 @runtime_checkable

@@ -16,6 +16,7 @@ ROOMS = {
     "mini_internvl": REPOSITORY / "models/mini_internvl",
     "evalkit_models": REPOSITORY / "models/evalkit_models",
     "mini_internvl_train": REPOSITORY / "train/mini_internvl_train",
+    "tiny_model": REPOSITORY / "train/tiny_model",
     "evalkit_leaderboard": REPOSITORY / "leaderboard_app/evalkit_leaderboard",
 }
 
@@ -26,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "mini_internvl": set(),
     "evalkit_models": {"evalkit", "mini_internvl"},
     "mini_internvl_train": {"mini_internvl", "evalkit", "evalkit_tasks", "evalkit_models"},
+    "tiny_model": {"mini_internvl_train", "mini_internvl", "evalkit_tasks"},
     "evalkit_leaderboard": {"evalkit"},
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from evalkit.batch_config import BATCHING, BatchAware
 from evalkit.cli.terminal import print_json
 from evalkit.pipeline.progress import clock
 from evalkit.text import visible
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from evalkit.pipeline.plan import Outlook
     from evalkit.suite import Target
 
-#: Sequences decoded together, for the estimates.
-_BATCH = 8
 #: Image tokens a tile of the released checkpoints.
 _TOKENS_PER_TILE = 256
 
@@ -33,21 +33,34 @@ def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) ->
     from evalkit.pipeline.plan import make_plan, outlook
 
     family = registry.family(options.model)
-    costs = family.costs(options.model, options.checkpoint) if isinstance(family, CostAware) else None
+    costs = family.costs(options.model, options.weights) if isinstance(family, CostAware) else None
     speed = measure() if costs is not None else None
     documents = []
     for target in targets:
         job = make_job(target.task, dataclasses.replace(options, split=target.split))
         plan = make_plan(job.request(position) for position in range(len(job.samples)))
         estimate = outlook(plan, job.request)
-        forecast = _forecast(estimate, costs, speed, options.batch_size or _BATCH)
+        forecast = _forecast(estimate, costs, speed, options.batch or BATCHING.conversations_on_cpu)
         if as_json:
             documents.append(_document(job, estimate) | {"forecast": forecast})
         else:
             click.echo(_text(job, estimate, forecast))
+    batching: dict[str, Any] = {"evalkit": BATCHING.to_json()}
+    if isinstance(family, BatchAware):
+        batching["model"] = dict(family.batching())
     if as_json:
-        print_json({"plans": documents})
+        print_json({"plans": documents, "batching": batching})
+    else:
+        click.echo(_batching_text(batching))
     return 0
+
+
+def _batching_text(batching: dict[str, dict[str, float]]) -> str:
+    lines: list[str] = []
+    for owner, values in batching.items():
+        text = f"batching   {owner}: " + ", ".join(f"{name} {value}" for name, value in values.items())
+        lines += textwrap.wrap(text, 110, subsequent_indent=" " * 11)
+    return "\n".join(lines)
 
 
 def _forecast(

@@ -1,28 +1,90 @@
-"""Flags that several commands share, and their parsing."""
+"""Flags that several commands share: those of a run's options, made from their entries, and a few others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from evalkit.cli.terminal import flag
+from evalkit.errors import UsageError
+from evalkit.pipeline.options import Decides, Entry, RunOptions, options_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-def batch_size(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
-    """`auto` is None, otherwise a number."""
-    if value.strip().lower() == "auto":
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r}: write a number, or auto", ctx, param) from None
+def option_flag(entry: Entry, long: str | None = None, **settings: Any) -> Callable[[F], F]:
+    """The flag of a run's option.
+
+    Args:
+        long: another spelling of its long flag. settings: of `flag`, in place of the option's own.
+    """
+    option, default = entry.option, entry.default
+    switch = entry.kinds == (bool,)
+    names = [_switch(name, default) if switch else name for name in (long or entry.flag, *_earlier(entry))]
+    given: dict[str, Any] = {"help": option.help, "metavar": option.metavar}
+    given["envvar"] = list(option.variables) or None
+    if list in entry.kinds or dict in entry.kinds:
+        given["multiple"] = True
+    elif switch:
+        given |= {"default": default, "is_flag": True, "show_default": default, "metavar": None}
+    else:
+        given |= {"type": _type(entry), "default": default, "show_default": default is not None}
+    return flag(*option.flags, *names, entry.name, shown=1 + len(option.flags), **{**given, **settings})
+
+
+def option_flags(
+    names: Iterable[str] | None = None, decides: Decides | None = None, **settings: Any
+) -> Callable[[F], F]:
+    """The flags of the options named, or of all of a kind; `settings` as those of `option_flag`."""
+    entries = options_of(RunOptions, decides)
+    chosen = [entry for entry in entries.values() if entry.option.flag]
+    if names is not None:
+        chosen = [entries[name] for name in names]
+
+    def decorate(command: F) -> F:
+        for entry in reversed(chosen):
+            command = option_flag(entry, **settings)(command)
+        return command
+
+    return decorate
+
+
+def _switch(name: str, default: bool) -> str:
+    return f"{name}/--no-{name.removeprefix('--')}" if default else name
+
+
+def _earlier(entry: Entry) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in entry.option.aliases]
+
+
+def _type(entry: Entry) -> Any:
+    if entry.choices:
+        return click.Choice(entry.choices)
+    if entry.option.metavar == "DIR" and entry.name != "checkpoint":
+        return FOLDER
+    if entry.kinds == (int,):
+        return int
+    return float if float in entry.kinds else str
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the flags that were given on the command line or in the environment."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {name: value for name, value in flags.items() if context.get_parameter_source(name) != default}
+
+
+def model_flag(command: F) -> F:
+    """`--model`."""
+    return flag(
+        "-m", "--model", required=True, metavar="NAME|FOLDER|HUB-ID", help="See `evalkit list models`."
+    )(command)
 
 
 def include_flag(command: F) -> F:
@@ -38,22 +100,6 @@ def include_flag(command: F) -> F:
     )(command)
 
 
-def data_flags(command: F) -> F:
-    """`--data-root`, `--offline`, `--include`."""
-    for decorate in (
-        include_flag,
-        flag("--offline", is_flag=True, help="Take nothing from the network."),
-        flag(
-            "--data-root",
-            type=FOLDER,
-            envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
-            help="Folder of the official files: DIR/<task> where that exists, otherwise DIR.",
-        ),
-    ):
-        command = decorate(command)
-    return command
-
-
 def _include(ctx: click.Context, _: click.Parameter, paths: tuple[Path, ...]) -> None:
     if paths and not ctx.resilient_parsing:
         from evalkit import registry
@@ -62,65 +108,19 @@ def _include(ctx: click.Context, _: click.Parameter, paths: tuple[Path, ...]) ->
             registry.include(path)
 
 
-#: Names of the flags that `engine_flags` adds.
-ENGINE_FLAGS = ("engine", "ray_address", "cpus_per_worker", "ship_data", "worker_timeout")
-
-
-def engine_flags(command: F) -> F:
-    """`--engine` and the flags of Ray."""
-    for decorate in (
-        flag(
-            "--worker-timeout",
-            type=float,
-            default=1800.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="Without an answer from a worker of Ray, or a sign of a rank, after which it is given up.",
-        ),
-        flag("--ship-data", is_flag=True, help="Ray: send pictures with the questions; no shared data root."),
-        flag(
-            "--cpus-per-worker",
-            type=int,
-            metavar="N",
-            help="Ray: cores of a worker; without GPUs, a node has as many workers as its cores allow.",
-        ),
-        flag(
-            "--ray-address",
-            envvar=["EVALKIT_RAY_ADDRESS", "RAY_ADDRESS"],
-            metavar="ADDRESS",
-            help="A running cluster, `auto` for that of this machine. Default: start one here.",
-        ),
-        flag(
-            "--engine",
-            default="local",
-            show_default=True,
-            type=click.Choice(["local", "ray"]),
-            help="Where the model runs (docs/scaling.md).",
-        ),
-    ):
-        command = decorate(command)
-    return command
-
-
-def engine_given(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the flags that were given on the command line or in the environment."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    return {name: value for name, value in flags.items() if context.get_parameter_source(name) != default}
+def data_flags(command: F) -> F:
+    """`--data-root`, `--offline`, `--include`."""
+    return option_flags(("data_root", "offline"))(include_flag(command))
 
 
 def judge_flags(command: F) -> F:
     """`--judge`, `--judge-model`."""
-    for decorate in (
-        flag("--judge-model", metavar="NAME", help="The judge's model name there."),
-        flag(
-            "--judge",
-            metavar="URL",
-            help="OpenAI-compatible endpoint of a judge; its key is read from EVALKIT_JUDGE_KEY.",
-        ),
-    ):
-        command = decorate(command)
-    return command
+    return option_flags(("judge", "judge_model"))(command)
+
+
+def output_flag(command: F) -> F:
+    """`--output`, a folder of run folders."""
+    return option_flags(("output",))(command)
 
 
 def json_flag(command: F) -> F:
@@ -128,3 +128,27 @@ def json_flag(command: F) -> F:
     return flag("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")(
         command
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MaxErrors:
+    """How many samples may fail before a finished run counts as bad: a number, or a percentage."""
+
+    number: float = 0
+    percent: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> MaxErrors:
+        """`N` or `P%`. Raises UsageError otherwise."""
+        percent = text.strip().endswith("%")
+        try:
+            number = float(text.strip().rstrip("%"))
+        except ValueError:
+            number = -1.0
+        if not 0 <= number < float("inf") or (not percent and number != int(number)):
+            raise UsageError(f"--max-errors {text}: write a number of samples, or a percentage such as 2%")
+        return cls(number, percent)
+
+    def exceeded(self, errors: int, expected: int) -> bool:
+        """Whether so many errors are too many."""
+        return errors > (self.number * expected / 100 if self.percent else self.number)

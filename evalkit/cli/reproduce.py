@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, batch_size, data_flags, engine_flags, json_flag
+from evalkit.cli.options import FOLDER, include_flag, json_flag, option_flags
 from evalkit.cli.terminal import flag
 from evalkit.text import one_line
 
@@ -23,13 +23,8 @@ _SHOWN = 10
 @click.argument("path", metavar="RUN", type=FOLDER)
 @flag("-o", "--output", type=FOLDER, default=Path("reproduced"), show_default=True,
       help="Folder of the new run folders.")  # fmt: skip
-@flag("--batch-size", default="auto", callback=batch_size, show_default=True, metavar="auto|N",
-      help="Requests at once.")  # fmt: skip
-@flag("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
-@flag("--devices", type=int, default=1, show_default=True, metavar="N", help="Worker processes.")
-@flag("--base-url", metavar="URL", help="Server of a served model. Default: the run's.")
-@engine_flags
-@data_flags
+@option_flags(decides="place")
+@include_flag
 @json_flag
 @terminal.verbosity
 def reproduce(path: Path, output: Path, as_json: bool, **flags: Any) -> int:
@@ -45,7 +40,7 @@ def reproduce(path: Path, output: Path, as_json: bool, **flags: Any) -> int:
     from evalkit.pipeline.options import RunOptions
     from evalkit.pipeline.reproduce import reproduce as run_again
 
-    where = RunOptions(model="", quiet=as_json, **flags)
+    where = RunOptions("", quiet=as_json, **flags)
     where.check()
     with terminal.interruptible():
         found = run_again(path, where, registry.included_tasks(), output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, batch_size, data_flags, engine_flags, json_flag, judge_flags
+from evalkit.cli.options import MaxErrors, include_flag, json_flag, model_flag, option_flags
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
@@ -19,43 +19,29 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Generate answers and score them: the main job.")
-@flag("-m", "--model", required=True, metavar="NAME|FOLDER|HUB-ID", help="See `evalkit list models`.")
+@model_flag
 @flag("-t", "--task", "tasks", required=True, multiple=True, metavar="NAME",
       help="Task, task@split or suite; repeatable, commas, globs. See `evalkit list tasks`.")  # fmt: skip
-@flag("--checkpoint", metavar="DIR", help="Weights to load in place of the model's own.")
-@flag("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
-@data_flags
-@flag("--split", metavar="NAME", help="Default: the task's first; `miniature` is drawn and needs no data.")
-@flag("--protocol", metavar="NAME", help="How answers are asked for and scored. Default: paper.")
-@flag("--limit", type=int, metavar="N", help="A seeded, stable subset of N samples.")
-@flag("--sample-id", "sample_ids", multiple=True, metavar="ID", help="Only this sample; repeatable.")
-@flag("--batch-size", default="auto", callback=batch_size, show_default=True, metavar="auto|N",
-      help="Requests at once.")  # fmt: skip
-@flag("--max-tiles", type=int, metavar="N", help="Tiles a picture, against the protocol (non-standard).")
-@flag("--gen", multiple=True, metavar="KEY=VALUE",
-      help="Setting of generation, against the protocol (non-standard); or of the model.")  # fmt: skip
-@flag("--dtype", default="auto", show_default=True, metavar="NAME", help="bfloat16, float16, float32, int8.")
-@flag("--compile", is_flag=True,
-      help="Run the network through torch.compile, on a GPU with CUDA graphs (docs/models.md).")  # fmt: skip
-@flag("--device", default="auto", show_default=True, metavar="NAME", help="cpu, cuda, cuda:1.")
-@flag("--sharing/--no-sharing", default=True, show_default=True,
-      help="Encode pictures and read common prefixes once; changes no answer.")  # fmt: skip
-@flag("--devices", type=int, default=1, show_default=True, metavar="N", help="Worker processes.")
-@flag("--seed", type=int, default=0, show_default=True, help="Of --limit and of sampling.")
-@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
-@flag("--resume/--no-resume", default=True, show_default=True, help="Go on with the latest such run.")
+@option_flags()
 @flag("--max-errors", default="0", show_default=True, metavar="N|P%",
       help="Samples that may fail before the exit status is 4.")  # fmt: skip
-@judge_flags
-@flag("--base-url", metavar="URL", help="Server of a served model.")
-@engine_flags
 @flag("--ranks/--no-ranks", default=True, show_default=True,
       help="Take a share where torchrun or srun started several processes.")  # fmt: skip
 @flag("--dry-run", is_flag=True, help="Print plan, counts and first prompt; load no weights.")
 @flag("--check-reference", is_flag=True, help="Compare with the paper's row of the same model.")
+@include_flag
 @json_flag
 @terminal.verbosity
-def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: bool, **flags: Any) -> int:
+def run(
+    model: str,
+    tasks: tuple[str, ...],
+    max_errors: str,
+    ranks: bool,
+    dry_run: bool,
+    check_reference: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
     """Generate answers and score them.
 
     Killed at any moment, the same command goes on where it stopped.
@@ -66,11 +52,14 @@ def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: b
     evalkit run -m predictions:answers.jsonl -t chartqa --data-root DIR
     """
     from evalkit import registry
+    from evalkit.engines.rank import from_environment
+    from evalkit.pipeline.options import RunOptions
 
-    split = flags.pop("split")
-    options = _options(flags, quiet=False)
+    errors = MaxErrors.parse(max_errors)
+    rank = from_environment(os.environ) if ranks else None
+    options = RunOptions(model, rank=rank, **flags)
     options.check()
-    targets = registry.targets(tasks, split)
+    targets = registry.targets(tasks, options.split)
     for target in targets:
         registry.task(target.task, options.protocol)
     if dry_run:
@@ -78,17 +67,7 @@ def run(tasks: tuple[str, ...], dry_run: bool, check_reference: bool, as_json: b
 
         return show_plans(targets, options, as_json)
     with terminal.interruptible():
-        return _Session(options, targets, as_json, check_reference, tasks).run()
-
-
-def _options(flags: dict[str, Any], quiet: bool) -> RunOptions:
-    from evalkit.engines.rank import from_environment
-    from evalkit.pipeline.options import MaxErrors, RunOptions, judge_options
-
-    judge = judge_options(flags.pop("judge"), flags.pop("judge_model"))
-    errors = MaxErrors.parse(flags.pop("max_errors"))
-    rank = from_environment(os.environ) if flags.pop("ranks") else None
-    return RunOptions(judge=judge, max_errors=errors, quiet=quiet, rank=rank, **flags)
+        return _Session(options, targets, errors, as_json, check_reference, tasks).run()
 
 
 class _Session:
@@ -98,12 +77,14 @@ class _Session:
         self,
         options: RunOptions,
         targets: list[Target],
+        max_errors: MaxErrors,
         as_json: bool,
         check_reference: bool,
         asked: tuple[str, ...],
     ) -> None:
         self._options = options
         self._targets = targets
+        self._max_errors = max_errors
         self._as_json = as_json
         self._check_reference = check_reference
         self._asked = asked
@@ -149,7 +130,7 @@ class _Session:
             if split == MINIATURE:
                 return
             try:
-                locate(task, split, self._options.data_root, self._options.offline)
+                locate(task, split, self._options.root, self._options.offline)
                 return
             except DataError as error:
                 first = first or error
@@ -178,7 +159,7 @@ class _Session:
                 self._keep(error.path)
             return
         counts = result.counts
-        if options.max_errors.exceeded(counts["errors"], counts["expected"]) or not counts["answered"]:
+        if self._max_errors.exceeded(counts["errors"], counts["expected"]) or not counts["answered"]:
             self._status = self._status or 4
         self._add(result.summary)
 

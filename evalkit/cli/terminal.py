@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -28,12 +29,22 @@ def dashes(name: str) -> str:
 
 
 class Flag(click.Option):
-    """An option that can also be set as `EVALKIT_<FLAG>` (`EVALKIT_NO_<FLAG>` for its negative)."""
+    """An option that can also be set as `EVALKIT_<FLAG>` (`EVALKIT_NO_<FLAG>` for its negative).
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    `shown` of its spellings stand in the help, all where it is None; the others are earlier names.
+    """
+
+    def __init__(self, *args: Any, shown: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._shown = shown
         if self.envvar is None:
             self.envvar = [_variable(name) for name in self.opts if name.startswith("--")]
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Spellings and help, without earlier names."""
+        current = copy.copy(self)
+        current.opts, current.secondary_opts = self.opts[: self._shown], self.secondary_opts[: self._shown]
+        return super(Flag, current).get_help_record(ctx)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         """The variable's text; a negative form that is set says false."""

@@ -11,6 +11,7 @@ from typing import Any
 from evalkit import registry
 from evalkit.comparison.thresholds import Thresholds, number
 from evalkit.errors import UsageError
+from evalkit.pipeline.options import RunSettings, current_name, options_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,29 +21,6 @@ else:
 FILE_NAME = "evalkit.toml"
 
 _KEYS = ("baseline", "tasks", "output", "alpha", "speed", "allow", "max_drop", "margin", "run")
-#: Flags of `evalkit run` that a policy may set, with the types of their values.
-_RUN_KEYS: Mapping[str, tuple[type, ...]] = {
-    "data_root": (str,),
-    "split": (str,),
-    "protocol": (str,),
-    "limit": (int,),
-    "batch_size": (int, str),
-    "max_tiles": (int,),
-    "gen": (dict,),
-    "dtype": (str,),
-    "compile": (bool,),
-    "device": (str,),
-    "seed": (int,),
-    "judge": (str,),
-    "judge_model": (str,),
-    "base_url": (str,),
-    "offline": (bool,),
-    "engine": (str,),
-    "ray_address": (str,),
-    "cpus_per_worker": (int,),
-    "ship_data": (bool,),
-    "worker_timeout": (int, float),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +146,11 @@ def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     table = content.get("run", {})
     if not isinstance(table, Mapping):
         raise UsageError(f"{path}: run must be a table of flags")
-    flags = _known(table, tuple(_RUN_KEYS), f"{path}: [run]")
+    options = options_of(RunSettings)
+    named = {current_name(key, RunSettings): value for key, value in table.items()}
+    flags = _known(named, tuple(options), f"{path}: [run]")
     for key, value in flags.items():
-        kinds = _RUN_KEYS[key]
+        kinds = options[key].kinds
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise UsageError(f"{path}: [run] {key} = {value!r}: must be of type {names}")

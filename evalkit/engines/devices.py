@@ -18,16 +18,17 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request, Response, SampleAware
 from evalkit.engines.base import Answer, Load, portable
 from evalkit.errors import EvalkitError, ModelError, UsageError
 
 log = logging.getLogger(__name__)
 
-#: Requests handed to a worker at once; those about one picture are not parted.
-PART = 32
+#: Requests handed to a worker at once; those about one image are not parted.
+PART = BATCHING.device_chunk
 #: Parts a worker has at hand, so that it need not wait for the next.
-AHEAD = 2
+AHEAD = BATCHING.chunks_ahead
 #: Deaths in a row without an answer after which something is wrong with more than one request.
 MOST_DEATHS = 5
 

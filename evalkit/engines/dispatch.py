@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evalkit.batch_config import BATCHING
+
 #: Requests in a parcel; the last group goes beyond rather than being torn.
-PART = 64
+PART = BATCHING.ray_chunk
 #: Parcels that a worker has at hand, so that it need not wait for the next.
-AHEAD = 2
+AHEAD = BATCHING.chunks_ahead
 #: Groups kept for the end, for each worker.
-KEPT = 4
+KEPT = BATCHING.groups_kept
 #: Workers that a group may cost.
 MOST_DEATHS = 3
 

@@ -61,6 +61,7 @@ class Generation:
             SetupError: the first samples all failed. RunFolderError: the disk is full.
             ModelError: the model breaks its contract; whatever the model itself raises passes through.
         """
+        request = plan.numbered(request)
         if isinstance(self._model, Pool):
             for answer in self._model.answers(plan.pending(pending), request):
                 self._store(*answer)

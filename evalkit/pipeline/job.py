@@ -15,7 +15,7 @@ from evalkit.contracts import Json, ModelInfo, Request, Sample
 from evalkit.data.locate import locate
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
 from evalkit.pipeline.environment import evalkit_version
-from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
 from evalkit.pipeline.signature import data_hash, signature, subset_hash
@@ -116,9 +116,9 @@ def make_job(name: str, options: RunOptions) -> Job:
         DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
     """
     task, split = choose_task(name, options.split, options.protocol)
-    generation, _ = parse_gen(options.gen)
+    generation, _ = parse_gen(options.gen_items)
     overrides = Overrides(options.max_tiles, generation, options.seed)
-    root = locate(task, split, options.data_root, options.offline)
+    root = locate(task, split, options.root, options.offline)
     every = unique(_samples(task, split, root), f"{root}: {name} {split}")
     if not every:
         raise DataError(f"{root}: {name} {split} holds no samples; see `evalkit data check {name}`")
@@ -153,7 +153,7 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
 
     Device, batch size and engine are left out: they may change between sessions.
     """
-    _, extra = parse_gen(options.gen)
+    _, extra = parse_gen(options.gen_items)
     extra = {name: value for name, value in extra.items() if name not in info.free_options}
     return _digest(
         {
@@ -162,9 +162,12 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
             "subset": job.subset,
             "nonstandard": dict(job.nonstandard),
             "seed": options.seed if _sampled(job) else None,
-            # their own runs, so that they can be compared
-            **({} if options.sharing else {"sharing": False}),
-            **({"compile": True} if options.compile else {}),
+            # a computation that is not the default makes runs of its own, so that the two can be compared
+            **{
+                entry.stored: value
+                for name, entry in options_of(RunOptions, "computation").items()
+                if (value := getattr(options, name)) != entry.default
+            },
         }
     )
 

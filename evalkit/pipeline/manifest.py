@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
+from evalkit.errors import RunFolderError
 from evalkit.pipeline.environment import git_revision, hardware, versions
 from evalkit.pipeline.job import Job, build_request
-from evalkit.pipeline.options import RunOptions, without_password
+from evalkit.pipeline.options import RunOptions, options_of, stored, without_password
 from evalkit.pipeline.overrides import parse_gen
 
 FORMAT = 1
@@ -24,7 +28,7 @@ def now() -> str:
 
 def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
     """The manifest of a new run."""
-    _, extra = parse_gen(options.gen)
+    _, extra = parse_gen(options.gen_items)
     return {
         "format": FORMAT,
         # finer than people read it: runs of one second are still in the order they were made
@@ -54,13 +58,11 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "generation": dataclasses.asdict(job.request(0).generation),
             "image_policy": dataclasses.asdict(job.request(0).image_policy),
             "nonstandard": dict(job.nonstandard),
-            "gen": list(options.gen),
-            "max_tiles": options.max_tiles,
             "model_options": extra,
-            "checkpoint": options.checkpoint,
             "base_url": without_password(options.base_url) if options.base_url else None,
+            **stored(options, "question"),
         },
-        "judge": options.judge.to_json() if options.judge else None,
+        "judge": judge.to_json() if (judge := options.judge_options) else None,
         "versions": versions(),
         "git": git_revision(),
         "hardware": hardware(),
@@ -98,12 +100,50 @@ def session(info: ModelInfo, options: RunOptions) -> dict[str, Json]:
     """One stretch of generating into the folder, as it begins."""
     return {
         "started": now(),
+        **stored(options, "place"),
+        **stored(options, "computation"),
         "device": info.device,
         "engine": info.engine,
-        "batch_size": options.batch_size,
-        "sharing": options.sharing,
-        "compile": options.compile,
         "versions": versions(),
         "git": git_revision(),
         "hardware": hardware(),
     }
+
+
+def stored_options(
+    manifest: Mapping[str, Any], path: Path, data_root: Path | None, offline: bool
+) -> tuple[str, RunOptions]:
+    """What a stored run was asked: the task's name, and the options that decide questions and answers.
+
+    Args:
+        path: the run folder, for errors. data_root: takes the place of the run's own.
+
+    Raises:
+        RunFolderError: the manifest lacks something.
+    """
+    try:
+        task, model = manifest["task"], manifest["model"]
+        settings, selection = manifest["settings"], manifest["selection"]
+        session = (manifest.get("sessions") or [{}])[-1]
+        known: dict[str, Any] = {
+            name: settings[name] for name in options_of(RunOptions, "question") if name in settings
+        }
+        known |= {
+            name: session[entry.stored]
+            for name, entry in options_of(RunOptions, "computation").items()
+            if entry.stored in session
+        }
+        # as they were found to be: a default may be another one by now
+        known |= {
+            "split": str(task["split"]),
+            "protocol": str(task["protocol"]),
+            "limit": selection["limit"],
+            "sample_id": tuple(selection["sample_ids"]),
+            "seed": int(selection["seed"]),
+            "gen": tuple(settings["gen"]),
+            "max_tiles": settings["max_tiles"],
+            "data_root": data_root or Path(manifest["data"]["root"]),
+        }
+        return str(task["name"]), RunOptions(model=str(model["spec"]), offline=offline, **known)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunFolderError(f"{path}: manifest.json lacks {error}; restore it") from None

@@ -11,7 +11,7 @@ import pickle
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, overload
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit import registry
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import ImagePolicy, Request, Sample
 from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError, ImageError, TaskError, UsageError
@@ -29,10 +30,6 @@ from evalkit.spool import Chosen, Spool
 #: Positions, or ends of groups among them: 4 bytes each.
 Places = npt.NDArray[np.signedinteger[Any]]
 
-#: Requests handed to a model at once; a group is not torn to meet it.
-WINDOW = 256
-#: Groups larger than this are torn, to bound what a model holds at once.
-_LARGEST_GROUP = 2048
 #: Distinct pictures opened to estimate tiles.
 _PROBES = 48
 
@@ -174,7 +171,12 @@ class Plan:
         ends = left.cumsum()[self.groups.ends - 1] if len(order) else self.groups.ends
         return Groups(order[left], ends[np.diff(ends, prepend=0) > 0])
 
-    def windows(self, pending: Collection[int], size: int = WINDOW) -> Iterator[list[int]]:
+    def numbered(self, request: Callable[[int], Request]) -> Callable[[int], Request]:
+        """`request` with the number of its group in each (`Request.group`), for models that share work."""
+        numbers = {place: number for number, group in enumerate(self.groups) for place in group}
+        return lambda position: dataclasses.replace(request(position), group=numbers[position])
+
+    def windows(self, pending: Collection[int], size: int = BATCHING.window) -> Iterator[list[int]]:
         """Pending positions in plan order, whole groups until `size` is reached."""
         window: list[int] = []
         for group in self.groups:
@@ -187,14 +189,15 @@ class Plan:
 
 
 def make_plan(requests: Iterable[Request]) -> Plan:
-    """Group by the pictures' identity in order of first appearance; inside, by earlier turns, then length.
+    """Group requests with the same images and image policy; the only place that finds who shares what.
 
-    A request without pictures is a group by itself.
+    Groups are in order of first appearance; inside, requests are sorted by earlier turns, then length, so
+    that those that begin alike lie side by side. A request without images is a group by itself.
     """
     order, ends = array("i"), array("i")
     current = start = -1
     for first, _, _, position in in_order(_sort_keys(requests), 4):
-        if first != current or len(order) - start == _LARGEST_GROUP:
+        if first != current or len(order) - start == BATCHING.largest_group:
             current, start = first, len(order)
             ends.append(start)
         order.append(position)
@@ -208,11 +211,18 @@ def _sort_keys(requests: Iterable[Request]) -> Iterator[tuple[int, int, int, int
     for position, request in enumerate(requests):
         first = position
         if names := [image.identity() for image in request.images]:
-            (first,) = seen.update(short_hash("\0".join(names)), partial(_known, (position,)))
+            (first,) = seen.update(
+                short_hash("\0".join((*names, _policy(request.image_policy)))), partial(_known, (position,))
+            )
         *history, last = request.messages
         text = "\0".join(f"{message.role}\0{message.text}" for message in history)
         yield first, short_hash(text) if text else 0, len(last.text), position
     seen.close()
+
+
+@lru_cache(maxsize=64)
+def _policy(policy: ImagePolicy) -> str:
+    return repr(policy)
 
 
 def _known(new: Row, known: Row | None) -> Row:

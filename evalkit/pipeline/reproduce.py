@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,9 @@ from evalkit.data.images import file_digest
 from evalkit.errors import CheckpointError, DataError, RunFolderError, UsageError
 from evalkit.pipeline.environment import versions
 from evalkit.pipeline.job import make_job
-from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.manifest import stored_options
+from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.results import RunResult, load_run
-from evalkit.pipeline.stored_job import stored_job
 from evalkit.store import StoredResponse, StoredRun, find_runs
 
 log = logging.getLogger(__name__)
@@ -139,29 +139,22 @@ def _include(stored: StoredRun, given: Collection[str]) -> None:
 def _options(
     stored: StoredRun, before: Mapping[str, StoredResponse], where: RunOptions, again: Path
 ) -> tuple[str, RunOptions]:
-    name, asked = stored_job(stored.manifest, stored.path, where.data_root, where.offline)
+    name, asked = stored_options(stored.manifest, stored.path, where.root, where.offline)
     model, settings = _part(stored, "model"), _part(stored, "settings")
-    sessions: Sequence[Any] = stored.manifest.get("sessions") or ({},)
+    place = {name: getattr(where, name) for name in options_of(RunOptions, "place")}
     output = again / stored.path.resolve().name
     expected = _part(stored, "selection").get("expected")
     if isinstance(expected, int) and len(before) < expected:  # it was broken off: only what it has
-        asked = dataclasses.replace(asked, limit=None, sample_ids=tuple(before))
+        asked = dataclasses.replace(asked, limit=None, sample_id=tuple(before))
     return name, dataclasses.replace(
         asked,
-        checkpoint=settings.get("checkpoint"),
+        **{
+            **place,
+            "data_root": asked.data_root,
+            "base_url": where.base_url or settings.get("base_url"),
+        },
         revision=model.get("revision"),
         dtype=model.get("dtype") or "auto",
-        sharing=bool(sessions[-1].get("sharing", True)),
-        compile=bool(sessions[-1].get("compile", False)),
-        base_url=where.base_url or settings.get("base_url"),
-        batch_size=where.batch_size,
-        device=where.device,
-        devices=where.devices,
-        engine=where.engine,
-        ray_address=where.ray_address,
-        cpus_per_worker=where.cpus_per_worker,
-        ship_data=where.ship_data,
-        worker_timeout=where.worker_timeout,
         output=output,
         resume=_broken_off(output),
         quiet=where.quiet,

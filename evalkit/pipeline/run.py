@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import registry
-from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, SampleAware
+from evalkit.contracts import Json, Model, ModelInfo, SampleAware
 from evalkit.engines.base import Load, LoadModel, Pool
 from evalkit.engines.ranks import Lead, OwnFile, Watch, join
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
@@ -20,13 +20,11 @@ from evalkit.pipeline import manifest
 from evalkit.pipeline.environment import peak_memory
 from evalkit.pipeline.generate import Generation, unanswered
 from evalkit.pipeline.job import Job, identity, make_job
-from evalkit.pipeline.options import JudgeOptions, RunOptions
-from evalkit.pipeline.overrides import parse_gen
+from evalkit.pipeline.options import JudgeOptions, RunOptions, model_options
 from evalkit.pipeline.plan import Pending, Plan, make_plan
 from evalkit.pipeline.progress import Progress
 from evalkit.pipeline.results import RunResult
 from evalkit.pipeline.score import Asks, score_parts
-from evalkit.pipeline.stored_job import stored_job
 from evalkit.pipeline.summary import Report, metric_json, published_rows, status
 from evalkit.store import ResponseLogs, RunFolder, Scored, open_for_scoring, open_run, write_records
 from evalkit.store.folder import place_of_runs
@@ -68,20 +66,7 @@ def load_model(options: RunOptions) -> Model | Pool:
     Raises:
         UsageError: unknown, or an option it cannot honour. CheckpointError: it cannot be loaded.
     """
-    _, extra = parse_gen(options.gen)
-    wanted = ModelOptions(
-        checkpoint=options.checkpoint,
-        revision=options.revision,
-        dtype=options.dtype,
-        device=options.device,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        base_url=options.base_url,
-        offline=options.offline,
-        sharing=options.sharing,
-        compile=options.compile,
-        extra=extra,
-    )
+    wanted = model_options(options)
     if options.rank is not None and options.device in ("auto", "cuda"):
         wanted = dataclasses.replace(wanted, device=options.rank.device or options.device)
     family = registry.family(options.model)
@@ -142,15 +127,14 @@ def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
             who = identity(job, info, options)
             with Lead(folder.path, options.rank, who, job.data, options.worker_timeout) as lead:
                 _generate(folder, job, model, options, lead)
-        return _finish(folder, job, info.notes, options.judge, known)
+        return _finish(folder, job, info.notes, options.judge_options, known)
 
 
 def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
     content = manifest.build(job, info, options)
-    judge = options.judge.model if options.judge else None
-    content["signature"] = job.signature(info.dtype, judge, info.inputs)
+    content["signature"] = job.signature(info.dtype, options.judge_model, info.inputs)
     return open_run(
-        options.output,
+        options.runs,
         info.name,
         job.task.name,
         job.split,
@@ -173,7 +157,7 @@ def run_share(name: str, model: Model, options: RunOptions, before: Path | None 
     job, info = make_job(name, options), model.info
     if isinstance(model, SampleAware):
         model.announce(job.split_ids())
-    parent = place_of_runs(options.output, info.name, job.task.name, job.split)
+    parent = place_of_runs(options.runs, info.name, job.task.name, job.split)
     who, busy = identity(job, info, options), Watch(before)
     with join(parent, options.rank, who, job.data, options.worker_timeout, busy) as seat:
         count = len(job.samples)
@@ -393,7 +377,7 @@ def score_run(
         RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
     """
     with open_for_scoring(path) as folder:
-        job = make_job(*stored_job(folder.manifest, folder.path, data_root, offline))
+        job = make_job(*manifest.stored_options(folder.manifest, folder.path, data_root, offline))
         if job.data != folder.manifest.get("data", {}).get("hash"):
             log.warning(
                 "%s: the data is not what the answers were generated from; the signature names the new data",

@@ -1,6 +1,6 @@
 """Any image-text model of transformers in this process: `--model hf:HUB-ID|FOLDER`.
 
-The model's own processor makes the input: its chat template and its way of cutting pictures are part of the
+The model's own processor makes the input: its chat template and its way of cutting images are part of the
 model that is compared, and the signature says so. No code of a repository is run.
 """
 
@@ -13,23 +13,21 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import ImageError, UsageError
-from evalkit_models.feeding import Feeder
 from evalkit_models.hf_loading import Loaded, load
 from evalkit_models.hub import checkpoint_folder
+from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
-from mini_internvl import ImageError as PictureError
+from mini_internvl import ImageError as ConversionError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCHEME = "hf:"
 
-#: Conversations answered at once, where `--batch-size` does not say.
-_ON_GPU, _ON_CPU = 16, 8
-
-#: A request, its prompt as text, and its pictures.
+#: A request, its prompt as text, and its images.
 Prompt = tuple[Request, str, Sequence["Image"]]
 
 
@@ -39,9 +37,12 @@ class HuggingFaceModel:
     def __init__(self, loaded: Loaded, name: str, revision: str | None, batch_size: int | None) -> None:
         self._model = loaded.model
         self._processor = loaded.processor
-        self._batch = batch_size or (_ON_GPU if self._model.device.type == "cuda" else _ON_CPU)
+        on_gpu = self._model.device.type == "cuda"
+        self._batch = batch_size or (
+            BATCHING.hf_conversations_on_gpu if on_gpu else BATCHING.hf_conversations_on_cpu
+        )
         self._image_token = getattr(loaded.processor, "image_token_id", None)
-        self._feeder = Feeder(_open_pictures)
+        self._images = ImagePrefetcher(_open_images)
         self._info = ModelInfo(
             name=name,
             revision=revision,
@@ -68,9 +69,9 @@ class HuggingFaceModel:
         for generation, alike in groupby(requests, key=lambda request: request.generation):
             rows = 1 if generation.temperature > 0 else self._batch  # a draw must not depend on its batch
             waiting: list[Prompt] = []
-            for batch in self._feeder.batches(alike, rows):
-                for request, pictures in ((r, ready.pictures) for ready in batch for r in ready.requests):
-                    prompt = pictures if isinstance(pictures, Failure) else self._prompt(request, pictures)
+            for batch in self._images.batches(alike, rows):
+                for request, images in ((r, ready.images) for ready in batch for r in ready.requests):
+                    prompt = images if isinstance(images, Failure) else self._prompt(request, images)
                     if isinstance(prompt, Failure):
                         yield request.id, Response(error=prompt)
                         continue
@@ -83,9 +84,9 @@ class HuggingFaceModel:
 
     def close(self) -> None:
         """End the threads."""
-        self._feeder.close()
+        self._images.close()
 
-    def _prompt(self, request: Request, pictures: Sequence[Image]) -> Prompt | Failure:
+    def _prompt(self, request: Request, images: Sequence[Image]) -> Prompt | Failure:
         try:
             said = [{"role": role, "content": _content(parts)} for role, parts in messages(request)]
         except MarksError as error:
@@ -94,14 +95,14 @@ class HuggingFaceModel:
             text = self._processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # the template is a program of the checkpoint's authors
             return Failure("prompt", f"the chat template fails: {_cause(error)}")
-        return request, text, pictures
+        return request, text, images
 
     def _answer(self, batch: Sequence[Prompt], generation: Generation) -> Iterator[tuple[str, Response]]:
         """Answers of a batch; where it breaks on one conversation, only that one fails."""
         started = time.perf_counter()
         try:
             answers = self._generate(batch, generation)
-        except Exception as error:  # processors and models raise nearly anything for pictures they dislike
+        except Exception as error:  # processors and models raise nearly anything for images they dislike
             if len(batch) == 1:
                 kind = "memory" if type(error).__name__ == "OutOfMemoryError" else "model"
                 yield batch[0][0].id, Response(error=Failure(kind, _cause(error)))
@@ -118,10 +119,10 @@ class HuggingFaceModel:
         """New tokens, prompt tokens and visual tokens of each conversation."""
         import torch
 
-        pictures = [list(shown) for _, _, shown in batch]
+        images = [list(shown) for _, _, shown in batch]
         inputs = self._processor(
             text=[text for _, text, _ in batch],
-            images=pictures if any(pictures) else None,
+            images=images if any(images) else None,
             padding=True,
             padding_side="left",
             return_tensors="pt",
@@ -175,15 +176,15 @@ class HuggingFaceModel:
         )
 
 
-def _open_pictures(request: Request) -> Sequence[Image] | Failure:
+def _open_images(request: Request) -> Sequence[Image] | Failure:
     from mini_internvl import open_image
 
     try:
         return [open_image(image.open()) for image in request.images]
-    except (ImageError, PictureError) as error:
+    except (ImageError, ConversionError) as error:
         return Failure("image", str(error))
     except MemoryError:
-        return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+        return Failure("memory", f"the images of {request.id!r} do not fit into memory")
 
 
 def _content(parts: Sequence[str | int]) -> list[dict[str, str]]:

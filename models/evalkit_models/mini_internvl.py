@@ -1,34 +1,37 @@
 """The Mini-InternVL of this repository as a model of evalkit.
 
-Pictures are decoded and tiled by threads ahead of the accelerator, once for all questions about them.
-Questions about one picture stay in one batch, so that `mini_internvl` can share the work on them; a batch
-that does not fit into memory is halved there.
+Images are decoded and tiled by threads ahead of the accelerator, once for each group of the plan.
+Prompts of a group hold the same `Tiled`, by which `mini_internvl` shares the work on them; it also halves a
+batch that does not fit into the memory.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import CheckpointError, ImageError, UsageError
 from evalkit_models.costs import costs
-from evalkit_models.feeding import Feeder, Ready
-from mini_internvl import RELEASES, CompileError, MiniInternVLError, OutOfMemory, find_release
-from mini_internvl import ImageError as PictureError
+from evalkit_models.image_prefetcher import ImagePrefetcher, Prefetched
+from mini_internvl import (
+    NETWORK_BATCHING,
+    RELEASES,
+    CompileError,
+    MiniInternVLError,
+    OutOfMemory,
+    find_release,
+)
+from mini_internvl import ImageError as TilingError
 
 if TYPE_CHECKING:
     from evalkit.pipeline.cost_estimate import Costs
     from mini_internvl import Answer, ChatModel, GenerationSettings, Prompt, Tiled
-
-#: Conversations after which a batch is answered and stored, where the user gives no number. A model of a few
-#: million parameters takes more.
-_BATCH_ON_GPU, _BATCH_ON_CPU, _BATCH_OF_SMALL = 64, 8, 128
-_SMALL = 50_000_000
 
 
 class MiniInternVLModel:
@@ -37,9 +40,9 @@ class MiniInternVLModel:
     def __init__(self, network: ChatModel, name: str, options: ModelOptions) -> None:
         self._network = network
         parameters = sum(weight.numel() for weight in network.parameters())
-        self._batch = options.batch_size or _automatic_batch(network.device.type, parameters)
-        network.plan_batches(share=options.sharing, most_rows=options.batch_size)
-        self._feeder = Feeder(self._tile)
+        self._batch = options.batch_size or BATCHING.conversations(network.device.type, parameters)
+        network.plan_batches(share=options.prefix_caching, most_rows=options.batch_size)
+        self._images = ImagePrefetcher(self._tile)
         self._info = ModelInfo(
             name=name,
             revision=network.revision,
@@ -64,15 +67,15 @@ class MiniInternVLModel:
         return self._info
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
-        """Answer batch by batch; an unreadable picture is its requests' error."""
+        """Answer batch by batch; an unreadable image is its requests' error."""
         for generation, alike in groupby(requests, key=lambda request: request.generation):
             settings = _settings(generation)
-            for batch in self._feeder.batches(alike, self._batch):
+            for batch in self._images.batches(alike, self._batch):
                 yield from self._answer(batch, settings)
 
     def close(self) -> None:
         """End the threads."""
-        self._feeder.close()
+        self._images.close()
 
     def _tile(self, request: Request) -> Tiled | Failure:
         policy = request.image_policy
@@ -85,10 +88,10 @@ class MiniInternVLModel:
                 grid=policy.grid,
                 total_tiles=policy.total_tiles,
             )
-        except (ImageError, PictureError) as error:
+        except (ImageError, TilingError) as error:
             return Failure("image", str(error))
         except MemoryError:
-            return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+            return Failure("memory", f"the images of {request.id!r} do not fit into memory")
 
     def _render(self, request: Request, tiled: Tiled | Failure) -> Prompt | Failure:
         if isinstance(tiled, Failure):
@@ -100,10 +103,10 @@ class MiniInternVLModel:
             return Failure("prompt", str(error))
 
     def _answer(
-        self, batch: Sequence[Ready[Tiled]], settings: GenerationSettings
+        self, batch: Sequence[Prefetched[Tiled]], settings: GenerationSettings
     ) -> Iterator[tuple[str, Response]]:
         prompts: list[tuple[Request, Prompt]] = []
-        for request, tiled in ((request, ready.pictures) for ready in batch for request in ready.requests):
+        for request, tiled in ((request, ready.images) for ready in batch for request in ready.requests):
             prompt = self._render(request, tiled)
             if isinstance(prompt, Failure):
                 yield request.id, Response(error=prompt)
@@ -112,29 +115,10 @@ class MiniInternVLModel:
         if not prompts:
             return
         started = time.perf_counter()
-        answers = self._network_answers([prompt for _, prompt in prompts], settings)
+        answers = self._network.answer_each([prompt for _, prompt in prompts], settings)
         seconds = (time.perf_counter() - started) / len(prompts)
         for (request, _), answer in zip(prompts, answers, strict=True):
             yield request.id, _response(answer, seconds)
-
-    def _network_answers(
-        self, prompts: Sequence[Prompt], settings: GenerationSettings
-    ) -> list[Answer | Failure]:
-        """Answers of a batch; where it breaks on one conversation, only that one fails."""
-        try:
-            return list(self._network.answer(prompts, settings))
-        except MiniInternVLError as error:
-            if len(prompts) == 1:
-                return [Failure("memory" if isinstance(error, OutOfMemory) else "model", str(error))]
-            middle = len(prompts) // 2
-            halves = prompts[:middle], prompts[middle:]
-            return [answer for half in halves for answer in self._network_answers(half, settings)]
-
-
-def _automatic_batch(device: str, parameters: int) -> int:
-    if parameters <= _SMALL:
-        return _BATCH_OF_SMALL
-    return _BATCH_ON_CPU if device == "cpu" else _BATCH_ON_GPU
 
 
 def _settings(generation: Generation) -> GenerationSettings:
@@ -160,9 +144,10 @@ def _turns(request: Request) -> tuple[str | None, list[tuple[str, str]], str]:
     return system, list(zip(texts[::2], texts[1::2], strict=True)), last.text
 
 
-def _response(answer: Answer | Failure, seconds: float) -> Response:
-    if isinstance(answer, Failure):
-        return Response(error=answer)
+def _response(answer: Answer | MiniInternVLError, seconds: float) -> Response:
+    if isinstance(answer, MiniInternVLError):
+        kind = "memory" if isinstance(answer, OutOfMemory) else "model"
+        return Response(error=Failure(kind, str(answer)))
     return Response(
         text=answer.text,
         finish=answer.finish,
@@ -193,8 +178,15 @@ class MiniInternVLFamily:
         """What the model takes, for the estimates of a dry run."""
         return costs(spec, checkpoint)
 
-    def load(self, spec: str, options: ModelOptions) -> Model:
+    def batching(self) -> Mapping[str, float]:
+        """The numbers by which the network batches, for a dry run."""
+        return NETWORK_BATCHING.to_json()
+
+    def load(self, spec: str, options: ModelOptions, name: str | None = None) -> Model:
         """Load the checkpoint; `--checkpoint DIR` takes the weights from there under the same name.
+
+        Args:
+            name: what reports call it, in place of a name made of `spec`.
 
         Raises:
             UsageError: a flag that an in-process model, or this machine, cannot honour.
@@ -225,7 +217,7 @@ class MiniInternVLFamily:
         finally:
             if options.offline and previous is None:
                 del os.environ["HF_HUB_OFFLINE"]
-        return MiniInternVLModel(network, _name(spec, options), options)
+        return MiniInternVLModel(network, name or _name(spec, options), options)
 
 
 def _name(spec: str, options: ModelOptions) -> str:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evalkit.batch_config import BATCHING
 from evalkit.contracts import (
     Failure,
     FinishReason,
@@ -39,7 +40,7 @@ from evalkit.openai_client import (
 )
 from evalkit.registry import nearest
 from evalkit_models.budget import Budget
-from evalkit_models.feeding import Feeder
+from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
 from evalkit_models.server_settings import FREE, ServerSettings
 from mini_internvl import ImageError as PictureError
@@ -52,8 +53,6 @@ log = logging.getLogger(__name__)
 SCHEME = "openai:"
 KEY_VARIABLE = "OPENAI_API_KEY"
 
-#: Requests under way at once, where `--batch-size` does not say.
-WORKERS = 8
 #: Requests in a row that failed for good before the server counts as dead.
 PATIENCE = 50
 #: Seconds before a failed request is sent again the first time.
@@ -90,7 +89,9 @@ class ServedModel:
         workers: requests under way at once.
     """
 
-    def __init__(self, api: ChatApi, name: str, settings: ServerSettings, workers: int = WORKERS) -> None:
+    def __init__(
+        self, api: ChatApi, name: str, settings: ServerSettings, workers: int = BATCHING.served_requests
+    ) -> None:
         self._api = api
         self._name = name
         self._settings = settings
@@ -98,7 +99,7 @@ class ServedModel:
         self._budget = Budget(settings.max_requests, settings.max_total_tokens)
         self._pause = _Pause()
         self._stop = threading.Event()
-        self._feeder = Feeder(self._pictures)
+        self._images = ImagePrefetcher(self._pictures)
         self._failed_in_a_row = 0
         quality = settings.jpeg_quality
         self._info = ModelInfo(
@@ -143,7 +144,7 @@ class ServedModel:
     def close(self) -> None:
         """End the threads and whatever they wait for."""
         self._stop.set()
-        self._feeder.close()
+        self._images.close()
 
     def check_name(self) -> None:
         """Warn where the server's list lacks the name.
@@ -174,12 +175,12 @@ class ServedModel:
         self, requests: Sequence[Request]
     ) -> Iterator[tuple[Request, Sequence[_Picture] | Failure]]:
         """Requests with their pictures, until the budget is used up."""
-        for batch in self._feeder.batches(requests, 1):
+        for batch in self._images.batches(requests, 1):
             for ready in batch:
                 for request in ready.requests:
                     if self._budget.exhausted:
                         return
-                    yield request, ready.pictures
+                    yield request, ready.images
 
     def _pictures(self, request: Request) -> Sequence[_Picture] | Failure:
         from mini_internvl import open_image
@@ -376,17 +377,17 @@ class ServedFamily:
         if not options.base_url:
             raise UsageError(f"--model {spec}: needs --base-url URL, such as http://localhost:8000/v1")
         refused: dict[str, object] = {"checkpoint": None, "revision": None, "dtype": "auto"}
-        refused |= {"device": "auto", "compile": False, "sharing": True}
+        refused |= {"device": "auto", "compile": False, "prefix_caching": True}
         for flag, default in refused.items():
             if getattr(options, flag) != default:
-                shown = "no-sharing" if flag == "sharing" else flag
+                shown = "no-prefix-caching" if flag == "prefix_caching" else flag
                 raise UsageError(f"--{shown} has no meaning with {spec}: the server decides")
         settings = ServerSettings.parse(options.extra)
         try:
             api = ChatApi(options.base_url, find_key((KEY_VARIABLE,)), settings.timeout)
         except ServerError as error:
             raise UsageError(f"--base-url: {error}") from None
-        model = ServedModel(api, name, settings, options.batch_size or WORKERS)
+        model = ServedModel(api, name, settings, options.batch_size or BATCHING.served_requests)
         try:
             model.check_name()
         except BaseException:

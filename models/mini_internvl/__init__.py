@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
 from mini_internvl.catalog import RELEASES, TINY, Release, find_release
 from mini_internvl.errors import (
     CheckpointError,
@@ -59,6 +60,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "NETWORK_BATCHING",
     "RELEASES",
     "TINY",
     "Answer",
@@ -72,6 +74,7 @@ __all__ = [
     "MiniInternVL",
     "MiniInternVLConfig",
     "MiniInternVLError",
+    "NetworkBatchConfig",
     "OutOfMemory",
     "Prompt",
     "PromptError",

@@ -1,42 +1,42 @@
-"""Running unlike prompts to their end: what they share once, the rest in batches that the memory takes."""
+"""Generating for unlike prompts in batches that the memory takes, sharing what they have in common.
+
+The only place that reacts to memory running out: a batch is run again in halves.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
 from mini_internvl.decoding import Decoder
-from mini_internvl.errors import OutOfMemory
+from mini_internvl.errors import OutOfMemory, first_error_raised
 from mini_internvl.generation import (
     Generated,
     GenerationSettings,
     StopText,
     TokenRules,
     beam_search,
-    encode_tiles,
     pad_left,
 )
-from mini_internvl.groups import Common, Group, Limits, Row, Waiting, group_rows
-from mini_internvl.memory import is_out_of_memory, most_tokens
+from mini_internvl.linear_layers import order_for_decoding
 from mini_internvl.model import MiniInternVL
-from mini_internvl.reading import Suffix, read_prefix, start
-from mini_internvl.sharing import Prefix
-from mini_internvl.weight_order import order_for_decoding
-
-__all__ = ["BatchRunner", "Row", "is_out_of_memory"]
+from mini_internvl.prefill import PromptTail, encode_tiles, prefill, prefill_prefix
+from mini_internvl.prefix_cache import SharedPrefix
+from mini_internvl.prompt_groups import (
+    BatchLimits,
+    PromptGroup,
+    RequestQueue,
+    TokenSequence,
+    group_sequences,
+)
 
 logger = logging.getLogger(__name__)
-
-ROWS_ON_CPU, ROWS_ON_GPU = 128, 512
-"""Most sequences decoded at a time: beyond this a step takes as much longer as there are more."""
-
-JOIN_AT = 0.5
-"""Others join a batch when no more than this share of it is left: few at a time would read badly."""
 
 
 class BatchRunner:
@@ -44,46 +44,62 @@ class BatchRunner:
 
     Args:
         network: the model.
+        config: how much is done together.
 
     Attributes:
-        share: whether prompts about the same pictures are read after their common prefix.
-        most_rows: sequences decoded at a time, at most.
+        share: whether sequences about the same images are decoded after their shared prefix.
+        most_sequences: decoded together, at most.
+        most_tokens: whose keys and values are held at a time, at most; found at the first run, halved when
+            memory ran out.
     """
 
-    def __init__(self, network: MiniInternVL) -> None:
+    def __init__(self, network: MiniInternVL, config: NetworkBatchConfig = NETWORK_BATCHING) -> None:
         self._network = network
-        self._most_tokens: int | None = None
+        self._config = config
         self._warned = False
         self.share = True
-        self.most_rows = ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ON_GPU
+        self.most_sequences = config.sequences(network.device.type)
+        self.most_tokens: int | None = None
         order_for_decoding(network.language_model)
 
     def run(
         self,
-        rows: Sequence[Row],
+        sequences: Sequence[TokenSequence],
         settings: GenerationSettings,
         rules: TokenRules,
         stop_text: StopText | None = None,
     ) -> list[Generated]:
-        """Answers in the order of the rows.
-
-        A batch the memory does not take is run in halves, each again in halves if need be; this is logged
-        once, and later batches are made no larger.
+        """Answers in the order of the sequences.
 
         Raises:
             ImageTokenMismatch: image tokens and visual features differ in number.
-            OutOfMemory: one row alone is too much.
+            OutOfMemory: one sequence alone is too much.
+        """
+        return first_error_raised(self.run_each(sequences, settings, rules, stop_text))
+
+    def run_each(
+        self,
+        sequences: Sequence[TokenSequence],
+        settings: GenerationSettings,
+        rules: TokenRules,
+        stop_text: StopText | None = None,
+    ) -> list[Generated | OutOfMemory]:
+        """As `run`, but a sequence that alone does not fit into the memory has its error as its answer.
+
+        A batch that does not fit is run in halves, each again in halves if need be; this is logged once, and
+        later batches are made no larger.
         """
         rotary = self._network.language_model.model.rotary_emb
-        groups = group_rows(rows, rotary.regime, self.share and settings.num_beams == 1)
-        if self._most_tokens is None:
-            self._most_tokens = most_tokens(self._network)
-        waiting = Waiting(groups, rows, settings.max_new_tokens)
-        session = _Session(self._network, rows, settings, rules, stop_text)
-        while waiting or session.going:
+        groups = group_sequences(sequences, rotary.regime, self.share and settings.num_beams == 1)
+        if self.most_tokens is None:
+            self.most_tokens = most_tokens(self._network, self._config)
+        queue = RequestQueue(groups, sequences, settings.max_new_tokens)
+        session = _Session(self._network, sequences, settings, rules, stop_text, self._config)
+        while queue or session.running:
             try:
                 if session.takes_more:
-                    session.begin(waiting.take(Limits(self.most_rows, self._most_tokens), session.going))
+                    limits = BatchLimits(self.most_sequences, self.most_tokens)
+                    session.begin(queue.take(limits, session.running))
                 session.advance()
                 continue
             except (RuntimeError, MemoryError) as error:
@@ -91,148 +107,188 @@ class BatchRunner:
                     raise
                 cause = str(error).splitlines()[0] if str(error) else type(error).__name__
             # outside the handler, whose traceback would keep the failed batch's tensors alive
-            self._shrink(session, waiting, cause)
-        return [session.answers[place] for place in range(len(rows))]
+            self._shrink(session, queue, cause)
+        return [session.answers[place] for place in range(len(sequences))]
 
-    def _shrink(self, session: _Session, waiting: Waiting, cause: str) -> None:
-        """After memory ran out: what was going on is begun again, half as much at a time."""
-        groups = session.going
+    def _shrink(self, session: _Session, queue: RequestQueue, cause: str) -> None:
+        """After memory ran out: what was running is begun again, half as much at a time."""
+        groups = session.running
         session.drop()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        count = sum(len(group.rows) for group in groups)
+        count = sum(len(group.members) for group in groups)
         if count == 1:
-            length = len(session.rows[groups[0].rows[0]].ids)
-            raise OutOfMemory(
-                f"one prompt of {length} tokens does not fit into the memory of "
-                f"{self._network.device} ({cause}); use fewer tiles, a smaller model or a smaller dtype"
-            )
+            session.fail(groups[0], cause)
+            return
         if not self._warned:
             logger.warning(
                 "out of memory with %d prompts at once; going on with half of them at a time", count
             )
         self._warned = True
-        self._most_tokens = waiting.tokens(groups) // 2
-        waiting.put_back(groups)
+        self.most_tokens = queue.tokens(groups) // 2
+        queue.put_back(groups)
 
 
 class _Session:
-    """One call: its rows, those going on, and what they share while it is needed.
+    """One call: its sequences, those running, and what they share while it is needed.
 
     Attributes:
-        rows: all of them.
-        answers: of rows that have ended, by place.
-        going: groups that are begun, with their rows that have not ended.
+        answers: of sequences that have ended, by place.
+        running: groups that are begun, with their sequences that have not ended.
     """
 
     def __init__(
         self,
         network: MiniInternVL,
-        rows: Sequence[Row],
+        sequences: Sequence[TokenSequence],
         settings: GenerationSettings,
         rules: TokenRules,
         stop_text: StopText | None,
+        config: NetworkBatchConfig,
     ) -> None:
         self._network = network
+        self._sequences = sequences
         self._settings = settings
         self._rules = rules
         self._stop_text = stop_text
-        self.rows = rows
-        self.answers: dict[int, Generated] = {}
-        self.going: list[Group]
+        self._config = config
+        self.answers: dict[int, Generated | OutOfMemory] = {}
+        self.running: list[PromptGroup]
         self.drop()
 
     @property
     def takes_more(self) -> bool:
-        """Whether so many rows have left that others may join."""
-        return not self._full and self._decoder.rows <= JOIN_AT * self._largest
+        """Whether so many sequences have left that others may join."""
+        return not self._full and self._decoder.rows <= self._config.join_below * self._largest
 
     @torch.inference_mode()
-    def begin(self, batch: Sequence[Group]) -> None:
-        """Reads the prompts of groups, which then go on together with those that do already."""
+    def begin(self, batch: Sequence[PromptGroup]) -> None:
+        """Prefill groups, which then go on together with those already running."""
         self._full = not batch
         if not batch:
             return
-        self.going += batch
+        self.running += batch
         if self._settings.num_beams > 1:
             return
-        suffixes = [suffix for group in batch for suffix in self._suffixes(group)]
-        started = start(self._network, suffixes, min(self._settings.max_new_tokens, 64))
-        self._decoder.join(started, [place for group in batch for place in group.rows])
+        runs: list[tuple[SharedPrefix | None, list[PromptTail]]] = []
+        for group in batch:
+            tails = self._tails(group)
+            if runs and runs[-1][0] is group.prefix:
+                runs[-1][1].extend(tails)
+            else:
+                runs.append((group.prefix, tails))
+        room = min(self._settings.max_new_tokens, self._config.cache_growth)
+        prefilled = prefill(self._network, runs, self._config, room)
+        self._decoder.join(prefilled, [place for group in batch for place in group.members])
         self._largest = self._decoder.rows
 
     @torch.inference_mode()
     def advance(self) -> None:
-        """A token more of every row, or all of them by beams."""
+        """A token more of every sequence, or all of them by beams."""
         ended = self._beams() if self._settings.num_beams > 1 else self._decoder.advance()
         if not ended:
             return
         self._full = False
         self.answers.update(ended)
         left = []
-        for group in self.going:
-            stay = [place for place in group.rows if place not in ended]
-            _release(group, len(group.rows) - len(stay))
+        for group in self.running:
+            stay = [place for place in group.members if place not in ended]
+            group.release(len(group.members) - len(stay))
             if stay:
-                left.append(replace(group, rows=stay))
-        self.going = left
+                left.append(replace(group, members=stay))
+        self.running = left
 
     def drop(self) -> None:
-        """Forgets how far the rows going on have come: none is, as at the beginning."""
-        self._decoder = Decoder(self._network, self._settings, self._rules, self._stop_text)
+        """Forget how far the running sequences have come: none is running, as at the beginning."""
+        self._decoder = Decoder(self._network, self._settings, self._rules, self._stop_text, self._config)
         self._largest = 0
         self._full = False
-        self.going = []
+        self.running = []
 
-    def _suffixes(self, group: Group) -> list[Suffix]:
+    def fail(self, group: PromptGroup, cause: str) -> None:
+        """The one sequence of a group does not fit into the memory."""
+        (place,) = group.members
+        self.answers[place] = OutOfMemory(
+            f"one prompt of {len(self._sequences[place].ids)} tokens does not fit into the memory of "
+            f"{self._network.device} ({cause}); use fewer tiles, a smaller model or a smaller dtype"
+        )
+        group.release(1)
+
+    def _tails(self, group: PromptGroup) -> list[PromptTail]:
         features = self._features(group)
-        if group.common is None:
-            return [Suffix(self._embed(place, features)) for place in group.rows]
-        prefix = group.common.prefix or self._read(group, group.common, features)
+        prefix = group.prefix
+        if prefix is None:
+            return [PromptTail(self._embed(place, features)) for place in group.members]
+        if prefix.layers is None:
+            embeddings = self._embed(group.members[0], features)[: prefix.length]
+            prefill_prefix(self._network, embeddings, prefix)
         return [
-            Suffix(self._embed(place, features, prefix.length), prefix, self.rows[place].ids[prefix.length :])
-            for place in group.rows
+            PromptTail(
+                self._embed(place, features, prefix.length), self._sequences[place].ids[prefix.length :]
+            )
+            for place in group.members
         ]
 
-    def _read(self, group: Group, common: Common, features: Tensor | None) -> Prefix:
-        embeddings = self._embed(group.rows[0], features)[: common.length]
-        common.prefix = read_prefix(self._network, embeddings)
-        return common.prefix
-
     def _embed(self, place: int, features: Tensor | None, start: int = 0) -> Tensor:
-        """Embeddings of a row from a token on, `[length, width]`."""
-        ids = self.rows[place].ids
+        """Embeddings of a sequence from a token on, `[length, width]`."""
+        ids = self._sequences[place].ids
         left = torch.tensor([ids[start:]], device=self._network.device)
         if start and self._network.image_token_id not in ids[start:]:
             embeddings: Tensor = self._network.language_model.get_input_embeddings()(left)[0]
             return embeddings
         return self._network.embed(torch.tensor([ids]), features)[0, start:]
 
-    def _features(self, group: Group) -> Tensor | None:
-        pictures = group.pictures
-        if pictures is None:
+    def _features(self, group: PromptGroup) -> Tensor | None:
+        images = group.images
+        if images is None:
             return None
-        if pictures.features is None:
-            pictures.features = encode_tiles(self._network, pictures.tiles)
-        return pictures.features
+        if images.features is None:
+            images.features = encode_tiles(self._network, images.tiles, self._config)
+        return images.features
 
     def _beams(self) -> dict[int, Generated]:
         network = self._network
-        places = [place for group in self.going for place in group.rows]
-        ids, mask = pad_left([self.rows[place].ids for place in places], self._rules.pad)
-        features = [f for group in self.going for f in [self._features(group)] if f is not None]
+        places = [place for group in self.running for place in group.members]
+        ids, mask = pad_left([self._sequences[place].ids for place in places], self._rules.pad)
+        features = [f for group in self.running for f in [self._features(group)] if f is not None]
         embeddings = network.embed(ids, torch.cat(features) if features else None)
         found = beam_search(network, embeddings, mask.to(network.device), self._settings, self._rules)
         return dict(zip(places, found, strict=True))
 
 
-def _release(group: Group, rows: int) -> None:
-    """Counts down the uses of what a group shares, and drops it after the last."""
-    shared: Iterable[Any] = (group.pictures, group.common)
-    for part in shared:
-        if part is not None:
-            part.uses -= rows
-    if group.pictures is not None and group.pictures.uses <= 0:
-        group.pictures.features = None
-    if group.common is not None and group.common.uses <= 0:
-        group.common.prefix = None
+def most_tokens(network: MiniInternVL, config: NetworkBatchConfig = NETWORK_BATCHING) -> int | None:
+    """Tokens whose keys and values a batch may hold; None where the free memory is not known."""
+    free = free_bytes(network.device)
+    return None if free is None else max(1, int(free * config.memory_share) // bytes_per_token(network))
+
+
+def bytes_per_token(network: MiniInternVL) -> int:
+    """Of the keys and values of one token in all layers."""
+    config = network.language_model.config
+    heads = int(config.num_attention_heads)
+    width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
+    return (
+        2 * int(config.num_hidden_layers) * int(config.num_key_value_heads) * width * network.dtype.itemsize
+    )
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Free memory of a device; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    words = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in words or "not enough memory" in words or "can't allocate memory" in words)
+    )

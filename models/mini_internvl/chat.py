@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mini_internvl.batching import BatchRunner, Row
-from mini_internvl.errors import TokenizerError
+from mini_internvl.batching import BatchRunner
+from mini_internvl.errors import MiniInternVLError, TokenizerError, first_error_raised
 from mini_internvl.generation import (
     Finish,
     Generated,
@@ -22,6 +22,7 @@ from mini_internvl.generation import (
 )
 from mini_internvl.images import Source, open_image, tile_images
 from mini_internvl.model import MiniInternVL
+from mini_internvl.prompt_groups import TokenSequence
 from mini_internvl.prompts import IMAGE_CONTEXT, INTERNVL_SYSTEM, Template, build_prompt, find_template
 from mini_internvl.tokenizers import MARKUP, Tokenizer
 from mini_internvl.weights import fingerprint, weight_files
@@ -29,11 +30,14 @@ from mini_internvl.weights import fingerprint, weight_files
 
 @dataclass(frozen=True)
 class Tiled:
-    """The pictures of a conversation, cut into tiles; prompts that hold the same ones share the work on them.
+    """The images of a conversation, cut into tiles.
+
+    Prompts that are rendered from one `Tiled` share the work on its images: `answer` goes by the identity of
+    the object and never compares pixels.
 
     Attributes:
-        tiles: uint8 `[tiles, 3, size, size]`, None without pictures.
-        counts: tiles of each picture.
+        tiles: uint8 `[tiles, 3, size, size]`, None without images.
+        counts: tiles of each image.
     """
 
     tiles: Tensor | None
@@ -46,7 +50,7 @@ class Prompt:
 
     Attributes:
         text: rendered, with visual tokens.
-        tiles: uint8 `[tiles, 3, size, size]`, None without pictures.
+        tiles: uint8 `[tiles, 3, size, size]`, None without images; the object of the `Tiled`.
     """
 
     text: str
@@ -55,7 +59,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said.
+    """What the model answered.
 
     Attributes:
         text: cut at the separator and at stop texts, outer space removed.
@@ -140,19 +144,18 @@ class ChatModel(MiniInternVL):
         """Answers one question.
 
         Args:
-            images: pictures of the whole conversation, in order: paths, encoded bytes or PIL images.
-            question: may say where each picture goes by `<image>`; else they go before the first question.
+            images: images of the whole conversation, in order: paths, encoded bytes or PIL images.
+            question: may say where each image goes by `<image>`; else they go before the first question.
             history: earlier (question, answer) pairs.
-            max_tiles: most tiles of each picture, the thumbnail not counted.
+            max_tiles: most tiles of each image, the thumbnail not counted.
             max_new_tokens: most tokens of the answer.
             settings: everything else about generation; its `max_new_tokens` then counts.
 
         Raises:
-            ImageError: a picture cannot be read.
-            PromptError: the number of `<image>` differs from the number of pictures.
+            ImageError: an image cannot be read.
+            PromptError: the number of `<image>` differs from the number of images.
         """
-        pictures = _as_list(images)
-        prompt = self.prompt(pictures, question, history or (), max_tiles=max_tiles)
+        prompt = self.prompt(_as_list(images), question, history or (), max_tiles=max_tiles)
         chosen = settings or GenerationSettings(max_new_tokens=max_new_tokens)
         return self.answer([prompt], chosen)[0].text
 
@@ -198,14 +201,14 @@ class ChatModel(MiniInternVL):
         grid: tuple[int, int] | None = None,
         total_tiles: int | None = None,
     ) -> Tiled:
-        """Opens pictures and cuts them into tiles, on the CPU alone; safe to call from many threads.
+        """Opens images and cuts them into tiles, on the CPU alone; safe to call from many threads.
 
         Args:
             images: in the order of their `<image>` marks.
             min_tiles, max_tiles, thumbnail, grid, total_tiles: as for `images.tile_images`.
 
         Raises:
-            ImageError: a picture cannot be read.
+            ImageError: an image cannot be read.
         """
         if not self.config.dynamic_image_size:
             min_tiles, max_tiles, grid = 1, 1, None
@@ -228,16 +231,16 @@ class ChatModel(MiniInternVL):
         *,
         system_message: str | None = None,
     ) -> Prompt:
-        """The text of a conversation about pictures that are tiled already.
+        """The text of a conversation about images that are tiled already.
 
         Args:
-            tiled: the pictures.
+            tiled: the images.
             question: the question to be answered.
             history: earlier (question, answer) pairs.
             system_message: in place of the checkpoint's own.
 
         Raises:
-            PromptError: the number of `<image>` differs from the number of pictures.
+            PromptError: the number of `<image>` differs from the number of images.
         """
         text = build_prompt(
             self.template,
@@ -253,12 +256,12 @@ class ChatModel(MiniInternVL):
         """How `answer` works from now on; its answers stay the same.
 
         Args:
-            share: encode equal pictures once and read what their prompts have in common once.
+            share: encode the images of a `Tiled` once and prefill what its prompts begin with once.
             most_rows: sequences decoded at a time, at most; None leaves it to the device.
         """
         self._runner.share = share
         if most_rows is not None:
-            self._runner.most_rows = most_rows
+            self._runner.most_sequences = most_rows
 
     def answer(self, prompts: Sequence[Prompt], settings: GenerationSettings | None = None) -> list[Answer]:
         """Answers a batch of unlike conversations, in their order.
@@ -268,14 +271,30 @@ class ChatModel(MiniInternVL):
             ImageTokenMismatch: a text holds another number of image tokens than its tiles give.
             OutOfMemory: one conversation alone is too much for the device.
         """
+        return first_error_raised(self.answer_each(prompts, settings))
+
+    def answer_each(
+        self, prompts: Sequence[Prompt], settings: GenerationSettings | None = None
+    ) -> list[Answer | MiniInternVLError]:
+        """As `answer`, but what is wrong with one conversation stands in the place of its answer."""
         settings = settings or GenerationSettings()
-        tokenizer = self._need_tokenizer()
-        rows = [Row(tokenizer.encode(prompt.text), prompt.tiles) for prompt in prompts]
-        for row in rows:
-            self.check_image_tokens(torch.tensor([row.ids]), 0 if row.tiles is None else len(row.tiles))
-        stop_text = self._holds(settings.stop) if settings.stop else None
-        generated = self._runner.run(rows, settings, self.rules, stop_text)
-        return [self._answer(row, result, settings) for row, result in zip(rows, generated, strict=True)]
+        results: dict[int, Answer | MiniInternVLError] = {}
+        sequences: dict[int, TokenSequence] = {}
+        for place, prompt in enumerate(prompts):
+            sequence = self._sequence(prompt)
+            if isinstance(sequence, MiniInternVLError):
+                results[place] = sequence
+            else:
+                sequences[place] = sequence
+        if sequences:
+            stop_text = self._holds(settings.stop) if settings.stop else None
+            found = self._runner.run_each([*sequences.values()], settings, self.rules, stop_text)
+            for (place, sequence), result in zip(sequences.items(), found, strict=True):
+                if isinstance(result, Generated):
+                    results[place] = self._answer(sequence, result, settings)
+                else:
+                    results[place] = result
+        return [results[place] for place in range(len(prompts))]
 
     @torch.inference_mode()
     def generate(
@@ -303,18 +322,27 @@ class ChatModel(MiniInternVL):
             ImageTokenMismatch: image tokens and visual features differ in number.
         """
         settings = settings or GenerationSettings(max_new_tokens=max_new_tokens)
-        rows = self._rows(input_ids, attention_mask, pixel_values)
-        generated = self._runner.run(rows, settings, self.rules)
-        longest = max((len(row.tokens) for row in generated), default=0)
-        padded = [row.tokens + [self.rules.pad] * (longest - len(row.tokens)) for row in generated]
+        sequences = self._split(input_ids, attention_mask, pixel_values)
+        generated = self._runner.run(sequences, settings, self.rules)
+        longest = max((len(each.tokens) for each in generated), default=0)
+        padded = [each.tokens + [self.rules.pad] * (longest - len(each.tokens)) for each in generated]
         return torch.tensor(padded, dtype=torch.long, device=input_ids.device)
 
     @cached_property
     def _runner(self) -> BatchRunner:
         return BatchRunner(self)
 
-    def _rows(self, input_ids: Tensor, mask: Tensor | None, tiles: Tensor | None) -> list[Row]:
-        """A padded batch as single prompts with their own tiles."""
+    def _sequence(self, prompt: Prompt) -> TokenSequence | MiniInternVLError:
+        """Tokens of a prompt, checked against its tiles."""
+        try:
+            ids = self._need_tokenizer().encode(prompt.text)
+            self.check_image_tokens(torch.tensor([ids]), 0 if prompt.tiles is None else len(prompt.tiles))
+        except MiniInternVLError as error:
+            return error
+        return TokenSequence(ids, prompt.tiles)
+
+    def _split(self, input_ids: Tensor, mask: Tensor | None, tiles: Tensor | None) -> list[TokenSequence]:
+        """A padded batch as single sequences with their own tiles."""
         mask = torch.ones_like(input_ids) if mask is None else mask.long()
         if (
             mask.shape != input_ids.shape
@@ -323,25 +351,25 @@ class ChatModel(MiniInternVL):
         ):
             raise ValueError("attention_mask must have the shape of input_ids, with padding on the left only")
         self.check_image_tokens(input_ids, 0 if tiles is None else len(tiles))
-        rows: list[Row] = []
+        sequences: list[TokenSequence] = []
         start = 0
         for ids, real in zip(input_ids.tolist(), mask.sum(dim=1).tolist(), strict=True):
             count = self._visual(ids) // self.config.num_image_token
             own = None if tiles is None or not count else tiles[start : start + count]
-            rows.append(Row(ids[len(ids) - real :], own))
+            sequences.append(TokenSequence(ids[len(ids) - real :], own))
             start += count
-        return rows
+        return sequences
 
-    def _answer(self, row: Row, result: Generated, settings: GenerationSettings) -> Answer:
+    def _answer(self, sequence: TokenSequence, result: Generated, settings: GenerationSettings) -> Answer:
         tokens = result.tokens
         ended = bool(tokens) and tokens[-1] in self.rules.stop
         text = self._need_tokenizer().decode(tokens[:-1] if ended else tokens)
         cut = cut_at_stop(text, settings.stop)
-        visual = self._visual(row.ids)
+        visual = self._visual(sequence.ids)
         return Answer(
             text=self.template.trim(cut),
             finish="stop" if cut != text else result.finish,
-            prompt_tokens=len(row.ids) - visual,
+            prompt_tokens=len(sequence.ids) - visual,
             visual_tokens=visual,
             new_tokens=len(tokens),
         )

@@ -2,51 +2,35 @@
 
 Of a step the two parts around attention are compiled; attention, whose keys grow by one a step, stays as it
 is. All layers share one compiled function each, whose only variable is the number of rows or tiles. On a GPU
-the step's parts are CUDA graphs besides, one for each padded number of rows (`stepping.padded_rows`): there,
-launching the kernels of a few rows one by one may take longer than running them. On a CPU reading the weights
-bounds a step, and compiling it saves nothing (docs/performance.md): only the encoder is compiled.
+the step's parts are CUDA graphs besides, one for each padded number of rows (`decode_step.padded_rows`):
+launching the kernels of a few rows one by one may take longer there than running them. On a CPU reading the
+weights bounds a step, and compiling it saves nothing (docs/performance.md): only the encoder is compiled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mini_internvl.decode_step import Layer, Step
 from mini_internvl.errors import CompileError
-from mini_internvl.model import MiniInternVL
-from mini_internvl.stepping import Layer, Step
-from mini_internvl.weight_order import order_for_decoding
+from mini_internvl.linear_layers import order_for_decoding
+from mini_internvl.model import CompiledStep, MiniInternVL
 
 DEVICES = ("cpu", "cuda")
 
 WARM_UP = (1, 2)
-"""Rows and tiles that are tried first. What differs the second time, torch compiles as a variable."""
+"""Rows and tiles that are tried first. Two sizes, so that torch marks the dimension dynamic."""
 
 STEPS = 3
 """Steps of each: CUDA graphs are run once as they stand, then recorded, then replayed."""
 
 GRAPHS: dict[str, Any] = {
     "triton.cudagraphs": True,  # what mode="reduce-overhead" stands for
-    "triton.cudagraph_or_error": True,  # no falling back to single launches unsaid
+    "triton.cudagraph_or_error": True,  # no silent fall back to single launches
 }
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """The compiled parts of a decoding step.
-
-    Attributes:
-        before: `stepping.Layer.before`. after: `stepping.Layer.after`.
-        graphs: whether they are CUDA graphs: rows are padded, and what they return holds until the next step.
-    """
-
-    before: Callable[[Layer, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-    after: Callable[[Layer, Tensor, Tensor], Tensor]
-    graphs: bool
 
 
 def compile_network(network: MiniInternVL, *, step: bool | None = None) -> None:
@@ -78,11 +62,11 @@ def _encode(layer: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def _step_parts(graphs: bool) -> Compiled:
+def _step_parts(graphs: bool) -> CompiledStep:
     settings: dict[str, Any] = {"fullgraph": True}
     if graphs:
         settings["options"] = dict(GRAPHS)
-    return Compiled(
+    return CompiledStep(
         torch.compile(Layer.before, **settings), torch.compile(Layer.after, **settings), graphs=graphs
     )
 
@@ -101,7 +85,7 @@ def _try(network: MiniInternVL) -> None:
 
 
 class _NoCache:
-    """Stands for keys and values where nothing was read before."""
+    """A cache without earlier keys and values."""
 
     def advance(self) -> Any:
         return []
@@ -111,7 +95,7 @@ class _NoCache:
 
 
 def _cause(error: Exception) -> str:
-    """The first line of what torch says, and the mend."""
+    """The first line of what torch says, and the fix."""
     said = next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(". ")
     if "CxxCompiler" in said or "CppCompile" in said:
         return f"{said}; it needs a C++ compiler with OpenMP: install g++, name one by CXX, or run without it"

@@ -1,8 +1,7 @@
-"""Greedy or drawn decoding, all rows a token at a time; rows leave when they have ended, and others join.
+"""Greedy or drawn decoding: one token of every sequence a step; finished ones leave, and others join.
 
-A step costs the same Python work however many rows there are: tokens, stops and masks stay on the device, and
-the buffers of keys and values are allocated beforehand. Finished rows leave the batch when they are many
-enough to pay for moving the rest.
+A step costs the same Python work for any number of sequences: tokens, stops and masks stay on the device, and
+the buffers of keys and values are allocated in advance. A row is a sequence's place in the batch.
 """
 
 from __future__ import annotations
@@ -12,27 +11,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
+from mini_internvl.decode_step import Step
 from mini_internvl.generation import Generated, GenerationSettings, StopText, TokenRules
 from mini_internvl.model import MiniInternVL
-from mini_internvl.reading import Started, query_group
+from mini_internvl.prefill import PrefilledBatch, query_group
 from mini_internvl.shared_attention import fold_mask
-from mini_internvl.stepping import Step
-
-LEAVE_AT = 0.75
-"""Finished rows leave when no more than this share is still going."""
-
-STEPS_BETWEEN_LOOKS = 8
-"""On an accelerator, steps between two looks at whether rows have ended: a look waits for the device."""
 
 
 class Decoder:
-    """Rows on the way to their answers.
+    """Sequences that are being decoded.
 
     Args:
         network: the model.
         settings: greedy or drawing.
         rules: stop and forbidden tokens.
-        stop_text: whether a row's tokens so far hold a stop text.
+        stop_text: whether a sequence's tokens so far hold a stop text.
+        config: when finished sequences are looked for, and when they leave.
     """
 
     def __init__(
@@ -41,82 +36,91 @@ class Decoder:
         settings: GenerationSettings,
         rules: TokenRules,
         stop_text: StopText | None = None,
+        config: NetworkBatchConfig = NETWORK_BATCHING,
     ) -> None:
         self._network = network
+        self._leave_below = config.leave_below
         self._step = Step(network)
-        self._choose = _Chooser(settings, rules, network.device)
-        self._said = _Said(settings, rules, stop_text, network.device)
-        self._started: Started | None = None
+        self._choose = Sampler(settings, rules, network.device)
+        every = 1 if network.device.type == "cpu" or stop_text is not None else config.steps_between_checks
+        self._output = OutputBuffer(settings, rules, stop_text, network.device, every)
+        self._batch: PrefilledBatch | None = None
         self._names: list[int] = []
 
     @property
     def rows(self) -> int:
-        """How many are in the batch, those included whose end was not looked for yet."""
+        """Sequences in the batch, those included that ended since the last check."""
         return len(self._names)
 
     @torch.inference_mode()
-    def join(self, started: Started, names: Sequence[int]) -> None:
-        """Takes in rows whose prompts are read.
+    def join(self, batch: PrefilledBatch, names: Sequence[int]) -> None:
+        """Take in sequences whose prompts are prefilled.
 
         Args:
-            started: is used up.
-            names: of its rows, for `advance` to return.
+            batch: is used up.
+            names: of its sequences, for `advance` to return.
         """
-        if self._started is None:
-            self._started = started
+        if self._batch is None:
+            self._batch = batch
         else:
-            self._started.join(started)
+            self._batch.join(batch)
         self._names += names
-        self._said.join(len(names))
+        self._output.join(len(names))
 
     @torch.inference_mode()
     def advance(self) -> dict[int, Generated]:
-        """One more token of every row; returns the answers of rows that left."""
-        if self._started is None:
+        """One more token of every sequence; returns the answers of those that left."""
+        if self._batch is None:
             return {}
-        chosen = self._choose(self._started.logits, self._said.counts())
-        going = self._said.add(chosen)
+        chosen = self._choose(self._batch.logits, self._output.counts())
+        going = self._output.add(chosen)
         answers: dict[int, Generated] = {}
-        if going is not None and len(going) <= LEAVE_AT * self.rows:
+        if going is not None and len(going) <= self._leave_below * self.rows:
             answers = self._leave(going)
             chosen = chosen[torch.tensor(going, dtype=torch.long, device=chosen.device)]
-        if self._started is not None:
-            self._advance(self._started, chosen)
+        if self._batch is not None:
+            self._advance(self._batch, chosen)
         return answers
 
     def finish(self) -> dict[int, Generated]:
-        """Advances until every row has ended; returns what `advance` does."""
+        """Advance until every sequence has ended; returns what `advance` does."""
         answers: dict[int, Generated] = {}
         while self.rows:
             answers.update(self.advance())
         return answers
 
     def _leave(self, going: list[int]) -> dict[int, Generated]:
-        """Drops the rows at all places but these; returns their answers."""
+        """Drop the sequences at all places but these; returns their answers."""
         ended = sorted({*range(self.rows)}.difference(going))
         answers = dict(
-            zip([self._names[place] for place in ended], self._said.take(ended, going), strict=True)
+            zip([self._names[place] for place in ended], self._output.take(ended, going), strict=True)
         )
         self._names = [self._names[place] for place in going]
-        if self._started is not None and going:
-            self._started.keep(going)
+        if self._batch is not None and going:
+            self._batch.keep(going)
         else:
-            self._started = None
+            self._batch = None
         return answers
 
-    def _advance(self, started: Started, chosen: Tensor) -> None:
+    def _advance(self, batch: PrefilledBatch, chosen: Tensor) -> None:
         """The chosen tokens in, the next logits out."""
         mask = None
-        if started.pads is not None:
-            columns = torch.arange(started.cache.end + 1, device=chosen.device)
-            hidden = (columns[None, :] < started.pads[:, None])[:, None, :]
+        if batch.pads is not None:
+            columns = torch.arange(batch.cache.end + 1, device=chosen.device)
+            hidden = (columns[None, :] < batch.pads[:, None])[:, None, :]
             mask = fold_mask(hidden, query_group(self._network), self._network.dtype)
-        started.logits = self._step(chosen, started.positions, started.cache, mask)
-        started.positions = started.positions + 1
+        batch.logits = self._step(chosen, batch.positions, batch.cache, mask)
+        batch.positions = batch.positions + 1
 
 
-class _Said:
-    """What the rows have said so far, on the device."""
+class OutputBuffer:
+    """The tokens generated so far, on the device.
+
+    Args:
+        settings, rules, stop_text: when a sequence ends.
+        device: of the tokens.
+        every: steps between two checks for ended sequences.
+    """
 
     def __init__(
         self,
@@ -124,20 +128,23 @@ class _Said:
         rules: TokenRules,
         stop_text: StopText | None,
         device: torch.device,
+        every: int,
     ) -> None:
         self._most = settings.max_new_tokens
         self._stop = torch.tensor(rules.stop, dtype=torch.long, device=device)
         self._stop_text = stop_text
-        self._every = 1 if device.type == "cpu" or stop_text is not None else STEPS_BETWEEN_LOOKS
+        self._every = every
         self._step = 0
-        self._full: set[int] = set()  # steps at which rows reach the most tokens
+        self._full: set[int] = set()  # steps at which sequences reach max_new_tokens
         self._tokens = torch.empty(0, self._most + 1, dtype=torch.long, device=device)
         self._born = torch.empty(0, dtype=torch.long, device=device)
-        self._cut = torch.empty(0, dtype=torch.long, device=device)  # tokens at which a text ended the row
+        self._cut = torch.empty(
+            0, dtype=torch.long, device=device
+        )  # tokens at which a stop text ended the sequence
         self._ended = torch.empty(0, dtype=torch.bool, device=device)
 
     def join(self, rows: int) -> None:
-        """Takes in rows that have said nothing."""
+        """Take in sequences without a token."""
         self._tokens = torch.cat([self._tokens, self._tokens.new_full((rows, self._most + 1), -1)])
         self._born = torch.cat([self._born, self._born.new_full((rows,), self._step)])
         self._cut = torch.cat([self._cut, self._cut.new_full((rows,), self._most + 1)])
@@ -145,11 +152,11 @@ class _Said:
         self._full.add(self._step + self._most)
 
     def counts(self) -> Tensor:
-        """int64 `[rows]`: tokens said; more than the most by rows that are full and still there."""
+        """int64 `[rows]`: tokens so far. May exceed max_new_tokens for finished sequences not yet removed."""
         return self._step - self._born
 
     def add(self, chosen: Tensor) -> list[int] | None:
-        """Takes the tokens of a step; returns the places that go on, None between looks."""
+        """Add the tokens of a step, `[rows]`; returns the places that go on, None between two checks."""
         place = self.counts().clamp(max=self._most)
         self._tokens.scatter_(1, place[:, None], chosen[:, None])
         self._ended |= torch.isin(chosen, self._stop)
@@ -158,12 +165,12 @@ class _Said:
             return None
         self._full.discard(self._step)
         if self._stop_text is not None:
-            self._look_for_texts(self._stop_text)
+            self._check_stop_texts(self._stop_text)
         self._ended |= self.counts() >= self._most
         going: list[int] = (~self._ended).nonzero().flatten().tolist()
         return going
 
-    def _look_for_texts(self, stop_text: StopText) -> None:
+    def _check_stop_texts(self, stop_text: StopText) -> None:
         counts = self.counts().tolist()
         for place in (~self._ended).nonzero().flatten().tolist():
             if stop_text(self._tokens[place, : counts[place]].tolist()):
@@ -171,7 +178,7 @@ class _Said:
                 self._ended[place] = True
 
     def take(self, ended: list[int], going: list[int]) -> list[Generated]:
-        """Drops all places but those `going`; returns the answers of the others."""
+        """Drop all places but those `going`; returns the answers of the others."""
         index = torch.tensor(ended, dtype=torch.long, device=self._born.device)
         answers = self._generated(self._tokens[index, : self._most], self._cut[index])
         index = torch.tensor(going, dtype=torch.long, device=self._born.device)
@@ -180,7 +187,7 @@ class _Said:
         return answers
 
     def _generated(self, rows: Tensor, cuts: Tensor) -> list[Generated]:
-        """Each row up to its end."""
+        """Each sequence up to its end."""
         stops = torch.isin(rows, self._stop)
         stopped = stops.any(dim=1)
         first = torch.where(stopped, stops.int().argmax(dim=1) + 1, self._most)
@@ -192,9 +199,11 @@ class _Said:
         ]
 
 
-class _Chooser:
-    """Picks every row's next token. Drawing uses the same numbers for every row, so a row's answer does not
-    depend on what shares its batch."""
+class Sampler:
+    """Picks every sequence's next token.
+
+    Drawing uses the same random numbers for every sequence, so an answer does not depend on its batch.
+    """
 
     def __init__(self, settings: GenerationSettings, rules: TokenRules, device: torch.device) -> None:
         self._settings = settings
@@ -204,7 +213,7 @@ class _Chooser:
         self._numbers = torch.rand(settings.max_new_tokens, generator=stream).to(device)
 
     def __call__(self, logits: Tensor, counts: Tensor) -> Tensor:
-        """Tokens `[rows]` from logits `[rows, vocabulary]` and the tokens that each row has said."""
+        """Tokens `[rows]` from logits `[rows, vocabulary]` and the number of tokens so far, `[rows]`."""
         scores = logits.index_fill_(1, self._forbidden, float("-inf"))
         if self._settings.min_new_tokens:
             early = (counts < self._settings.min_new_tokens)[:, None]

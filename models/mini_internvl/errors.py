@@ -1,6 +1,11 @@
-"""The errors this package raises on purpose, each with one clear line: what, where, the mend."""
+"""The errors this package raises on purpose, each with one clear line: what, where, the fix."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class MiniInternVLError(Exception):
@@ -20,11 +25,11 @@ class TokenizerError(MiniInternVLError):
 
 
 class ImageError(MiniInternVLError):
-    """A picture that cannot be read, is truncated or is absurdly large."""
+    """An image that cannot be read, is truncated or is absurdly large."""
 
 
 class PromptError(MiniInternVLError):
-    """A conversation that does not fit its pictures or its template."""
+    """A conversation that does not fit its images or its template."""
 
 
 class ImageTokenMismatch(MiniInternVLError, ValueError):
@@ -37,3 +42,13 @@ class OutOfMemory(MiniInternVLError):
 
 class CompileError(MiniInternVLError):
     """`torch.compile` does not work on this device or machine."""
+
+
+def first_error_raised(results: Iterable[T | MiniInternVLError]) -> list[T]:
+    """The results; the first that is an error is raised."""
+    found: list[T] = []
+    for result in results:
+        if isinstance(result, MiniInternVLError):
+            raise result
+        found.append(result)
+    return found

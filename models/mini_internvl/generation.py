@@ -1,29 +1,22 @@
-"""How answers are generated: settings, token rules, encoding, the first pass over whole prompts, and beams.
+"""How answers are generated: settings, token rules, what an answer is, and beam search by transformers.
 
-Rows are padded on the left and positions count real tokens, so an answer does not depend on what shares its
-batch. Token by token goes `mini_internvl.decoding`; beams are transformers' own.
+Sequences are padded on the left and positions count real tokens, so an answer does not depend on what shares
+its batch. Token by token, `mini_internvl.decoding` goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mini_internvl.model import MiniInternVL, positions_of
+from mini_internvl.model import MiniInternVL
 
 Finish = Literal["stop", "length"]
 StopText = Callable[[list[int]], bool]
-
-TILES_ON_GPU = 16
-"""Tiles encoded in one pass: beyond this a pass only takes more memory."""
-
-PASS_BYTES_ON_CPU = 24 << 20
-"""Of a pass's largest activation: above 32 MiB the C library maps and unmaps memory for each, which costs up
-to a third of the time."""
 
 
 @dataclass(frozen=True)
@@ -78,53 +71,6 @@ class Generated:
     finish: Finish
 
 
-@dataclass
-class Prefilled:
-    """A batch whose prompts are read.
-
-    Attributes:
-        cache: keys and values of all layers, transformers' cache.
-        logits: `[batch, vocabulary]` of the next token.
-    """
-
-    cache: Any
-    logits: Tensor
-
-
-@torch.inference_mode()
-def encode_tiles(network: MiniInternVL, tiles: Tensor) -> Tensor:
-    """Visual tokens `[tiles, tokens, width]`, a limited number of tiles at a time."""
-    return torch.cat([network.encode_images(part) for part in torch.split(tiles, tiles_at_once(network))])
-
-
-def tiles_at_once(network: MiniInternVL) -> int:
-    """Tiles that are encoded fastest in one pass."""
-    if network.device.type != "cpu":
-        return TILES_ON_GPU
-    config = network.config.vision
-    each = (config.grid**2 + 1) * config.intermediate_size * network.dtype.itemsize
-    return max(1, PASS_BYTES_ON_CPU // each)
-
-
-@torch.inference_mode()
-def prefill(network: MiniInternVL, embeddings: Tensor, mask: Tensor) -> Prefilled:
-    """Runs the prompt through the language model.
-
-    Args:
-        network: the model.
-        embeddings: `[batch, length, width]`, padded on the left.
-        mask: int64 `[batch, length]`.
-    """
-    output = network.language_model(
-        inputs_embeds=embeddings,
-        attention_mask=mask,
-        position_ids=positions_of(mask, mask),
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return Prefilled(output.past_key_values, output.logits[:, -1])
-
-
 @torch.inference_mode()
 def beam_search(
     network: MiniInternVL,
@@ -133,7 +79,15 @@ def beam_search(
     settings: GenerationSettings,
     rules: TokenRules,
 ) -> list[Generated]:
-    """Beam search by transformers' `generate`, on prompts as for `prefill`."""
+    """Beam search by transformers' `generate`.
+
+    Args:
+        network: the model.
+        embeddings: `[batch, length, width]`, padded on the left.
+        mask: int64 `[batch, length]`, 1 at real tokens.
+        settings: number of beams and lengths.
+        rules: stop and forbidden tokens.
+    """
     from transformers import GenerationConfig
 
     config = GenerationConfig(

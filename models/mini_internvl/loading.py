@@ -12,10 +12,9 @@ from mini_internvl.chat import ChatModel, image_token_of
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.cpu_half import has_half_products, widen_products
 from mini_internvl.errors import CheckpointError, TokenizerError
 from mini_internvl.hub import locate
-from mini_internvl.int8 import quantise
+from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import INTERNVL_SYSTEM, published_system_message
 from mini_internvl.tokenizers import Tokenizer, read_tokenizer
 from mini_internvl.weights import WeightReader, weight_files

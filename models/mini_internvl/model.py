@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +14,22 @@ from mini_internvl.errors import ImageTokenMismatch
 from mini_internvl.language import build_language_model
 from mini_internvl.vision import InternViT
 
-if TYPE_CHECKING:
-    from mini_internvl.compiled import Compiled
-
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class CompiledStep:
+    """The compiled parts of a decoding step.
+
+    Attributes:
+        before: `decode_step.Layer.before`. after: `decode_step.Layer.after`.
+        graphs: whether they are CUDA graphs: rows are padded, and what they return holds until the next step.
+    """
+
+    before: Callable[[Any, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    after: Callable[[Any, Tensor, Tensor], Tensor]
+    graphs: bool
 
 
 class MiniInternVL(nn.Module):
@@ -31,10 +44,10 @@ class MiniInternVL(nn.Module):
         attention: the language model's attention, by its name in transformers' registry.
 
     Attributes:
-        compiled: its compiled parts, where `compiled.compile_network` made some.
+        compiled: parts of the decoding step, where `compiled.compile_network` made them.
     """
 
-    compiled: Compiled | None = None
+    compiled: CompiledStep | None = None
 
     def __init__(self, config: MiniInternVLConfig, attention: str = "sdpa") -> None:
         super().__init__()
@@ -156,7 +169,7 @@ class MiniInternVL(nn.Module):
         if self.image_token_id is None:
             if tiles:
                 raise ImageTokenMismatch(
-                    "pictures were given but the id of the image token is unknown; "
+                    "images were given but the id of the image token is unknown; "
                     "load a folder with its tokenizer, or give image_token_id=…"
                 )
             return

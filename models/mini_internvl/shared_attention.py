@@ -1,8 +1,8 @@
-"""Attention over one shared prefix and each row's own suffix, for transformers' attention registry.
+"""Attention over one shared prefix and each row's own tokens, for transformers' attention registry.
 
-Questions about one picture begin with the same tokens. Their keys and values are kept once; the queries of
-all rows meet them in one product, each row's own suffix in another, and the two results are merged exactly by
-the logarithms of their softmax normalisers (Hydragen, arXiv 2402.05099, section 3.1).
+Questions about one image begin with the same tokens. Their keys and values are kept once; the queries of all
+rows meet them in one product, each row's own tokens in another, and the two results are merged exactly by the
+logarithms of their softmax normalisers (Hydragen, arXiv 2402.05099, section 3.1).
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ NAME = "mini_internvl_shared_prefix"
 
 SCORES_AT_ONCE = 1 << 24
 """Scores held at a time where no fused kernel is used: 64 MiB in float32."""
+
+
+Prefixes = Sequence[tuple[slice, Sequence[tuple[Tensor, Tensor]]]]
+"""(rows, keys and values of each layer) of every prefix; each tensor `[1, kv_heads, prefix, head_dim]`."""
 
 
 @contextmanager
@@ -40,9 +44,9 @@ def attend_shared(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    mask: Tensor | None,
     scaling: float,
-    shared_prefix: Sequence[tuple[slice, Sequence[tuple[Tensor, Tensor]]]] = (),
+    prefixes: Prefixes = (),
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention in the form of transformers' registry.
@@ -50,11 +54,10 @@ def attend_shared(
     Args:
         module: the attention layer; its `layer_idx` chooses the prefix's keys and values.
         query: `[rows, heads, length, head_dim]`.
-        key: the suffixes' keys, `[rows, kv_heads, columns, head_dim]`. value: likewise.
-        attention_mask: added to the suffix's scores, as `fold_mask` returns it; None where nothing is hidden.
+        key: the rows' own keys, `[rows, kv_heads, columns, head_dim]`. value: likewise.
+        mask: added to the scores of the rows' own tokens, as `fold_mask` returns it; None hides nothing.
         scaling: of the scores.
-        shared_prefix: (rows, keys and values of each layer) of every prefix; each
-            `[1, kv_heads, prefix, head_dim]`.
+        prefixes: of the rows.
 
     Returns:
         `[rows, length, heads, head_dim]`, and None in place of the weights.
@@ -62,11 +65,11 @@ def attend_shared(
     rows, heads, length, width = query.shape
     kv_heads = key.shape[1]
     folded = query.reshape(rows, kv_heads, heads // kv_heads * length, width)  # heads of one key lie together
-    out, norm = attend(folded, key, value, scaling, attention_mask)
-    for members, layers in shared_prefix:
+    out, norm = attend(folded, key, value, mask, scaling)
+    for members, layers in prefixes:
         keys, values = layers[module.layer_idx]
         asked = folded[members].transpose(0, 1).reshape(1, kv_heads, -1, width)
-        shared, shared_norm = attend(asked, keys, values, scaling, None)
+        shared, shared_norm = attend(asked, keys, values, None, scaling)
         count = folded[members].shape[0]
         shared = shared.reshape(kv_heads, count, -1, width).transpose(0, 1)
         shared_norm = shared_norm.reshape(kv_heads, count, -1).transpose(0, 1)
@@ -98,14 +101,14 @@ def fold_mask(hidden: Tensor, group: int, dtype: torch.dtype) -> Tensor:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
     """Attention and the logarithm of its softmax normaliser.
 
     Args:
         query: `[rows, heads, length, head_dim]`. key, value: `[rows, heads, columns, head_dim]`.
-        scaling: of the scores.
         mask: added to the scores, `[rows, 1, length, columns]`, or None.
+        scaling: of the scores.
 
     Returns:
         `[rows, heads, length, head_dim]`, and float32 `[rows, heads, length]`.
@@ -115,11 +118,11 @@ def attend(
             query, key, value, 0.0, False, attn_mask=mask, scale=scaling
         )
         return out, norm
-    return attend_in_products(query, key, value, scaling, mask)
+    return attend_in_products(query, key, value, mask, scaling)
 
 
 def attend_in_products(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
 ) -> tuple[Tensor, Tensor]:
     """`attend` by two matrix products, a bounded number of scores at a time; on any device."""
     each = query.shape[0] * query.shape[1] * key.shape[2]

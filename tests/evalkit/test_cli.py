@@ -194,11 +194,13 @@ def test_a_dry_run_loads_nothing_and_shows_the_plan(bench) -> None:
     assert bench.family.model is None and not bench.output.exists()
     assert (plan["requests"], plan["groups"], plan["pictures"], plan["picture_uses"]) == (20, 5, 5, 20)
     assert plan["tiles"] == 5 and plan["tile_uses"] == 20 and plan["new_tokens_at_most"] == 2000
+    assert bench.document["batching"]["evalkit"]["window"] == 256
     assert plan["first_prompt"]["messages"] == [{"role": "user", "text": "Is 0 it?\nAnswer yes or no."}]
     (bench.folder / "p1.png").unlink()
     flags = ["--include", bench.task, "-t", "yes-no", "--data-root", bench.folder, "--dry-run"]
     assert bench.cli("run", "-m", "fake", *flags) == 0
     assert "Answer yes or no." in bench.out and "unreadable" in bench.out and "20 of 20" in bench.out
+    assert "batching   evalkit: window 256, largest_group 2048" in bench.out
     assert bench.cli("run", "-m", "fak", *flags) == 2
 
 

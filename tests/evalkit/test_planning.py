@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 from itertools import pairwise
@@ -15,7 +16,7 @@ from evalkit.data.images import ImageFile
 from evalkit.errors import UsageError
 from evalkit.hashing import short_hash
 from evalkit.pipeline.overrides import Overrides, parse_gen
-from evalkit.pipeline.plan import Pending, make_plan, select, tile_count
+from evalkit.pipeline.plan import Pending, Plan, make_plan, select, tile_count
 
 
 def request(name: str, picture: str | None, *texts: str) -> Request:
@@ -95,6 +96,21 @@ def test_a_resumed_plan_is_the_rest_of_the_same_order() -> None:
     rest = [i for window in plan.windows(pending, 10) for i in window]
     whole = [i for window in plan.windows(range(100), 10) for i in window]
     assert rest == [i for i in whole if i in pending]
+
+
+def test_images_under_another_policy_are_another_group() -> None:
+    few = dataclasses.replace(request("1", "p", "q"), image_policy=ImagePolicy(max_tiles=1))
+    assert len(make_plan([request("0", "p", "q"), few, request("2", "p", "q")]).groups) == 2
+
+
+def test_requests_carry_the_number_of_their_group() -> None:
+    asked = [request(str(place), name, "q") for place, name in enumerate(["a", "b", None, "a", None, "b"])]
+    plan = make_plan(asked)
+    numbered = [plan.numbered(asked.__getitem__)(place) for place in range(len(asked))]
+    assert [each.group for each in numbered] == [0, 1, 2, 0, 3, 1]
+    assert numbered == asked and [each.key() for each in numbered] == [each.key() for each in asked]
+    part = Plan(plan.pending({1, 3, 5}))
+    assert [part.numbered(asked.__getitem__)(place).group for place in (3, 1, 5)] == [0, 1, 1]
 
 
 def test_a_huge_group_is_torn() -> None:

@@ -75,7 +75,7 @@ def test_settings_are_those_of_the_run(bench, monkeypatch: pytest.MonkeyPatch) -
         "max_new_tokens=9",
         "--max-tiles",
         "4",
-        "--no-sharing",
+        "--no-prefix-caching",
         "--compile",
     ]
     assert bench.run(*arguments) == 0
@@ -83,7 +83,7 @@ def test_settings_are_those_of_the_run(bench, monkeypatch: pytest.MonkeyPatch) -
     forget(bench, monkeypatch)
     assert reproduce(bench, path) == 0
     assert sorted(bench.model.asked) == asked and bench.document["compared"] == 7
-    assert bench.family.options.sharing is False and bench.family.options.compile is True
+    assert bench.family.options.prefix_caching is False and bench.family.options.compile is True
     keys = {load_run(folder).request_keys()[asked[0]] for folder in (path, bench.document["again"])}
     assert len(keys) == 1
     assert load_run(bench.document["again"]).manifest["signature"] == load_run(path).manifest["signature"]

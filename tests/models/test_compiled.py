@@ -19,10 +19,11 @@ import mini_internvl
 from evalkit.cli.main import invoke
 from mini_internvl import CompileError, GenerationSettings
 from mini_internvl.batching import BatchRunner
-from mini_internvl.compiled import Compiled, compile_network
+from mini_internvl.compiled import compile_network
+from mini_internvl.decode_step import Layer, padded_rows
 from mini_internvl.generation import TokenRules
-from mini_internvl.groups import Row
-from mini_internvl.stepping import Layer, padded_rows
+from mini_internvl.model import CompiledStep
+from mini_internvl.prompt_groups import TokenSequence
 
 RULES = TokenRules(stop=(2, *range(80, 110)), forbidden=(networks.IMAGE_TOKEN,), pad=2)
 
@@ -47,9 +48,10 @@ def answers(model: Any, seed: int = 0, questions: int = 11) -> list[list[int]]:
     """Tokens of questions on one picture that end at unlike lengths, so that rows leave on the way."""
     drawn = random.Random(seed)
     tiles = torch.randint(0, 256, (2, 3, 56, 56), generator=torch.Generator().manual_seed(seed))
+    tiles = tiles.to(torch.uint8)
     image = [498, *[networks.IMAGE_TOKEN] * (2 * networks.TOKENS_PER_TILE), 499]
     rows = [
-        Row([1, *image, *(drawn.randrange(3, 400) for _ in range(2 + place % 7))], tiles.to(torch.uint8))
+        TokenSequence([1, *image, *(drawn.randrange(3, 400) for _ in range(2 + place % 7))], tiles)
         for place in range(questions)
     ]
     found = BatchRunner(model).run(rows, GenerationSettings(max_new_tokens=24), RULES)
@@ -148,7 +150,7 @@ def test_a_graphs_results_are_used_before_they_are_overwritten(
     model = load(tmp_path, family)
     before = answers(model)
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", begin)
-    model.compiled = Compiled(graph(Layer.before), graph(Layer.after), graphs=True)
+    model.compiled = CompiledStep(graph(Layer.before), graph(Layer.after), graphs=True)
     assert answers(model) == before
     assert len(seen) > 1 and all(rows == padded_rows(rows) for rows in seen)
     assert len(steps) > 5 and steps[0] == 0 and all(steps[1:])

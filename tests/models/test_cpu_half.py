@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import mini_internvl
-from mini_internvl import cpu_half
+from mini_internvl import linear_layers
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -19,13 +19,13 @@ from mini_internvl import cpu_half
 def test_products_equal_float32_rounded_once(
     dtype: torch.dtype, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_half, "WIDENED_AT_ONCE", 100)
+    monkeypatch.setattr(linear_layers, "WIDENED_AT_ONCE", 100)
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(32, 48)).to(dtype)
     x = torch.randn(rows, 32).to(dtype)
     expected = nn.functional.linear(x.float(), layer[0].weight.float(), layer[0].bias.float()).to(dtype)
-    cpu_half.widen_products(layer)
-    tolerance = 0.0 if rows > cpu_half.FEW_ROWS else 0.02
+    linear_layers.widen_products(layer)
+    tolerance = 0.0 if rows > linear_layers.FEW_ROWS else 0.02
     assert (layer(x) - expected).abs().max() <= tolerance
     assert list(layer.state_dict()) == ["0.weight", "0.bias"]
 
@@ -39,7 +39,7 @@ def test_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
         layer[0].bias.float(),
         stride=4,  # type: ignore[union-attr]
     ).bfloat16()
-    cpu_half.widen_products(layer)
+    linear_layers.widen_products(layer)
     assert torch.equal(layer(x), expected)
 
 
@@ -52,10 +52,10 @@ def test_loading_widens_where_the_cpu_needs_it(
     networks.save_native("qwen2", tmp_path)
     monkeypatch.setattr(loading, "has_half_products", lambda dtype: native)
     model = mini_internvl.load(tmp_path, dtype="bfloat16", device="cpu")
-    wide = sum(isinstance(m, cpu_half.WideLinear) for m in model.modules())
+    wide = sum(isinstance(m, linear_layers.WideLinear) for m in model.modules())
     assert (wide == 0) == native
     exact = mini_internvl.load(tmp_path, dtype="float32", device="cpu")
-    assert not any(isinstance(m, cpu_half.WideLinear) for m in exact.modules())
+    assert not any(isinstance(m, linear_layers.WideLinear) for m in exact.modules())
     batch = networks.inputs(((2, 9),))
     assert (model(**batch).float() - exact(**batch)).abs().mean() < 0.1
 
@@ -75,4 +75,4 @@ def test_half_products_need_their_own_instructions(
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known)
-    assert cpu_half.has_half_products(torch.bfloat16) == expected
+    assert linear_layers.has_half_products(torch.bfloat16) == expected

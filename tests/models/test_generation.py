@@ -15,8 +15,8 @@ from PIL import Image
 import mini_internvl
 from mini_internvl import GenerationSettings, decoding
 from mini_internvl.batching import is_out_of_memory
+from mini_internvl.decode_step import Step
 from mini_internvl.errors import ImageTokenMismatch, OutOfMemory, PromptError, TokenizerError
-from mini_internvl.stepping import Step
 
 FAMILIES = {
     "qwen2": small_tokenizers.write_qwen2,
@@ -301,6 +301,29 @@ def test_one_prompt_too_large_is_named(one: mini_internvl.ChatModel, monkeypatch
     monkeypatch.setattr(one.language_model, "forward", Memory(one, 0))
     with pytest.raises(OutOfMemory, match=r"one prompt of .* does not fit"):
         one.answer(prompts(one)[:1])
+
+
+def test_what_is_wrong_with_one_prompt_costs_no_other(
+    one: mini_internvl.ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two prompts too long for the memory and one with smuggled image tokens, among others."""
+    settings = GenerationSettings(max_new_tokens=4)
+    asked = [one.prompt([], f"the cat {i} " * (40 if i in (1, 4) else 1)) for i in range(6)]
+    asked.insert(3, one.prompt([picture()], "the <IMG_CONTEXT> cat"))
+    expected = [one.answer([asked[place]], settings)[0] for place in (0, 2, 4, 6)]
+    inner = one.language_model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["position_ids"].max() > 250:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(one.language_model, "forward", forward)
+    found = one.answer_each(asked, settings)
+    assert [found[place] for place in (0, 2, 4, 6)] == expected
+    assert isinstance(found[3], ImageTokenMismatch)
+    assert isinstance(found[1], OutOfMemory) and isinstance(found[5], OutOfMemory)
+    one.__dict__.pop("_runner")
 
 
 def test_other_errors_are_not_taken_for_memory() -> None:

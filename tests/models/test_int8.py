@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 import mini_internvl
-from mini_internvl import int8
-from mini_internvl.int8 import Int8Linear, quantise
+from mini_internvl import linear_layers
+from mini_internvl.linear_layers import Int8Linear, quantise
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -20,7 +20,7 @@ from mini_internvl.int8 import Int8Linear, quantise
 def test_products_are_near(
     dtype: torch.dtype, rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "WIDENED_AT_ONCE", 1000)
+    monkeypatch.setattr(linear_layers, "WIDENED_AT_ONCE", 1000)
     torch.manual_seed(0)
     layer = nn.Linear(64, 96, bias=bias)
     x = torch.randn(2, rows, 64).to(dtype)

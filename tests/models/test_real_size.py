@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mini_internvl.cpu_half import has_half_products
+from mini_internvl.linear_layers import has_half_products
 
 MOST_MEMORY = 1.3
 """Peak memory while loading, over the size of the weights in the type they are used in."""

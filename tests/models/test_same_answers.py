@@ -1,4 +1,4 @@
-"""The embedded model under sharing: broken off, limited and named runs answer as a whole run does."""
+"""The embedded model with prefix caching: broken off, limited and named runs answer as a whole run does."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_a_smaller_limit_and_named_samples(whole: dict[str, str], model: Model, 
     few = workflow.run_task(TASK, model, options(tmp_path / "few", limit=17))
     assert len(answers(few.path)) == 17 and answers(few.path).items() <= whole.items()
     names = tuple(list(whole)[::9])
-    named = workflow.run_task(TASK, model, options(tmp_path / "named", sample_ids=names))
+    named = workflow.run_task(TASK, model, options(tmp_path / "named", sample_id=names))
     assert set(answers(named.path)) == set(names) and answers(named.path).items() <= whole.items()
 
 
-def test_without_sharing(whole: dict[str, str], model: Model, tmp_path: Path) -> None:
-    apart = options(tmp_path, limit=60, sharing=False, batch_size=1)
+def test_without_prefix_caching(whole: dict[str, str], model: Model, tmp_path: Path) -> None:
+    apart = options(tmp_path, limit=60, prefix_caching=False, batch_size=1)
     alone = workflow.load_model(apart)
     assert answers(workflow.run_task(TASK, alone, apart).path) == whole
     alone.close()

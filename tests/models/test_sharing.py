@@ -1,4 +1,4 @@
-"""Sharing pictures and prefixes changes no answer: in float32 tokens equal those of each prompt by itself."""
+"""Prefix caching changes no answer: in float32 tokens equal those of each prompt by itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mini_internvl import GenerationSettings, MiniInternVL
+from mini_internvl import NETWORK_BATCHING, GenerationSettings, MiniInternVL
 from mini_internvl.batching import BatchRunner
-from mini_internvl.generation import TokenRules, encode_tiles
-from mini_internvl.groups import Limits, Row, Waiting, group_rows
-from mini_internvl.reading import ENOUGH_TOKENS, Started, Suffix, _passes, read_prefix, start
+from mini_internvl.generation import TokenRules
+from mini_internvl.prefill import PrefilledBatch, PromptTail, _passes, encode_tiles, prefill, prefill_prefix
+from mini_internvl.prefix_cache import SharedPrefixCache, grow_trees
+from mini_internvl.prompt_groups import BatchLimits, RequestQueue, TokenSequence, group_sequences
 from mini_internvl.shared_attention import attend, attend_in_products, fold_mask
-from mini_internvl.sharing import SharedPrefixCache
-from mini_internvl.token_tree import grow
 
 RULES = TokenRules(stop=(2, 77, 78, 79), forbidden=(networks.IMAGE_TOKEN,), pad=2)
 FAMILIES = networks.FAMILIES
@@ -41,31 +40,31 @@ def network(family: str) -> MiniInternVL:
     return model
 
 
-def ask(random_: random.Random, pictures: Sequence[tuple[int, int]], longest: int = 12) -> list[Row]:
-    """Rows about several pictures, in random order.
+def ask(random_: random.Random, images: Sequence[tuple[int, int]], longest: int = 12) -> list[TokenSequence]:
+    """Sequences about several images, in random order.
 
     Args:
         random_: draws everything.
-        pictures: (tiles, questions) of each; no tiles are questions without a picture.
-        longest: most words after the picture.
+        images: (tiles, questions) of each; no tiles are questions without an image.
+        longest: most words after the image.
     """
-    rows: list[Row] = []
-    for tiles, questions in pictures:
+    rows: list[TokenSequence] = []
+    for tiles, questions in images:
         seed = random_.randrange(1 << 30)
         pixels = torch.randint(0, 256, (tiles, 3, 56, 56), generator=torch.Generator().manual_seed(seed))
+        pixels = pixels.to(torch.uint8)
         head = [1, *(random_.randrange(3, 400) for _ in range(random_.randrange(4)))]
         image = [498, *[networks.IMAGE_TOKEN] * (networks.TOKENS_PER_TILE * tiles), 499] if tiles else []
         history = [random_.randrange(3, 400) for _ in range(random_.randrange(6))]
         for _ in range(questions):
             words = [random_.randrange(3, 400) for _ in range(random_.randrange(1, longest))]
             earlier = history if random_.random() < 0.5 else []
-            own = pixels.to(torch.uint8) if tiles else None
-            rows.append(Row([*head, *image, *earlier, *words], own))
+            rows.append(TokenSequence([*head, *image, *earlier, *words], pixels if tiles else None))
     random_.shuffle(rows)
     return rows
 
 
-def answers(model: MiniInternVL, rows: Sequence[Row], share: bool, **changes: Any) -> list[Any]:
+def answers(model: MiniInternVL, rows: Sequence[TokenSequence], share: bool, **changes: Any) -> list[Any]:
     """All answers; not shared, every row is a batch of its own."""
     runner = BatchRunner(model)
     runner.share = share
@@ -79,12 +78,10 @@ def answers(model: MiniInternVL, rows: Sequence[Row], share: bool, **changes: An
 @settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 1 << 30),
-    pictures=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 7)), min_size=1, max_size=4),
+    images=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 7)), min_size=1, max_size=4),
 )
-def test_shared_answers_equal_those_one_by_one(
-    family: str, seed: int, pictures: list[tuple[int, int]]
-) -> None:
-    rows = ask(random.Random(seed), pictures)
+def test_shared_answers_equal_those_one_by_one(family: str, seed: int, images: list[tuple[int, int]]) -> None:
+    rows = ask(random.Random(seed), images)
     model = network(family)
     assert answers(model, rows, True) == answers(model, rows, False)
 
@@ -104,16 +101,18 @@ def test_hundreds_of_unlike_requests(family: str) -> None:
 def test_logits_after_a_prefix(family: str) -> None:
     rows = ask(random.Random(2), [(2, 5)], longest=8)
     model = network(family)
-    (group, *rest) = group_rows(rows, lambda length: 0)
-    assert not rest and group.pictures is not None and group.shared > 8
-    features = encode_tiles(model, group.pictures.tiles)
+    (group, *rest) = group_sequences(rows, lambda length: 0)
+    assert not rest and group.images is not None and group.shared_tokens > 8
+    features = encode_tiles(model, group.images.tiles)
     with torch.inference_mode():
         whole = [model.embed(torch.tensor([row.ids]), features)[0] for row in rows]
-        prefix = read_prefix(model, whole[0][: group.shared])
-        at_once = start(model, [Suffix(row[group.shared :], prefix) for row in whole]).logits
-        alone = torch.cat([start(model, [Suffix(row)]).logits for row in whole])
+        assert group.prefix is not None
+        prefill_prefix(model, whole[0][: group.shared_tokens], group.prefix)
+        tails = [PromptTail(row[group.shared_tokens :]) for row in whole]
+        at_once = prefill(model, [(group.prefix, tails)]).logits
+        alone = torch.cat([prefill(model, [(None, [PromptTail(row)])]).logits for row in whole])
     regime = model.language_model.model.rotary_emb.regime
-    same = [regime(len(row.ids)) == regime(group.shared) for row in rows]
+    same = [regime(len(row.ids)) == regime(group.shared_tokens) for row in rows]
     difference = (at_once - alone).abs().amax(dim=1)[torch.tensor(same)]
     assert difference.numel() == 0 or difference.max() < 1e-4
     assert any(same) or family.endswith(("dynamic", "long"))
@@ -125,19 +124,19 @@ def test_rows_across_a_change_of_positions_are_read_apart(family: str) -> None:
     regime = model.language_model.model.rotary_emb.regime
     image = [498, *[networks.IMAGE_TOKEN] * 4, 499]
     tiles = torch.zeros(1, 3, 56, 56)
-    rows = [Row([1, *image, *range(3, 3 + n)], tiles) for n in (2, 5, 9, 14, 30, 40)]
-    groups = group_rows(rows, regime)
-    shared = [place for group in groups if group.common for place in group.rows]
+    rows = [TokenSequence([1, *image, *range(3, 3 + n)], tiles) for n in (2, 5, 9, 14, 30, 40)]
+    groups = group_sequences(rows, regime)
+    shared = [place for group in groups if group.prefix for place in group.members]
     assert shared == [0, 1, 2, 3][: len(shared)] and 1 < len(shared) < len(rows)
     assert all(len(rows[place].ids) <= 24 for place in shared)
     assert answers(model, rows, True) == answers(model, rows, False)
 
 
-def test_a_picture_is_encoded_once_and_a_prefix_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_encoded_once_and_a_prefix_prefilled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network("qwen2")
     rows = ask(random.Random(1), [(12, 9), (2, 4), (1, 1)])
     encoded: list[int] = []
-    read: list[int] = []
+    prefilled: list[int] = []
     encode, inner = model.encode_images, model.language_model.model.forward
 
     def count(tiles: torch.Tensor) -> torch.Tensor:
@@ -147,19 +146,19 @@ def test_a_picture_is_encoded_once_and_a_prefix_read_once(monkeypatch: pytest.Mo
     def passes(*args: Any, **kwargs: Any) -> Any:
         embeddings = kwargs.get("inputs_embeds")
         if embeddings is not None:
-            read.append(embeddings.shape[0] * embeddings.shape[1])
+            prefilled.append(embeddings.shape[0] * embeddings.shape[1])
         return inner(*args, **kwargs)
 
     monkeypatch.setattr(model, "encode_images", count)
     monkeypatch.setattr(model.language_model.model, "forward", passes)
     answers(model, rows, True)
     assert sorted(encoded) == [1, 2, 12]
-    together = sum(read)
+    together = sum(prefilled)
     encoded.clear()
-    read.clear()
+    prefilled.clear()
     answers(model, rows, False)
     assert sum(encoded) == 12 * 9 + 2 * 4 + 1
-    assert together < 0.5 * sum(read)
+    assert together < 0.5 * sum(prefilled)
 
 
 @pytest.mark.parametrize("most_rows,most_tokens", [(3, None), (100, 120), (1, 1), (2, 60)])
@@ -167,27 +166,28 @@ def test_small_batches_change_nothing(most_rows: int, most_tokens: int | None) -
     model = network("internlm2")
     rows = ask(random.Random(3), [(1, 11), (2, 5), (0, 3), (1, 1)])
     runner = BatchRunner(model)
-    runner.most_rows, runner._most_tokens = most_rows, most_tokens
+    runner.most_sequences, runner.most_tokens = most_rows, most_tokens
     wanted = GenerationSettings(max_new_tokens=12)
     assert runner.run(rows, wanted, RULES) == answers(model, rows, False)
-    waiting = Waiting(group_rows(rows, lambda length: 0), rows, 12)
+    queue = RequestQueue(group_sequences(rows, lambda length: 0), rows, 12)
     taken: list[int] = []
-    while batch := waiting.take(Limits(most_rows, most_tokens)):
-        places = [place for group in batch for place in group.rows]
+    while batch := queue.take(BatchLimits(most_rows, most_tokens)):
+        places = [place for group in batch for place in group.members]
         assert len(places) <= most_rows
-        assert len(places) == 1 or most_tokens is None or waiting.tokens(batch) <= most_tokens
+        assert len(places) == 1 or most_tokens is None or queue.tokens(batch) <= most_tokens
         taken += places
     assert sorted(taken) == list(range(len(rows)))
 
 
 def test_passes_are_no_longer_than_they_must() -> None:
-    rows = [Suffix(torch.zeros(length, 1)) for length in [*range(20, 60), 511, 600, 2000, 5000]]
-    passes = _passes(rows)
+    enough = NETWORK_BATCHING.prefill_tokens
+    rows = [PromptTail(torch.zeros(length, 1)) for length in [*range(20, 60), 511, 600, 2000, 5000]]
+    passes = _passes(rows, enough)
     assert [place for first, last in passes for place in range(first, last)] == list(range(len(rows)))
     for first, last in passes:
         lengths = [row.length for row in rows[first:last]]
-        assert sum(lengths[:-1]) < ENOUGH_TOKENS
-        assert sum(lengths) >= ENOUGH_TOKENS or last == len(rows)
+        assert sum(lengths[:-1]) < enough
+        assert sum(lengths) >= enough or last == len(rows)
 
 
 def test_running_out_of_memory_halves_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,16 +218,16 @@ def test_rows_join_a_batch_that_goes_on(
     rules = TokenRules(stop=tuple(range(0, 500, 5)), forbidden=(networks.IMAGE_TOKEN,), pad=2)
     wanted = GenerationSettings(max_new_tokens=9, temperature=temperature)
     expected = [BatchRunner(model).run([row], wanted, rules)[0] for row in rows]
-    inner = Started.join
+    inner = PrefilledBatch.join
     joined: list[tuple[int, int]] = []
 
-    def join(started: Started, other: Started) -> None:
-        joined.append((started.cache.rows, other.cache.rows))
-        inner(started, other)
+    def join(batch: PrefilledBatch, other: PrefilledBatch) -> None:
+        joined.append((batch.cache.rows, other.cache.rows))
+        inner(batch, other)
 
-    monkeypatch.setattr(Started, "join", join)
+    monkeypatch.setattr(PrefilledBatch, "join", join)
     runner = BatchRunner(model)
-    runner.most_rows = 6
+    runner.most_sequences = 6
     assert runner.run(rows, wanted, rules) == expected
     assert joined and all(going + new <= 6 for going, new in joined)
 
@@ -237,7 +237,7 @@ def test_rows_join_a_batch_that_goes_on(
 )
 def test_a_tree_holds_every_row_once(rows: list[list[int]], most: int) -> None:
     rows = sorted(rows)
-    trees = grow(rows, most)
+    trees = grow_trees(rows, most)
     assert [first for first, _ in trees] == [
         sum(len(tree.paths) for _, tree in trees[:number]) for number in range(len(trees))
     ]
@@ -253,11 +253,13 @@ def test_a_tree_holds_every_row_once(rows: list[list[int]], most: int) -> None:
             assert (~hidden[path[-1]]).nonzero().flatten().tolist() == sorted(path)
 
 
-def test_the_same_picture_in_other_tensors_is_found() -> None:
+def test_what_is_shared_is_said_by_the_tensors_and_never_found_in_the_pixels() -> None:
     rows = ask(random.Random(6), [(2, 3)])
-    apart = [Row(row.ids, row.tiles.clone() if row.tiles is not None else None) for row in rows]
-    assert len(group_rows(apart, lambda length: 0)) == 1
-    assert len(group_rows(apart, lambda length: 0, share=False)) == 3
+    (group,) = group_sequences(rows, lambda length: 0)
+    assert sorted(group.members) == [0, 1, 2]
+    assert len(group_sequences(rows, lambda length: 0, share=False)) == 3
+    apart = [TokenSequence(row.ids, None if row.tiles is None else row.tiles.clone()) for row in rows]
+    assert len(group_sequences(apart, lambda length: 0)) == 3
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -280,8 +282,8 @@ def test_products_equal_the_fused_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     hidden[..., -1] = False
     for mask in (None, fold_mask(hidden, 2, torch.float32)):
         for one, other in zip(
-            attend(query, key, value, 0.25, mask),
-            attend_in_products(query, key, value, 0.25, mask),
+            attend(query, key, value, mask, 0.25),
+            attend_in_products(query, key, value, mask, 0.25),
             strict=True,
         ):
             assert torch.allclose(one, other, atol=1e-5)

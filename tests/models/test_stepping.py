@@ -13,10 +13,9 @@ import torch
 
 import mini_internvl
 from mini_internvl import GenerationSettings
-from mini_internvl.int8 import Int8Linear
-from mini_internvl.reading import Suffix, start
-from mini_internvl.stepping import Step
-from mini_internvl.weight_order import order_for_decoding
+from mini_internvl.decode_step import Step
+from mini_internvl.linear_layers import Int8Linear, order_for_decoding
+from mini_internvl.prefill import PromptTail, prefill
 
 
 def load(family: str, folder: Path, dtype: str) -> Any:
@@ -36,15 +35,15 @@ def test_a_step_equals_the_layers_of_transformers(family: str, dtype: str, tmp_p
     texts = [[first, *(random_.randrange(3, 400) for _ in range(first))] for first in (5, 21, 22, 39)]
     read, regime = {text[0]: len(text) for text in texts}, model.language_model.model.rotary_emb.regime
     embed = model.language_model.get_input_embeddings()
-    started = start(model, [Suffix(embed(torch.tensor(text))) for text in texts], room=1)
-    assert started.pads is not None
+    batch = prefill(model, [(None, [PromptTail(embed(torch.tensor(text))) for text in texts])], room=1)
+    assert batch.pads is not None
     for token in (7, 8):
-        columns = torch.arange(started.cache.end + 1)
-        hidden = (columns[None, :] < started.pads[:, None])[:, None, :]
+        columns = torch.arange(batch.cache.end + 1)
+        hidden = (columns[None, :] < batch.pads[:, None])[:, None, :]
         mask = torch.zeros(hidden.shape, dtype=model.dtype).masked_fill_(hidden, float("-inf"))
         mask = mask[:, None].expand(-1, 1, 2, -1)  # two query heads a key head
-        logits = Step(model)(torch.full((4,), token), started.positions, started.cache, mask)
-        started.positions = started.positions + 1
+        logits = Step(model)(torch.full((4,), token), batch.positions, batch.cache, mask)
+        batch.positions = batch.positions + 1
         for text, row in zip(texts, logits, strict=True):
             text.append(token)
             own = model(input_ids=torch.tensor([text]))[0, -1]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import ENGINE_FLAGS, FOLDER, engine_flags, engine_given, include_flag, json_flag
+from evalkit.cli.options import FOLDER, given, include_flag, json_flag, option_flag, option_flags
 from evalkit.cli.terminal import flag
-from evalkit.pipeline.options import comma_list
+from evalkit.pipeline.options import RunSettings, comma_list, options_of
 
 if TYPE_CHECKING:
     from mini_internvl_train.recipe import Recipe
@@ -57,33 +57,29 @@ def _given(values: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value, default=str)}" for key, value in values.items() if value is not None]
 
 
+#: Options of a run that keep their flag here; the others of the recipe's `evaluation` are set by `--set`.
+_RUN_FLAGS = ("data_root", "engine", "ray_address", "cpus_per_worker", "ship_data", "worker_timeout")
+
+
 def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
     """Flags of evaluation during training, handed on as one list of settings called `evaluation`."""
+    options = options_of(RunSettings)
+    own = ("tasks", "every", "limit", "split", "runs")
 
     @functools.wraps(command)
-    def with_settings(
-        *arguments: Any,
-        tasks: tuple[str, ...],
-        every: int | None,
-        limit: int | None,
-        split: str | None,
-        runs: Path | None,
-        data_root: Path | None,
-        **others: Any,
-    ) -> int:
-        values: dict[str, Any] = engine_given({name: others.pop(name) for name in ENGINE_FLAGS})
-        values |= {"every": every, "limit": limit, "split": split, "runs": runs, "data_root": data_root}
-        values["tasks"] = comma_list(tasks) or None
-        given = _given({f"evaluation.{key}": value for key, value in values.items()})
-        return command(*arguments, evaluation=given, **others)
+    def with_settings(*arguments: Any, **flags: Any) -> int:
+        values = given({name: flags.pop(name) for name in (*own, *_RUN_FLAGS)})
+        if "tasks" in values:
+            values["tasks"] = comma_list(values["tasks"])
+        settings = _given({f"evaluation.{key}": value for key, value in values.items()})
+        return command(*arguments, evaluation=settings, **flags)
 
     wrapped: Callable[..., int] = with_settings
     for decorate in (
-        engine_flags,
-        flag("--data-root", type=FOLDER, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"], help="Of the tasks."),
+        option_flags(_RUN_FLAGS),
         flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs."),
-        flag("--eval-split", "split", metavar="NAME", help="Split of the tasks."),
-        flag("--eval-limit", "limit", type=int, metavar="M", help="Samples of each evaluation."),
+        option_flag(options["split"], "--eval-split", help="Split of the tasks."),
+        option_flag(options["limit"], "--eval-limit", help="Only N samples at each evaluation."),
         flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations."),
         flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on it; repeatable."),
     ):
@@ -252,22 +248,6 @@ def _check_methods(methods: Sequence[str]) -> None:
     known = get_args(Trainable)
     if unknown := [name for name in methods if name not in known]:
         raise RecipeError(f"--method {unknown[0]}: {', '.join(known)} are known")
-
-
-@train.command(short_help="Make the embedded model by its recipe, stage by stage.")
-@click.argument("folder", type=FOLDER)
-@flag("--recipe", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Default: the packaged.")
-@terminal.verbosity
-def tiny(folder: Path, recipe: Path | None) -> int:
-    """Train mini-internvl-tiny in FOLDER; stages that are finished are not run again. Takes hours."""
-    with _told():
-        import yaml
-
-        from mini_internvl_train.tiny.__main__ import RECIPE, make
-
-        checkpoint = make(yaml.safe_load((recipe or RECIPE).read_text(encoding="utf-8")), folder)
-    click.echo(str(checkpoint))
-    return 0
 
 
 def _read(recipe: str, settings: Sequence[str]) -> Recipe:

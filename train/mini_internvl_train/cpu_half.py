@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mini_internvl.cpu_half import has_half_products
+from mini_internvl.linear_layers import has_half_products
 from mini_internvl_train.recipe import Precision
 from mini_internvl_train.start import DTYPES
 

@@ -16,7 +16,7 @@ from evalkit_tasks.general.choices import vlmevalkit_prompt
 from evalkit_tasks.miniatures import drawing, gmai_mmbench
 from evalkit_tasks.miniatures.questions import Asked
 from mini_internvl_train.convert.lines import Converted, Line, line, write
-from mini_internvl_train.tiny.lessons import LESSONS, Lesson
+from mini_internvl_train.lessons import LESSONS, Lesson
 
 MODEL = "mini-internvl-tiny"
 DOMAIN = "gmai-mmbench"

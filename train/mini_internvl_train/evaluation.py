@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mini_internvl_train.log import Scores
 from mini_internvl_train.merge import is_adapter, merge
 from mini_internvl_train.recipe import Evaluation, Recipe
 
 if TYPE_CHECKING:
-    from evalkit.contracts import Model
+    from evalkit.contracts import Model, ModelOptions
     from evalkit.engines.base import Pool
 
 
@@ -33,9 +33,16 @@ def check_tasks(evaluation: Evaluation) -> None:
     from evalkit.pipeline.job import make_job
     from evalkit.pipeline.options import RunOptions
 
+    options = RunOptions("", **_settings(evaluation))
     for task in evaluation.tasks:
-        root = None if evaluation.data_root is None else Path(evaluation.data_root)
-        make_job(task, RunOptions(model="", data_root=root, split=evaluation.split, limit=evaluation.limit))
+        make_job(task, options)
+
+
+def _settings(evaluation: Evaluation) -> dict[str, Any]:
+    """The options of a run that the recipe sets."""
+    from evalkit.pipeline.options import RunSettings, options_of
+
+    return {name: getattr(evaluation, name) for name in options_of(RunSettings)}
 
 
 def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
@@ -61,20 +68,13 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
         folder = checkpoint.parent / "merged" / checkpoint.name
         folder.parent.mkdir(exist_ok=True)
         merge(checkpoint, folder)
-    settings = recipe.evaluation
-    model = _model(settings, LoadCheckpoint(folder, f"{recipe.name}@{checkpoint.name}"))
+    settings = _settings(recipe.evaluation)
+    model = _model(recipe.evaluation, folder, f"{recipe.name}@{checkpoint.name}")
     scores: dict[str, dict[str, float | None]] = {}
     try:
-        for task in settings.tasks:
+        for task in recipe.evaluation.tasks:
             result = evalkit.run(
-                model,
-                task,
-                split=settings.split,
-                data_root=settings.data_root,
-                limit=settings.limit,
-                checkpoint=folder,
-                output=settings.runs,
-                quiet=True,
+                model, task, **settings, checkpoint=folder, output=recipe.evaluation.runs, quiet=True
             )
             scores[task] = {name: figure.value for name, figure in result.metrics.items()}
     finally:
@@ -87,37 +87,27 @@ class LoadCheckpoint:
     """Loads a checkpoint under a name, here or in a worker.
 
     Attributes:
-        folder: the checkpoint. name: as reports call it.
+        folder: the checkpoint. name: as reports call it. options: how it runs.
     """
 
     folder: Path
     name: str
+    options: ModelOptions
 
     def __call__(self, number: int) -> Model:
-        import mini_internvl
-        from evalkit.contracts import ModelOptions
-        from evalkit_models.mini_internvl import MiniInternVLModel
+        from evalkit_models.mini_internvl import FAMILY
 
-        return MiniInternVLModel(mini_internvl.load(self.folder), self.name, ModelOptions())
+        return FAMILY.load(str(self.folder), self.options, self.name)
 
 
-def _model(settings: Evaluation, load: LoadCheckpoint) -> Model | Pool:
+def _model(evaluation: Evaluation, folder: Path, name: str) -> Model | Pool:
     """The model in this process, or in the actors of a cluster."""
-    if settings.engine == "local":
-        return load(0)
-    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.options import RunOptions, model_options
     from evalkit.pipeline.run import ray_pool
 
-    options = RunOptions(
-        load.name,
-        engine=settings.engine,
-        ray_address=settings.ray_address,
-        cpus_per_worker=settings.cpus_per_worker,
-        ship_data=settings.ship_data,
-        worker_timeout=settings.worker_timeout,
-    )
-    options.check()
-    return ray_pool(LoadCheckpoint(load.folder.resolve(), load.name), options)
+    options = RunOptions(name, **_settings(evaluation))
+    load = LoadCheckpoint(folder.resolve(), name, model_options(options))
+    return load(0) if options.engine == "local" else ray_pool(load, options)
 
 
 def score_lines(step: int, scores: Scores) -> list[str]:

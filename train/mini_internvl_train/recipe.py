@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from evalkit.errors import EvalkitError
+from evalkit.pipeline.options import RunSettings
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.settings import check_bounds, plain, read_settings
@@ -158,29 +160,26 @@ class Checkpoints:
         check_bounds(self, every=(1, math.inf), keep=(1, math.inf))
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True)
+class Evaluation(RunSettings):
     """Tasks run by the harness during training, on every `every`-th step's checkpoint.
 
+    The options of `evalkit run` (docs/options.md) are keys here as well.
+
     Attributes:
-        engine: `local`, in this process, or `ray`, on the cluster at `ray_address` or one started here, in
-            workers of `cpus_per_worker` cores; `ship_data` sends pictures where they do not see the data.
+        runs: folder of run folders.
     """
 
     tasks: tuple[str, ...] = ()
     every: int = 0
-    limit: int | None = None
-    split: str | None = None
-    data_root: str | None = None
     runs: str = "runs"
-    engine: Literal["local", "ray"] = "local"
-    ray_address: str | None = None
-    cpus_per_worker: int | None = None
-    ship_data: bool = False
-    worker_timeout: float = 1800.0
 
     def __post_init__(self) -> None:
-        check_bounds(self, every=(0, math.inf), limit=(1, math.inf), cpus_per_worker=(1, math.inf))
+        check_bounds(self, every=(0, math.inf), limit=(1, math.inf))
+        try:
+            self.check()
+        except EvalkitError as error:
+            raise RecipeError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

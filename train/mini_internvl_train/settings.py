@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import json
 import math
+import os
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from evalkit.pipeline.options import current_name
 from mini_internvl_train.errors import RecipeError
 
 Settings = TypeVar("Settings")
@@ -83,10 +86,11 @@ def _build(kind: type[Any], raw: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = {f.name: f for f in dataclasses.fields(kind)}
     values = {}
-    for key, value in raw.items():
+    for name, value in raw.items():
+        key = current_name(name, kind)
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-            raise RecipeError(f"{where}: unknown key {key!r}; did you mean {close[0]!r}?")
+            close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)
+            raise RecipeError(f"{where}: unknown key {name!r}; did you mean {close[0]!r}?")
         values[key] = _convert(hints[key], value, f"{where}: {key}")
     missing = [
         name
@@ -110,18 +114,32 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+        return _any_of([a for a in arguments if a is not type(None)], value, where)
     if origin is Literal:
         if value not in arguments:
             raise RecipeError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}")
         return value
-    if origin is tuple:
+    if origin is collections.abc.Mapping and isinstance(value, dict):
+        return value
+    if origin in (tuple, collections.abc.Sequence):
         items = value if isinstance(value, (list, tuple)) else [value]
-        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
+        every = origin is not tuple or arguments[-1] is Ellipsis
+        kinds = [arguments[0]] * len(items) if every else list(arguments)
         if len(kinds) != len(items):
             raise RecipeError(f"{where}: {len(kinds)} values are due, found {len(items)}")
         return tuple(_convert(kind, item, where) for kind, item in zip(kinds, items, strict=True))
     return _scalar(hint, value, where)
+
+
+def _any_of(hints: list[Any], value: Any, where: str) -> Any:
+    """The value as the first of the types that takes it; a path is text in YAML."""
+    first, *others = (hint for hint in hints if typing.get_origin(hint) is not os.PathLike)
+    try:
+        return _convert(first, value, where)
+    except RecipeError:
+        if not others:
+            raise
+    return _any_of(others, value, where)
 
 
 def _scalar(hint: Any, value: Any, where: str) -> Any:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from evalkit.contracts import Generation, Message, Model, ModelOptions, Request, Response
 from evalkit.data.images import ImageBytes
+from evalkit.pipeline.plan import make_plan
 from evalkit_models.mini_internvl import FAMILY
 
 
@@ -54,7 +55,7 @@ def asked(pictures: int = 4, questions: int = 5) -> list[Request]:
                 turns = [Message("user", "what is there"), Message("assistant", "a cube"), *turns]
             images = () if number == 2 else (picture(number),)
             found.append(Request(f"{number}-{question}", tuple(turns), images, Generation(max_new_tokens=8)))
-    return found
+    return [*map(make_plan(found).numbered(found.__getitem__), range(len(found)))]
 
 
 def answers(model: Any, requests: list[Request], share: bool = True) -> dict[str, tuple[Any, ...]]:
@@ -89,7 +90,8 @@ def test_a_broken_picture_fails_alone(model: Model) -> None:
     requests = asked(2, 3)
     torn = ImageBytes(picture(1).data[:200], "torn.png")
     broken = [
-        Request(f"torn-{place}", r.messages, (torn,), r.generation) for place, r in enumerate(requests[:2])
+        Request(f"torn-{place}", r.messages, (torn,), r.generation, group=9)
+        for place, r in enumerate(requests[:2])
     ]
     found = answers(model, [*requests[:3], *broken, *requests[3:]])
     for request in broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import email.utils
 import io
 import json
@@ -155,7 +156,8 @@ def test_a_picture_is_encoded_once_for_all_its_questions(
     real = ImageBytes.open
     monkeypatch.setattr(ImageBytes, "open", lambda self: (opened.append(self.name), real(self))[1])
     shared = picture(7)
-    answers(model_of(server), *[ask(f"q{i}", shared, name=str(i)) for i in range(6)])
+    asked = [dataclasses.replace(ask(f"q{i}", shared, name=str(i)), group=0) for i in range(6)]
+    answers(model_of(server), *asked)
     assert opened == ["picture 7"] and len(server.bodies) == 6
 
 
@@ -464,7 +466,8 @@ def test_a_password_in_the_address_is_sent_and_nowhere_else(bench: Bench) -> Non
         (["--gen", "wrokers=3"], "wrokers: a served model knows jpeg_quality"),
         (["--gen", "send_stop=perhaps"], "write yes or no"),
         (["--dtype", "float16"], "--dtype has no meaning"),
-        (["--no-sharing"], "--no-sharing has no meaning"),
+        (["--no-prefix-caching"], "--no-prefix-caching has no meaning"),
+        (["--no-sharing"], "--no-prefix-caching has no meaning"),
         (["--devices", "2"], "--engine and --devices have no meaning"),
         (["--checkpoint", "x"], "--checkpoint has no meaning"),
     ],

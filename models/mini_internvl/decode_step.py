@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mini_internvl.model import MiniInternVL
-from mini_internvl.shared_attention import attend_shared
-from mini_internvl.sharing import SharedPrefixCache
+from mini_internvl.prefix_cache import SharedPrefixCache
+from mini_internvl.shared_attention import Prefixes, attend_shared
 
 Product = Callable[[Tensor], Tensor]
 
@@ -67,8 +67,8 @@ class Step:
         for layer in self._layers:
             parts = self._before(layer, x, cos, sin)
             queries, keys, values = (part[:rows] for part in parts) if spare else parts
-            said = layer.attend(queries, keys, values, cache, mask, prefixes)
-            x = self._after(layer, x, F.pad(said, (0, 0, 0, spare)) if spare else said)
+            attended = layer.attend(queries, keys, values, cache, mask, prefixes)
+            x = self._after(layer, x, F.pad(attended, (0, 0, 0, spare)) if spare else attended)
         return self._head(self._norm(x[:rows]))
 
 
@@ -112,20 +112,22 @@ class Layer:
         values: Tensor,
         cache: SharedPrefixCache,
         mask: Tensor | None,
-        prefixes: Any,
+        prefixes: Prefixes,
     ) -> Tensor:
         """What the queries find in the cache, the new keys and values in it, `[rows, heads * head_dim]`."""
         key, value = cache.update(keys, values, self._attention.layer_idx)
-        said, _ = attend_shared(self._attention, queries, key, value, mask, self._attention.scaling, prefixes)
-        return said.reshape(len(queries), -1)
+        found, _ = attend_shared(
+            self._attention, queries, key, value, mask, self._attention.scaling, prefixes
+        )
+        return found.reshape(len(queries), -1)
 
-    def after(self, x: Tensor, said: Tensor) -> Tensor:
+    def after(self, x: Tensor, attended: Tensor) -> Tensor:
         """The layer's output, `[rows, width]`.
 
         Args:
-            x: its input. said: what `attend` returned.
+            x: its input. attended: what `attend` returned.
         """
-        x = x + self._outer(said)
+        x = x + self._outer(attended)
         normed = self._norm_after(x)
         gates = [product(normed) for product in self._gates]
         gate, up = gates if len(gates) == 2 else gates[0].chunk(2, dim=-1)

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import re
+import signal
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+import mini_internvl
 from evalkit import registry
 from evalkit.task import MINIATURE
 from evalkit_tasks.miniatures import drawing, pages, scenes, tiles
 from evalkit_tasks.miniatures.cameras import BEHAVIOURS, CAMERAS, STATUSES
 from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer, read_tokenizer
-from mini_internvl_train.tiny import batch, build, guide, labels, lessons, mix, vocabulary
-from mini_internvl_train.tiny.__main__ import RECIPE
-from mini_internvl_train.tiny.optimizer import orthogonalise
+from mini_internvl_train import lessons
+from mini_internvl_train.checkpoints import read_weights
+from mini_internvl_train.errors import Stopped
+from mini_internvl_train.loop import Loop
+from tiny_model import guide, labels, lesson_batch, shapes, vocabulary
+from tiny_model.__main__ import RECIPE, kinds, make
+from tiny_model.muon import orthogonalise
 
 _WORDS = (
     *drawing.COLOURS,
@@ -66,8 +76,8 @@ def test_lessons_ask_in_the_words_of_the_protocol(name: str, tmp_path: Path) -> 
 def test_a_lesson_in_pieces_is_the_text_as_a_whole(tokenizer: Tokenizer) -> None:
     for name, draw in lessons.LESSONS.items():
         lesson = draw(drawing.generator(name, 1, training=True), True)
-        made = batch.collate([lesson], tokenizer, 4)
-        whole = batch.prefix(lesson, 4) + "".join(
+        made = lesson_batch.collate([lesson], tokenizer, 4)
+        whole = lesson_batch.prefix(lesson, 4) + "".join(
             f"{ask.text}<|im_end|><|im_start|>assistant\n{ask.answer}<|im_end|>" for ask in lesson.asks
         )
         assert made.ids[0].tolist() == tokenizer.encode(whole)
@@ -78,8 +88,8 @@ def test_a_lesson_in_pieces_is_the_text_as_a_whole(tokenizer: Tokenizer) -> None
 
 def test_a_question_sees_the_pictures_and_itself_only(tokenizer: Tokenizer) -> None:
     lesson = lessons.chartqa(drawing.generator("chart", 1, training=True), True)
-    made = batch.collate([lesson], tokenizer, 4)
-    start = len(tokenizer.encode(batch.prefix(lesson, 4)))
+    made = lesson_batch.collate([lesson], tokenizer, 4)
+    start = len(tokenizer.encode(lesson_batch.prefix(lesson, 4)))
     second = start + next(i for i, p in enumerate(made.positions[0, start + 1 :].tolist(), 1) if p == start)
     mask = made.mask[0, 0]
     assert mask[second, :start].all()
@@ -92,10 +102,10 @@ def test_what_a_question_names_is_marked_in_the_picture(tokenizer: Tokenizer) ->
     thing = scenes.Thing("star", "red", (64, 0, 112, 48), "top right")
     asked = lessons.Ask("c", "What is the color of the star?", "red", (0, thing.box), ("star", "red"))
     view = scenes.Scene((thing,), (230, 230, 230), 0).view()
-    made = batch.collate([lessons.Lesson((view,), "<image>\n", (1,), (asked,))], tokenizer, 16)
+    made = lesson_batch.collate([lessons.Lesson((view,), "<image>\n", (1,), (asked,))], tokenizer, 16)
     image_token = tokenizer.token_id("<IMG_CONTEXT>")
     image = torch.tensor([i for i, token in enumerate(made.ids[0].tolist()) if token == image_token])
-    names, answers = made.sights["names"], made.sights["answers"]
+    names, answers = made.look_targets["names"], made.look_targets["answers"]
     assert tokenizer.decode(made.ids[names.rows, names.positions].tolist()) == " star"
     assert names.target[0].nonzero()[:, 0].tolist() == image[[2, 3, 6, 7]].tolist()
     assert answers.positions.tolist() == made.where[:, 1].tolist()
@@ -105,12 +115,12 @@ def test_guided_heads_are_measured_as_the_model_attends(tokenizer: Tokenizer) ->
     torch.manual_seed(0)
     image_token = tokenizer.token_id("<IMG_CONTEXT>")
     assert tokenizer.eos_id is not None and image_token is not None
-    model = MiniInternVL(build.configuration(len(tokenizer), tokenizer.eos_id, image_token))
+    model = MiniInternVL(shapes.configuration(len(tokenizer), tokenizer.eos_id, image_token))
     model.language_model.set_attn_implementation("eager")
     rng = drawing.generator("look", 1, training=True)
-    made = batch.collate([lessons.look(rng, True) for _ in range(2)], tokenizer, 16)
+    made = lesson_batch.collate([lessons.look(rng, True) for _ in range(2)], tokenizer, 16)
     mask = torch.where(made.mask, 0.0, -torch.inf)
-    with guide.watching(model) as watch:
+    with guide.recorded_inputs(model) as inputs:
         weights = model.language_model.model(
             inputs_embeds=model.embed(made.ids, torch.randn(2, 16, 128)),
             attention_mask=mask,
@@ -119,10 +129,10 @@ def test_guided_heads_are_measured_as_the_model_attends(tokenizer: Tokenizer) ->
         ).attentions
     wanted = torch.zeros(())
     for name, (layer, head) in guide.HEADS.items():
-        sights = made.sights[name]
-        attended = weights[layer][sights.rows, head, sights.positions]
-        wanted = wanted - (attended * sights.target).sum(-1).log().mean()
-    torch.testing.assert_close(guide.guide_loss(model, watch, made), wanted, rtol=1e-4, atol=1e-4)
+        targets = made.look_targets[name]
+        attended = weights[layer][targets.rows, head, targets.positions]
+        wanted = wanted - (attended * targets.target).sum(-1).log().mean()
+    torch.testing.assert_close(guide.guide_loss(model, inputs, made), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_dense_labels_name_the_object_that_covers_a_token() -> None:
@@ -145,8 +155,61 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int,
 
 def test_the_recipe_is_of_known_stages_and_lessons_that_follow_each_other() -> None:
     stages = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["stages"]
-    assert [stage["kind"] for stage in stages[:2]] == ["eye", "align"]
+    assert [stage["kind"] for stage in stages[:2]] == ["encoder", "align"]
+    for stage in stages:
+        known = {item.name for item in dataclasses.fields(kinds()[stage["kind"]])}
+        assert set(stage) - {"name", "kind"} <= known
     for stage in stages[2:]:
-        plan = mix.Plan(**{name: value for name, value in stage.items() if name not in ("name", "kind")})
-        assert stage["kind"] == "mix" and set(plan.shares) <= set(lessons.LESSONS)
-        assert plan.start < (plan.stop or plan.steps) <= plan.steps
+        assert stage["kind"] == "questions" and set(stage["shares"]) <= set(lessons.LESSONS)
+        assert stage.get("start", 0) < stage.get("stop", stage["steps"]) <= stage["steps"]
+
+
+SHORT = {
+    "seed": 3,
+    "stages": [
+        {"name": "encoder", "kind": "encoder", "steps": 2},
+        {"name": "align", "kind": "align", "steps": 2, "strength": 1.5, "norm": 2.0},
+        {
+            "name": "questions",
+            "kind": "questions",
+            "start": 1,
+            "steps": 4,
+            "warmup": 2,
+            "encoder_from": 2,
+            "guide_weight": 0.5,
+            "shares": {"chartqa": 1, "repeat": 1},
+        },
+    ],
+}
+
+
+@pytest.mark.slow
+def test_a_model_is_made_and_a_stopped_stage_continues_bit_equal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    whole = make(SHORT, tmp_path / "whole", quiet=True)
+    model = mini_internvl.load(whole)
+    assert model.chat(None, "Repeat: red", max_new_tokens=2) is not None
+    logged = [json.loads(line) for line in (tmp_path / "whole/questions/log.jsonl").read_text().splitlines()]
+    assert set(logged[-1]["evaluation"]) == {"loss", "accuracy"}
+    before, after = (
+        read_weights(tmp_path / f"whole/{stage}/latest/training/weights.safetensors")
+        for stage in ("encoder", "align")
+    )
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("model.mlp1.") for name in changed)
+    step = Loop._step
+
+    def told_in_every_first_step(self: Loop, *arguments: Any) -> bool:
+        if self.done == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Loop, "_step", told_in_every_first_step)
+    for _ in SHORT["stages"]:
+        with pytest.raises(Stopped, match="after step 1"):
+            make(SHORT, tmp_path / "parts", quiet=True)
+    parts = make(SHORT, tmp_path / "parts", quiet=True)
+    one, other = (read_weights(folder / "model.safetensors") for folder in (whole, parts))
+    assert all(torch.equal(one[name], other[name]) for name in one)

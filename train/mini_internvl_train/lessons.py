@@ -1,4 +1,4 @@
-"""Lessons of the embedded model: drawn pictures with questions as the benchmarks' protocols ask them."""
+"""Lessons for the embedded model: drawn images with questions as the benchmarks' protocols ask them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Pictures (one tile each), the user's text before the question, and questions apart from each other.
+    """Images (one tile each), the user's text before the question, and questions apart from each other.
 
     `opening` holds `<image>` marks; `tiles` says how many tiles stand at each.
     """
@@ -180,7 +180,7 @@ def look_around(rng: Random, training: bool) -> Lesson:
 
 
 def _tile(o: cameras.Object) -> tuple[int, Box]:
-    """The tile of the stitched picture in which an object lies, and its box there."""
+    """The tile of the stitched image in which an object lies, and its box there."""
     x1, y1, x2, y2 = o.units()
     half = int(x1 >= SIDE)
     row, column = divmod(cameras.CAMERAS.index(o.camera), 3)

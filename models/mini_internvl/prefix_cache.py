@@ -1,65 +1,79 @@
-"""Keys and values of a batch: one copy of each shared prefix, and a preallocated buffer of the rows' own."""
+"""Prefix caching: one copy of the keys and values of a shared prefix, and a buffer for each sequence's own.
+
+Sequences of one prefix that go on alike for a few tokens are prefilled as a `PrefixTree`, those tokens once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-ROOM = 64
-"""Columns by which the buffer grows when it is full."""
+from mini_internvl.batch_config import NETWORK_BATCHING
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
 
 
-@dataclass(frozen=True)
-class Prefix:
-    """What the rows of a group have in common, already read.
+@dataclass
+class SharedPrefix:
+    """Tokens that the sequences of a group begin with, prefilled when first needed.
 
     Attributes:
         length: its tokens.
-        layers: keys and values of every layer, each `[1, kv_heads, length, head_dim]`.
+        layers: keys and values of every layer, each `[1, kv_heads, length, head_dim]`; None before the
+            prefill and after the last use.
+        uses: sequences that still need it.
     """
 
     length: int
-    layers: Layers
+    layers: Layers | None = field(default=None, repr=False)
+    uses: int = 0
 
 
 class SharedPrefixCache(Cache):  # type: ignore[misc]
-    """transformers' cache over shared prefixes and rows of unlike length, padded on the left.
+    """transformers' cache over shared prefixes and sequences of unlike length, padded on the left.
 
     Args:
-        runs: (rows, their prefix or None) from the first row on; the rows of one prefix lie side by side.
-        columns: longest row without its prefix.
-        room: columns for new tokens; the buffer grows when they are used up.
+        runs: (sequences, their prefix or None) from the first on; those of one prefix lie side by side.
+        columns: longest sequence without its prefix.
+        room: columns for new tokens, to begin with.
+        growth: columns by which the buffer grows when they are used up.
 
     Attributes:
         end: columns in use.
     """
 
-    def __init__(self, runs: Sequence[tuple[int, Prefix | None]], columns: int, room: int = ROOM) -> None:
+    def __init__(
+        self,
+        runs: Sequence[tuple[int, SharedPrefix | None]],
+        columns: int,
+        room: int | None = None,
+        growth: int = NETWORK_BATCHING.cache_growth,
+    ) -> None:
         super().__init__(layers=[])
         self.end = columns
-        self._capacity = columns + room
+        self._growth = growth
+        self._capacity = columns + (growth if room is None else room)
         self._runs = list(runs)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
 
     @property
     def rows(self) -> int:
-        """Sequences."""
+        """Sequences in the batch."""
         return sum(count for count, _ in self._runs)
 
     def prefixes(self) -> list[tuple[slice, Layers]]:
-        """The rows of each prefix and its layers, for `shared_prefix` of `attend_shared`."""
+        """The rows of each prefix and its layers, for `prefixes` of `attend_shared`."""
         found = []
         start = 0
         for count, prefix in self._runs:
             if prefix is not None:
+                assert prefix.layers is not None  # prefilled before the first of its sequences
                 found.append((slice(start, start + count), prefix.layers))
             start += count
         return found
@@ -68,7 +82,7 @@ class SharedPrefixCache(Cache):  # type: ignore[misc]
         """Makes room for one more token of every row; returns what `prefixes` does."""
         self.end += 1
         if self.end > self._capacity:
-            self._capacity = self.end + ROOM
+            self._capacity = self.end + self._growth
             for buffers in (self._keys, self._values):
                 for layer, old in enumerate(buffers):
                     buffers[layer] = self._buffer(old, self.rows)
@@ -102,7 +116,7 @@ class SharedPrefixCache(Cache):  # type: ignore[misc]
         for buffers in (self._keys, self._values):
             for layer, old in enumerate(buffers):
                 buffers[layer] = old.index_select(0, index)
-        left: list[tuple[int, Prefix | None]] = []
+        left: list[tuple[int, SharedPrefix | None]] = []
         start = 0
         for count, prefix in self._runs:
             stay = sum(start <= row < start + count for row in rows)
@@ -122,7 +136,7 @@ class SharedPrefixCache(Cache):  # type: ignore[misc]
         end = max(own, other.end)
         old_rows, old_end = self.rows, self.end
         self._runs = [*self._runs, *other._runs]
-        self.end, self._capacity = end, end + ROOM
+        self.end, self._capacity = end, end + self._growth
         for buffers, others in ((self._keys, other._keys), (self._values, other._values)):
             for layer, old in enumerate(buffers):
                 buffers[layer] = self._buffer(old, self.rows)
@@ -135,13 +149,84 @@ class SharedPrefixCache(Cache):  # type: ignore[misc]
         return like.new_zeros(rows, like.shape[1], self._capacity, like.shape[3])
 
 
-class TreePass(Cache):  # type: ignore[misc]
+class PrefixTree:
+    """Token sequences as a tree: what some begin with in common is a node, and so prefilled, once.
+
+    Attributes:
+        source: (row, place in the row) of the token that a node stands for, in the order of adding; a node
+            comes after its parent.
+        paths: the nodes of each row's tokens.
+    """
+
+    def __init__(self) -> None:
+        self.source: list[tuple[int, int]] = []
+        self.paths: list[list[int]] = []
+        self._children: dict[tuple[int, Hashable], int] = {}
+
+    def new_nodes(self, tokens: Sequence[Hashable]) -> int:
+        """Nodes that adding a row would make."""
+        return len(tokens) - len(self._known(tokens))
+
+    def add(self, tokens: Sequence[Hashable]) -> None:
+        """Adds a row, of one token or more."""
+        path = self._known(tokens)
+        for place in range(len(path), len(tokens)):
+            parent = path[-1] if path else -1
+            node = self._children[parent, tokens[place]] = len(self.source)
+            self.source.append((len(self.paths), place))
+            path.append(node)
+        self.paths.append(path)
+
+    def _known(self, tokens: Sequence[Hashable]) -> list[int]:
+        path: list[int] = []
+        node = -1
+        for token in tokens:
+            found = self._children.get((node, token))
+            if found is None:
+                break
+            path.append(found)
+            node = found
+        return path
+
+    def hidden(self) -> Tensor:
+        """bool `[nodes, nodes]`, true where the second is not on the way to the first."""
+        hidden = torch.ones(len(self.source), len(self.source), dtype=torch.bool)
+        for path in self.paths:
+            index = torch.tensor(path)
+            hidden[index[:, None], index] = ~torch.ones(len(path), len(path), dtype=torch.bool).tril()
+        return hidden
+
+    def columns(self) -> Tensor:
+        """int64 `[rows, longest]`: the nodes of each row, on the right; any node before its first."""
+        longest = max(map(len, self.paths))
+        return torch.tensor([[0] * (longest - len(path)) + path for path in self.paths])
+
+
+def grow_trees(rows: Sequence[Sequence[Hashable]], most: int) -> list[tuple[int, PrefixTree]]:
+    """Trees over neighbouring rows, of at most `most` nodes unless one row has more.
+
+    Args:
+        rows: each of one token or more; rows that begin alike best lie side by side.
+        most: nodes of a tree.
+
+    Returns:
+        (first row, tree) in the order of the rows.
+    """
+    trees: list[tuple[int, PrefixTree]] = []
+    for place, row in enumerate(rows):
+        if not trees or len(trees[-1][1].source) + trees[-1][1].new_nodes(row) > most:
+            trees.append((place, PrefixTree()))
+        trees[-1][1].add(row)
+    return trees
+
+
+class TreeCache(Cache):  # type: ignore[misc]
     """The cache of one pass over a tree of tokens: hands each row its own nodes' keys and values.
 
     Args:
         cache: where they go.
         first: row of the tree's first.
-        columns: int64 `[rows, longest]`, as `TokenTree.columns` returns it.
+        columns: int64 `[rows, longest]`, as `PrefixTree.columns` returns it.
     """
 
     def __init__(self, cache: SharedPrefixCache, first: int, columns: Tensor) -> None:

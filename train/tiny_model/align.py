@@ -9,19 +9,20 @@ regression; encoder, head and language model stay as they are.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from evalkit_tasks.miniatures import drawing
 from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer
-from mini_internvl_train.tiny.dense import batches, pixels
-from mini_internvl_train.tiny.labels import SLOTS, DenseHead
-from mini_internvl_train.tiny.optimizer import optimizers
-from mini_internvl_train.tiny.start import seen_basis
+from tiny_model.dense import batches, model_input, pixels
+from tiny_model.labels import SLOTS, DenseHead
+from tiny_model.mimetic import seen_basis
+from tiny_model.stage import Stage
 
 #: Attributes whose values are words, and the kinds of objects that have them (all, where not listed).
 _SHAPES = drawing.SHAPES
@@ -88,52 +89,61 @@ def word_loss(tokens: Tensor, labels: Tensor, tokenizer: Tokenizer, embeddings: 
     return total
 
 
-def align(
-    model: MiniInternVL,
-    head: DenseHead,
-    tokenizer: Tokenizer,
-    steps: int,
-    *,
-    strength: float = 1.0,
-    norm: float = 4.0,
-    seed: int = 0,
-    adam_lr: float = 2e-3,
-    muon_lr: float = 0.01,
-) -> list[float]:
-    """Trains the projector in place; returns the share of the wanted change still missing, every 50 steps.
+@dataclass
+class AlignStage(Stage):
+    """Trains the projector; the loss is the share of the wanted change that is still missing.
 
-    Args:
+    Attributes:
         strength: norm of a full token's words, in mean norms of the projector's output.
         norm: mean norm that visual tokens are brought to first.
     """
-    rescale(model, norm)
-    embeddings = model.language_model.get_input_embeddings().weight.detach()
-    tables = {slot: seen_basis(word_table(tokenizer, embeddings, SLOTS[slot])) for slot in NAMED}
-    before = copy.deepcopy(model.mlp1)
-    solvers = optimizers((model.mlp1,), muon_lr, adam_lr)
-    base = [group["lr"] for solver in solvers for group in solver.param_groups]
-    source, missing, scale = batches(seed + 77), [], 0.0
-    for step in range(steps):
-        with torch.no_grad():
-            states = model.vision_model(_input(next(source))).last_hidden_state
-            old = _project(model, before, states)
-            words = named(head, old, tables)
-            if not scale:
-                full = words.norm(dim=-1)
-                scale = float(strength * old.norm(dim=-1).mean() / full[full > 0.5 * full.max()].mean())
-            target = old + scale * words
-        loss = (model.project(states) - target).square().mean() / (scale * words).square().mean()
-        for solver in solvers:
-            solver.zero_grad()
+
+    muon_lr: float = 0.01
+    strength: float = 1.0
+    norm: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        model = self.network.model
+        rescale(model, self.norm)
+        self._before = copy.deepcopy(model.mlp1)
+        embeddings = model.language_model.get_input_embeddings().weight.detach()
+        self._tables = {
+            slot: seen_basis(word_table(self.tokenizer, embeddings, SLOTS[slot])) for slot in NAMED
+        }
+        _, old, words = self._wanted(next(self.inputs()))
+        full = words.norm(dim=-1)
+        share = old.norm(dim=-1).mean() / full[full > 0.5 * full.max()].mean()
+        self._scale = float(self.strength * share)
+
+    def learners(self) -> Sequence[nn.Module]:
+        """The projector."""
+        return (self.network.model.mlp1,)
+
+    def scale(self, step: int) -> float:
+        """Falls over the last 0.7 of the steps."""
+        return min(1.0, 0.05 + (self.steps - step) / (0.7 * self.steps))
+
+    def inputs(self) -> Iterator[list[drawing.View]]:
+        """Batches of 64 images."""
+        return batches(self.seed + 77)
+
+    def loss(self, drawn: list[drawing.View], step: int) -> tuple[Tensor, int]:
+        """Squared distance from the old tokens plus their words."""
+        states, old, words = self._wanted(drawn)
+        wanted = self._scale * words
+        missing = (self.network.model.project(states) - (old + wanted)).square().mean()
+        loss = missing / wanted.square().mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        left = min(1.0, 0.05 + (steps - step) / (0.7 * steps))
-        for group, lr in zip((g for s in solvers for g in s.param_groups), base, strict=True):
-            group["lr"] = lr * left
-        for solver in solvers:
-            solver.step()
-        if step % 50 == 49:
-            missing.append(round(float(loss.detach()), 4))
-    return missing
+        return loss, len(drawn)
+
+    @torch.no_grad()
+    def _wanted(self, drawn: list[drawing.View]) -> tuple[Tensor, Tensor, Tensor]:
+        """The encoder's states, the tokens before the stage, and the words that they name."""
+        model = self.network.model
+        states = model.vision_model(model_input(drawn)).last_hidden_state
+        old = _project(model, self._before, states)
+        return states, old, named(self.network.head, old, self._tables)
 
 
 @torch.no_grad()
@@ -150,15 +160,9 @@ def rescale(model: MiniInternVL, norm: float) -> None:
         p.mul_(factor)
 
 
-def _project(model: MiniInternVL, projector: torch.nn.Module, states: Tensor) -> Tensor:
+def _project(model: MiniInternVL, projector: nn.Module, states: Tensor) -> Tensor:
     current, model.mlp1 = model.mlp1, projector  # type: ignore[assignment]
     try:
         return model.project(states)
     finally:
         model.mlp1 = current
-
-
-def _input(views: list[drawing.View]) -> Tensor:
-    from mini_internvl.model import normalise
-
-    return normalise(pixels(views))

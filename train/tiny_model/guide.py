@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mini_internvl.model import MiniInternVL
-from mini_internvl_train.tiny.batch import Batch, Sights
+from tiny_model.lesson_batch import LessonBatch, LookTargets
 
 #: Which layer and head looks, for words that name a thing and for the answer.
 HEADS: Mapping[str, tuple[int, int]] = {"names": (1, 0), "answers": (4, 0)}
 
 
-class Watch:
+class GuidedInputs:
     """What the guided layers' attention was given in one forward pass."""
 
     def __init__(self) -> None:
@@ -32,41 +32,46 @@ class Watch:
 
 
 @contextmanager
-def watching(model: MiniInternVL) -> Iterator[Watch]:
+def recorded_inputs(model: MiniInternVL) -> Iterator[GuidedInputs]:
     """Notes the inputs of the guided layers while the model runs."""
-    watch, handles = Watch(), []
+    inputs, handles = GuidedInputs(), []
     for name, (layer, _) in HEADS.items():
 
         def note(_: Any, arguments: Any, named: dict[str, Any], name: str = name) -> None:
-            watch.seen[name] = (named["hidden_states"], named["position_embeddings"])
+            inputs.seen[name] = (named["hidden_states"], named["position_embeddings"])
 
         attention = model.language_model.model.layers[layer].self_attn
         handles.append(attention.register_forward_pre_hook(note, with_kwargs=True))
     try:
-        yield watch
+        yield inputs
     finally:
         for handle in handles:
             handle.remove()
 
 
-def guide_loss(model: MiniInternVL, watch: Watch, batch: Batch) -> Tensor:
+def guide_loss(model: MiniInternVL, inputs: GuidedInputs, batch: LessonBatch) -> Tensor:
     """Mean of -log of the attention that falls on what is to be seen, summed over the guided heads."""
     total = torch.zeros(())
     for name, (layer, head) in HEADS.items():
-        sights = batch.sights[name]
-        if len(sights.rows):
+        look_targets = batch.look_targets[name]
+        if len(look_targets.rows):
             attention = model.language_model.model.layers[layer].self_attn
-            total = total + _missed(attention, head, *watch.seen[name], sights, batch.mask)
+            total = total + _missed(attention, head, *inputs.seen[name], look_targets, batch.mask)
     return total
 
 
 def _missed(
-    attention: Any, head: int, hidden: Tensor, turns: tuple[Tensor, Tensor], sights: Sights, mask: Tensor
+    attention: Any,
+    head: int,
+    hidden: Tensor,
+    turns: tuple[Tensor, Tensor],
+    targets: LookTargets,
+    mask: Tensor,
 ) -> Tensor:
     size = int(attention.head_dim)
     part = slice(head * size, (head + 1) * size)
     cos, sin = turns
-    rows, places = sights.rows, sights.positions
+    rows, places = targets.rows, targets.positions
     query, key = attention.q_proj, attention.k_proj
     asked = F.linear(hidden[rows, places], query.weight[part], query.bias[part])
     asked = _turned(
@@ -75,7 +80,7 @@ def _missed(
     held = _turned(F.linear(hidden, key.weight[part], key.bias[part]), cos, sin)
     scores = torch.einsum("nd,nld->nl", asked, held[rows]) / math.sqrt(size)
     shares = scores.masked_fill(~mask[rows, 0, places], -torch.inf).log_softmax(-1)
-    return -shares.masked_fill(~sights.target, -torch.inf).logsumexp(-1).mean()
+    return -shares.masked_fill(~targets.target, -torch.inf).logsumexp(-1).mean()
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evalkit_tasks.miniatures import drawing
-from mini_internvl_train.tiny.build import SYSTEM_MESSAGE
-from mini_internvl_train.tiny.lessons import LESSONS
+from mini_internvl_train.lessons import LESSONS
+from tiny_model.shapes import SYSTEM_MESSAGE
 
 END_OF_TEXT, TURN, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 IMAGE_TOKENS = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")

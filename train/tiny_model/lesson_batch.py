@@ -1,4 +1,4 @@
-"""Lessons as tensors: one row a lesson, its questions side by side behind the pictures they share."""
+"""Lessons as tensors: one row a lesson, its questions side by side behind the images they share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from evalkit_tasks.miniatures.drawing import Box
 from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, find_template
 from mini_internvl.tokenizers import Tokenizer
-from mini_internvl_train.tiny.build import SYSTEM_MESSAGE
-from mini_internvl_train.tiny.labels import covered
-from mini_internvl_train.tiny.lessons import Lesson
+from mini_internvl_train.lessons import Lesson
+from tiny_model.labels import covered
+from tiny_model.shapes import SYSTEM_MESSAGE
 
 TEMPLATE = find_template("Hermes-2")
 
 
 @dataclass(frozen=True)
-class Sights:
+class LookTargets:
     """Places of the text that speak of one thing, and the visual tokens that show it.
 
     Attributes:
@@ -32,7 +32,7 @@ class Sights:
 
 
 @dataclass(frozen=True)
-class Batch:
+class LessonBatch:
     """Rows padded on the right.
 
     Attributes:
@@ -41,7 +41,7 @@ class Batch:
         where: int64 `[answer tokens, 2]`, the row and position that predicts each answer token.
         targets: int64 `[answer tokens]`. asks: int64 `[answer tokens]`, the question each belongs to.
         kinds: of the questions, in the order that `asks` counts.
-        sights: what is to be looked at, by `names` and `answers`.
+        look_targets: what is to be looked at, by `names` and `answers`.
     """
 
     ids: Tensor
@@ -51,7 +51,7 @@ class Batch:
     targets: Tensor
     asks: Tensor
     kinds: tuple[str, ...]
-    sights: Mapping[str, Sights]
+    look_targets: Mapping[str, LookTargets]
 
     def weights(self, power: float = 0.5) -> Tensor:
         """Weight of each answer token: one over its answer's length to a power (0.5: InternVL's `square`)."""
@@ -59,7 +59,7 @@ class Batch:
         return lengths[self.asks].float() ** -power
 
 
-def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: int) -> Batch:
+def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: int) -> LessonBatch:
     """The batch of some lessons."""
     rows: list[list[int]] = []
     blocks: list[list[int]] = []
@@ -68,7 +68,7 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
     targets: list[int] = []
     asks: list[int] = []
     kinds: list[str] = []
-    sights: dict[str, list[tuple[int, int, list[int]]]] = {"names": [], "answers": []}
+    look_targets: dict[str, list[tuple[int, int, list[int]]]] = {"names": [], "answers": []}
     image_token = tokenizer.token_id(IMAGE_CONTEXT)
     for number, lesson in enumerate(lessons):
         row = tokenizer.encode(prefix(lesson, tokens_per_tile))
@@ -86,8 +86,8 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
                 spelt = [tokenizer.encode(gap + name) for name in ask.names for gap in ("", " ")]
                 names = {tokens[0] for tokens in spelt if len(tokens) == 1}
                 found = [len(row) + i for i, token in enumerate(asked) if token in names]
-                sights["names"] += [(number, at, shown) for at in found]
-                sights["answers"] += [(number, first + i, shown) for i in range(len(answer))]
+                look_targets["names"] += [(number, at, shown) for at in found]
+                look_targets["answers"] += [(number, first + i, shown) for i in range(len(answer))]
             row += asked + answer
             block += [place] * (len(asked) + len(answer))
             position += range(start, start + len(asked) + len(answer))
@@ -100,7 +100,7 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
     allowed = (block_ids[:, None, :] == 0) | (block_ids[:, None, :] == block_ids[:, :, None])
     allowed &= torch.ones(length, length, dtype=torch.bool).tril()
     allowed |= torch.eye(length, dtype=torch.bool)
-    return Batch(
+    return LessonBatch(
         ids,
         _padded(positions, length, 0),
         allowed[:, None],
@@ -108,7 +108,7 @@ def collate(lessons: Sequence[Lesson], tokenizer: Tokenizer, tokens_per_tile: in
         torch.tensor(targets),
         torch.tensor(asks),
         tuple(kinds),
-        {name: _sights(places, length) for name, places in sights.items()},
+        {name: _look_targets(places, length) for name, places in look_targets.items()},
     )
 
 
@@ -121,12 +121,12 @@ def _shown(row: Sequence[int], image_token: int | None, tokens: int, about: tupl
     ]
 
 
-def _sights(places: Sequence[tuple[int, int, list[int]]], length: int) -> Sights:
+def _look_targets(places: Sequence[tuple[int, int, list[int]]], length: int) -> LookTargets:
     target = torch.zeros(len(places), length, dtype=torch.bool)
     for number, (_, _, shown) in enumerate(places):
         target[number, shown] = True
     rows, positions = (torch.tensor([place[i] for place in places], dtype=torch.long) for i in (0, 1))
-    return Sights(rows, positions, target)
+    return LookTargets(rows, positions, target)
 
 
 def prefix(lesson: Lesson, tokens_per_tile: int) -> str:

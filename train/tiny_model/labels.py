@@ -1,4 +1,4 @@
-"""Dense labels: what every visual token is to tell about the picture, and the head that is thrown away."""
+"""Dense labels: what every visual token is to tell about the image, and the head that is thrown away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOCAL: Mapping[str, tuple[str, ...]] = {
     "status": cameras.STATUSES,
 }
 
-#: Attributes of the whole picture, told by every token.
+#: Attributes of the whole image, told by every token.
 OVERALL: Mapping[str, tuple[str, ...]] = {
     "things": _COUNTS,
     "highest": _COLOURS,
