@@ -10,25 +10,23 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mini_internvl import MiniInternVL, MiniInternVLConfig, VisionConfig
-from mini_internvl_train.batch import Batch, collate
-from mini_internvl_train.cpu_half import emulated, store_frozen_layers
+from mini_internvl_train.batches import Batch, collate
 from mini_internvl_train.encoding import IGNORED, Encoded
 from mini_internvl_train.log import peak_memory
-from mini_internvl_train.loss import full_head_loss, sample_weight, weighted_loss
-from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
 from mini_internvl_train.optimizer import make_optimizer
-from mini_internvl_train.packing import Bounds, Length, plan_packs
-from mini_internvl_train.plan import UTILISATION, operations, rate_of
+from mini_internvl_train.packing import Bounds, Length, plan_packs, sample_weight
+from mini_internvl_train.plan import UTILISATION, Memory, MicroStep, estimate_memory, operations, rate_of
+from mini_internvl_train.precision import emulated, store_frozen_layers
 from mini_internvl_train.recipe import Data, Recipe
+from mini_internvl_train.start import prepare
 from mini_internvl_train.step import TrainingStep
-from mini_internvl_train.trainable import prepare
 
 IMAGE_TOKEN = 500
 
@@ -47,6 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         packing_ratio()
         head_ratio()
+
+
+class FullHeadStep(TrainingStep):
+    """The same loss with the language head at every position."""
+
+    def loss(self, hidden: Tensor, labels: Tensor, weights: Tensor, denominator: float) -> Tensor:
+        """See `TrainingStep.loss`."""
+        head: Any = self.network.language_model
+        logits = head.lm_head(hidden[:, :-1]).float()
+        targets = labels[:, 1:].reshape(-1)
+        losses = nn.functional.cross_entropy(
+            logits.flatten(0, 1), targets, reduction="none", ignore_index=IGNORED
+        )
+        return (losses * weights[:, 1:].reshape(-1)).sum() / denominator
 
 
 def packing_ratio() -> None:
@@ -76,8 +88,8 @@ def head_ratio() -> None:
     batch = collate([samples], _tiles(network, samples), "square", 0)
     total = sum(sample_weight(s.trained, "square") for s in samples)
     times = {
-        name: _median(network, [batch], total, loss)
-        for name, loss in (("full head", full_head_loss), ("at labels", weighted_loss))
+        name: _median(network, [batch], total, step)
+        for name, step in (("full head", FullHeadStep), ("at labels", TrainingStep))
     }
     labelled = int((batch.labels != IGNORED).sum())
     positions = batch.input_ids.numel()
@@ -200,9 +212,9 @@ def _tiles(network: MiniInternVL, samples: Sequence[Encoded]) -> Tensor:
 
 
 def _median(
-    network: MiniInternVL, batches: Sequence[Batch], total: float, loss: Callable[..., Tensor] = weighted_loss
+    network: MiniInternVL, batches: Sequence[Batch], total: float, kind: type[TrainingStep] = TrainingStep
 ) -> float:
-    step = TrainingStep(network, loss)
+    step = kind(network)
     times = []
     for _ in range(4):
         began = time.process_time()  # what else the machine does is not counted

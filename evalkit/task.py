@@ -9,14 +9,18 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
 
 MINIATURE = "miniature"
+
+#: The scores or data of a record that has none.
+_NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +256,17 @@ def record(
         text=response.text,
         prediction=prediction,
         target=sample.target,
-        scores=dict(scores or {}),
-        tags=dict(sample.tags),
+        scores=_shared(tuple(scores.items())) if scores else _NOTHING,
+        tags=sample.tags,
         flags=tuple(flags),  # type: ignore[arg-type]
-        data=dict(data or {}),
+        data=dict(data) if data else _NOTHING,
     )
+
+
+@lru_cache(maxsize=4096)
+def _shared(scores: tuple[tuple[str, float], ...]) -> Mapping[str, float]:
+    """Equal scores are one object: most records of a large run have the same few."""
+    return dict(scores)
 
 
 def failed_record(sample: Sample, response: Response) -> Record:
@@ -268,8 +278,7 @@ def failed_record(sample: Sample, response: Response) -> Record:
         text="",
         prediction=None,
         target=sample.target,
-        tags=dict(sample.tags),
+        tags=sample.tags,
         flags=("error",),
-        data={},
         error=response.error,
     )

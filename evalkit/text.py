@@ -1,8 +1,9 @@
-"""Foreign text made safe to show: a model's answer may hold anything, terminal commands included."""
+"""Text for people: numbers, tables, and answers made safe to show (they may hold terminal commands)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 # C0 and C1 controls but tab and newline, bidirectional overrides, zero-width marks, lone surrogates.
 _UNSAFE = re.compile(
@@ -24,3 +25,27 @@ def one_line(text: str, width: int = 0) -> str:
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+def value_text(value: float | None, unit: str = "") -> str:
+    """A metric's value: four decimals for fractions, two otherwise, three digits where those would say 0."""
+    if value is None:
+        return "-"
+    decimals = 4 if unit == "fraction" else 2
+    if value and abs(value) < 10**-decimals:
+        return f"{value:.3g}"
+    return f"{value:.{decimals}f}"
+
+
+def table(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Aligned columns, the first row being the header; columns in `right` are set to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)

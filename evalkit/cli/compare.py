@@ -1,15 +1,24 @@
-"""`evalkit compare`."""
+"""`evalkit compare`, `check` and `baseline`."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, include_flag, json_flag
+from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags
 from evalkit.cli.terminal import flag
+from evalkit.text import table
+
+if TYPE_CHECKING:
+    from evalkit.comparison.baselines import Baseline
+    from evalkit.comparison.runs import Key
+    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.results import RunResult
+
 
 FORMATS = ("table", "json", "markdown", "junit")
 
@@ -110,3 +119,166 @@ def print_refusal(reason: str, style: str) -> None:
         click.echo(reports.refusal_markdown(reason).rstrip("\n"))
     elif style == "junit":
         click.echo(reports.refusal_junit(reason).rstrip("\n"))
+
+
+@click.command(short_help="Run, compare with the baseline, pass or fail (for CI).")
+@model_flag
+@flag("--policy", "policy_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+      help="Default: evalkit.toml here, or [tool.evalkit] of pyproject.toml.")  # fmt: skip
+@flag("--baseline", metavar="NAME", help="In place of the policy's.")
+@option_flags(("checkpoint", "output"), show_default=False)
+@option_flags(decides="place", show_default=False)
+@include_flag
+@format_flags
+@terminal.verbosity
+def check(
+    model: str,
+    policy_file: Path | None,
+    baseline: str | None,
+    style: str,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Run the policy's tasks, compare with its baseline, and pass (0) or fail (1).
+
+    A flag that is given takes the place of the policy's setting.
+
+    \b
+    evalkit check -m mini-internvl-2b --checkpoint work/checkpoint-2000
+    """
+    from evalkit.comparison.check import baseline_runs
+    from evalkit.comparison.check import check as judge
+    from evalkit.comparison.policy import find, load
+    from evalkit.errors import NotComparableError
+    from evalkit.pipeline.options import RunOptions
+
+    style = "json" if as_json else style
+    policy = load(policy_file or find(Path()))
+    run = {**policy.run, **given(flags)}
+    output = run.pop("output", policy.output)
+    policy = dataclasses.replace(policy, baseline=baseline or policy.baseline, output=output, run=run)
+    options = RunOptions(model, output=output, **run)
+    options.check()
+    try:
+        base = baseline_runs(policy)
+        with _Runs(options) as runs:
+            comparison = judge(policy, model, base, runs)
+    except NotComparableError as error:
+        print_refusal(str(error), style)
+        raise
+    print_comparison(comparison, style)
+    return comparison.exit_code
+
+
+class _Runs:
+    """Runs tasks with one model, loaded once."""
+
+    def __init__(self, options: RunOptions) -> None:
+        from evalkit.pipeline.run import load_model
+
+        self._options = options
+        self._model = load_model(options)
+
+    def __enter__(self) -> _Runs:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._model.close()
+
+    def __call__(self, key: Key) -> RunResult:
+        from evalkit.pipeline.run import run_task
+
+        return run_task(key.task, self._model, dataclasses.replace(self._options, split=key.split))
+
+
+def _output(command: Any) -> Any:
+    text = "Folder of run folders; baselines lie in its folder `baselines`."
+    return flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help=text)(command)
+
+
+@click.group(short_help="Save, list and show baselines.")
+def baseline() -> None:
+    """Baselines: names for runs that later ones are judged against."""
+
+
+@baseline.command("set")
+@click.argument("name")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@_output
+@include_flag
+@json_flag
+@terminal.verbosity
+def set_command(name: str, runs: tuple[str, ...], output: Path, as_json: bool) -> int:
+    """Set NAME to runs: run folders, or a model for its latest complete run of each task.
+
+    \b
+    evalkit baseline set release mini-internvl-2b
+    """
+    from evalkit.comparison import baselines
+    from evalkit.comparison.runs import resolve
+
+    paths = [path for run in runs for path in resolve(run, output).values()]
+    _print(baselines.save(output, name, paths), as_json)
+    return 0
+
+
+@baseline.command("list")
+@_output
+@json_flag
+@terminal.verbosity
+def list_command(output: Path, as_json: bool) -> int:
+    """List all baselines."""
+    from evalkit.comparison import baselines
+
+    found = [baselines.load(output, name) for name in baselines.names(output)]
+    if as_json:
+        terminal.print_json({"baselines": [_json(item) for item in found]})
+    elif not found:
+        click.echo(f"no baselines in {output}; set one with `evalkit baseline set NAME RUN`")
+    else:
+        rows = [["baseline", "set", "runs"]]
+        rows += [[b.name, b.created, ", ".join(str(run.key) for run in b.runs)] for b in found]
+        click.echo(table(rows))
+    return 0
+
+
+@baseline.command("show")
+@click.argument("name")
+@_output
+@json_flag
+@terminal.verbosity
+def show_command(name: str, output: Path, as_json: bool) -> int:
+    """Show the runs of a baseline, and whether they are still what they were (exit 2 if not)."""
+    from evalkit.comparison import baselines
+
+    found = baselines.load(output, name)
+    _print(found, as_json)
+    found.paths()
+    return 0
+
+
+def _print(baseline: Baseline, as_json: bool) -> None:
+    if as_json:
+        terminal.print_json(_json(baseline))
+        return
+    rows = [["task", "model", "run", "signature"]]
+    rows += [[str(run.key), run.model, str(run.path), run.signature] for run in baseline.runs]
+    click.echo(f"baseline {baseline.name}, set {baseline.created}\n{table(rows)}")
+
+
+def _json(baseline: Baseline) -> dict[str, Any]:
+    return {
+        "name": baseline.name,
+        "created": baseline.created,
+        "runs": [
+            {
+                "task": run.key.task,
+                "split": run.key.split,
+                "model": run.model,
+                "run": str(run.path),
+                "signature": run.signature,
+                "summary_sha256": run.summary_sha256,
+            }
+            for run in baseline.runs
+        ],
+    }

@@ -12,10 +12,10 @@ from pathlib import Path
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.findings import BROKEN, MISSING, OK, Finding
+from evalkit.cli.doctor_server import BROKEN, MISSING, OK, Finding, server_findings
 from evalkit.cli.options import FOLDER, data_flags, json_flag
 from evalkit.cli.terminal import flag
-from evalkit.text import one_line
+from evalkit.text import one_line, table
 
 #: Bytes that should be free for run folders and checkpoints.
 _ROOM = 5 * 10**9
@@ -45,8 +45,6 @@ def doctor(
     evalkit doctor --base-url http://localhost:8000/v1
     """
     if base_url:
-        from evalkit.cli.doctor_server import server_findings
-
         findings = list(server_findings(base_url, model))
     else:
         checks: list[Callable[[], Iterator[Finding]]] = [
@@ -59,7 +57,7 @@ def doctor(
     else:
         rows = [["", "state", "found", "mend"]]
         rows += [[f.what, f.state, one_line(f.found, 90), f.mend] for f in findings]
-        click.echo(terminal.table(rows))
+        click.echo(table(rows))
     return 3 if any(finding.state == BROKEN for finding in findings) else 0
 
 
@@ -162,7 +160,7 @@ def _caches() -> Iterator[Finding]:
 
 def _data(data_root: Path | None) -> Iterator[Finding]:
     from evalkit import registry
-    from evalkit.cli.at_hand import splits_at_hand
+    from evalkit.cli.data import splits_at_hand
 
     for name, factory in registry.tasks().items():
         found = [f"{split} in {folder}" for split, folder in splits_at_hand(factory(), data_root).items()]

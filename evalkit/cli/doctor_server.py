@@ -5,13 +5,24 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evalkit.cli.findings import BROKEN, MISSING, OK, Finding
 from evalkit.text import one_line
 
 if TYPE_CHECKING:
     from evalkit.openai_client import ChatApi, Completion
+
+OK, MISSING, BROKEN = "ok", "missing", "broken"
+
+
+class Finding(NamedTuple):
+    """One line: what was looked at, whether it is well, what was found, and the mend where it is not."""
+
+    what: str
+    state: str
+    found: str
+    mend: str = ""
+
 
 #: The variable of a served model's key.
 KEY_VARIABLES = ("OPENAI_API_KEY",)

@@ -12,7 +12,7 @@ import click
 from evalkit.cli import terminal
 from evalkit.cli.options import FOLDER, data_flags, json_flag
 from evalkit.cli.terminal import flag
-from evalkit.text import one_line
+from evalkit.text import one_line, table
 
 if TYPE_CHECKING:
     from evalkit.task import Task
@@ -57,11 +57,11 @@ def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
         "next: evalkit run -m mini-internvl-tiny -t TASK --split miniature   needs no data\n"
         "      evalkit data where TASK                                        which files, from where"
     )
-    return items, f"{terminal.table(rows)}\n\n{hint}"
+    return items, f"{table(rows)}\n\n{hint}"
 
 
 def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
-    from evalkit.cli.at_hand import splits_at_hand
+    from evalkit.cli.data import splits_at_hand
     from evalkit.task import MINIATURE, Task
 
     drawn = [MINIATURE] if type(task).draw_miniature is not Task.draw_miniature else []
@@ -102,7 +102,7 @@ def _suites() -> tuple[list[dict[str, Any]], str]:
         for suite in registry.suites().values()
     ]
     rows = [["suite", "tasks"], *([str(item["name"]), ", ".join(item["members"])] for item in items)]
-    return items, terminal.table(rows)
+    return items, table(rows)
 
 
 def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
@@ -126,7 +126,7 @@ def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
                 _marks(item),
             ]
         )
-    return items, terminal.table(rows)
+    return items, table(rows)
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -158,9 +158,9 @@ def _marks(run: Mapping[str, Any]) -> str:
 
 
 def _headline(metrics: Mapping[str, Any]) -> str:
-    from evalkit.cli.report import figure
+    from evalkit.text import value_text
 
     for name, content in metrics.items():
         if isinstance(content, Mapping) and isinstance(content.get("value"), (int, float)):
-            return f"{one_line(name, 40)} {figure(content['value'], str(content.get('unit', '')))}"
+            return f"{one_line(name, 40)} {value_text(content['value'], str(content.get('unit', '')))}"
     return "-"

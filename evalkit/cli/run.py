@@ -164,14 +164,14 @@ class _Session:
         self._add(result.summary)
 
     def _add(self, summary: dict[str, Any]) -> None:
-        from evalkit.cli import report
+        from evalkit.reports import run as report
 
         if self._check_reference:
             row, differences = report.check_reference(summary)
             summary = {**summary, "reference_check": {"row": row, "differences": differences}}
         self._runs.append(summary)
         if not self._as_json:
-            click.echo(report.report(summary) + "\n")
+            click.echo(report.run_text(summary) + "\n")
             if self._check_reference:
                 click.echo(report.reference_text(summary) + "\n")
 
@@ -182,7 +182,7 @@ class _Session:
         self._runs.append(load_run(path).summary)
 
     def _print(self) -> None:
-        from evalkit.cli import report
+        from evalkit.reports import run as report
 
         if self._helps:
             return  # rank 0 scores and tells

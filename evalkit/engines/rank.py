@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 from evalkit.errors import UsageError
 
-if TYPE_CHECKING:
-    from evalkit.pipeline.plan import Groups
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +38,9 @@ class Rank:
         """As messages call it."""
         return f"rank {self.number} of {self.world}"
 
-    def share(self, groups: Groups) -> Groups:
+    def share(self, groups: Sequence[T]) -> Sequence[T]:
         """Every `world`-th group."""
-        return groups.every(self.number, self.world)
+        return groups[self.number :: self.world]
 
     @property
     def device(self) -> str | None:

@@ -22,7 +22,6 @@ from evalkit.engines.rank import Rank
 from evalkit.engines.signs import STALE, Heart, Seen, Sign, get, interval, put
 from evalkit.errors import EvalkitError, RankLost, RunFolderError
 from evalkit.pipeline.environment import versions
-from evalkit.pipeline.plan import Pending
 from evalkit.store import ResponseLogs, lock
 
 log = logging.getLogger(__name__)
@@ -196,13 +195,11 @@ class Seat:
         self.folder = folder
         self.sign = sign
 
-    def pending(self, size: int) -> Pending:
-        """Which of so many positions rank 0 found to be unanswered."""
+    def pending(self) -> set[int]:
+        """Positions that rank 0 found to be unanswered."""
         positions = array("I")
         positions.frombytes((self.folder / PLACE / _PENDING).read_bytes())
-        pending = Pending(size)
-        pending.flags[positions] = True
-        return pending
+        return set(positions)
 
     @contextmanager
     def responses(self, rank: Rank, share: int, done: Callable[[], int]) -> Iterator[ResponseLogs]:

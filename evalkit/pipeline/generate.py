@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from evalkit.contracts import Failure, Model, Request, Response, Sample
 from evalkit.engines.base import Pool
 from evalkit.errors import ModelError, SetupError
-from evalkit.pipeline.plan import Pending, Plan
+from evalkit.pipeline.plan import Plan
 from evalkit.pipeline.progress import Progress
 from evalkit.store import ResponseLog, ResponseLogs, StoredResponse
 
@@ -20,24 +20,22 @@ _HARMLESS = "missing"
 
 
 def unanswered(
-    samples: Iterable[Sample],
-    request: Callable[[int], Request],
-    stored: Mapping[str, StoredResponse],
-    size: int,
-) -> tuple[Pending, int]:
+    samples: Sequence[Sample], request: Callable[[int], Request], stored: Mapping[str, StoredResponse]
+) -> tuple[set[int], int]:
     """Positions without a response to the very request they would make now; failed ones are tried again.
 
     Args:
-        samples: in the order of their positions. stored: responses by sample id. size: how many samples.
+        samples: in the order of their positions. stored: responses by sample id.
 
     Returns:
         The positions, and how many of them have a response, failed or to another request.
     """
-    pending, changed = Pending(size), 0
+    pending: set[int] = set()
+    changed = 0
     for position, sample in enumerate(samples):
         known = stored.get(sample.id)
         if known is None or known.response.error is not None or known.request_key != request(position).key():
-            pending.flags[position] = True
+            pending.add(position)
             changed += known is not None
     return pending, changed
 
@@ -54,7 +52,7 @@ class Generation:
         self._answered = answered_before
         self._causes: Counter[str] = Counter()
 
-    def run(self, plan: Plan, request: Callable[[int], Request], pending: Pending) -> None:
+    def run(self, plan: Plan, request: Callable[[int], Request], pending: Collection[int]) -> None:
         """Ask for every pending position.
 
         Raises:

@@ -7,55 +7,38 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
-from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import pairwise
-from typing import Any, overload
-
-import numpy as np
-import numpy.typing as npt
+from itertools import groupby
 
 from evalkit import registry
 from evalkit.batch_config import BATCHING
-from evalkit.contracts import ImagePolicy, Request, Sample
+from evalkit.contracts import ImagePolicy, Message, Request, Sample
 from evalkit.data.images import ImageHandle
-from evalkit.errors import DataError, ImageError, TaskError, UsageError
-from evalkit.hashing import short_hash
-from evalkit.scratch import Row, Table, in_order, no_room
-from evalkit.spool import Chosen, Spool
+from evalkit.errors import DataError, ImageError, UsageError
 
-#: Positions, or ends of groups among them: 4 bytes each.
-Places = npt.NDArray[np.signedinteger[Any]]
+#: Positions of requests that share their images.
+Group = tuple[int, ...]
 
 #: Distinct pictures opened to estimate tiles.
 _PROBES = 48
 
 
-def unique(samples: Iterable[Sample], where: str) -> Spool[Sample]:
-    """All samples, as handles.
+def unique(samples: Iterable[Sample], where: str) -> list[Sample]:
+    """All samples.
 
     Raises:
-        DataError: two have the same id. TaskError: there are many, and they cannot be pickled.
+        DataError: two have the same id.
     """
-    try:
-        every = Spool(samples)
-    except OSError as error:
-        raise no_room(error) from error
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
-        raise TaskError(f"{where}: a sample cannot be pickled ({error}); its handles must be") from error
-    names = in_order(((short_hash(sample.id),) for sample in every), 1)
-    if any(name == other for name, other in pairwise(names)):
-        seen: set[str] = set()
-        for sample in every:
-            if sample.id in seen:
-                raise DataError(
-                    f"{where}: sample id {sample.id!r} occurs twice: not the official files, or a "
-                    "part was appended again"
-                )
-            seen.add(sample.id)
+    every = list(samples)
+    seen: set[str] = set()
+    for sample in every:
+        if sample.id in seen:
+            raise DataError(
+                f"{where}: sample id {sample.id!r} occurs twice: not the official files, or a part was "
+                "appended again"
+            )
+        seen.add(sample.id)
     return every
 
 
@@ -78,9 +61,9 @@ def select(
         return samples
     if limit < 1:
         raise UsageError(f"--limit {limit}: give a positive number")
-    ranks = np.fromiter((_rank(seed, sample.cluster) for sample in samples), np.uint64, len(samples))
-    chosen = np.sort(np.argsort(ranks, kind="stable")[:limit])
-    return Chosen(samples, array("q", chosen.astype(np.int64).tobytes()))
+    ranks = [_rank(seed, sample.cluster) for sample in samples]
+    chosen = sorted(range(len(samples)), key=ranks.__getitem__)[:limit]
+    return [samples[place] for place in sorted(chosen)]
 
 
 def _rank(seed: int, cluster: str) -> int:
@@ -96,80 +79,24 @@ def _named(samples: Sequence[Sample], sample_ids: Sequence[str]) -> Sequence[Sam
             known = [sample.id for sample in samples]
             form = f"; ids here look like {known[0]}" if known else ""
             raise UsageError(f"--sample-id {name}: no such sample{registry.nearest(name, known)}{form}")
-    return Chosen(samples, sorted(places.values()))
-
-
-class Pending(Collection[int]):
-    """Positions, a byte each."""
-
-    def __init__(self, size: int) -> None:
-        self.flags = np.zeros(size, dtype=np.bool_)
-
-    def __contains__(self, position: object) -> bool:
-        return isinstance(position, int) and bool(self.flags[position])
-
-    def __len__(self) -> int:
-        return int(self.flags.sum())
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.flags.nonzero()[0].tolist())
-
-
-class Groups(Sequence[tuple[int, ...]]):
-    """Groups of positions.
-
-    Args:
-        order: positions, group by group. ends: of each group in `order`.
-    """
-
-    def __init__(self, order: Places, ends: Places) -> None:
-        self.order, self.ends = order, ends
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def every(self, first: int, step: int) -> Groups:
-        """Each `step`-th group from the `first`."""
-        sizes = np.diff(self.ends, prepend=0)
-        chosen = np.arange(len(sizes)) % step == first
-        return Groups(self.order[np.repeat(chosen, sizes)], sizes[chosen].cumsum())
-
-    @overload
-    def __getitem__(self, place: int) -> tuple[int, ...]: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> list[tuple[int, ...]]: ...
-
-    def __getitem__(self, place: int | slice) -> tuple[int, ...] | list[tuple[int, ...]]:
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
-        if not -len(self) <= place < len(self):
-            raise IndexError(f"{place} of {len(self)}")
-        place %= len(self)
-        start = self.ends[place - 1] if place else 0
-        return tuple(self.order[start : self.ends[place]].tolist())
+    return [samples[place] for place in sorted(places.values())]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Positions of the requests, group by group; a group shares its pictures."""
+    """Positions of the requests, group by group; the requests of a group share their images."""
 
-    groups: Groups
+    groups: Sequence[Group]
 
     @property
     def size(self) -> int:
         """Requests in all."""
-        return len(self.groups.order)
+        return sum(map(len, self.groups))
 
-    def pending(self, pending: Collection[int]) -> Groups:
-        """What is pending of each group, groups without any left out."""
-        order = self.groups.order
-        if isinstance(pending, Pending):
-            left = pending.flags[order]
-        else:
-            left = np.fromiter((position in pending for position in order.tolist()), np.bool_, len(order))
-        ends = left.cumsum()[self.groups.ends - 1] if len(order) else self.groups.ends
-        return Groups(order[left], ends[np.diff(ends, prepend=0) > 0])
+    def pending(self, pending: Collection[int]) -> list[Group]:
+        """What is pending of each group; groups with nothing pending are left out."""
+        left = (tuple(position for position in group if position in pending) for group in self.groups)
+        return [group for group in left if group]
 
     def numbered(self, request: Callable[[int], Request]) -> Callable[[int], Request]:
         """`request` with the number of its group in each (`Request.group`), for models that share work."""
@@ -179,8 +106,8 @@ class Plan:
     def windows(self, pending: Collection[int], size: int = BATCHING.window) -> Iterator[list[int]]:
         """Pending positions in plan order, whole groups until `size` is reached."""
         window: list[int] = []
-        for group in self.groups:
-            window.extend(position for position in group if position in pending)
+        for group in self.pending(pending):
+            window.extend(group)
             if len(window) >= size:
                 yield window
                 window = []
@@ -194,39 +121,31 @@ def make_plan(requests: Iterable[Request]) -> Plan:
     Groups are in order of first appearance; inside, requests are sorted by earlier turns, then length, so
     that those that begin alike lie side by side. A request without images is a group by itself.
     """
-    order, ends = array("i"), array("i")
-    current = start = -1
-    for first, _, _, position in in_order(_sort_keys(requests), 4):
-        if first != current or len(order) - start == BATCHING.largest_group:
-            current, start = first, len(order)
-            ends.append(start)
-        order.append(position)
-    ends.append(len(order))
-    return Plan(Groups(np.frombuffer(order, np.intc), np.frombuffer(ends, np.intc)[1:]))
+    groups: list[Group] = []
+    for _, keys in groupby(sorted(_sort_keys(requests)), lambda key: key[0]):
+        group = tuple(position for _, _, _, position in keys)
+        step = BATCHING.largest_group
+        groups += (group[at : at + step] for at in range(0, len(group), step))
+    return Plan(groups)
 
 
 def _sort_keys(requests: Iterable[Request]) -> Iterator[tuple[int, int, int, int]]:
-    """Where the request's pictures first appear, hash of its earlier turns, length, position."""
-    seen = Table("q")
+    """Where the request's images first appear, hash of its earlier turns, length, position."""
+    seen: dict[tuple[tuple[str, ...], ImagePolicy], int] = {}
     for position, request in enumerate(requests):
-        first = position
-        if names := [image.identity() for image in request.images]:
-            (first,) = seen.update(
-                short_hash("\0".join((*names, _policy(request.image_policy)))), partial(_known, (position,))
-            )
+        names = tuple(image.identity() for image in request.images)
+        first = seen.setdefault((names, request.image_policy), position) if names else position
         *history, last = request.messages
-        text = "\0".join(f"{message.role}\0{message.text}" for message in history)
-        yield first, short_hash(text) if text else 0, len(last.text), position
-    seen.close()
+        yield first, _hash(history), len(last.text), position
 
 
-@lru_cache(maxsize=64)
-def _policy(policy: ImagePolicy) -> str:
-    return repr(policy)
-
-
-def _known(new: Row, known: Row | None) -> Row:
-    return known or new
+def _hash(history: Sequence[Message]) -> int:
+    """64 bits that put equal earlier turns beside each other; 0 without any."""
+    if not history:
+        return 0
+    text = "\0".join(f"{message.role}\0{message.text}" for message in history)
+    data = text.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def tile_count(width: int, height: int, policy: ImagePolicy, tile: int = 448) -> int:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from evalkit.pipeline.environment import peak_memory
 from evalkit.pipeline.generate import Generation, unanswered
 from evalkit.pipeline.job import Job, identity, make_job
 from evalkit.pipeline.options import JudgeOptions, RunOptions, model_options
-from evalkit.pipeline.plan import Pending, Plan, make_plan
+from evalkit.pipeline.plan import Plan, make_plan
 from evalkit.pipeline.progress import Progress
 from evalkit.pipeline.results import RunResult
-from evalkit.pipeline.score import Asks, score_parts
-from evalkit.pipeline.summary import Report, metric_json, published_rows, status
-from evalkit.store import ResponseLogs, RunFolder, Scored, open_for_scoring, open_run, write_records
+from evalkit.pipeline.score import Asks, score
+from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.store import ResponseLogs, RunFolder, open_for_scoring, open_run, write_records
 from evalkit.store.folder import place_of_runs
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def run_share(name: str, model: Model, options: RunOptions, before: Path | None 
     who, busy = identity(job, info, options), Watch(before)
     with join(parent, options.rank, who, job.data, options.worker_timeout, busy) as seat:
         count = len(job.samples)
-        pending = seat.pending(count)
+        pending = seat.pending()
         plan = make_plan(job.request(position) for position in range(count))
         share = Plan(options.rank.share(plan.pending(pending)))
         progress = Progress(f"{options.rank.name}: {job.task.name} {job.split}", share.size, 0, quiet=True)
@@ -178,7 +178,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _note(folder, "interrupted", "interrupted")
-        done = _stored(folder)
+        done = len(folder.stored.responses())
         raise Interrupted(
             f"interrupted: {done} of {expected} samples are stored in {folder.path}; "
             "the same command goes on",
@@ -186,7 +186,7 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         ) from None
     except BudgetError as error:
         _note(folder, "interrupted", str(error))
-        done = _stored(folder)
+        done = len(folder.stored.responses())
         raise RunStopped(
             f"{error}: {done} of {expected} samples are stored in {folder.path}", folder.path, error.exit_code
         ) from error
@@ -201,11 +201,6 @@ def _stops(folder: RunFolder, expected: int) -> Iterator[None]:
         ) from error
 
 
-def _stored(folder: RunFolder) -> int:
-    with folder.stored.response_index() as stored:
-        return len(stored)
-
-
 def _note(folder: RunFolder, outcome: str, reason: str) -> None:
     try:
         folder.update_manifest(outcome={"status": outcome, "reason": reason, "at": manifest.now()})
@@ -217,8 +212,7 @@ def _generate(
     folder: RunFolder, job: Job, model: Model | Pool, options: RunOptions, lead: Lead | None = None
 ) -> None:
     count = len(job.samples)
-    with folder.stored.response_index() as stored:
-        pending, changed = unanswered(job.samples, job.request, stored, count)
+    pending, changed = unanswered(job.samples, job.request, folder.stored.responses())
     if not pending:
         log.info("%s: all %d samples are answered already", folder.path, count)
         if lead is not None:
@@ -267,7 +261,7 @@ def _generate(
             _end_session(folder, {**session, "workers": workers}, progress)
 
 
-def _gather(lead: Lead, folder: RunFolder, job: Job, pending: Pending) -> None:
+def _gather(lead: Lead, folder: RunFolder, job: Job, pending: Iterable[int]) -> None:
     """Wait for the other ranks.
 
     Raises:
@@ -278,11 +272,10 @@ def _gather(lead: Lead, folder: RunFolder, job: Job, pending: Pending) -> None:
         log.warning("%s is lost: %s", rank.name, rank.reason)
     if not lost:
         return
-    with folder.stored.response_index() as stored:
-        lacking = 0
-        for position in pending:
-            known = stored.get(job.samples[position].id)
-            lacking += known is None or known.request_key != job.request(position).key()
+    stored, lacking = folder.stored.responses(), 0
+    for position in pending:
+        known = stored.get(job.samples[position].id)
+        lacking += known is None or known.request_key != job.request(position).key()
     if lacking:
         more = f" and {len(lost) - 1} more" if lost[1:] else ""
         raise RankLost(
@@ -310,13 +303,13 @@ def _finish(
     """Score what is stored and write records, then the summary."""
     started = time.monotonic()
     judge, model = judge or _stored_judge(folder), folder.manifest["model"]
-    report = Report(job.task)
-    with folder.stored.response_index() as stored:
-        if not any(sample.id in stored for sample in job.samples):
-            raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
-        parts = score_parts(job.task, job.samples, stored, _judge(folder, judge))
-        write_records(folder.path, _reported(parts, report))
-    found = report.counts(len(job.samples))
+    stored = folder.stored.responses()
+    if not any(sample.id in stored for sample in job.samples):
+        raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+    scored = score(job.task, job.samples, stored, _judge(folder, judge))
+    write_records(folder.path, scored)
+    records = [each.record for each in scored]
+    found = counts(records, len(job.samples))
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited),
@@ -325,8 +318,8 @@ def _finish(
         "split": job.split,
         "protocol": job.task.protocol,
         "counts": {**found, **known},
-        "metrics": {n: metric_json(value) for n, value in report.metrics().items()},
-        "groups": report.groups(),
+        "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
+        "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
         "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
         "title": job.task.title,
@@ -342,13 +335,6 @@ def _finish(
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
-
-
-def _reported(parts: Iterator[list[Scored]], report: Report) -> Iterator[Scored]:
-    """The same, which the report sees on the way."""
-    for part in parts:
-        report.add([scored.record for scored in part])
-        yield from part
 
 
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:

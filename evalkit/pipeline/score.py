@@ -14,9 +14,6 @@ from evalkit.task import JudgeQuestion, Task, failed_record
 
 log = logging.getLogger(__name__)
 
-#: Samples that are scored, and whose records are in memory, at a time.
-_PART = 1024
-
 
 class Asks(Protocol):
     """What scoring needs of a judge (evalkit.judge)."""
@@ -52,27 +49,6 @@ def score(
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]
-
-
-def score_parts(
-    task: Task, samples: Sequence[Sample], responses: Mapping[str, StoredResponse], judge: Asks | None = None
-) -> Iterator[list[Scored]]:
-    """`score` a part at a time; in one part where records depend on others, or a judge is asked.
-
-    Raises:
-        TaskError: as `score`.
-        JudgeError: as `score`.
-    """
-    if judge is not None or type(task).relate is not Task.relate:
-        yield score(task, samples, responses, judge)
-        return
-    part: list[Sample] = []
-    for sample in samples:
-        part.append(sample)
-        if len(part) == _PART:
-            yield score(task, part, responses)
-            part = []
-    yield score(task, part, responses)
 
 
 def _score(task: Task, sample: Sample, stored: StoredResponse) -> Record:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,68 +10,6 @@ import numpy as np
 
 from evalkit.contracts import Json, MetricValue, Record
 from evalkit.task import Reference, Task
-
-
-class Report:
-    """Counts, figures and groups of a run, from its records as they pass by.
-
-    Where a metric needs all records at once they are kept, otherwise their rows go to temporary files.
-    """
-
-    def __init__(self, task: Task) -> None:
-        from evalkit.scratch import ScratchFile
-        from evalkit.statistics.gathering import Gathering, Sums, by_record
-        from evalkit.statistics.numbering import Codes
-
-        self._task = task
-        metrics, grouped = task.metrics(), task.group_metrics() if task.group_by else []
-        self._counts: Counter[str] = Counter()
-        self._records: list[Record] | None = None
-        if not all(by_record(metric) for metric in (*metrics, *grouped)):
-            self._records = []
-            return
-        self._gathering = Gathering(metrics)
-        rows = ScratchFile()
-        self._tags = {tag: (Codes(), [Sums(metric, rows) for metric in grouped]) for tag in task.group_by}
-
-    def add(self, records: Sequence[Record]) -> None:
-        """Take in more records, in sample order."""
-        self._counts.update(counts(records, 0))
-        if self._records is not None:
-            self._records += records
-            return
-        self._gathering.add(records)
-        for tag, (codes, metrics) in self._tags.items():
-            numbers = codes.of(record.tags.get(tag) for record in records)
-            for sums in metrics:
-                sums.add(records, numbers)
-
-    def counts(self, expected: int) -> dict[str, int]:
-        """See `counts`."""
-        return {**counts((), expected), **self._counts, "expected": expected}
-
-    def metrics(self) -> dict[str, MetricValue]:
-        """See `metric_values`."""
-        if self._records is not None:
-            return metric_values(self._task, self._records)
-        return self._gathering.estimates()
-
-    def groups(self) -> dict[str, dict[str, dict[str, Json]]]:
-        """See `groups`."""
-        if self._records is not None:
-            return groups(self._task, self._records)
-        report: dict[str, dict[str, dict[str, Json]]] = {}
-        for tag, (codes, metrics) in self._tags.items():
-            values = [str(name) for name in codes.names()]
-            report[tag] = {value: {} for value in values}
-            for sums in metrics:
-                reason = sums.reason(self._gathering.answered)
-                totals = sums.totals(len(codes))
-                for value, n, row in zip(values, totals.sizes.tolist(), totals.rows, strict=True):
-                    if n:
-                        figure = None if reason is not None else float(sums.metric.value(row))
-                        report[tag][value][sums.metric.name] = _grouped(figure, n, reason)
-        return report if any(report.values()) else {}
 
 
 def metric_values(task: Task, records: Sequence[Record]) -> dict[str, MetricValue]:

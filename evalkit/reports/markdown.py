@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.cli.report import figure
 from evalkit.comparison.compare import Comparison, TaskComparison
 from evalkit.comparison.to_json import group_rows
 from evalkit.reports import wording
-from evalkit.text import one_line
+from evalkit.text import one_line, value_text
 
 _FLIPS_SHOWN = 20
 _GROUPS_SHOWN = 40
@@ -46,7 +45,7 @@ def _task(comparison: Comparison, task: TaskComparison) -> list[str]:
     if rows := group_rows(task):
         body = [
             [row["tag"], row["value"], row["metric"], str(row["n"]),
-             figure(row["base"]), figure(row["new"]), wording.signed(row["difference"])]
+             value_text(row["base"]), value_text(row["new"]), wording.signed(row["difference"])]
             for row in rows[:_GROUPS_SHOWN]
         ]  # fmt: skip
         table = _table(("tag", "value", "metric", "n", "base", "new", "change"), body)

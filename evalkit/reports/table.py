@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from evalkit.cli.report import figure
-from evalkit.cli.terminal import table
 from evalkit.comparison.compare import Comparison, TaskComparison
 from evalkit.comparison.to_json import group_rows
 from evalkit.reports import wording
-from evalkit.text import one_line
+from evalkit.text import one_line, table, value_text
 
 #: Flips printed in each direction; JSON has all.
 _FLIPS_SHOWN = 5
@@ -43,7 +41,7 @@ def _groups(task: TaskComparison) -> str:
     lines = [["tag", "value", "metric", "n", "base", "new", "change"]]
     for row in rows[:_GROUPS_SHOWN]:
         names = [one_line(str(row[name]), 32) for name in ("tag", "value", "metric")]
-        figures = [figure(row["base"]), figure(row["new"]), wording.signed(row["difference"])]
+        figures = [value_text(row["base"]), value_text(row["new"]), wording.signed(row["difference"])]
         lines.append([*names, str(row["n"]), *figures])
     text = table(lines, right=(3, 4, 5, 6))
     if len(rows) > _GROUPS_SHOWN:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from evalkit.cli.report import figure
 from evalkit.comparison.compare import Comparison, TaskComparison
 from evalkit.comparison.flips import Flip
 from evalkit.comparison.forgetting import SuiteChange
 from evalkit.comparison.verdicts import MetricResult
-from evalkit.text import one_line
+from evalkit.text import one_line, value_text
 
 HEADER = ("metric", "base", "new", "change", "95% interval", "p (Holm)", "verdict")
 
@@ -16,7 +15,7 @@ def signed(value: float | None, unit: str = "") -> str:
     """A change with its sign."""
     if value is None:
         return "-"
-    return f"{'+' if value > 0 else ''}{figure(value, unit)}"
+    return f"{'+' if value > 0 else ''}{value_text(value, unit)}"
 
 
 def cells(result: MetricResult) -> list[str]:
@@ -27,8 +26,8 @@ def cells(result: MetricResult) -> list[str]:
     shown = f"[{signed(interval[0], unit)}, {signed(interval[1], unit)}]" if interval else "-"
     return [
         f"{result.name} ({unit})",
-        figure(difference.base, unit),
-        figure(difference.new, unit),
+        value_text(difference.base, unit),
+        value_text(difference.new, unit),
         signed(difference.difference, unit),
         shown,
         "-" if result.p_adjusted is None else f"{result.p_adjusted:.2g}",
@@ -51,7 +50,7 @@ def _said(result: MetricResult) -> str:
     same = "no evidence" if difference.se or difference.difference else "no difference at all"
     change = "drop" if difference.metric.higher_is_better else "rise"
     if result.detectable is not None:
-        seen = figure(result.detectable, difference.metric.unit)
+        seen = value_text(result.detectable, difference.metric.unit)
         return f"{same} (a {change} of {seen} would have shown)"
     return f"{same} (too little data to show any {change})" if difference.se else same
 

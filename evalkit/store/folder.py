@@ -20,7 +20,6 @@ from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
 from evalkit.store.names import folder_name
 from evalkit.store.records import RECORDS_NAME, read_records, read_table
-from evalkit.store.response_index import ResponseIndex
 from evalkit.store.responses import StoredResponse, read_responses
 
 MANIFEST_NAME = "manifest.json"
@@ -71,10 +70,6 @@ class StoredRun:
     def responses(self) -> dict[str, StoredResponse]:
         """The last stored response of each sample id."""
         return read_responses(self.path)
-
-    def response_index(self) -> ResponseIndex:
-        """The same, read when asked for; closed by its caller."""
-        return ResponseIndex(self.path)
 
 
 def load_run(path: str | os.PathLike[str]) -> StoredRun:

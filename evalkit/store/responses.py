@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any
 
-from evalkit.contracts import Failure, Response
+from evalkit.contracts import Failure, FinishReason, Response
 from evalkit.store.atomic import disk_error, sync_folder
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 #: Lines between two flushes to the disk itself: a killed process loses none, a power cut at most these.
 _BATCH = 64
 _SECONDS = 1.0
+
+#: Equal reasons, and equal answers of up to `_SHORT` characters, are one object in memory.
+_FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+_SHORT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +74,8 @@ class StoredResponse:
             raise ValueError("id, request_key or text is no string")
         finish = item.get("finish")
         response = Response(
-            text=text,
-            finish=finish if finish in ("stop", "length") else None,
+            text=intern(text) if len(text) <= _SHORT else text,
+            finish=_FINISH.get(finish) if isinstance(finish, str) else None,
             prompt_tokens=int(item.get("prompt_tokens") or 0),
             visual_tokens=int(item.get("visual_tokens") or 0),
             new_tokens=int(item.get("new_tokens") or 0),
@@ -200,37 +205,31 @@ def _cut_torn_line(path: Path) -> int:
     return end
 
 
-def read_places(path: Path) -> Iterator[tuple[int, StoredResponse]]:
-    """Responses of one file in order with the bytes before each.
-
-    A torn last line is left out, a broken line is warned of.
-    """
-    broken = place = 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            try:
-                yield place, StoredResponse.from_json(line)
-            except (ValueError, TypeError, OverflowError, RecursionError):
-                broken += 1
-            place += len(line)
-    if broken:
-        log.warning("%s: %d broken lines are left out; their samples are asked again", path, broken)
-
-
-def response_files(folder: Path) -> list[Path]:
-    """Responses files of a run folder, by name."""
-    return sorted(path for path in folder.glob("responses-*.jsonl") if path.is_file())
-
-
 def read_responses(folder: Path) -> dict[str, StoredResponse]:
     """The last response of each id: by place within a file, by time between files."""
     merged: dict[str, StoredResponse] = {}
-    for path in response_files(folder):
-        latest = {stored.id: stored for _, stored in read_places(path)}
+    for path in sorted(path for path in folder.glob("responses-*.jsonl") if path.is_file()):
+        latest = {stored.id: stored for stored in _read(path)}
+        if not merged:
+            merged = latest
+            continue
         for identifier, stored in latest.items():
             known = merged.get(identifier)
             if known is None or stored.at >= known.at:
                 merged[identifier] = stored
     return merged
+
+
+def _read(path: Path) -> Iterator[StoredResponse]:
+    """Responses of one file in order. A torn last line is left out, a broken line is warned of."""
+    broken = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                yield StoredResponse.from_json(line)
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                broken += 1
+    if broken:
+        log.warning("%s: %d broken lines are left out; their samples are asked again", path, broken)

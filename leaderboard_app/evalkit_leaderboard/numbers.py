@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evalkit.cli.report import figure
+from evalkit.text import value_text
 
 #: The unit of a count of points, whole unless samples are missing.
 _POINTS = "score"
@@ -16,7 +16,7 @@ def shown(value: float | None, unit: str = "") -> str:
         return "–"
     if abs(value) >= _ABSURD:
         return f"{value:.3g}"
-    return f"{value:.0f}" if unit == _POINTS and value == round(value) else figure(value, unit)
+    return f"{value:.0f}" if unit == _POINTS and value == round(value) else value_text(value, unit)
 
 
 def interval(low: float | None, high: float | None, unit: str = "") -> str:

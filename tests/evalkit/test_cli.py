@@ -298,7 +298,7 @@ def test_a_summary_of_another_shape_is_refused_in_one_line(bench, damage: dict[s
 
 
 def test_many_figures_are_shown_in_several_tables() -> None:
-    from evalkit.cli.report import report
+    from evalkit.reports.run import run_text
 
     names = [f"figure_{number}" for number in range(25)]
     run = {
@@ -314,7 +314,7 @@ def test_many_figures_are_shown_in_several_tables() -> None:
         "reference": [{"table": "2", "model": "M", "metrics": dict.fromkeys(names, 2.0)}],
         "signature": "x",
     }
-    text = report(run, with_groups=True)
+    text = run_text(run, with_groups=True)
     assert max(map(len, text.splitlines())) < 180 and "\x1b" not in text
     assert text.count("published") == 3 and all(text.count(f"{name} ") >= 2 for name in names[:9])
 
@@ -424,7 +424,7 @@ def test_check_reference_compares_with_the_row_of_the_same_model(bench) -> None:
     ],
 )
 def test_models_find_their_published_row(model: str, row: str | None) -> None:
-    from evalkit.cli.report import matching_row
+    from evalkit.reports.run import matching_row
 
     names = ["Mini-InternVL-1B", "Mini-InternVL-2B", "Mini-InternVL-DA-1B", "Mini-InternVL-DA-4B"]
     found = matching_row(model, [{"model": name, "metrics": {}} for name in names])

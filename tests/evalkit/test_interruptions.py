@@ -157,7 +157,7 @@ START = f"import sys; sys.path[:0] = [{str(toy.ROOT)!r}]; sys.path.append({str(t
 KILLER = """
 import json, os, random, signal, sys, time
 import numpy, pyarrow.parquet, PIL.Image, PIL.PngImagePlugin, tqdm, filelock  # before the forks
-import evalkit.pipeline.run, evalkit.statistics, evalkit.cli.run, evalkit.cli.report
+import evalkit.pipeline.run, evalkit.statistics, evalkit.cli.run, evalkit.reports.run
 import toy
 
 arguments, kills = json.loads(sys.argv[1]), int(sys.argv[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import random
 from itertools import pairwise
@@ -14,9 +15,8 @@ from hypothesis import strategies as st
 from evalkit.contracts import Generation, ImagePolicy, Message, Request, Sample
 from evalkit.data.images import ImageFile
 from evalkit.errors import UsageError
-from evalkit.hashing import short_hash
 from evalkit.pipeline.overrides import Overrides, parse_gen
-from evalkit.pipeline.plan import Pending, Plan, make_plan, select, tile_count
+from evalkit.pipeline.plan import Plan, make_plan, select, tile_count
 
 
 def request(name: str, picture: str | None, *texts: str) -> Request:
@@ -55,6 +55,10 @@ def test_inside_a_group_prefix_then_length_decide() -> None:
     assert group == (2, 0, 3, 1)
 
 
+def turns_hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
 @given(
     st.lists(st.tuples(st.none() | st.integers(0, 3), st.sampled_from(["", "a", "bc"]), st.text(max_size=3)))
 )
@@ -68,7 +72,7 @@ def test_the_order_is_pictures_then_prefix_then_length_then_place(asked) -> None
     keys = []
     for i, (picture, earlier, text) in enumerate(asked):
         place = first.setdefault(picture, i) if picture else i
-        keys.append((place, short_hash(f"user\0{earlier}\0assistant\0yes") if earlier else 0, len(text), i))
+        keys.append((place, turns_hash(f"user\0{earlier}\0assistant\0yes") if earlier else 0, len(text), i))
     plan = make_plan(requests)
     assert [i for group in plan.groups for i in group] == [key[-1] for key in sorted(keys)]
     assert [len({keys[i][0] for i in group}) for group in plan.groups] == [1] * len({key[0] for key in keys})
@@ -76,12 +80,10 @@ def test_the_order_is_pictures_then_prefix_then_length_then_place(asked) -> None
 
 def test_a_plan_for_workers_holds_what_is_pending() -> None:
     requests = [request(str(i), f"p{i // 3}", "q" * (i % 3)) for i in range(60)]
-    plan, pending = make_plan(requests), Pending(60)
-    pending.flags[::4] = True
+    plan, pending = make_plan(requests), set(range(0, 60, 4))
     expected = [tuple(i for i in group if i % 4 == 0) for group in plan.groups]
-    for chosen in (pending, set(pending)):
-        assert list(plan.pending(chosen)) == [group for group in expected if group]
-    assert not list(plan.pending(Pending(60))) and not list(make_plan([]).pending(Pending(0)))
+    assert plan.pending(pending) == [group for group in expected if group]
+    assert plan.size == 60 and not plan.pending(set()) and not make_plan([]).pending(set())
 
 
 def test_requests_without_pictures_are_not_one_group() -> None:

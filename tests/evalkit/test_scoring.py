@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 
 from evalkit.contracts import Failure, Record, Response, Sample
 from evalkit.errors import TaskError
-from evalkit.metrics.base import Accuracy, Mean
+from evalkit.metrics.base import Accuracy, Composite, Mean, Metric, RootMeanSquare, macro_mean
 from evalkit.pipeline.score import score
-from evalkit.pipeline.summary import counts, groups, status
+from evalkit.pipeline.summary import counts, groups, metric_values, status
 from evalkit.store import StoredResponse
 from evalkit.task import JudgeQuestion, Task, record
 
@@ -115,6 +116,40 @@ def test_groups_leave_out_figures_without_samples() -> None:
     assert report == {
         "kind": {"a": {"rating": {"value": 1.0, "n": 2}}, "b": {"rating": {"value": 2.0, "n": 2}}}
     }
+
+
+class Grouped(Judged):
+    """Reports means, roots of squares and what is made of them by kind."""
+
+    def metrics(self) -> list[Metric]:
+        parts = [
+            Accuracy(kind, "right", select=lambda r, kind=kind: r.tags.get("kind") == kind) for kind in "ab"
+        ]
+        nested = Composite(
+            "nested", [macro_mean("inner", parts[:1]), Mean("error")], lambda v: v.sum(axis=-1)
+        )
+        return [*parts, nested, Mean("error"), RootMeanSquare("rms", "error", unit="m/s")]
+
+
+def test_a_group_has_the_values_of_its_own_records() -> None:
+    drawn = random.Random(3)
+    records = []
+    for n in range(300):
+        error = Failure("image", "gone") if drawn.random() < 0.1 else None
+        scores = {} if error else {"right": float(drawn.random() < 0.4), "error": drawn.random()}
+        tags = {"kind": drawn.choice("abc")} if drawn.random() < 0.9 else {}
+        records.append(Record(str(n), f"c{n % 30}", "", None, "t", scores, tags, error=error))
+    report = groups(Grouped(), records)["kind"]
+    assert set(report) == {"a", "b", "c"}
+    for kind, found in report.items():
+        own = [record for record in records if record.tags.get("kind") == kind]
+        expected = {name: value for name, value in metric_values(Grouped(), own).items() if value.n}
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            if value.value is not None:  # a composite lacks a part in the other groups
+                assert found[name] == {"value": pytest.approx(value.value), "n": value.n}
+            else:
+                assert found[name] == {"value": None, "n": value.n, "reason": "undefined for these answers"}
 
 
 def test_counts_and_status() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,24 @@ def test_the_last_response_of_an_id_wins(tmp_path: Path) -> None:
     append(tmp_path / "responses-0.jsonl", ("c", "3"))
     texts = {name: stored.response.text for name, stored in read_responses(tmp_path).items()}
     assert texts == {"a": "2", "b": "2", "c": "3"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(lines=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4), st.integers(0, 9)), max_size=40))
+def test_place_decides_in_a_file_and_time_between_files(lines: list[tuple[int, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        last: dict[tuple[str, int], tuple[int, int]] = {}
+        for number, (worker, name, at) in enumerate(lines):
+            stored = StoredResponse(f"s{name}", "key", Response(str(number)), float(at))
+            with (Path(place) / f"responses-{worker}.jsonl").open("a") as file:
+                file.write(stored.to_json() + "\n")
+            last[f"s{name}", worker] = (at, number)
+        expected: dict[str, str] = {}
+        for name in {name for name, _ in last}:
+            *_, number = max((last[key][0], key[1], last[key][1]) for key in last if key[0] == name)
+            expected[name] = str(number)
+        found = read_responses(Path(place))
+        assert {name: stored.response.text for name, stored in found.items()} == expected
 
 
 def test_broken_lines_are_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

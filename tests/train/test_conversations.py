@@ -77,7 +77,7 @@ def test_a_missing_mark_goes_in_front(tmp_path: Path) -> None:
         ({"image": "a.png"}, "conversations"),
         ({"image": "a.png", "conversations": turns("<image><image>")}, "2 <image> for 1"),
         ({"image": ["a", "b"], "conversations": turns("none")}, "0 <image> for 2"),
-        ({"conversations": turns("<image>\nWhat?")}, "without a picture"),
+        ({"conversations": turns("<image>\nWhat?")}, "without an image"),
         ({"conversations": turns("Hi", " ")}, "nothing to learn"),
         ({"conversations": turns()[:1]}, "alternate"),
         ({"conversations": [{"from": "dog", "value": "x"}]}, "turn 1"),

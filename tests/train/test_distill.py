@@ -16,9 +16,8 @@ from small_training import SIZE, write_checkpoint
 import mini_internvl
 from mini_internvl.config import VisionConfig
 from mini_internvl.vision import InternViT
-from mini_internvl_train.distill import DistillationStep, distill, read_distillation
+from mini_internvl_train.distill import DistillationStep, distill, load_vision, read_distillation
 from mini_internvl_train.errors import RecipeError, ResumeError, TrainingDataError
-from mini_internvl_train.teacher import load_vision
 
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 

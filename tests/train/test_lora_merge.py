@@ -15,8 +15,7 @@ from mini_internvl import CheckpointError
 from mini_internvl_train.errors import ResumeError
 from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.merge import load_adapted, merge
-from mini_internvl_train.start import load_start
-from mini_internvl_train.trainable import count, learned_parameters, prepare
+from mini_internvl_train.start import count, learned_parameters, load_start, prepare
 
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mini_internvl_train.errors import RecipeError, TrainingDataError
-from mini_internvl_train.mixing import Pool, mix
-from mini_internvl_train.packing import Bounds, Length, epoch_order, plan_packs
+from mini_internvl_train.packing import Bounds, Length, SamplePool, epoch_order, mix, plan_packs
 
 lengths = st.lists(
     st.builds(Length, tokens=st.integers(1, 100), tiles=st.integers(0, 13)), min_size=1, max_size=200
@@ -49,8 +48,8 @@ def test_epochs_differ_and_repeat() -> None:
 
 
 def test_ratio_takes_every_general_set_at_the_same_fraction() -> None:
-    domain = [Pool("d", 0, 400)]
-    general = [Pool("a", 400, 300), Pool("b", 700, 100)]
+    domain = [SamplePool("d", 0, 400)]
+    general = [SamplePool("a", 400, 300), SamplePool("b", 700, 100)]
     chosen = mix(domain, general, ratio=0.25, share=None, seed=1)
     by_pool = Counter("d" if i < 400 else "a" if i < 700 else "b" for i in chosen)
     assert by_pool == {"d": 400, "a": 75, "b": 25}
@@ -61,8 +60,8 @@ def test_ratio_takes_every_general_set_at_the_same_fraction() -> None:
 
 
 def test_share_and_repeat() -> None:
-    domain = [Pool("d", 0, 10, repeat_time=2.5)]
-    general = [Pool("a", 10, 100)]
+    domain = [SamplePool("d", 0, 10, repeat_time=2.5)]
+    general = [SamplePool("a", 10, 100)]
     chosen = mix(domain, general, ratio=None, share=0.2, seed=0)
     counts = Counter(i for i in chosen if i < 10)
     assert sum(counts.values()) == 25
@@ -71,10 +70,10 @@ def test_share_and_repeat() -> None:
 
 
 def test_ratio_larger_than_the_pool_repeats_it() -> None:
-    chosen = mix([Pool("d", 0, 10)], [Pool("a", 10, 4)], ratio=1.0, share=None, seed=0)
+    chosen = mix([SamplePool("d", 0, 10)], [SamplePool("a", 10, 4)], ratio=1.0, share=None, seed=0)
     assert sorted(Counter(i for i in chosen if i >= 10).values()) == [2, 2, 3, 3]
 
 
 def test_ratio_without_general_data_is_an_error() -> None:
     with pytest.raises(RecipeError, match="general"):
-        mix([Pool("d", 0, 10)], [], ratio=0.5, share=None, seed=0)
+        mix([SamplePool("d", 0, 10)], [], ratio=0.5, share=None, seed=0)

@@ -214,8 +214,7 @@ def _child(path: str, *included: str) -> None:
     from evalkit import registry
     from mini_internvl_train.fine_tuning import train
     from mini_internvl_train.recipe import read_recipe
-    from mini_internvl_train.start import load_start
-    from mini_internvl_train.trainable import learned_parameters, prepare
+    from mini_internvl_train.start import learned_parameters, load_start, prepare
 
     for file in included:
         registry.include(Path(file))

@@ -45,10 +45,10 @@ class Conversation:
     Attributes:
         id: `<data set>/<line id or number>`.
         turns: alternating from user, an optional system message first; ends with the assistant.
-        images: picture paths in the order of their `<image>` marks. video: path of a video, or None.
+        images: image paths in the order of their `<image>` marks. video: path of a video, or None.
         clip: (start, end) seconds of the video, or None for all of it.
         max_tiles: bound of the data set, or None for the recipe's.
-        augment: whether pictures are re-encoded as JPEG at random quality (data_augment).
+        augment: whether images are re-encoded as JPEG at random quality (data_augment).
         where: file and line.
     """
 
@@ -216,7 +216,7 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
     elif images:
         turns = _with_marks(turns, "<image>", len(images), where)
     elif any("<image>" in turn.text or "<video>" in turn.text for turn in turns if turn.role == "user"):
-        raise TrainingDataError(f"{where}: <image> without a picture")
+        raise TrainingDataError(f"{where}: <image> without an image")
     return Conversation(
         id=f"{data_set.name}/{raw.get('id', number)}",
         turns=turns,
@@ -264,5 +264,5 @@ def _with_marks(turns: tuple[Turn, ...], mark: str, count: int, where: str) -> t
         marked = Turn("user", f"{mark}\n{turns[first].text}")
         return (*turns[:first], marked, *turns[first + 1 :])
     if found != count:
-        raise TrainingDataError(f"{where}: {found} {mark} for {count} pictures")
+        raise TrainingDataError(f"{where}: {found} {mark} for {count} images")
     return turns

@@ -1,7 +1,7 @@
 """`python -m mini_internvl_train.demo`: adapt the embedded model to one domain, and see what changed.
 
-Draws training pictures of a domain and of general worlds, evaluates the embedded model on both, trains the
-packaged recipe `demo`, evaluates again, and compares. Training pictures and evaluation pictures are disjoint
+Draws training images of a domain and of general worlds, evaluates the embedded model on both, trains the
+packaged recipe `demo`, evaluates again, and compares. Training images and evaluation images are disjoint
 by construction (`evalkit_tasks.miniatures.drawing.reserved`).
 """
 
@@ -25,24 +25,24 @@ GENERAL = {"mmbench": 250, "chartqa": 80, "docvqa": 120}
 SCANS = 1500
 HEADLINES = {DOMAIN: "overall", "mmbench": "circular"}
 SEED = 2024
-"""Of the drawn training pictures; the embedded model was trained with others."""
+"""Of the drawn training images; the embedded model was trained with others."""
 
 
 def draw_data(folder: Path) -> None:
-    """Writes `domain/meta.json` and `general/meta.json` with their lines and pictures."""
+    """Writes `domain/meta.json` and `general/meta.json` with their lines and images."""
     domain, general = folder / "domain", folder / "general"
-    pictures = domain / "scans"
-    write(domain, [Converted("scans", pictures, _scans(SCANS, pictures))])
+    images = domain / "scans"
+    write(domain, [Converted("scans", images, _scans(SCANS, images))])
     write(general, [_world(name, lessons, general) for name, lessons in GENERAL.items()])
 
 
-def _scans(count: int, pictures: Path) -> Iterator[Line]:
+def _scans(count: int, images: Path) -> Iterator[Line]:
     """Findings in scans: an option's text, which the protocol reduces to its letter, or several letters."""
-    pictures.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     rng = drawing.generator(f"demo/{DOMAIN}", SEED, training=True)
     for number in range(count):
         scan = gmai_mmbench.scan(rng, gmai_mmbench.MARKS[number % 4], training=True)
-        scan.picture().save(pictures / f"{number}.png")
+        scan.picture().save(images / f"{number}.png")
         asked = scan.asked(rng)
         right = asked.options["ABCD".index(asked.answer)]
         yield line(f"{number}", _question(asked), right, [f"{number}.png"])
@@ -58,19 +58,19 @@ def _question(asked: Asked) -> str:
 
 def _world(name: str, lessons: int, folder: Path) -> Converted:
     set_name = name.replace("-", "_")
-    pictures = folder / f"{set_name}_pictures"
-    return Converted(set_name, pictures, _lines(name, lessons, pictures))
+    images = folder / f"{set_name}_pictures"
+    return Converted(set_name, images, _lines(name, lessons, images))
 
 
-def _lines(name: str, count: int, pictures: Path) -> Iterator[Line]:
+def _lines(name: str, count: int, images: Path) -> Iterator[Line]:
     """A line for each question: in evaluation, too, none sees another."""
-    pictures.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     rng = drawing.generator(f"demo/{name}", SEED, training=True)
     for number in range(count):
         lesson: Lesson = LESSONS[name](rng, True)
         names = [f"{number}-{place}.png" for place in range(len(lesson.views))]
-        for view, picture in zip(lesson.views, names, strict=True):
-            view.image.save(pictures / picture)
+        for view, image in zip(lesson.views, names, strict=True):
+            view.image.save(images / image)
         for place, ask in enumerate(lesson.asks):
             yield line(f"{number}-{place}", f"{lesson.opening}{ask.text}", ask.answer, names)
 
@@ -86,7 +86,7 @@ def demonstrate(folder: Path) -> int:
     from mini_internvl_train.recipe import read_recipe
 
     shutil.rmtree(folder, ignore_errors=True)
-    print(f"== drawing pictures of {DOMAIN} and, as general data, of {', '.join(GENERAL)}")
+    print(f"== drawing images of {DOMAIN} and, as general data, of {', '.join(GENERAL)}")
     draw_data(folder / "data")
     runs = str(folder / "runs")
     asked = [flag for task in HEADLINES for flag in ("-t", task)]

@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,14 @@ from torch.nn import functional
 from mini_internvl.images import open_image, tile_image
 from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed
-from mini_internvl_train.errors import RecipeError, TrainingDataError
+from mini_internvl_train.errors import RecipeError, TrainingDataError, TrainingError
 from mini_internvl_train.log import Scores
 from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run, seed_step
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
 from mini_internvl_train.packing import epoch_order
+from mini_internvl_train.precision import DTYPES
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision, find_recipe
 from mini_internvl_train.settings import check_bounds, plain, read_settings
-from mini_internvl_train.start import DTYPES
-from mini_internvl_train.teacher import load_vision
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -296,3 +295,52 @@ def _fingerprint(images: Sequence[Path], root: Path) -> str:
 
 def _size(module: nn.Module) -> str:
     return f"{sum(p.numel() for p in module.parameters()):,}"
+
+
+def load_vision(name: str, dtype: torch.dtype) -> InternViT:
+    """An encoder, in evaluation mode, without gradients.
+
+    Args:
+        name: of a Mini-InternVL or of a bare InternViT (`OpenGVLab/InternViT-6B-448px-V1-5`): a short name, a
+            folder or a hub id.
+        dtype: of its weights.
+
+    Raises:
+        MiniInternVLError: it cannot be loaded. TrainingError: its weights do not fit its settings.
+    """
+    import mini_internvl
+    from mini_internvl.config import read_json
+    from mini_internvl.hub import locate
+
+    folder = locate(name)
+    raw = read_json(folder / "config.json")
+    if raw.get("model_type") == "intern_vit_6b":
+        encoder = _bare(folder, raw, dtype)
+    else:
+        encoder = mini_internvl.load(folder, dtype=dtype, device="cpu").vision_model
+    return encoder.requires_grad_(False).eval()
+
+
+def _bare(folder: Path, raw: dict[str, object], dtype: torch.dtype) -> InternViT:
+    from mini_internvl.config import VisionConfig
+    from mini_internvl.vision import InternViT
+    from mini_internvl.weights import WeightReader, weight_files
+
+    known = {item.name for item in fields(VisionConfig)}
+    config = VisionConfig(**{k: v for k, v in raw.items() if k in known and v is not None})  # type: ignore[arg-type]
+    reader = WeightReader(weight_files(folder))
+    with torch.device("meta"):
+        encoder = InternViT(config)
+    shapes = {key: tensor.shape for key, tensor in encoder.state_dict().items()}
+    stored = set(reader.names())
+    if shapes.keys() != stored:
+        odd = sorted(shapes.keys() ^ stored)
+        raise TrainingError(f"{folder}: {len(odd)} weights do not fit config.json, first {odd[0]}")
+    state = {key: reader.fetch(key).to(dtype) for key in shapes}
+    wrong = [key for key, tensor in state.items() if tensor.shape != shapes[key]]
+    if wrong:
+        raise TrainingError(
+            f"{folder}: {wrong[0]} is {list(state[wrong[0]].shape)}, not {list(shapes[wrong[0]])}"
+        )
+    encoder.load_state_dict(state, assign=True)
+    return encoder

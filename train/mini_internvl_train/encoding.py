@@ -25,7 +25,7 @@ class Encoded:
     Attributes:
         input_ids: the whole conversation, visual tokens included.
         labels: the ids again where there is loss, `IGNORED` elsewhere; not shifted.
-        tile_counts: tiles of each picture, in order.
+        tile_counts: tiles of each image, in order.
     """
 
     input_ids: tuple[int, ...]
@@ -39,7 +39,7 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoder:
+class ConversationEncoder:
     """What a checkpoint knows about writing conversations.
 
     Attributes:
@@ -60,8 +60,8 @@ class Encoder:
         """Ids and labels.
 
         Args:
-            conversation: with one `<image>` in its user turns for each picture (video frames expanded).
-            tile_counts: tiles of each picture, in order.
+            conversation: with one `<image>` in its user turns for each image (video frames expanded).
+            tile_counts: tiles of each image, in order.
 
         Raises:
             TrainingDataError: nothing would be trained, the sample is too long, or a text holds what ends a
@@ -69,14 +69,14 @@ class Encoder:
         """
         ids: list[int] = []
         labels: list[int] = []
-        pictures = iter(tile_counts)
+        images = iter(tile_counts)
         for text, trained in self._segments(conversation):
             part = self._continuation(text) if ids else self.tokenizer.encode(text)
-            part = self._with_visual_tokens(part, pictures, conversation.where)
+            part = self._with_visual_tokens(part, images, conversation.where)
             ids += part
             labels += part if trained else [IGNORED] * len(part)
-        if next(pictures, None) is not None:
-            raise TrainingDataError(f"{conversation.where}: fewer {IMAGE} marks than pictures")
+        if next(images, None) is not None:
+            raise TrainingDataError(f"{conversation.where}: fewer {IMAGE} marks than images")
         if all(label == IGNORED for label in labels):
             raise TrainingDataError(f"{conversation.where}: no token would be trained")
         if len(ids) > self.max_tokens:
@@ -89,7 +89,7 @@ class Encoder:
     def _segments(self, conversation: Conversation) -> list[tuple[str, bool]]:
         """(text, whether it is trained), whose texts together are the rendered conversation.
 
-        Each picture stands there as one visual token, which becomes as many as it has after tokenising: a
+        Each image stands there as one visual token, which becomes as many as it has after tokenising: a
         control token is an id by itself whatever surrounds it, and thousands of them take long to tokenise.
         """
         template, turns = self.template, list(conversation.turns)
@@ -109,8 +109,8 @@ class Encoder:
                 text = ""
         return segments
 
-    def _with_visual_tokens(self, ids: list[int], pictures: Iterator[int], where: str) -> list[int]:
-        """Ids with each visual token repeated for the tiles of the next picture."""
+    def _with_visual_tokens(self, ids: list[int], images: Iterator[int], where: str) -> list[int]:
+        """Ids with each visual token repeated for the tiles of the next image."""
         if self.image_token_id not in ids:
             return ids
         expanded: list[int] = []
@@ -118,9 +118,9 @@ class Encoder:
             if token != self.image_token_id:
                 expanded.append(token)
                 continue
-            tiles = next(pictures, None)
+            tiles = next(images, None)
             if tiles is None:
-                raise TrainingDataError(f"{where}: more {IMAGE} or {IMAGE_CONTEXT} than pictures")
+                raise TrainingDataError(f"{where}: more {IMAGE} or {IMAGE_CONTEXT} than images")
             expanded += [token] * (tiles * self.tokens_per_tile)
         return expanded
 

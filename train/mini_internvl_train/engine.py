@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mini_internvl_train.cpu_half import emulated
 from mini_internvl_train.errors import TrainingError
+from mini_internvl_train.precision import emulated
 from mini_internvl_train.recipe import Precision
 
 if TYPE_CHECKING:

@@ -16,23 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from mini_internvl_train import checkpoints
-from mini_internvl_train.batch import Batch
+from mini_internvl_train.batches import Batch, BatchLoader
 from mini_internvl_train.checkpoints import Resumed
-from mini_internvl_train.cpu_half import emulated, store_frozen_layers
 from mini_internvl_train.engine import sharded
 from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
-from mini_internvl_train.feed import Feed
 from mini_internvl_train.log import Scores
 from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run
 from mini_internvl_train.merge import merge
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
-from mini_internvl_train.order import PackOrder
+from mini_internvl_train.packing import PackOrder
 from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
+from mini_internvl_train.precision import DTYPES, emulated, store_frozen, store_frozen_layers
 from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.samples import TrainingSet, describe
-from mini_internvl_train.start import DTYPES, Start, load_start
+from mini_internvl_train.start import Start, learned_parameters, load_start, prepare, uses_lora
 from mini_internvl_train.step import TrainingStep
-from mini_internvl_train.trainable import learned_parameters, prepare, store_frozen, uses_lora
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,7 +73,7 @@ class FineTuning(Objective):
     start: Start
     samples: TrainingSet
     order: PackOrder
-    feed: Feed
+    loader: BatchLoader
     base: Mapping[str, str]
     say: Say
 
@@ -107,8 +105,8 @@ class FineTuning(Objective):
             say(line)
         start.network.train()
         ranks = (accelerator.process_index, accelerator.num_processes)
-        feed = Feed(samples, order, recipe, start.tiling, start.pad_id, *ranks)
-        return cls(recipe, start, samples, order, feed, base, say)
+        loader = BatchLoader(samples, order, recipe, start.tiling, start.pad_id, *ranks)
+        return cls(recipe, start, samples, order, loader, base, say)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """AdamW over what learns."""
@@ -120,13 +118,13 @@ class FineTuning(Objective):
 
     def batches(self, first: int) -> Generator[Batch, None, None]:
         """Micro-batches, in order."""
-        return self.feed.batches(first, self.total_steps)
+        return self.loader.batches(first, self.total_steps)
 
     def backward(self, loop: Loop, batches: Iterator[Batch]) -> StepResult:
         """Gradients of all micro-steps."""
         accelerator, packs = loop.accelerator, self.order.step(loop.done)
         denominator = self.order.denominator(packs)
-        micro_steps = self.feed.micro_steps(packs)
+        micro_steps = self.loader.micro_steps(packs)
         total = torch.zeros((), device=accelerator.device)
         for micro in range(micro_steps):
             batch = next(batches).to(accelerator.device)

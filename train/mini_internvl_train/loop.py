@@ -31,7 +31,7 @@ from mini_internvl_train.errors import DivergedError, Stopped
 from mini_internvl_train.log import Scores, StepLog, TrainingLog, peak_memory
 from mini_internvl_train.optimizer import optimizer_state, restore_optimizers, whole
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision
-from mini_internvl_train.trainable import learned_parameters
+from mini_internvl_train.start import learned_parameters
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

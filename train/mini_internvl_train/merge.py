@@ -18,9 +18,9 @@ from mini_internvl_train.checkpoints import (
     read_weights,
 )
 from mini_internvl_train.errors import ResumeError, TrainingError
+from mini_internvl_train.precision import DTYPES
 from mini_internvl_train.recipe import Lora
-from mini_internvl_train.start import DTYPES
-from mini_internvl_train.trainable import add_lora, mark_trainable, merge_lora
+from mini_internvl_train.start import add_lora, mark_trainable, merge_lora
 
 if TYPE_CHECKING:
     from mini_internvl import ChatModel
@@ -113,15 +113,15 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
 
 
 def _probe(network: ChatModel) -> tuple[Tensor, Tensor]:
-    """Random ids with one grey picture, the same every time."""
+    """Random ids with one grey image, the same every time."""
     generator = torch.Generator().manual_seed(0)
     size = network.config.image_size
     assert network.image_token_id is not None
     words = torch.randint(0, int(network.config.llm["vocab_size"]), (1, 32), generator=generator)
     words[words == network.image_token_id] = 0
-    picture = torch.full((1, network.config.num_image_token), network.image_token_id)
+    image = torch.full((1, network.config.num_image_token), network.image_token_id)
     tiles = torch.full((1, 3, size, size), 128, dtype=torch.uint8)
-    return torch.cat([picture, words], dim=1), tiles
+    return torch.cat([image, words], dim=1), tiles
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mini_internvl_train.recipe import Optimizer
-from mini_internvl_train.trainable import learned_parameters
+from mini_internvl_train.start import learned_parameters
 
 
 def make_optimizer(step: nn.Module, settings: Optimizer) -> torch.optim.AdamW:

@@ -1,17 +1,92 @@
-"""Packs planned ahead: which samples share one sequence, as a pure function of lengths, seed and epoch.
+"""Which samples each step sees: mix, shuffle, packs and steps, planned ahead.
 
-First-fit decreasing inside shuffled windows: near-full packs, while every part of training still sees a
-random mix. Nothing here depends on ranks or workers, so a resumed or re-sharded run meets the same packs.
+An epoch's mix takes each data set by its `repeat_time` and the paper's ratio of general to domain data. A
+fraction is a seeded random choice of lines, never the first ones: published files are sorted by source. Packs
+are first-fit decreasing inside shuffled windows: near-full packs, while every part of training still sees a
+random mix. All of it is a pure function of lengths, recipe and epoch, not of ranks or workers, so a resumed
+or re-sharded run sees the same packs.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mini_internvl_train.errors import TrainingDataError
+from mini_internvl_train.errors import RecipeError, TrainingDataError
+from mini_internvl_train.recipe import Recipe, Weighting
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePool:
+    """A data set's samples by index, with how often each comes in an epoch.
+
+    Attributes:
+        name: of the data set. first: index of its first sample. count: how many samples it has.
+        repeat_time: whole number of copies, or a share below 1.
+    """
+
+    name: str
+    first: int
+    count: int
+    repeat_time: float = 1.0
+
+    @property
+    def wanted(self) -> float:
+        """Samples of an epoch."""
+        return self.count * self.repeat_time
+
+
+def mix(
+    domain: Sequence[SamplePool],
+    general: Sequence[SamplePool],
+    *,
+    ratio: float | None,
+    share: float | None,
+    seed: int,
+) -> list[int]:
+    """Sample indices of one epoch, before shuffling.
+
+    Args:
+        domain, general: the pools; a pool's repeat_time is applied first.
+        ratio: general samples for each domain sample (paper section 3.3's r), every general set at the same
+            fraction; more than the pool holds repeats it.
+        share: in place of the ratio, the fraction of the general pool.
+        seed: of the choice of lines.
+
+    Raises:
+        RecipeError: a ratio is asked for and there is no general data.
+    """
+    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed)]
+    available = sum(pool.wanted for pool in general)
+    if ratio is None and share is None:
+        fraction = 1.0
+    elif not available:
+        raise RecipeError("data: a general ratio or share is asked for, and the general sets are empty")
+    else:
+        fraction = share if share is not None else (ratio or 0.0) * len(chosen) / available
+    for pool in general:
+        chosen.extend(_take(pool, pool.wanted * fraction, seed))
+    return chosen
+
+
+def _take(pool: SamplePool, wanted: float, seed: int) -> list[int]:
+    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more."""
+    total = round(wanted)
+    if not pool.count or not total:
+        return []
+    copies, rest = divmod(total, pool.count)
+    indices = list(range(pool.first, pool.first + pool.count)) * copies
+    if rest:
+        name = int.from_bytes(hashlib.sha256(pool.name.encode()).digest()[:4], "big")
+        generator = np.random.Generator(np.random.PCG64([seed, name]))
+        part = generator.choice(pool.count, size=rest, replace=False)
+        indices.extend(pool.first + int(index) for index in np.sort(part))
+    return indices
+
 
 #: Samples packed together; larger packs tighter, smaller mixes better.
 WINDOW = 512
@@ -22,7 +97,7 @@ class Length:
     """What a sample costs.
 
     Attributes:
-        tokens: of its whole sequence, visual ones included. tiles: of all its pictures.
+        tokens: of its whole sequence, visual ones included. tiles: of all its images.
         trained: tokens that carry loss.
         regime: which of the language model's rotary tables its length falls under (Phi-3 has two); samples
             of different ones never share a pack, or the longest would decide for its neighbours.
@@ -32,6 +107,21 @@ class Length:
     tiles: int
     trained: int = 0
     regime: int = 0
+
+
+def token_weight(trained: int, weighting: Weighting) -> float:
+    """Weight of each of a sample's n = `trained` tokens: 1 (token), 1/n (sample), 1/sqrt(n) (square).
+
+    These are the weights of InternVL's loss reduction.
+    """
+    if weighting == "token":
+        return 1.0
+    return 1.0 / trained if weighting == "sample" else 1.0 / math.sqrt(trained)
+
+
+def sample_weight(trained: int, weighting: Weighting) -> float:
+    """Sum of a sample's token weights: its part of the denominator."""
+    return trained * token_weight(trained, weighting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +205,85 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     """Indices 0..count-1 shuffled for one epoch, a pure function of seed and epoch."""
     generator = np.random.Generator(np.random.PCG64([seed, epoch]))
     return [int(index) for index in generator.permutation(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Samples of one sequence, and the epoch they are seen in."""
+
+    epoch: int
+    samples: tuple[int, ...]
+
+
+class PackOrder:
+    """The packs of every step, epoch after epoch.
+
+    Args:
+        lengths: of every sample, by index.
+        mixed: sample indices of one epoch, before shuffling.
+        recipe: seed, bounds and numbers of steps.
+
+    Raises:
+        TrainingDataError: a sample fits no pack.
+    """
+
+    def __init__(self, lengths: Sequence[Length], mixed: Sequence[int], recipe: Recipe) -> None:
+        if not mixed:
+            raise TrainingDataError(f"{recipe.data.meta}: an epoch of this mix has no sample")
+        self._lengths = lengths
+        self._mixed = mixed
+        self._recipe = recipe
+        self._starts = [0]
+        self._cached: dict[int, list[Pack]] = {}
+        self.total_steps = recipe.steps.max_steps or self._steps_of_epochs(recipe.steps.epochs)
+        self.total_packs = (
+            None if recipe.steps.max_steps is not None else self._packs_of_epochs(recipe.steps.epochs)
+        )
+
+    def epoch(self, number: int) -> list[Pack]:
+        """All packs of one epoch."""
+        if number not in self._cached:
+            packing = self._recipe.packing
+            shuffled = epoch_order(len(self._mixed), self._recipe.seed, number)
+            order = [self._mixed[position] for position in shuffled]
+            bounds = Bounds(packing.max_tokens, packing.max_tiles)
+            packs = plan_packs(self._lengths, order, bounds, enabled=packing.enabled)
+            # two epochs are kept: the feed may be in the next one already
+            self._cached = {n: p for n, p in self._cached.items() if abs(n - number) == 1}
+            self._cached[number] = [Pack(number, pack) for pack in packs]
+        return self._cached[number]
+
+    def step(self, step: int) -> list[Pack]:
+        """The packs of one optimizer step, counted from 0, over all ranks and micro-steps."""
+        each = self._recipe.steps.packs_per_step
+        first, last = step * each, (step + 1) * each
+        if self.total_packs is not None:
+            last = min(last, self.total_packs)
+        return [self._pack(position) for position in range(first, last)]
+
+    def denominator(self, packs: Sequence[Pack]) -> float:
+        """Sum of the loss weights of a step."""
+        weighting = self._recipe.weighting
+        return math.fsum(
+            sample_weight(self._lengths[index].trained, weighting) for pack in packs for index in pack.samples
+        )
+
+    def _pack(self, position: int) -> Pack:
+        while self._start_after(len(self._starts) - 1) <= position:
+            self._starts.append(self._start_after(len(self._starts) - 1))
+        number = max(i for i, start in enumerate(self._starts) if start <= position)
+        return self.epoch(number)[position - self._starts[number]]
+
+    def _start_after(self, number: int) -> int:
+        """Position of the first pack of the epoch after `number`, whose own start is known."""
+        if number + 1 < len(self._starts):
+            return self._starts[number + 1]
+        return self._starts[number] + len(self.epoch(number))
+
+    def _steps_of_epochs(self, epochs: float) -> int:
+        return math.ceil(self._packs_of_epochs(epochs) / self._recipe.steps.packs_per_step)
+
+    def _packs_of_epochs(self, epochs: float) -> int:
+        whole = int(epochs)
+        packs = sum(len(self.epoch(number)) for number in range(whole))
+        return packs + (round((epochs - whole) * len(self.epoch(whole))) if epochs > whole else 0)

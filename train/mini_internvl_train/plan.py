@@ -1,4 +1,4 @@
-"""What a training will be before it is begun: parameters, memory, tokens, packs, steps, hours."""
+"""What a training needs, before it begins: parameters, memory, tokens, packs, steps, hours."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mini_internvl_train.cpu_half import emulated
-from mini_internvl_train.memory import Memory, MicroStep, estimate_memory
-from mini_internvl_train.order import PackOrder
-from mini_internvl_train.packing import Bounds, Length
+from mini_internvl_train.packing import Bounds, Length, PackOrder
+from mini_internvl_train.precision import DTYPES, emulated
 from mini_internvl_train.recipe import Precision, Recipe
 from mini_internvl_train.samples import TrainingSet, read_training_set
-from mini_internvl_train.start import DTYPES, Start, load_start
-from mini_internvl_train.trainable import PartCount, count, prepare
+from mini_internvl_train.start import PartCount, Start, count, learned_parameters, load_start, prepare
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
@@ -27,7 +24,7 @@ UTILISATION = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """A training in figures.
 
     Attributes:
@@ -54,7 +51,7 @@ class Plan:
         return self.operations / (rate * devices * utilisation) / 3600
 
 
-def plan_of(recipe: Recipe) -> Plan:
+def plan_of(recipe: Recipe) -> TrainingPlan:
     """The plan of a recipe: its checkpoint is loaded and its data indexed; nothing is trained or written."""
     start = load_start(recipe)
     data, order = plan_data(recipe, start)
@@ -73,7 +70,7 @@ def plan_data(recipe: Recipe, start: Start) -> tuple[TrainingSet, PackOrder]:
 
 def make_plan(
     recipe: Recipe, start: Start, order: PackOrder, lengths: Sequence[Length], general: int
-) -> Plan:
+) -> TrainingPlan:
     """The plan of a prepared network.
 
     Args:
@@ -90,7 +87,7 @@ def make_plan(
     total = order.total_packs or order.total_steps * recipe.steps.packs_per_step
     squares = sum(lengths[i].tokens ** 2 for i in indices)
     each = operations(start.network, recipe, tokens, tiles, trained, squares) / len(packs)
-    return Plan(
+    return TrainingPlan(
         parts=tuple(count(start.network)),
         memory=estimate_memory(start.network, recipe, largest_micro_step(order, lengths, recipe)),
         samples=len(indices),
@@ -210,7 +207,7 @@ def memory_line(memory: Memory) -> str:
     return f"expected memory of one process, unsharded: {_bytes(memory.total)} ({shown})"
 
 
-def plan_lines(plan: Plan, recipe: Recipe, rate: float, source: str, devices: int) -> list[str]:
+def plan_lines(plan: TrainingPlan, recipe: Recipe, rate: float, source: str, devices: int) -> list[str]:
     """The whole plan as text."""
     steps = recipe.steps
     return [
@@ -237,3 +234,75 @@ def _bytes(value: int) -> str:
         if value >= size:
             return f"{value / size:.2f} {unit}"
     return f"{value / 1e3:.0f} kB"
+
+
+@dataclass(frozen=True, slots=True)
+class MicroStep:
+    """Size of a micro-step: tokens (padding included), tiles, and tokens with loss."""
+
+    tokens: int
+    tiles: int
+    trained: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Expected bytes of one rank without sharding.
+
+    Attributes:
+        weights: float32 master weights of what learns, the rest in the recipe's precision.
+        gradients, optimizer: of what learns, in float32 (AdamW keeps two).
+        activations: of the largest micro-step, kept for the backward pass.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def estimate_memory(network: MiniInternVL, recipe: Recipe, micro: MicroStep) -> Memory:
+    """Expected memory of one rank without sharding.
+
+    Args:
+        network: after `trainable.prepare`.
+        recipe: precision, checkpointing, and what learns.
+        micro: the largest micro-step.
+    """
+    total = sum(p.numel() for p in network.parameters())
+    learns = sum(p.numel() for _, p in learned_parameters(network))
+    size = 4 if recipe.precision == "float32" else 2
+    casts = learns * size if size < 4 else 0  # autocast keeps a rounded copy of each weight for the backward
+    activations = _language(network, recipe, micro, size) + _vision(network, recipe, micro, size) + casts
+    return Memory(4 * learns + size * (total - learns), 4 * learns, 8 * learns, activations)
+
+
+def _language(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int) -> int:
+    llm = network.config.llm
+    width, inner = int(llm["hidden_size"]), int(llm["intermediate_size"])
+    layers = int(llm["num_hidden_layers"])
+    # a layer keeps about ten tensors of the model's width and four of its MLP's; recomputed, only its input
+    of_layer = micro.tokens * (10 * width + 4 * inner) * size
+    kept = (
+        layers * micro.tokens * width * size + of_layer
+        if recipe.gradient_checkpointing
+        else layers * of_layer
+    )
+    logits = 3 * micro.trained * int(llm["vocab_size"]) * 4  # logits, their softmax, its gradient
+    return kept + logits
+
+
+def _vision(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int) -> int:
+    vision = network.config.vision
+    patches = micro.tiles * (vision.grid**2 + 1)
+    of_layer = patches * (10 * vision.hidden_size + 3 * vision.intermediate_size) * size
+    if recipe.trainable != "full":
+        return of_layer
+    if recipe.gradient_checkpointing:
+        return vision.num_hidden_layers * patches * vision.hidden_size * 4 + of_layer
+    return vision.num_hidden_layers * of_layer

@@ -41,8 +41,8 @@ class Data:
         general_meta: meta JSON of the general sets mixed in, or None.
         general_ratio: general samples for each domain sample (the paper's r: 0.25 DriveLM, 1 BDD-X, medical).
         general_share: in place of the ratio, the share of the general pool taken (0.2 remote sensing).
-        max_tiles: most tiles of a picture; a set's own max_dynamic_patch wins.
-        max_tokens: samples longer than this are errors, never cut inside a picture.
+        max_tiles: most tiles of an image; a set's own max_dynamic_patch wins.
+        max_tokens: samples longer than this are errors, never cut inside an image.
         skip_bad: count and list bad lines instead of stopping at the first.
     """
 

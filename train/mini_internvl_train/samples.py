@@ -1,6 +1,6 @@
-"""The training set: conversations with their pictures' tile counts and lengths, known before training.
+"""The training set: conversations with their images' tile counts and lengths, known before training.
 
-Only headers of pictures are read here; pixels are decoded when a pack is built. Every sample's length is
+Only headers of images are read here; pixels are decoded when a pack is built. Every sample's length is
 known ahead, so packs, steps and loss denominators are plain arithmetic.
 """
 
@@ -25,20 +25,25 @@ from mini_internvl_train.conversations import (
     read_lines,
     read_meta,
 )
-from mini_internvl_train.encoding import Encoded, Encoder
+from mini_internvl_train.encoding import ConversationEncoder, Encoded
 from mini_internvl_train.errors import TrainingDataError
-from mini_internvl_train.mixing import Pool, mix
-from mini_internvl_train.packing import Bounds, Length
-from mini_internvl_train.pictures import THREADS, line_damage
+from mini_internvl_train.packing import Bounds, Length, SamplePool, mix
 from mini_internvl_train.recipe import Data
-from mini_internvl_train.tiling import Tiling, expand_video, picture_grids, tile_count
+from mini_internvl_train.sample_images import (
+    THREADS,
+    Tiling,
+    expand_video,
+    image_grids,
+    line_damage,
+    tile_count,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One sample whole: its conversation with video frames expanded, its pictures' grids, its ids."""
+class TrainingSample:
+    """One sample whole: its conversation with video frames expanded, its images' grids, its ids."""
 
     conversation: Conversation
     grids: tuple[tuple[int, int], ...]
@@ -56,11 +61,15 @@ class TrainingSet:
     """
 
     def __init__(
-        self, encoder: Encoder, tiling: Tiling, regime: Callable[[int], int], bounds: Bounds | None
+        self,
+        encoder: ConversationEncoder,
+        tiling: Tiling,
+        regime: Callable[[int], int],
+        bounds: Bounds | None,
     ) -> None:
         self.lengths: list[Length] = []
-        self.domain: list[Pool] = []
-        self.general: list[Pool] = []
+        self.domain: list[SamplePool] = []
+        self.general: list[SamplePool] = []
         self.fingerprints: dict[str, str] = {}
         self.bad = BadLines()
         self._encoder = encoder
@@ -79,15 +88,15 @@ class TrainingSet:
         return hashlib.sha256("".join(self.fingerprints.values()).encode()).hexdigest()[:16]
 
     def epoch(self, data: Data, seed: int) -> list[int]:
-        """Sample indices of one pass over the mix, before shuffling."""
+        """TrainingSample indices of one pass over the mix, before shuffling."""
         return mix(self.domain, self.general, ratio=data.general_ratio, share=data.general_share, seed=seed)
 
-    def add(self, data_set: DataSet, *, skip_bad: bool) -> Pool:
+    def add(self, data_set: DataSet, *, skip_bad: bool) -> SamplePool:
         """Index a data set.
 
         Raises:
-            TrainingDataError: a bad line or picture, or a sample that fits no pack, unless bad ones are
-                skipped. To skip a damaged picture, every picture is decoded here.
+            TrainingDataError: a bad line or image, or a sample that fits no pack, unless bad ones are
+                skipped. To skip a damaged image, every image is decoded here.
         """
         first = len(self)
         digest = hashlib.sha256(data_set.fingerprint().encode())
@@ -108,9 +117,9 @@ class TrainingSet:
                 self._numbers.append(line.number)
                 self._offsets.append(line.offset)
         self.fingerprints[data_set.name] = digest.hexdigest()[:16]
-        return Pool(data_set.name, first, len(self) - first, data_set.repeat_time)
+        return SamplePool(data_set.name, first, len(self) - first, data_set.repeat_time)
 
-    def sample(self, index: int) -> Sample:
+    def sample(self, index: int) -> TrainingSample:
         """One sample, read anew from its file.
 
         Raises:
@@ -123,7 +132,7 @@ class TrainingSet:
         sample = self._read(data_set, line)
         if self._length(sample) != self.lengths[index]:
             raise TrainingDataError(
-                f"{sample.conversation.where}: the sample or a picture of it changed while training ran"
+                f"{sample.conversation.where}: the sample or an image of it changed while training ran"
             )
         return sample
 
@@ -131,20 +140,20 @@ class TrainingSet:
         """`<data set>/<id>` of a sample."""
         return self.sample(index).conversation.id
 
-    def _read(self, data_set: DataSet, line: Line) -> Sample:
+    def _read(self, data_set: DataSet, line: Line) -> TrainingSample:
         conversation = expand_video(parse_line(data_set, line))
-        grids = picture_grids(conversation, self._tiling)
+        grids = image_grids(conversation, self._tiling)
         counts = [tile_count(grid, self._tiling.thumbnail) for grid in grids]
-        return Sample(conversation, tuple(grids), self._encoder.encode(conversation, counts))
+        return TrainingSample(conversation, tuple(grids), self._encoder.encode(conversation, counts))
 
-    def _fitting(self, sample: Sample) -> Length:
+    def _fitting(self, sample: TrainingSample) -> Length:
         length = self._length(sample)
         excess = None if self._bounds is None else self._bounds.excess(length)
         if excess is not None:
             raise TrainingDataError(f"{sample.conversation.where}: {excess}")
         return length
 
-    def _length(self, sample: Sample) -> Length:
+    def _length(self, sample: TrainingSample) -> Length:
         encoded = sample.encoded
         tokens = len(encoded.input_ids)
         return Length(tokens, sum(encoded.tile_counts), encoded.trained, self._regime(tokens))
@@ -152,7 +161,7 @@ class TrainingSet:
 
 def read_training_set(
     data: Data,
-    encoder: Encoder,
+    encoder: ConversationEncoder,
     tiling: Tiling,
     regime: Callable[[int], int] = lambda tokens: 0,
     bounds: Bounds | None = None,
@@ -166,7 +175,7 @@ def read_training_set(
         bounds: of a pack, which every sample has to fit.
 
     Raises:
-        TrainingDataError: a bad line or picture, unless the recipe skips bad ones.
+        TrainingDataError: a bad line or image, unless the recipe skips bad ones.
     """
     found = TrainingSet(encoder, tiling, regime, bounds)
     for pools, meta in ((found.domain, data.meta), (found.general, data.general_meta)):
@@ -186,7 +195,7 @@ def read_training_set(
 
 
 def _damages(data_set: DataSet) -> Iterator[str | None]:
-    """For each line, what is wrong with the pixels of its pictures."""
+    """For each line, what is wrong with the pixels of its images."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
         yield from threads.map(partial(line_damage, data_set), read_lines(data_set))
 
@@ -197,7 +206,7 @@ def _no_damages() -> Iterator[None]:
 
 
 def _file_sizes(conversation: Conversation) -> list[int]:
-    """Bytes of its pictures' files, by which a changed picture is noticed."""
+    """Bytes of its images' files, by which a changed image is noticed."""
     paths = conversation.images if conversation.video is None else (conversation.video,)
     return [Path(path).stat().st_size for path in paths]
 

@@ -1,26 +1,23 @@
-"""From a recipe to a network ready to learn: loading, adapters, what moves, how its conversations read."""
+"""From a recipe to a network ready to learn: loading, adapters, which parameters learn, its conversations."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor, nn
 
-from mini_internvl_train.encoding import Encoder
+from mini_internvl_train.encoding import ConversationEncoder
 from mini_internvl_train.errors import RecipeError
-from mini_internvl_train.recipe import Precision, Recipe
-from mini_internvl_train.tiling import Tiling
+from mini_internvl_train.recipe import Lora, Recipe, Trainable
+from mini_internvl_train.sample_images import Tiling
 
 if TYPE_CHECKING:
-    from mini_internvl import ChatModel
-
-DTYPES: dict[Precision, torch.dtype] = {
-    "bf16": torch.bfloat16,
-    "fp16": torch.float16,
-    "float32": torch.float32,
-}
+    from mini_internvl import ChatModel, MiniInternVL
+    from mini_internvl.vision import EncoderLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +26,13 @@ class Start:
 
     Attributes:
         network: float32 on the CPU, nothing prepared yet.
-        encoder, tiling: how its conversations and pictures become tensors.
+        encoder, tiling: how its conversations and images become tensors.
         pad_id: fills rows.
         folder: where its files are; tokenizer files are copied from there.
     """
 
     network: ChatModel
-    encoder: Encoder
+    encoder: ConversationEncoder
     tiling: Tiling
     pad_id: int
     folder: Path
@@ -62,7 +59,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         network.config, system_message=network.system_message, max_dynamic_patch=recipe.data.max_tiles
     )
     network.config = config
-    encoder = Encoder(
+    encoder = ConversationEncoder(
         network.tokenizer,
         network.template,
         network.system_message,
@@ -77,4 +74,125 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         Tiling(config.image_size, bound, config.use_thumbnail),
         network.tokenizer.pad_id or 0,
         network.folder,
+    )
+
+
+#: The language models' linear layers, under the names of transformers' classes (InternLM2 runs as Llama).
+LORA_TARGETS = {
+    "qwen2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "internlm2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+}
+ADAPTER = "lora_"
+
+PARTS = {
+    "vision encoder": "vision_model.",
+    "projector": "mlp1.",
+    "language model": "language_model.",
+}
+
+
+def uses_lora(trainable: Trainable) -> bool:
+    """Whether adapters are added."""
+    return trainable in ("lora", "lora_projector")
+
+
+def prepare(network: MiniInternVL, recipe: Recipe) -> None:
+    """Adds adapters where asked for, and marks in place which parameters move."""
+    what = recipe.trainable
+    if uses_lora(what):
+        add_lora(network, recipe.lora, recipe.seed)
+    mark_trainable(network, what)
+    for layer, rate in zip(network.vision_model.encoder.layers, _drop_path(network, recipe), strict=True):
+        cast("EncoderLayer", layer).drop_path = rate
+    if recipe.gradient_checkpointing:
+        network.vision_model.gradient_checkpointing = what in ("full",)
+        _recompute(network.language_model)
+
+
+def _recompute(language_model: Any) -> None:
+    """Gradient checkpointing, under the name it has in this version of transformers."""
+    enable = getattr(language_model, "activation_checkpointing_enable", None)
+    (enable or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
+def mark_trainable(network: MiniInternVL, what: Trainable) -> None:
+    """Sets in place which parameters take gradients; adapters are there already."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(_moves(name, what))
+
+
+def _moves(name: str, what: Trainable) -> bool:
+    projector = name.startswith("mlp1.")
+    if what == "full":
+        return True
+    if what == "frozen_vit":
+        return not name.startswith("vision_model.")
+    if what == "projector":
+        return projector
+    return ADAPTER in name or (what == "lora_projector" and projector)
+
+
+def _drop_path(network: MiniInternVL, recipe: Recipe) -> list[float]:
+    """Stochastic depth by layer, rising linearly from 0; none where the encoder does not learn."""
+    layers = network.config.vision.num_hidden_layers
+    top = recipe.drop_path if recipe.trainable == "full" else 0.0
+    return [top * index / max(layers - 1, 1) for index in range(layers)]
+
+
+def add_lora(network: MiniInternVL, lora: Lora, seed: int = 0) -> None:
+    """Injects PEFT's adapters into the language model's linear layers, in place, drawn from a seed."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(LORA_TARGETS[network.config.family]),
+        bias="none",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, network.language_model.model)
+
+
+def merge_lora(network: MiniInternVL) -> None:
+    """Folds every adapter into its layer, in place, leaving plain linear layers."""
+    from peft.tuners.lora import LoraLayer
+
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoraLayer):
+                layer: Any = child
+                layer.merge(safe_merge=True)
+                setattr(parent, name, layer.get_base_layer())
+
+
+def learned_parameters(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and parameter of everything that learns."""
+    return ((name, p) for name, p in network.named_parameters() if p.requires_grad)
+
+
+@dataclass(frozen=True, slots=True)
+class PartCount:
+    """Parameters of one part of the network."""
+
+    part: str
+    total: int
+    trainable: int
+
+
+def count(network: nn.Module) -> list[PartCount]:
+    """Parameters by part, adapters apart from the language model they sit in."""
+    counts = []
+    for part, prefix in PARTS.items():
+        named = [(n, p) for n, p in network.named_parameters() if n.startswith(prefix) and ADAPTER not in n]
+        counts.append(_part(part, [p for _, p in named]))
+    adapters = [p for n, p in network.named_parameters() if ADAPTER in n]
+    return [*counts, _part("LoRA adapters", adapters)] if adapters else counts
+
+
+def _part(part: str, parameters: Sequence[Tensor]) -> PartCount:
+    return PartCount(
+        part, sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)
     )

@@ -1,21 +1,24 @@
-"""One micro-step's forward pass and loss as a module, so that DDP and FSDP wrap one thing."""
+"""One micro-step: forward pass, attention within each sample, and loss, as one module that DDP or FSDP wraps.
+
+The loss is the weighted cross entropy at labelled positions, normalised over a whole optimizer step: its
+denominator is the sum of weights of all samples of the step, over all micro-steps and ranks. It is known
+before the step, so no communication is needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mini_internvl_train.batch import Batch
-from mini_internvl_train.loss import weighted_loss
-from mini_internvl_train.segment_attention import attend_by_segments
+from mini_internvl_train.batches import Batch
+from mini_internvl_train.encoding import IGNORED
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
-
-Loss = Callable[["MiniInternVL", Tensor, Tensor, Tensor, float], Tensor]
 
 WHITE = 255
 
@@ -24,18 +27,16 @@ class TrainingStep(nn.Module):
     """The network with its loss.
 
     Args:
-        network: prepared by `trainable.prepare`.
-        loss: `loss.weighted_loss`, or `loss.full_head_loss` for comparison.
+        network: prepared by `start.prepare`.
     """
 
     #: Layers that FSDP's wrapping policy shards one by one.
     _no_split_modules = ("EncoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer", "Phi3DecoderLayer")
 
-    def __init__(self, network: MiniInternVL, loss: Loss = weighted_loss) -> None:
+    def __init__(self, network: MiniInternVL) -> None:
         super().__init__()
         attend_by_segments(network.language_model)
         self.network = network
-        self.loss = loss
 
     def forward(self, batch: Batch, denominator: float) -> Tensor:
         """The micro-batch's contribution to the step's loss.
@@ -45,11 +46,33 @@ class TrainingStep(nn.Module):
             denominator: sum of loss weights of the whole step, over all micro-steps and ranks.
         """
         hidden, unused = self.hidden(batch)
-        loss = self.loss(self.network, hidden, batch.labels, batch.weights, denominator)
+        loss = self.loss(hidden, batch.labels, batch.weights, denominator)
         return loss if unused is None else loss + unused
 
+    def loss(self, hidden: Tensor, labels: Tensor, weights: Tensor, denominator: float) -> Tensor:
+        """The step's loss contribution of one micro-batch.
+
+        The language head runs only at positions whose next token is labelled: with a vocabulary of 150,000
+        the logits of a full pack would take gigabytes.
+
+        Args:
+            hidden: last hidden states `[rows, length, width]`.
+            labels: `[rows, length]`, not shifted, `IGNORED` without loss.
+            weights: `[rows, length]` weight of each token as a label.
+            denominator: sum of weights of the whole step, over all ranks.
+
+        Returns:
+            Scalar: sum(weight * cross entropy) / denominator.
+        """
+        targets, target_weights = labels[:, 1:], weights[:, 1:]
+        at = targets != IGNORED
+        head: Any = self.network.language_model
+        logits = head.lm_head(hidden[:, :-1][at]).float()
+        losses = functional.cross_entropy(logits, targets[at], reduction="none")
+        return (losses * target_weights[at]).sum() / denominator
+
     def hidden(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Last hidden states `[rows, length, width]`, and a zero that reaches an encoder without pictures."""
+        """Last hidden states `[rows, length, width]`, and a zero through the encoder without images."""
         network = self.network
         unused: Tensor | None = None
         if batch.tiles is not None:
@@ -72,3 +95,68 @@ class TrainingStep(nn.Module):
             use_cache=False,
         ).last_hidden_state
         return hidden, unused
+
+
+NAME = "mini_internvl_segments"
+
+
+def attend_by_segments(language_model: nn.Module) -> None:
+    """Makes the language model attend through `segment_attention`, in place.
+
+    It stays so, since recomputed layers attend again during the backward pass. Without `segment_lengths` the
+    model attends as before.
+    """
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    ALL_ATTENTION_FUNCTIONS.register(NAME, segment_attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+    config: Any = language_model.config
+    config._attn_implementation = NAME
+
+
+def segment_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    segment_lengths: Sequence[Sequence[int]] | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention within each segment, in the form of transformers' registry.
+
+    Args:
+        module: the attention layer.
+        query: `[rows, heads, length, head_dim]`. key, value: `[rows, kv_heads, length, head_dim]`.
+        attention_mask: not read where segments are given.
+        scaling: of the scores. dropout: of the weights.
+        segment_lengths: lengths of each row's samples, which stand first in it; the rest is padding.
+
+    Returns:
+        `[rows, length, heads, head_dim]`, zeros at padding, and None in place of the weights.
+    """
+    if segment_lengths is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        out, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
+        )
+        return out, None
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, dim=1), value.repeat_interleave(group, dim=1)
+    rows = []
+    for row, lengths in enumerate(segment_lengths):
+        padding = query.shape[2] - sum(lengths)
+        own = [
+            torch.split(tensor[row : row + 1], [*lengths, padding], dim=2) for tensor in (query, key, value)
+        ]
+        parts = [
+            functional.scaled_dot_product_attention(q, k, v, None, dropout, is_causal=True, scale=scaling)
+            for q, k, v in list(zip(*own, strict=True))[:-1]
+        ]
+        rows.append(functional.pad(torch.cat(parts, dim=2), (0, 0, 0, padding)))
+    return torch.cat(rows).transpose(1, 2).contiguous(), None

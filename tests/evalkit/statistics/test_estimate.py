@@ -14,7 +14,6 @@ from evalkit.contracts import Failure, Record
 from evalkit.metrics.base import Accuracy, FloatArray, Mean, RootMeanSquare, macro_mean
 from evalkit.statistics import Resampler, Tally, estimate, estimate_all
 from evalkit.statistics.functional import gradient, metric_gradient, replicate
-from evalkit.statistics.gathering import Gathering
 
 
 def answers(outcomes: list[list[float]], name: str = "accuracy") -> list[Record]:
@@ -109,9 +108,6 @@ def test_one_failure_in_one_part_of_an_average_keeps_its_lower_tail() -> None:
     expected = 99.375 - math.hypot((98.75 - low["human"]) / 2, (100 - low["augmented"]) / 2)
     assert found.value == pytest.approx(99.375) and found.ci95 is not None
     assert found.ci95[0] == pytest.approx(expected) and found.ci95[1] == 100.0
-    gathered = Gathering([average])
-    gathered.add(records)
-    assert gathered.estimates()["average"].ci95 == pytest.approx(found.ci95)
 
 
 def test_one_cluster_has_no_interval() -> None:

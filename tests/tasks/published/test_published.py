@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evalkit import registry
-from evalkit.cli.report import matching_row
 from evalkit.pipeline.summary import published_rows
+from evalkit.reports.run import matching_row
 from evalkit_tasks import published
 from evalkit_tasks.published import COLUMNS, average_score, paper_table, references, rows, table
 from evalkit_tasks.published.rows import NOTES

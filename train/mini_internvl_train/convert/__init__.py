@@ -12,7 +12,7 @@ from pathlib import Path
 from mini_internvl_train.convert.lines import Converted, Written, write
 
 Converter = Callable[[Path, str, Path], Iterable[Converted]]
-"""`(data root, split, folder for new pictures)` to data sets."""
+"""`(data root, split, folder for new images)` to data sets."""
 
 #: Name to the module that holds `convert`, and the split it takes if none is named.
 CONVERTERS: dict[str, tuple[str, str]] = {
@@ -35,7 +35,7 @@ def convert(name: str, root: Path, output: Path, split: str | None = None) -> li
     Args:
         name: of `CONVERTERS`.
         root: folder of the official files.
-        output: folder of the new files: `<set>.jsonl`, `meta.json`, and pictures that had to be made.
+        output: folder of the new files: `<set>.jsonl`, `meta.json`, and images that had to be made.
         split: of the official files.
 
     Raises:

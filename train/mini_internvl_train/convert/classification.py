@@ -1,4 +1,4 @@
-"""Classification as multiple choice: a folder of pictures for each class, or a table of pictures and labels.
+"""Classification as multiple choice: a folder of images for each class, or a table of images and labels.
 
 `<split>/<class>/picture.jpg` (or `<class>/picture.jpg` without split folders), or `<split>.csv` with the
 columns `image` and `label`. The question lists candidates and the answer is the label (paper, section 3.3).
@@ -21,12 +21,12 @@ CANDIDATES = 50
 
 def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:
     """One data set."""
-    pictures = sorted(_table(root, split) or _folders(root / split) or _folders(root))
-    if not pictures:
+    images = sorted(_table(root, split) or _folders(root / split) or _folders(root))
+    if not images:
         raise DataError(
-            f"{root}: neither {split}.csv (image, label) nor folders of pictures, one for each class"
+            f"{root}: neither {split}.csv (image, label) nor folders of images, one for each class"
         )
-    yield Converted("classification", root, _lines(root, pictures))
+    yield Converted("classification", root, _lines(root, images))
 
 
 def question(labels: list[str]) -> str:
@@ -37,9 +37,9 @@ def question(labels: list[str]) -> str:
     )
 
 
-def _lines(root: Path, pictures: list[tuple[str, str]]) -> Iterator[Line]:
-    labels = sorted({label for _, label in pictures})
-    for path, label in pictures:
+def _lines(root: Path, images: list[tuple[str, str]]) -> Iterator[Line]:
+    labels = sorted({label for _, label in images})
+    for path, label in images:
         rng = random.Random(path)
         others = [other for other in labels if other != label]
         listed = [label, *rng.sample(others, min(CANDIDATES - 1, len(others)))]

@@ -1,7 +1,7 @@
 """DIOR-RSVG: grounding, and region perception in the paper's two forms.
 
 `dior_rsvg` asks for the box of an expression. `dior_rsvg_regions` asks what lies in a box that the question
-states; `dior_rsvg_drawn` asks the same of a box that is drawn into the picture.
+states; `dior_rsvg_drawn` asks the same of a box that is drawn into the image.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def _drawn(root: Path, split: str, folder: Path) -> Iterator[Line]:
         target = folder / f"dior_rsvg_{sample.id}.jpg"
         if not target.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            picture = sample.images[0].open().convert("RGB")
-            width = max(2, round(min(picture.size) / 200))
-            ImageDraw.Draw(picture).rectangle(list(sample.target), outline=RED, width=width)
-            picture.save(target, quality=95)
+            image = sample.images[0].open().convert("RGB")
+            width = max(2, round(min(image.size) / 200))
+            ImageDraw.Draw(image).rectangle(list(sample.target), outline=RED, width=width)
+            image.save(target, quality=95)
         answer = sample.turns[-1].replace("<ref>", "").replace("</ref>", "")
         yield line(sample.id, f"{IMAGE}\nDescribe the object in the red box.", answer, (target.name,))

@@ -1,4 +1,4 @@
-"""DriveLM-nuScenes: six views in one picture (2688x896), object tags in thousandths of it.
+"""DriveLM-nuScenes: six views in one image (2688x896), object tags in thousandths of it.
 
 Every annotated question of a frame is learned; those that the challenge asks as multiple choice are learned
 in that form too. What the annotations know of the key objects gives grounding and region questions: the
@@ -23,21 +23,21 @@ NAMES = {
     "sample": ("test_eval.json",),
     "miniature": ("test_eval.json",),
 }
-PICTURES = ("nuscenes/samples", "samples", "../nuscenes/samples")
+IMAGE_FOLDERS = ("nuscenes/samples", "samples", "../nuscenes/samples")
 TILES = 12
 
 
 def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:
     """Questions and answers, and what the key objects give."""
     path = next((root / name for name in NAMES[split] if (root / name).is_file()), root / NAMES[split][0])
-    pictures = next((root / name for name in PICTURES if (root / name).is_dir()), root / PICTURES[0])
+    images = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root / IMAGE_FOLDERS[0])
     require(path)
-    yield Converted("drivelm", folder, _lines(path, pictures, folder, _questions), TILES)
+    yield Converted("drivelm", folder, _lines(path, images, folder, _questions), TILES)
     if split == "train":
-        yield Converted("drivelm_objects", folder, _lines(path, pictures, folder, _objects), TILES)
+        yield Converted("drivelm_objects", folder, _lines(path, images, folder, _objects), TILES)
 
 
-def _lines(path: Path, pictures: Path, folder: Path, ask: Any) -> Iterator[Line]:
+def _lines(path: Path, images: Path, folder: Path, ask: Any) -> Iterator[Line]:
     for scene, content in fields(read_json(path), (), str(path)).items():
         frames = fields(content, ("key_frames",), f"{path}: scene {scene}")["key_frames"]
         for frame, inner in frames.items():
@@ -46,9 +46,9 @@ def _lines(path: Path, pictures: Path, folder: Path, ask: Any) -> Iterator[Line]
             asked = list(ask(fields(inner, ("QA", "image_paths"), where), name, where))
             if not asked:
                 continue
-            picture = _stitched(inner, pictures, folder, name, where)
+            image = _stitched(inner, images, folder, name, where)
             for number, (question, answer) in enumerate(asked):
-                yield line(f"{name}_{number}", question, answer, (picture,))
+                yield line(f"{name}_{number}", question, answer, (image,))
 
 
 def _questions(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[str, str]]:
@@ -81,13 +81,13 @@ def _objects(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[
         yield f"{IMAGE}\nWhat object is in this location{box}", f"{label}{box}"
 
 
-def _stitched(frame: Mapping[str, Any], pictures: Path, folder: Path, name: str, where: str) -> str:
-    """Name of the frame's stitched picture, the very bytes that evaluation decodes."""
+def _stitched(frame: Mapping[str, Any], images: Path, folder: Path, name: str, where: str) -> str:
+    """Name of the frame's stitched image, the very bytes that evaluation decodes."""
     target = folder / f"{name}.jpg"
     if not target.is_file():
         paths = fields(frame["image_paths"], tuple(CAMERAS), where)
         views = StitchedViews.of(
-            {camera: str(pictures / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
+            {camera: str(images / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
         )
         folder.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")

@@ -14,6 +14,6 @@ from mini_internvl_train.convert.lines import Converted, task_lines
 
 
 def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:
-    """One data set; the table's pictures become files."""
+    """One data set; the table's images become files."""
     lines = task_lines(GmaiMmbench(), split, root, lambda sample: str(sample.target), folder)
     yield Converted("gmai_mmbench", folder, lines)

@@ -24,7 +24,7 @@ class Converted:
     """One data set, not yet written.
 
     Attributes:
-        name: of the set and its file. root: folder that the lines' picture paths count from.
+        name: of the set and its file. root: folder that the lines' image paths count from.
         lines: one a sample. max_tiles: its bound of tiles, or None for the recipe's.
     """
 
@@ -57,26 +57,26 @@ def line(name: str, question: str, answer: str, images: Sequence[str] = (), vide
 def task_lines(
     task: Task, split: str, root: Path, answer: Callable[[Sample], str], folder: Path | None = None
 ) -> Iterator[Line]:
-    """Lines of a task's samples: its own prompts, its own pictures.
+    """Lines of a task's samples: its own prompts, its own images.
 
     Args:
         task, split, root: whose samples are read.
         answer: the text to be learned.
-        folder: where pictures are written that are not files of their own; None if all are.
+        folder: where images are written that are not files of their own; None if all are.
     """
     for sample in task.samples(split, root):
-        images = [picture_path(image, root, folder, sample.id) for image in sample.images]
+        images = [image_path(image, root, folder, sample.id) for image in sample.images]
         yield line(sample.id, prompt(task, sample), answer(sample), images)
 
 
 def prompt(task: Task, sample: Sample) -> str:
-    """The task's question, with an `<image>` line for each picture where it names none itself."""
+    """The task's question, with an `<image>` line for each image where it names none itself."""
     text = task.request(sample).messages[-1].text
     return text if IMAGE in text else f"{IMAGE}\n" * len(sample.images) + text
 
 
-def picture_path(image: Any, root: Path, folder: Path | None, name: str) -> str:
-    """A picture's path from `root`; written to `folder` first where it is no file of its own."""
+def image_path(image: Any, root: Path, folder: Path | None, name: str) -> str:
+    """An image's path from `root`; written to `folder` first where it is no file of its own."""
     if folder is None:
         (path,) = image.paths()
         return relative(Path(path), root)
@@ -95,7 +95,7 @@ def relative(path: Path, root: Path) -> str:
 
 
 def thousandths(box: Sequence[float], size: Sequence[float]) -> str:
-    """`<box>[[x1, y1, x2, y2]]</box>` of a box in pixels, 0..1000 of the whole picture, rounded."""
+    """`<box>[[x1, y1, x2, y2]]</box>` of a box in pixels, 0..1000 of the whole image, rounded."""
     width, height = size
     scaled = [round(1000 * edge / side) for edge, side in zip(box, (width, height) * 2, strict=True)]
     return f"<box>[[{', '.join(str(min(1000, max(0, edge))) for edge in scaled)}]]</box>"

@@ -1,4 +1,4 @@
-"""RSVQA: questions on a remote-sensing picture, answered in a word or number."""
+"""RSVQA: questions on a remote-sensing image, answered in a word or number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half precision on a CPU without half-precision matrix instructions.
+"""Precision of weights and products, on a CPU without half-precision matrix instructions too.
 
 There torch multiplies bfloat16 matrices ten to fifty times more slowly than float32 ones. So what does not
 learn stays in half precision, and the memory with it, while every product is taken in float32.
@@ -12,7 +12,19 @@ from torch.nn import functional
 
 from mini_internvl.linear_layers import has_half_products
 from mini_internvl_train.recipe import Precision
-from mini_internvl_train.start import DTYPES
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float32": torch.float32,
+}
+
+
+def store_frozen(network: nn.Module, dtype: torch.dtype) -> None:
+    """Casts what does not learn to `dtype`, in place; what learns stays float32, its master weights."""
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
 
 
 def emulated(precision: Precision, device: torch.device) -> bool:

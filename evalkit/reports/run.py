@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evalkit.cli.terminal import table
-from evalkit.text import one_line, visible
+from evalkit.text import one_line, table, value_text, visible
 
 _GROUPS_SHOWN = 40
 _FIGURES_WIDE = 10
 
 
-def figure(value: float | None, unit: str = "") -> str:
-    """A number to read: four decimals for fractions, two otherwise, three digits where those would say 0."""
-    if value is None:
-        return "-"
-    decimals = 4 if unit == "fraction" else 2
-    if value and abs(value) < 10**-decimals:
-        return f"{value:.3g}"
-    return f"{value:.{decimals}f}"
-
-
-def report(run: Mapping[str, Any], with_groups: bool = False) -> str:
+def run_text(run: Mapping[str, Any], with_groups: bool = False) -> str:
     """The whole report of one element of `runs`."""
     parts = [_head(run)]
     if run["metrics"]:
@@ -66,9 +55,9 @@ def _scores(metrics: Mapping[str, Any]) -> str:
     rows = [["metric", "value", "95% interval", "n", "unit", ""]]
     for name, content in metrics.items():
         unit, interval = content["unit"], content.get("ci95")
-        shown = f"[{figure(interval[0], unit)}, {figure(interval[1], unit)}]" if interval else "-"
+        shown = f"[{value_text(interval[0], unit)}, {value_text(interval[1], unit)}]" if interval else "-"
         said = content.get("reason") or content.get("note") or ""
-        rows.append([name, figure(content["value"], unit), shown, str(content["n"]), unit, said])
+        rows.append([name, value_text(content["value"], unit), shown, str(content["n"]), unit, said])
     return table(rows, right=(1, 3))
 
 
@@ -80,7 +69,7 @@ def _groups(groups: Mapping[str, Any]) -> str:
             continue
         rows = [[tag, *names, "n"]]
         for value, metrics in list(values.items())[:_GROUPS_SHOWN]:
-            cells = [figure(metrics[name]["value"]) if name in metrics else "" for name in names]
+            cells = [value_text(metrics[name]["value"]) if name in metrics else "" for name in names]
             n = max((content["n"] for content in metrics.values()), default=0)
             rows.append([one_line(value, 48), *cells, str(n)])
         parts.append(_in_pieces(rows, fixed=1, last=1))
@@ -95,10 +84,10 @@ def _references(run: Mapping[str, Any]) -> str:
     if not names:
         return ""
     unit = {name: metrics[name]["unit"] for name in names}
-    ours = [figure(metrics[name]["value"], unit[name]) for name in names]
+    ours = [value_text(metrics[name]["value"], unit[name]) for name in names]
     lines = [["", "model", "table", *names], ["measured here", one_line(run["model"], 40), "", *ours]]
     for row in rows:
-        cells = [figure(row["metrics"].get(name), unit[name]) for name in names]
+        cells = [value_text(row["metrics"].get(name), unit[name]) for name in names]
         lines.append(["published", row["model"], row["table"], *cells])
     return _in_pieces(lines, fixed=3)
 
@@ -193,9 +182,9 @@ def reference_text(run: Mapping[str, Any]) -> str:
         lines.append(
             [
                 item["metric"],
-                figure(item["published"], unit),
-                figure(item["measured"], unit),
-                f"{'+' if item['difference'] >= 0 else ''}{figure(item['difference'], unit)}",
+                value_text(item["published"], unit),
+                value_text(item["measured"], unit),
+                f"{'+' if item['difference'] >= 0 else ''}{value_text(item['difference'], unit)}",
                 inside,
             ]
         )

@@ -1,0 +1,261 @@
+"""Commands on stored runs: `evalkit show`, `score`, `reproduce` and `export`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.cli import terminal
+from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag, judge_flags, option_flags
+from evalkit.cli.terminal import flag
+from evalkit.text import one_line, table, visible
+
+if TYPE_CHECKING:
+    from evalkit.pipeline.reproduce import Change, Reproduction
+    from evalkit.store import StoredRun
+
+
+_FAILED_SHOWN = 200
+
+
+@click.command(short_help="Show a run's scores, or its samples.")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@flag("--sample", "sample_id", metavar="ID", help="One sample: question, answer, target, scores.")
+@flag("--failed", is_flag=True, help="Samples without an answer, with the cause.")
+@json_flag
+@terminal.verbosity
+def show(run: Path, sample_id: str | None, failed: bool, as_json: bool) -> int:
+    """Show what a run folder holds; nothing is written."""
+    from evalkit.pipeline.results import describe
+    from evalkit.reports import run as report
+    from evalkit.store import load_run
+
+    stored = load_run(run)
+    if sample_id is not None:
+        rows = [_one(stored, sample_id)]
+    elif failed:
+        rows = _failed(stored)
+    else:
+        summary = describe(stored)
+        if as_json:
+            terminal.print_json({"runs": [summary]})
+        else:
+            click.echo(report.run_text(summary, with_groups=True))
+        return 0
+    if as_json:
+        terminal.print_json({"run": str(stored.path), "samples": rows})
+    elif sample_id is not None:
+        click.echo(_sample_text(rows[0]))
+    else:
+        click.echo(_failed_text(rows))
+    return 0
+
+
+def _rows(stored: StoredRun) -> list[dict[str, Any]]:
+    from evalkit.store.records import read_table
+
+    return [_decoded(row) for row in read_table(stored.path).to_pylist()]
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    """A table row with its JSON texts decoded; figures that are no number become null."""
+    for name in ("prediction", "target", "data"):
+        row[name] = json.loads(row[name], parse_constant=lambda _: None)
+    scores = dict(row["scores"])
+    row["scores"] = {name: value if abs(value) < float("inf") else None for name, value in scores.items()}
+    row["tags"] = dict(row["tags"])
+    return row
+
+
+def _one(stored: StoredRun, sample_id: str) -> dict[str, Any]:
+    from evalkit.errors import UsageError
+    from evalkit.registry import nearest
+
+    rows = _rows(stored)
+    for row in rows:
+        if row["id"] == sample_id:
+            return row
+    hint = nearest(sample_id, [row["id"] for row in rows])
+    raise UsageError(f"--sample {sample_id}: no such sample in {stored.path}{hint}")
+
+
+def _failed(stored: StoredRun) -> list[dict[str, Any]]:
+    return [row for row in _rows(stored) if row["error_kind"] is not None]
+
+
+def _sample_text(row: dict[str, Any]) -> str:
+    parts = [f"sample    {one_line(row['id'])}", f"cluster   {one_line(row['cluster'])}"]
+    parts += [f"picture   {one_line(name)}" for name in row["images"]]
+    parts += [f"{name}: {one_line(value)}" for name, value in row["tags"].items()]
+    parts += ["", "question", _indented(row["question"])]
+    if row["error_kind"] is not None:
+        parts += ["", f"no answer ({one_line(row['error_kind'])}): {one_line(row['error_message'])}"]
+    else:
+        cut = " (cut by max_new_tokens)" if row["finish"] == "length" else ""
+        parts += ["", f"answer{cut}", _indented(row["text"])]
+        parts += ["", f"read as   {one_line(json.dumps(row['prediction'], ensure_ascii=False))}"]
+    parts.append(f"target    {one_line(json.dumps(row['target'], ensure_ascii=False))}")
+    parts += [
+        f"{name:<9} {'-' if value is None else format(value, '.4g')}" for name, value in row["scores"].items()
+    ]
+    if row["flags"]:
+        parts.append(f"flags     {', '.join(row['flags'])}")
+    parts.append(
+        f"tokens    {row['prompt_tokens']} of text, {row['visual_tokens']} of pictures, "
+        f"{row['new_tokens']} generated, {row['seconds']:.2f} s"
+    )
+    return "\n".join(parts)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in visible(text).split("\n"))
+
+
+def _failed_text(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return "every sample has an answer"
+    lines = [["sample", "kind", "cause"]]
+    lines += [
+        [one_line(row["id"], 60), one_line(row["error_kind"]), one_line(row["error_message"], 300)]
+        for row in rows[:_FAILED_SHOWN]
+    ]
+    text = table(lines)
+    more = len(rows) - _FAILED_SHOWN
+    return f"{text}\n… and {more} more; --json has all" if more > 0 else text
+
+
+@click.command(short_help="Score stored responses again, without a model.")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
+@data_flags
+@judge_flags
+@json_flag
+@terminal.verbosity
+def score(
+    runs: tuple[Path, ...],
+    data_root: Path | None,
+    offline: bool,
+    judge: str | None,
+    judge_model: str | None,
+    as_json: bool,
+) -> int:
+    """Score the stored responses of run folders again; nothing is generated.
+
+    The data is read from where it was, or from --data-root.
+    """
+    from evalkit.pipeline.options import judge_options
+    from evalkit.pipeline.run import score_run
+    from evalkit.reports import run as report
+
+    chosen = judge_options(judge, judge_model)
+    results = []
+    for path in runs:
+        result = score_run(path, data_root, chosen, offline)
+        results.append(result.summary)
+        if not as_json:
+            click.echo(report.run_text(result.summary) + "\n")
+    if as_json:
+        terminal.print_json({"runs": results})
+    return 0
+
+
+#: Differing answers that are printed; `--json` has all.
+_SHOWN = 10
+
+
+@click.command(short_help="Run a stored run again from its manifest, and compare the answers.")
+@click.argument("path", metavar="RUN", type=FOLDER)
+@flag("-o", "--output", type=FOLDER, default=Path("reproduced"), show_default=True,
+      help="Folder of the new run folders.")  # fmt: skip
+@option_flags(decides="place")
+@include_flag
+@json_flag
+@terminal.verbosity
+def reproduce(path: Path, output: Path, as_json: bool, **flags: Any) -> int:
+    """Run RUN again as its manifest says, and tell whether the answers are the same.
+
+    Task file, data, pictures and weights are checked by their hashes first; where it runs is free to differ.
+    Exit status: 0 equal, 1 some answers or figures differ, 3 what was asked is not there any more.
+
+    \b
+    evalkit reproduce runs/mini-internvl-2b/drivelm@val/…
+    """
+    from evalkit import registry
+    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.reproduce import reproduce as run_again
+
+    where = RunOptions("", quiet=as_json, **flags)
+    where.check()
+    with terminal.interruptible():
+        found = run_again(path, where, registry.included_tasks(), output)
+    if as_json:
+        terminal.print_json(found.to_json())
+    else:
+        click.echo("\n".join(_lines(found)))
+    return 0 if found.equal else 1
+
+
+def _lines(found: Reproduction) -> list[str]:
+    lines = [f"run    {found.run}", f"again  {found.again}", ""]
+    lines += [_line(change) for change in found.answers[:_SHOWN]]
+    if len(found.answers) > _SHOWN:
+        lines.append(f"… and {len(found.answers) - _SHOWN} more (--json has all)")
+    lines += [f"{change.name}: {change.before}, now {change.after}" for change in found.figures]
+    lines += [
+        f"{c.name} {c.before or 'not installed'}, now {c.after or 'not installed'}" for c in found.versions
+    ]
+    lines += list(found.notes)
+    same = found.compared - len(found.answers)
+    if found.equal:
+        lines.append(f"equal: all {same} answers are the same")
+    else:
+        lines.append(
+            f"differs: {same} of {found.compared} answers are the same, {len(found.figures)} figures differ"
+        )
+    return lines
+
+
+def _line(change: Change) -> str:
+    before, after = (one_line(str(text), 60) for text in (change.before, change.after))
+    return f"{one_line(change.name, 40)}: {before!r}, now {after!r}"
+
+
+log = logging.getLogger(__name__)
+
+
+@click.command(short_help="Write a benchmark's official submission file.")
+@click.argument("task", metavar="TASK")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@flag("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), envvar="EVALKIT_EXPORT_OUTPUT",
+      help="File to write. Default: the benchmark's own name, in the run folder.")  # fmt: skip
+@include_flag
+@terminal.verbosity
+def export(task: str, run: Path, output: Path | None) -> int:
+    """Write the submission file of TASK from the run folder RUN."""
+    from evalkit import registry
+    from evalkit.errors import RunFolderError, UsageError
+    from evalkit.store import load_run
+
+    stored = load_run(run)
+    asked = stored.manifest.get("task", {})
+    if asked.get("name") != task:
+        raise UsageError(f"{run}: is a run of {asked.get('name')}, not of {task}")
+    chosen = registry.task(task, asked.get("protocol"))
+    records = stored.records()
+    if failed := sum(record.failed for record in records):
+        log.warning(
+            "%d of %d samples have no answer; a benchmark's server may refuse the file", failed, len(records)
+        )
+    if stored.status != "complete":
+        log.warning("%s is %s: the file holds its %d samples only", run, stored.status, len(records))
+    path = output or stored.path / chosen.export_name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        chosen.export(records, path)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be written ({error.strerror or error})") from None
+    click.echo(str(path))
+    return 0

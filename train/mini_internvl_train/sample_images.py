@@ -1,0 +1,211 @@
+"""Images of a sample: grids from headers, frames in place of a video, pixels when its pack is built."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from mini_internvl import ImageError
+from mini_internvl.images import choose_grid, open_image, tile_image
+from mini_internvl_train.conversations import Conversation, DataSet, Line, Turn, parse_line
+from mini_internvl_train.errors import TrainingDataError, TrainingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EXIF_ORIENTATION = 0x0112
+VIDEO_FRAMES = 8
+"""Frames taken of a video file, one tile each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """What decides an image's tiles: the checkpoint's own settings and the recipe's bound."""
+
+    tile_size: int
+    max_tiles: int
+    thumbnail: bool = True
+
+
+def expand_video(conversation: Conversation) -> Conversation:
+    """A video conversation with one `Frame<i>: <image>` line a frame in place of `<video>`."""
+    if conversation.video is None:
+        return conversation
+    marks = "\n".join(f"Frame{i}: <image>" for i in range(1, VIDEO_FRAMES + 1))
+    turns = tuple(
+        Turn(t.role, t.text.replace("<video>", marks)) if t.role == "user" else t for t in conversation.turns
+    )
+    return replace(conversation, turns=turns)
+
+
+def image_grids(conversation: Conversation, tiling: Tiling) -> list[tuple[int, int]]:
+    """The grid of every image; several images share the bound, a video frame is one tile.
+
+    Raises:
+        TrainingDataError: an image is missing or cannot be read, with file and line of the sample.
+    """
+    if conversation.video is not None:
+        check_decoder(conversation.where)
+        if not Path(conversation.video).is_file():
+            raise TrainingDataError(f"{conversation.where}: video {conversation.video} missing")
+        return [(1, 1)] * VIDEO_FRAMES
+    bound = conversation.max_tiles or tiling.max_tiles
+    each = max(1, bound // max(1, len(conversation.images)))
+    return [
+        choose_grid(*image_size(path, conversation.where), max_tiles=each, tile_size=tiling.tile_size)
+        for path in conversation.images
+    ]
+
+
+def tile_count(grid: tuple[int, int], thumbnail: bool) -> int:
+    """Tiles of a grid with its thumbnail, which a single tile has not."""
+    tiles = grid[0] * grid[1]
+    return tiles + (1 if thumbnail and tiles > 1 else 0)
+
+
+def image_size(path: str, where: str) -> tuple[int, int]:
+    """Upright width and height, from the header alone."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    except FileNotFoundError:
+        raise TrainingDataError(f"{where}: image {path} missing") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise TrainingDataError(f"{where}: image {path} cannot be read ({error})") from None
+    return (height, width) if turned else (width, height)
+
+
+def check_decoder(where: str) -> None:
+    """Raises TrainingError where PyAV is not installed: no fault of the sample, so never skipped."""
+    if find_spec("av") is None:
+        raise TrainingError(f"{where}: video needs PyAV: pip install 'evalkit[video]'")
+
+
+def video_frames(path: str, clip: tuple[float, float] | None, count: int, where: str) -> list[Image.Image]:
+    """`count` frames in one pass over the file.
+
+    Args:
+        path: of the video.
+        clip: first and last second; None takes the whole file.
+        count: parts of equal length, of each the frame in its middle.
+        where: file and line of the sample, for messages.
+
+    Raises:
+        TrainingDataError: the file is missing, cannot be decoded or is shorter than the clip.
+        TrainingError: PyAV is not installed.
+    """
+    check_decoder(where)
+    import av
+
+    if not Path(path).is_file():
+        raise TrainingDataError(f"{where}: video {path} missing")
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            times = [float(frame.time or 0.0) for frame in container.decode(stream)]
+            wanted = _nearest(times, clip, count)
+            container.seek(0)
+            found = {
+                index: frame.to_image()
+                for index, frame in enumerate(container.decode(stream))
+                if index in set(wanted)
+            }
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise TrainingDataError(f"{where}: video {path} cannot be decoded ({error})") from None
+    if not times or (clip is not None and clip[0] > times[-1]):
+        raise TrainingDataError(f"{where}: video {path} has no frame within the clip {clip}")
+    return [found[index] for index in wanted]
+
+
+def _nearest(times: list[float], clip: tuple[float, float] | None, count: int) -> list[int]:
+    """Indices of the frames nearest to the middles of `count` equal parts."""
+    if clip is None:
+        return [int(len(times) * (part + 0.5) / count) for part in range(count)]
+    start, end = clip
+    middles = [start + (end - start) * (part + 0.5) / count for part in range(count)]
+    return [min(range(len(times)), key=lambda i: abs(times[i] - middle)) for middle in middles if times]
+
+
+THREADS = max(1, min(8, (os.cpu_count() or 2) - 1))
+"""Threads that decode; Pillow decodes without holding Python's lock."""
+
+
+def sample_tiles(
+    conversation: Conversation,
+    grids: tuple[tuple[int, int], ...],
+    tiling: Tiling,
+    *,
+    seed: int,
+    epoch: int,
+) -> list[Tensor]:
+    """uint8 tiles of each image, in order.
+
+    Raises:
+        TrainingDataError: an image cannot be decoded, with file and line of the sample.
+    """
+    try:
+        images = _open(conversation)
+    except ImageError as error:
+        raise TrainingDataError(f"{conversation.where}: {error}") from None
+    if conversation.augment:
+        quality = jpeg_quality(seed, epoch, conversation.id)
+        images = [_recompressed(image, quality) for image in images]
+    return [
+        tile_image(image, tile_size=tiling.tile_size, thumbnail=tiling.thumbnail, grid=grid)
+        for image, grid in zip(images, grids, strict=True)
+    ]
+
+
+def jpeg_quality(seed: int, epoch: int, sample_id: str) -> int:
+    """Quality of the data_augment re-encoding, uniform over 75..100; a function of seed, epoch and sample."""
+    return random.Random(f"{seed}/{epoch}/{sample_id}").randint(75, 100)
+
+
+def line_damage(data_set: DataSet, line: Line) -> str | None:
+    """What is wrong with the pixels of a line's images, with file and line; None if all can be decoded.
+
+    A header says nothing of a file that ends early. A line that cannot be read at all has no images yet.
+    """
+    try:
+        conversation = parse_line(data_set, line)
+    except TrainingDataError:
+        return None
+    if conversation.video is not None:
+        try:
+            _open(conversation)
+        except TrainingDataError as error:
+            return str(error)
+        return None
+    found = next(filter(None, map(_image_damage, conversation.images)), None)
+    return None if found is None else f"{conversation.where}: {found}"
+
+
+@lru_cache(maxsize=256)  # several lines ask about one image
+def _image_damage(path: str) -> str | None:
+    try:
+        open_image(path)
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _open(conversation: Conversation) -> list[Image.Image]:
+    if conversation.video is None:
+        return [open_image(path) for path in conversation.images]
+    frames = video_frames(conversation.video, conversation.clip, VIDEO_FRAMES, conversation.where)
+    return [open_image(frame) for frame in frames]
+
+
+def _recompressed(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return open_image(buffer.getvalue())
