@@ -1,16 +1,18 @@
-"""The tables of options in the documentation, made from their definitions.
+"""The tables of options and settings in the documentation, made from their definitions.
 
 `python -m tests.option_tables` writes them into the pages; tests/evalkit/test_options.py compares.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from evalkit.pipeline.options import Decides, Entry, RunKeywords, RunSettings, options_of
+from mini_internvl_train.settings import settings_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -51,6 +53,46 @@ def _meaning(entry: Entry) -> str:
     return " ".join([option.help, *notes]).replace("|", "\\|")
 
 
+def recipe_table() -> dict[str, str]:
+    """The settings of a training recipe."""
+    from mini_internvl_train.recipe import Recipe
+
+    rows = ["| setting | default | meaning |", "|---|---|---|", *_setting_rows(Recipe)]
+    return {"recipe": "\n".join(rows)}
+
+
+def distillation_table() -> dict[str, str]:
+    """The settings of a distillation that a training does not have."""
+    from mini_internvl_train.distill import Distillation
+
+    rows = ["| setting | default | meaning |", "|---|---|---|", *_setting_rows(Distillation)]
+    groups = ("| `optimizer.", "| `checkpoints.")
+    return {"distillation": "\n".join(row for row in rows if not row.startswith(groups))}
+
+
+def _setting_rows(kind: type[Any], above: str = "") -> Iterator[str]:
+    hints, own = get_type_hints(kind), settings_of(kind)
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from _setting_rows(cast(type[Any], hint), f"{field.name}.")
+        elif field.name in own:
+            meaning = own[field.name].meaning
+            if get_origin(hint) is Literal:
+                meaning += f" One of {', '.join(f'`{choice}`' for choice in get_args(hint))}."
+            required = field.default is dataclasses.MISSING
+            default = "required" if required else _text(field.default)
+            yield f"| `{above}{field.name}` | {default} | {meaning} |"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "" if value in (None, "") else f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
 def with_tables(text: str, tables: dict[str, str]) -> str:
     """A page with each `<!-- table NAME -->` followed by its table, in place of the table that was there."""
     for name, table in tables.items():
@@ -63,7 +105,10 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
 
 
 #: Page to its tables.
-PAGES = {DOCS / "options.md": run_tables}
+PAGES = {
+    DOCS / "options.md": run_tables,
+    DOCS / "training.md": lambda: {**recipe_table(), **distillation_table()},
+}
 
 if __name__ == "__main__":
     for page, tables in PAGES.items():

@@ -223,7 +223,7 @@ class RunSettings:
             if entry.choices and value not in entry.choices:
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
-        for name in ("cpus_per_worker", "max_tiles"):
+        for name in ("limit", "cpus_per_worker", "max_tiles"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: give a positive number")

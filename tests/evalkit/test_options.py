@@ -175,6 +175,7 @@ def test_keywords_of_python(bench: Any) -> None:
         ({"batch_size": 0}, "--batch-size 0"),
         ({"engine": "remote"}, "--engine remote: there are local, ray"),
         ({"max_tiles": 0}, "--max-tiles 0"),
+        ({"limit": 0}, "--limit 0"),
         ({"cpus_per_worker": 0}, "--cpus-per-worker 0"),
         ({"worker_timeout": 0.0}, "--worker-timeout 0"),
         ({"judge": "http://x/v1"}, "belong together"),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
+from evalkit.pipeline.options import RunSettings, options_of
+from mini_internvl_train.distill import Distillation
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.optimizer import warmup_steps
-from mini_internvl_train.recipe import packaged, read_recipe
+from mini_internvl_train.recipe import Evaluation, Recipe, packaged, read_recipe
+from mini_internvl_train.settings import read_settings, settings_of
 
 MINIMAL = "name: a\nmodel: mini-internvl-tiny\noutput: out\ndata: {meta: meta.json}\n"
 
@@ -100,3 +105,31 @@ def test_overrides_and_fingerprint(tmp_path: Path) -> None:
     assert moved.fingerprint() == plain.fingerprint()
     assert hotter.optimizer.lr == 1e-3
     assert hotter.fingerprint() != plain.fingerprint()
+
+
+def test_every_setting_says_what_it_means() -> None:
+    def check(kind: type[Any]) -> None:
+        hints, own = get_type_hints(kind), settings_of(kind)
+        for field in dataclasses.fields(kind):
+            if dataclasses.is_dataclass(hints[field.name]):
+                check(hints[field.name])
+            elif field.name not in options_of(RunSettings):
+                assert own[field.name].meaning.endswith("."), field.name
+
+    for kind in (Recipe, Distillation):
+        check(kind)
+
+
+def test_options_of_a_run_are_settings_of_an_evaluation(tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.yaml"
+    path.write_text(
+        "tasks: [chartqa]\nbatch_size: 4\ngen: {max_new_tokens: 3}\nsample_id: [a, b]\nsharing: false\n"
+        "worker-timeout: 20\ndata_root: data\n"
+    )
+    found = read_settings(Evaluation, path, {})
+    assert (found.batch, found.gen_items, found.sample_ids) == (4, ("max_new_tokens=3",), ("a", "b"))
+    assert (found.prefix_caching, found.worker_timeout, found.data_root) == (False, 20.0, "data")
+    for wrong in ("batch_size: [3]", "engine: far", "limit: x", "limit: 0", "gen: 3", "judge: http://x"):
+        path.write_text(wrong)
+        with pytest.raises(RecipeError):
+            read_settings(Evaluation, path, {})

@@ -10,12 +10,11 @@ patch tokens only; every layer and token of equal weight.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ from mini_internvl_train.optimizer import learning_rate, make_optimizer
 from mini_internvl_train.packing import epoch_order
 from mini_internvl_train.precision import DTYPES
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision, find_recipe
-from mini_internvl_train.settings import check_bounds, plain, read_settings
+from mini_internvl_train.settings import Setting, check_bounds, plain, read_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,31 +45,24 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 @dataclass(frozen=True, slots=True)
 class Distillation:
-    """One distillation, whole.
+    """One distillation, whole."""
 
-    Attributes:
-        teacher: a Mini-InternVL or a bare InternViT: name, folder or hub id. student: a Mini-InternVL.
-        pictures: folder searched for images at any depth.
-        layers: K, how many last layers are matched.
-        batch: images of a step over all ranks. steps: optimizer steps.
-    """
-
-    name: str
-    teacher: str
-    student: str
-    output: str
-    pictures: str
-    layers: int = 4
+    name: Annotated[str, Setting("Of the run and of the saved model.")]
+    teacher: Annotated[str, Setting("A Mini-InternVL or a bare InternViT: name, folder or Hub id.")]
+    student: Annotated[str, Setting("A Mini-InternVL: name, folder or Hub id.")]
+    output: Annotated[str, Setting("Folder of checkpoints and log.")]
+    pictures: Annotated[str, Setting("Folder that is searched for images at any depth.")]
+    layers: Annotated[int, Setting("K: how many last layers are matched.")] = 4
     optimizer: Optimizer = field(default_factory=Optimizer)
-    batch: int = 256
-    steps: int = 100_000
+    batch: Annotated[int, Setting("Images of a step, over all ranks.", 1)] = 256
+    steps: Annotated[int, Setting("Optimizer steps.", 1)] = 100_000
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
-    precision: Precision = "bf16"
-    seed: int = 42
-    source: str = ""
+    precision: Annotated[Precision, Setting("Of the forward and backward pass.")] = "bf16"
+    seed: Annotated[int, Setting("Of the order of images.", 0)] = 42
+    source: Annotated[str, Setting("Where the settings come from.")] = ""
 
     def __post_init__(self) -> None:
-        check_bounds(self, batch=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))
+        check_bounds(self)
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON."""

@@ -10,17 +10,16 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from evalkit.errors import EvalkitError
 from evalkit.pipeline.options import RunSettings
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import RecipeError
-from mini_internvl_train.settings import check_bounds, plain, read_settings
+from mini_internvl_train.settings import Setting, check_bounds, plain, read_settings
 
 Trainable = Literal["full", "frozen_vit", "lora", "lora_projector", "projector"]
 Weighting = Literal["token", "sample", "square"]
@@ -34,148 +33,110 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What is learned from.
+    """What is learned from."""
 
-    Attributes:
-        meta: InternVL's meta JSON of the domain sets (data set name to root, annotation, repeat_time ...).
-        general_meta: meta JSON of the general sets mixed in, or None.
-        general_ratio: general samples for each domain sample (the paper's r: 0.25 DriveLM, 1 BDD-X, medical).
-        general_share: in place of the ratio, the share of the general pool taken (0.2 remote sensing).
-        max_tiles: most tiles of an image; a set's own max_dynamic_patch wins.
-        max_tokens: samples longer than this are errors, never cut inside an image.
-        skip_bad: count and list bad lines instead of stopping at the first.
-    """
-
-    meta: str
-    general_meta: str | None = None
-    general_ratio: float | None = None
-    general_share: float | None = None
-    max_tiles: int = 12
-    max_tokens: int = 8192
-    skip_bad: bool = False
+    meta: Annotated[str, Setting("InternVL's meta JSON of the domain sets (root, annotation ...).")]
+    general_meta: Annotated[str | None, Setting("Meta JSON of the general sets that are mixed in.")] = None
+    general_ratio: Annotated[
+        float | None,
+        Setting("General samples for each domain sample: the paper's r (0.25 DriveLM; 1 BDD-X, medical).", 0),
+    ] = None
+    general_share: Annotated[
+        float | None, Setting("Share of the general pool, in place of the ratio (0.2 remote sensing).", 0)
+    ] = None
+    max_tiles: Annotated[
+        int, Setting("Most tiles of an image; a set's own `max_dynamic_patch` wins.", 1, MAX_TILES)
+    ] = 12
+    max_tokens: Annotated[
+        int, Setting("Longer samples are errors; a sample is never cut inside an image.", 1)
+    ] = 8192
+    skip_bad: Annotated[bool, Setting("Count and list bad lines instead of stopping at the first.")] = False
 
     def __post_init__(self) -> None:
-        check_bounds(
-            self,
-            general_ratio=(0.0, math.inf),
-            general_share=(0.0, math.inf),
-            max_tiles=(1, MAX_TILES),
-            max_tokens=(1, math.inf),
-        )
+        check_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """Low-rank adapters on the language model's linear layers (published: r 16, alpha 32, dropout 0.05)."""
+    """Low-rank adapters on the language model's linear layers, with the published defaults."""
 
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
+    rank: Annotated[int, Setting("Rank of an adapter.", 1)] = 16
+    alpha: Annotated[int, Setting("Scale: the adapter's output is multiplied by alpha / rank.", 1)] = 32
+    dropout: Annotated[float, Setting("Dropout on the adapter's input.", 0, 1)] = 0.05
 
     def __post_init__(self) -> None:
-        check_bounds(self, rank=(1, math.inf), alpha=(1, math.inf), dropout=(0.0, 1.0))
+        check_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """AdamW with cosine decay to `final_lr_ratio` of the peak after a linear warm-up.
+    """AdamW with a linear warm-up, then cosine decay to `final_lr_ratio` of the peak."""
 
-    Attributes:
-        clip: gradients of a larger norm are scaled down to it.
-        warmup_ratio: share of all steps. warmup_steps: their number in its place.
-        stop_norm: a gradient norm above it stops the run as diverged.
-    """
-
-    lr: float = 1e-5
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    clip: float = 1.0
-    stop_norm: float = 10_000.0
-    warmup_ratio: float = 0.03
-    final_lr_ratio: float = 0.0
-    warmup_steps: int | None = None
+    lr: Annotated[float, Setting("Peak learning rate.", TINY)] = 1e-5
+    weight_decay: Annotated[float, Setting("On matrices and kernels only.", 0)] = 0.01
+    betas: Annotated[tuple[float, float], Setting("AdamW's decay rates.", 0, 1 - TINY)] = (0.9, 0.999)
+    eps: Annotated[float, Setting("AdamW's epsilon.", 0)] = 1e-8
+    clip: Annotated[float, Setting("Gradients of a larger norm are scaled down to it.", TINY)] = 1.0
+    stop_norm: Annotated[float, Setting("A larger gradient norm stops the run as diverged.", TINY)] = 10_000.0
+    warmup_ratio: Annotated[float, Setting("Share of all steps that warm up.", 0, 1)] = 0.03
+    final_lr_ratio: Annotated[float, Setting("Last learning rate, as a share of the peak.", 0, 1)] = 0.0
+    warmup_steps: Annotated[int | None, Setting("Number of warm-up steps, in place of the share.", 0)] = None
 
     def __post_init__(self) -> None:
-        check_bounds(
-            self,
-            lr=(TINY, math.inf),
-            weight_decay=(0.0, math.inf),
-            betas=(0.0, 1.0 - TINY),
-            eps=(0.0, math.inf),
-            clip=(TINY, math.inf),
-            stop_norm=(TINY, math.inf),
-            warmup_ratio=(0.0, 1.0),
-            final_lr_ratio=(0.0, 1.0),
-            warmup_steps=(0, math.inf),
-        )
+        check_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """Bounds of one pack: visual tiles and tokens; `enabled: false` makes every sample its own pack."""
+    """Bounds of one pack."""
 
-    enabled: bool = True
-    max_tiles: int = 48
-    max_tokens: int = 16384
+    enabled: Annotated[bool, Setting("If not, every sample is a pack of its own.")] = True
+    max_tiles: Annotated[int, Setting("Most tiles of a pack.", 1)] = 48
+    max_tokens: Annotated[int, Setting("Most tokens of a pack.", 1)] = 16384
 
     def __post_init__(self) -> None:
-        check_bounds(self, max_tiles=(1, math.inf), max_tokens=(1, math.inf))
+        check_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How long and how large.
+    """How long and how large."""
 
-    Attributes:
-        packs_per_step: packs of one optimizer step over all ranks and micro-steps.
-        packs_per_micro_step: packs that one rank runs at once.
-        max_steps: optimizer steps; None follows from `epochs`.
-        epochs: passes over the mix where max_steps is None.
-    """
-
-    packs_per_step: int = 8
-    packs_per_micro_step: int = 1
-    max_steps: int | None = None
-    epochs: float = 1.0
+    packs_per_step: Annotated[
+        int, Setting("Packs of one optimizer step, over all ranks and micro-steps.", 1)
+    ] = 8
+    packs_per_micro_step: Annotated[int, Setting("Packs that one rank runs at once.", 1)] = 1
+    max_steps: Annotated[int | None, Setting("Optimizer steps, in place of `epochs`.", 1)] = None
+    epochs: Annotated[float, Setting("Passes over the mix.", TINY, 1e9)] = 1.0
 
     def __post_init__(self) -> None:
-        check_bounds(
-            self,
-            packs_per_step=(1, math.inf),
-            packs_per_micro_step=(1, math.inf),
-            max_steps=(1, math.inf),
-            epochs=(TINY, 1e9),
-        )
+        check_bounds(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
     """When to save, and how many of the newest to keep."""
 
-    every: int = 700
-    keep: int = 3
+    every: Annotated[int, Setting("Steps between checkpoints.", 1)] = 700
+    keep: Annotated[int, Setting("How many of the newest are kept.", 1)] = 3
 
     def __post_init__(self) -> None:
-        check_bounds(self, every=(1, math.inf), keep=(1, math.inf))
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
 class Evaluation(RunSettings):
-    """Tasks run by the harness during training, on every `every`-th step's checkpoint.
+    """Tasks that the harness runs on checkpoints during training.
 
-    The options of `evalkit run` (docs/options.md) are keys here as well.
-
-    Attributes:
-        runs: folder of run folders.
+    The options of `evalkit run` (docs/options.md) are settings here as well.
     """
 
-    tasks: tuple[str, ...] = ()
-    every: int = 0
-    runs: str = "runs"
+    tasks: Annotated[tuple[str, ...], Setting("Tasks to run; none: no evaluation.")] = ()
+    every: Annotated[int, Setting("Steps between evaluations; 0: after the last step only.", 0)] = 0
+    runs: Annotated[str, Setting("Folder of run folders.")] = "runs"
 
     def __post_init__(self) -> None:
-        check_bounds(self, every=(0, math.inf), limit=(1, math.inf))
+        check_bounds(self)
         try:
             self.check()
         except EvalkitError as error:
@@ -184,35 +145,29 @@ class Evaluation(RunSettings):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One training, whole.
+    """One training, whole."""
 
-    Attributes:
-        name: of the run and of the saved model.
-        model: start checkpoint: a name, a folder or a hub id.
-        output: folder of checkpoints, log and plan.
-        trainable: which parameters move.
-        weighting: loss weight of a token in a sample of n trained tokens: 1, 1/n, or 1/sqrt(n).
-        drop_path: stochastic depth of the vision encoder, rising linearly to this value.
-        source: where the settings come from.
-    """
-
-    name: str
-    model: str
-    output: str
+    name: Annotated[str, Setting("Of the run and of the saved model.")]
+    model: Annotated[str, Setting("Checkpoint to start from: a name, a folder or a Hub id.")]
+    output: Annotated[str, Setting("Folder of checkpoints, log and plan.")]
     data: Data
-    trainable: Trainable = "full"
+    trainable: Annotated[Trainable, Setting("Which parameters learn.")] = "full"
     lora: Lora = field(default_factory=Lora)
     optimizer: Optimizer = field(default_factory=Optimizer)
     packing: Packing = field(default_factory=Packing)
     steps: Steps = field(default_factory=Steps)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    weighting: Weighting = "square"
-    precision: Precision = "bf16"
-    gradient_checkpointing: bool = True
-    drop_path: float = 0.1
-    seed: int = 42
-    source: str = ""
+    weighting: Annotated[
+        Weighting, Setting("Weight of a token in a sample of n trained tokens: 1, 1/n, or 1/sqrt(n).")
+    ] = "square"
+    precision: Annotated[Precision, Setting("Of the forward and backward pass.")] = "bf16"
+    gradient_checkpointing: Annotated[bool, Setting("Recompute activations: less memory, more time.")] = True
+    drop_path: Annotated[
+        float, Setting("Stochastic depth of the vision encoder, rising linearly to this value.", 0, 0.99)
+    ] = 0.1
+    seed: Annotated[int, Setting("Of data order, dropout and drop path.", 0)] = 42
+    source: Annotated[str, Setting("Where the settings come from.")] = ""
 
     def __post_init__(self) -> None:
         """Raises RecipeError for settings that contradict each other."""
@@ -221,7 +176,7 @@ class Recipe:
             raise RecipeError("data: general_ratio and general_share exclude each other; keep one")
         if data.general_meta is None and (data.general_ratio or data.general_share):
             raise RecipeError("data: general_ratio needs general_meta, the meta file of the general sets")
-        check_bounds(self, drop_path=(0.0, 0.99), seed=(0, math.inf))
+        check_bounds(self)
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON.

@@ -20,6 +20,18 @@ from mini_internvl_train.errors import RecipeError
 Settings = TypeVar("Settings")
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """What a setting means, and its bounds (both allowed; of a tuple, those of each item).
+
+    It annotates the dataclass's field: `rank: Annotated[int, Setting("Rank of an adapter.", 1)] = 16`.
+    """
+
+    meaning: str
+    least: float | None = None
+    most: float = math.inf
+
+
 def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]) -> Settings:
     """An instance of the dataclass `kind` from a YAML file.
 
@@ -46,22 +58,29 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
     return built
 
 
-def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
-    """Refuses numbers outside their bounds, which are both allowed; what is None was not given.
+def settings_of(kind: type[Any]) -> dict[str, Setting]:
+    """The settings that a dataclass itself defines, by name."""
+    found = {
+        name: [item for item in typing.get_args(hint) if isinstance(item, Setting)]
+        for name, hint in typing.get_type_hints(kind, include_extras=True).items()
+    }
+    return {name: items[0] for name, items in found.items() if items}
 
-    Args:
-        settings: a dataclass of settings.
-        bounds: smallest and largest value by field; of a tuple, of each item.
+
+def check_bounds(settings: Any) -> None:
+    """Refuses numbers outside the bounds of their `Setting`; what is None was not given.
 
     Raises:
         RecipeError: names the first one outside, not-a-number among them.
     """
-    for name, (low, high) in bounds.items():
+    for name, setting in settings_of(type(settings)).items():
+        if setting.least is None:
+            continue
         value = getattr(settings, name)
         items = value if isinstance(value, tuple) else () if value is None else (value,)
-        if not all(low <= item <= high for item in items):
-            most = "" if high == math.inf else f" to {high:g}"
-            raise RecipeError(f"{name}: {value!r} is out of its bounds, from {low:g}{most}")
+        if not all(setting.least <= item <= setting.most for item in items):
+            most = "" if setting.most == math.inf else f" to {setting.most:g}"
+            raise RecipeError(f"{name}: {value!r} is out of its bounds, from {setting.least:g}{most}")
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -119,7 +138,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in arguments:
             raise RecipeError(f"{where}: {value!r} is none of {', '.join(map(str, arguments))}")
         return value
-    if origin is collections.abc.Mapping and isinstance(value, dict):
+    if origin is collections.abc.Mapping:
+        if not isinstance(value, dict):
+            raise RecipeError(f"{where}: expected KEY: VALUE, found {value!r}")
         return value
     if origin in (tuple, collections.abc.Sequence):
         items = value if isinstance(value, (list, tuple)) else [value]
