@@ -43,7 +43,6 @@ USED_OTHERWISE = {
     "tensorboard": ("train/mini_internvl_train/log.py", "from torch.utils.tensorboard import"),
     "fastapi": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),  # `transformers serve`
     "uvicorn": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),
-    "openai": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),
     "mypy": ("Makefile", "mypy"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
