@@ -210,7 +210,7 @@ def test_check_names_the_first_problems(tmp_path: Path) -> None:
     report = check(registry.task("docvqa"), "val", tmp_path)
     assert (report.samples, report.published, report.pictures) == (16, 5349, 16)
     assert len(report.problems) == 10 and report.more == 6
-    assert "sample 100:" in report.problems[0] and "picture missing" in report.problems[0]
+    assert "sample 100:" in report.problems[0] and "image missing" in report.problems[0]
     assert check(registry.task("docvqa"), "val", tmp_path, pictures=False).problems == [
         "16 questions, published are 5349"
     ]

@@ -136,5 +136,5 @@ def test_a_missing_or_broken_view_is_named(views: dict[str, str]) -> None:
     with pytest.raises(ImageError, match=r"CAM_BACK\.png"):
         StitchedViews.of(views).open()
     Path(views["CAM_FRONT"]).unlink()
-    with pytest.raises(ImageError, match=r"CAM_FRONT\.png: picture missing"):
+    with pytest.raises(ImageError, match=r"CAM_FRONT\.png: image missing"):
         StitchedViews.of(views).open()
