@@ -38,6 +38,7 @@ def sdk_client(base: str, timeout: float, headers: Mapping[str, str]) -> Any:
         """The start of a refusal, or a whole reply that is neither too long nor too slow."""
 
         def __init__(self, response: httpx2.Response) -> None:
+            assert isinstance(response.stream, httpx2.SyncByteStream)
             self._stream, self._refused = response.stream, not response.is_success
 
         def __iter__(self) -> Iterator[bytes]:
