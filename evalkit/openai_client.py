@@ -1,4 +1,4 @@
-"""The chat completions protocol: one server, one attempt at a time, every trouble told apart; and patience.
+"""The chat completions protocol: one attempt at a request, every kind of failure told apart, and retries.
 
 Used by the judge and by served models. The `openai` package sends the requests (openai_sdk.py). The key and a
 password of the address are sent to that address alone, and are cut out of all that is returned or raised.
@@ -44,8 +44,8 @@ class TryAgainError(Exception):
     """What may go better at the next attempt.
 
     Attributes:
-        after: seconds that the server asks to wait. worked: whether it may have worked, and charged, for it.
-        reached: whether anybody was there at all.
+        after: seconds that the server asks to wait. worked: whether the server may have worked on it, and
+            charged for it. reached: whether there was a server at all.
     """
 
     def __init__(self, message: str, after: float = 0.0, worked: bool = False, reached: bool = True) -> None:
@@ -68,8 +68,8 @@ class Completion:
     """A server's answer.
 
     Attributes:
-        finish: its own word for why the answer ended. prompt_tokens: of text and pictures together.
-            None where the server does not tell.
+        finish: its own word for why the answer ended. prompt_tokens: of text and images together.
+            None if the server does not report it.
     """
 
     text: str
