@@ -1,8 +1,7 @@
 """Any OpenAI-compatible server as a model: `--model openai:NAME --base-url URL`.
 
 vLLM, SGLang, LMDeploy, `transformers serve` and cloud services speak this protocol. Our messages go
-there with their images as data URLs. The server's own template and tiling turn them into tokens, and every
-result says so.
+there with their images as data URLs. The server's own template and tiling turn them into tokens.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ PATIENCE = 50
 #: Seconds before a failed request is sent again the first time.
 BACKOFF = 1.0
 
-#: Most visual tokens of a image: 12 tiles and a thumbnail of 256, or one for each patch of 14 pixels.
+#: Most visual tokens of an image: 12 tiles and a thumbnail of 256, or one for each patch of 14 pixels.
 _TILED, _PATCH = 13 * 256, 14 * 14
 #: Tokens that a chat template may put around a message.
 _AROUND = 32

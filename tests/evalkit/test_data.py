@@ -189,7 +189,7 @@ def test_every_miniature_is_complete_and_seeded(name: str, tmp_path: Path) -> No
     task = registry.task(name)
     report = check(task, "miniature", miniature(task))
     assert report.complete, report.problems
-    assert report.samples >= 16 and report.pictures >= 12
+    assert report.samples >= 16 and report.images >= 12
     (tmp_path / "again").mkdir()
     task.data_source.draw(tmp_path / "again")
     first = [
@@ -208,10 +208,10 @@ def test_check_names_the_first_problems(tmp_path: Path) -> None:
     items = [{**ITEM, "questionId": i, "image": f"documents/{i}.png"} for i in range(15)]
     docvqa(tmp_path, ITEM, *[{**item, "questionId": item["questionId"] + 100} for item in items])
     report = check(registry.task("docvqa"), "val", tmp_path)
-    assert (report.samples, report.published, report.pictures) == (16, 5349, 16)
+    assert (report.samples, report.published, report.images) == (16, 5349, 16)
     assert len(report.problems) == 10 and report.more == 6
     assert "sample 100:" in report.problems[0] and "image missing" in report.problems[0]
-    assert check(registry.task("docvqa"), "val", tmp_path, pictures=False).problems == [
+    assert check(registry.task("docvqa"), "val", tmp_path, images=False).problems == [
         "16 questions, published are 5349"
     ]
 
@@ -244,7 +244,7 @@ def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     docvqa(tmp_path / "docvqa")
     assert invoke(["data", "check", "docvqa", "--data-root", str(tmp_path)]) == 3
     text = capsys.readouterr().out
-    assert "docvqa val: 1 problem (" in text and "1 of 5,349 questions, 1 pictures opened" in text
+    assert "docvqa val: 1 problem (" in text and "1 of 5,349 questions, 1 images opened" in text
     assert invoke(["data", "check", "docvqa", "--data-root", str(tmp_path), "--json"]) == 3
     (report,) = json.loads(capsys.readouterr().out)["splits"]
     assert (report["split"], report["complete"], report["questions"]) == ("val", False, 1)
