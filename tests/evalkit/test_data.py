@@ -218,7 +218,7 @@ def test_check_names_the_first_problems(tmp_path: Path) -> None:
 
 def test_check_of_broken_texts(tmp_path: Path) -> None:
     docvqa(tmp_path, ITEM, ITEM)
-    assert "questionId 7 occurs twice" in check(registry.task("docvqa"), "val", tmp_path).problems[0]
+    assert "id 7 occurs twice" in check(registry.task("docvqa"), "val", tmp_path).problems[0]
     report = check(registry.task("docvqa"), "test", tmp_path)
     assert report.problems[0].startswith("test/test_v1.0.json is missing")
 
@@ -230,7 +230,7 @@ def test_where(capsys: pytest.CaptureFixture[str]) -> None:
     for name in registry.tasks():
         assert invoke(["data", "where", name]) == 0
     text = capsys.readouterr().out
-    for expected in ("MMBench_DEV_EN.tsv", "DIR/docvqa/val/val_v1.0.json", "licence", "hub (lmms-lab/ai2d)"):
+    for expected in ("MMBench_DEV_EN.tsv", "DIR/docvqa/val/val_v1.0.json", "licence", "Hub (lmms-lab/ai2d)"):
         assert expected in text
     assert invoke(["data", "where", "docvqa", "--split", "test", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)

@@ -12,7 +12,8 @@ from small_training import make_recipe
 
 import mini_internvl
 from mini_internvl import CheckpointError
-from mini_internvl_train.errors import ResumeError
+from mini_internvl_train import merge as merge_module
+from mini_internvl_train.errors import ResumeError, TrainingError
 from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.merge import load_adapted, merge
 from mini_internvl_train.start import count, learned_parameters, load_start, prepare
@@ -37,6 +38,22 @@ def test_merged_logits_equal_unmerged(tmp_path: Path, family: str) -> None:
     assert torch.allclose(one, unmerged, atol=1e-5)
     assert torch.equal(one, mini_internvl.load(final)(input_ids=ids))
     assert not torch.allclose(one, base, atol=1e-3)
+
+
+def test_a_merged_model_that_answers_otherwise_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(make_recipe(tmp_path, trainable="lora", steps__max_steps=1), **QUIET)
+    fold = merge_module.merge_lora
+
+    def fold_wrongly(network: Any) -> None:
+        fold(network)
+        network.language_model.lm_head.weight.data[0] += 1.0
+
+    monkeypatch.setattr(merge_module, "merge_lora", fold_wrongly)
+    with pytest.raises(TrainingError, match="merged logits differ by"):
+        merge(tmp_path / "out/step-000001", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_what_learns(tmp_path: Path) -> None:

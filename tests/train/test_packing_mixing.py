@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mini_internvl_train import packing
 from mini_internvl_train.errors import RecipeError, TrainingDataError
-from mini_internvl_train.packing import Bounds, Length, SamplePool, epoch_order, mix, plan_packs
+from mini_internvl_train.packing import Bounds, Length, PackOrder, SamplePool, epoch_order, mix, plan_packs
+from mini_internvl_train.recipe import Data, Recipe, Steps
 
 lengths = st.lists(
     st.builds(Length, tokens=st.integers(1, 100), tiles=st.integers(0, 13)), min_size=1, max_size=200
@@ -17,15 +19,17 @@ lengths = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths, st.integers(0, 5))
-def test_packs_hold_every_sample_once_within_bounds(sizes: list[Length], seed: int) -> None:
+@given(lengths, st.integers(0, 5), st.sampled_from([7, 512]))
+def test_packs_hold_every_sample_once_within_bounds(sizes: list[Length], seed: int, window: int) -> None:
     order = epoch_order(len(sizes), seed, 0)
-    packs = plan_packs(sizes, order, Bounds(120, 16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "WINDOW", window)
+        packs = plan_packs(sizes, order, Bounds(120, 16))
+        assert packs == plan_packs(sizes, order, Bounds(120, 16))
     assert Counter(index for pack in packs for index in pack) == Counter(order)
     for pack in packs:
         assert sum(sizes[index].tokens for index in pack) <= 120
         assert sum(sizes[index].tiles for index in pack) <= 16
-    assert packs == plan_packs(sizes, order, Bounds(120, 16))
 
 
 def test_packing_is_tight() -> None:
@@ -77,3 +81,35 @@ def test_ratio_larger_than_the_pool_repeats_it() -> None:
 def test_ratio_without_general_data_is_an_error() -> None:
     with pytest.raises(RecipeError, match="general"):
         mix([SamplePool("d", 0, 10)], [], ratio=0.5, share=None, seed=0)
+
+
+def order_of(steps: Steps, samples: int = 10) -> PackOrder:
+    """Two samples a pack: five packs an epoch."""
+    recipe = Recipe("a", "b", "c", Data("d"), steps=steps)
+    return PackOrder([Length(recipe.packing.max_tokens // 2, 1, 1)] * samples, range(samples), recipe)
+
+
+def seen(order: PackOrder) -> list[tuple[int, int]]:
+    """(epoch, sample) in training order."""
+    packs = [pack for step in range(order.total_steps) for pack in order.step(step)]
+    return [(pack.epoch, index) for pack in packs for index in pack.samples]
+
+
+def test_epochs_see_every_sample_once_each() -> None:
+    order = order_of(Steps(packs_per_step=3, epochs=2.0))
+    assert (order.total_packs, order.total_steps) == (10, 4)
+    assert [len(order.step(step)) for step in range(4)] == [3, 3, 3, 1]
+    assert sorted(seen(order)) == [(epoch, index) for epoch in range(2) for index in range(10)]
+
+
+def test_part_of_an_epoch() -> None:
+    order = order_of(Steps(packs_per_step=2, epochs=1.4))
+    assert (order.total_packs, order.total_steps) == (7, 4)
+    assert Counter(epoch for epoch, _ in seen(order)) == {0: 10, 1: 4}
+
+
+def test_a_number_of_steps_takes_whole_steps_across_epochs() -> None:
+    order = order_of(Steps(packs_per_step=3, max_steps=4))
+    assert [len(order.step(step)) for step in range(order.total_steps)] == [3, 3, 3, 3]
+    assert Counter(epoch for epoch, _ in seen(order)) == {0: 10, 1: 10, 2: 4}
+    assert [pack.epoch for pack in order.step(1)] == [0, 0, 1]

@@ -48,7 +48,7 @@ set_flag = flag(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Setting in place of the recipe's: steps.max_steps=100; repeatable.",
+    help="Change a setting of the recipe, such as steps.max_steps=100; repeatable.",
 )
 
 
@@ -78,7 +78,7 @@ def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
     for decorate in (
         option_flags(_RUN_FLAGS),
         flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs."),
-        option_flag(options["split"], "--eval-split", help="Split of the tasks."),
+        option_flag(options["split"], "--eval-split", help="Split of these tasks."),
         option_flag(options["limit"], "--eval-limit", help="Only N samples at each evaluation."),
         flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations."),
         flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on it; repeatable."),
@@ -102,9 +102,9 @@ def run(
     skip_bad: bool,
     evaluation: list[str],
 ) -> int:
-    """Train RECIPE, or go on where its output folder left off."""
+    """Train RECIPE, or continue the training in its output folder."""
     given = _given({"output": output, "data.skip_bad": skip_bad or None})
-    with _told():
+    with _training_errors():
         from mini_internvl_train.fine_tuning import train as train_recipe
 
         quiet = _quiet()
@@ -115,13 +115,15 @@ def run(
 @train.command(short_help="Parameters, memory, tokens, packs, steps, hours; then stop.")
 @click.argument("recipe", metavar="RECIPE")
 @set_flag
-@flag("--flops", type=float, metavar="RATE", help="Operations a second of a device; measured if not given.")
+@flag(
+    "--flops", type=float, metavar="RATE", help="Operations per second of a device. Default: measured here."
+)
 @flag("--devices", type=int, default=1, show_default=True, help="Devices that will train.")
 @json_flag
 @terminal.verbosity
 def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: int, as_json: bool) -> int:
-    """Say what training RECIPE will take."""
-    with _told():
+    """Estimate what training RECIPE takes."""
+    with _training_errors():
         from mini_internvl_train.plan import plan_lines, plan_of, rate_of
 
         read = _read(recipe, settings)
@@ -142,7 +144,7 @@ def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: i
 @terminal.verbosity
 def merge(checkpoint: Path, output: Path | None) -> int:
     """Write CHECKPOINT (step-000100) as a plain model, its logits checked against the unmerged."""
-    with _told():
+    with _training_errors():
         from mini_internvl_train.merge import merge as fold
 
         folder = checkpoint.resolve()
@@ -173,7 +175,7 @@ def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
             f"no converter {name!r}{nearest(chosen, list(CONVERTERS))}; there are {', '.join(CONVERTERS)}"
         )
     found = data_root / chosen
-    with _told():
+    with _training_errors():
         written = convert_files(chosen, found if found.is_dir() else data_root, output, split)
     for item in written:
         click.echo(f"{item.path}: {item.samples:,} samples")
@@ -187,7 +189,7 @@ def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
 @terminal.verbosity
 def distill(recipe: str, settings: tuple[str, ...]) -> int:
     """Distil by RECIPE (default: the packaged `distill`), or go on where its output folder left off."""
-    with _told():
+    with _training_errors():
         from mini_internvl_train.distill import distill as run_distillation
         from mini_internvl_train.distill import read_distillation
 
@@ -224,7 +226,7 @@ def compare_methods(
 ) -> int:
     """Train RECIPE by each method on the same data order; memory, speed, and scores by step."""
     given = [*evaluation, *_given({"output": output})]
-    with _told():
+    with _training_errors():
         from mini_internvl_train.compare_methods import METHODS, table
         from mini_internvl_train.compare_methods import compare_methods as compare
 
@@ -279,7 +281,7 @@ def _say(quiet: bool) -> Callable[[str], None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _training_errors() -> Iterator[None]:
     """Turns training's errors into evalkit's, one line and an exit status each."""
     from evalkit.errors import CheckpointError, DataError, EvalkitError, UsageError
     from mini_internvl import MiniInternVLError
@@ -288,9 +290,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        told = EvalkitError(str(stopped))
-        told.exit_code = 130
-        raise told from stopped
+        interrupted = EvalkitError(str(stopped))
+        interrupted.exit_code = 130
+        raise interrupted from stopped
     except RecipeError as error:
         raise UsageError(str(error)) from error
     except TrainingDataError as error:
