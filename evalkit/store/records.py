@@ -42,13 +42,9 @@ class Scored:
 
 
 def image_reference(handle: ImageHandle) -> tuple[str, ...]:
-<<<<<<< HEAD
-    """Where a picture is, as text: its files, or file and byte range of a table's cell."""
+    """Where an image is, as text: its files, or file and byte range of a table's cell."""
     if isinstance(handle, DoubledImage):
         return image_reference(handle.image)
-=======
-    """Where an image is, as text: its files, or file and byte range of a table's cell."""
->>>>>>> main
     if isinstance(handle, TableImage):
         return (f"{handle.path}#bytes={handle.offset}+{handle.length}&column={handle.column}",)
     if isinstance(handle, VideoFrame):
