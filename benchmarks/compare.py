@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from evalkit.answers import REPLY
 from evalkit.contracts import Record
-from evalkit.judge import REPLY
 from evalkit.metrics.base import Metric
 from evalkit.metrics.captions import tokenize
 from evalkit.statistics import Resampler, Tally, difference, estimate

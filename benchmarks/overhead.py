@@ -70,19 +70,20 @@ def run(data: Path, samples: int, profile: bool, results: multiprocessing.Queue[
     import cProfile
     import pstats
 
+    from evalkit.engines.base import InProcess
     from evalkit.pipeline.run import run_task
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         options = RunOptions("at-once", data_root=data / "small", output=folder / "warm", quiet=True)
-        run_task("rsvqa-hr", AtOnce(), options)
+        run_task("rsvqa-hr", InProcess(AtOnce()), options)
         options = RunOptions("at-once", data_root=data / str(samples), output=folder / "runs", quiet=True)
         before = peak_megabytes()
         profiler = cProfile.Profile()
         started = time.perf_counter(), time.process_time()
         if profile:
             profiler.enable()
-        result = run_task("rsvqa-hr", AtOnce(), options)
+        result = run_task("rsvqa-hr", InProcess(AtOnce()), options)
         seconds, spent = time.perf_counter() - started[0], time.process_time() - started[1]
         profiler.disable()
         assert result.counts["answered"] == samples

@@ -60,9 +60,10 @@ def options(folder: Path, name: str, **changes: Any) -> RunOptions:
 
 def in_process(folder: Path) -> dict[str, Any]:
     """One process."""
+    from evalkit.engines.base import InProcess
     from evalkit.pipeline import run as workflow
 
-    return counted(lambda: workflow.run_task("rsvqa-lr", AtOnce(), options(folder, "alone")))
+    return counted(lambda: workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options(folder, "alone")))
 
 
 def on_ray(folder: Path) -> dict[str, Any]:
@@ -84,13 +85,14 @@ def on_ray(folder: Path) -> dict[str, Any]:
 
 def by_ranks(folder: Path) -> dict[str, Any]:
     """Two ranks, this process being the first."""
+    from evalkit.engines.base import InProcess
     from evalkit.engines.rank import Rank
     from evalkit.pipeline import run as workflow
 
     other = multiprocessing.get_context("spawn").Process(target=second_rank, args=(folder,))
     other.start()
     found = counted(
-        lambda: workflow.run_task("rsvqa-lr", AtOnce(), options(folder, "ranks", rank=Rank(0, 2)))
+        lambda: workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(0, 2)))
     )
     other.join()
     return found
@@ -98,10 +100,11 @@ def by_ranks(folder: Path) -> dict[str, Any]:
 
 def second_rank(folder: Path) -> None:
     """The other rank."""
+    from evalkit.engines.base import InProcess
     from evalkit.engines.rank import Rank
     from evalkit.pipeline import run as workflow
 
-    workflow.run_share("rsvqa-lr", AtOnce(), options(folder, "ranks", rank=Rank(1, 2)))
+    workflow.run_share("rsvqa-lr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(1, 2)))
 
 
 def counted(work: Callable[[], Any]) -> dict[str, Any]:
@@ -161,7 +164,8 @@ def planned(count: int, answered: int) -> None:
 
 def drive(count: int, answered: int) -> dict[str, Any]:
     """The driver's work without a cluster: everything that it does with a request but sending it."""
-    from evalkit.engines.dispatch import Dispatcher
+    from evalkit.batch_config import BATCHING
+    from evalkit.engines.scheduler import Assignment, Scheduler
     from evalkit.pipeline.plan import make_plan
     from evalkit.store import ResponseLog
 
@@ -172,34 +176,38 @@ def drive(count: int, answered: int) -> dict[str, Any]:
         started = time.process_time()
         plan = make_plan(request(position) for position in range(count))
         planning = time.process_time() - started
-        dispatcher = Dispatcher(plan.groups, workers=64)
+        scheduler = Scheduler(plan.groups, request, "at-once", BATCHING.ray_chunk, BATCHING.groups_kept * 64)
+        worker = Assignment("0")
         parts = dict.fromkeys(("make", "hash", "pack", "store"), 0.0)
-        log, done, parcels = ResponseLog(folder / "responses-0.jsonl"), 0, 0
-        while done < answered and (parcel := dispatcher.take(1 / 64)):
+        log, done, chunks = ResponseLog(folder / "responses-0.jsonl"), 0, 0
+        while done < answered:
             marks = [time.process_time()]
-            requests = [request(position) for lot in parcel for position in lot.positions]
+            if not (chunk := scheduler.take(worker, 1 / 64)):
+                break
             marks.append(time.process_time())
-            keys = [each.key() for each in requests]
+            for asked in chunk:
+                asked.key = asked.request.key()
             marks.append(time.process_time())
-            pickle.dumps(list(zip(requests, keys, strict=True)))
-            back = pickle.dumps([(each.id, Response("yes", "stop", 20, 256, 2, 0.0)) for each in requests])
+            pickle.dumps([(asked.request, asked.key) for asked in chunk])
+            back = pickle.dumps([(a.request.id, Response("yes", "stop", 20, 256, 2, 0.0)) for a in chunk])
             answers = pickle.loads(back)
             marks.append(time.process_time())
-            for (identifier, response), key in zip(answers, keys, strict=True):
-                log.append(identifier, key, response)
-                dispatcher.answered()
+            for identifier, response in answers:
+                answer = scheduler.answer(worker, identifier, response)
+                log.append(answer.id, answer.key, answer.response)
+            list(scheduler.finish(worker))
             marks.append(time.process_time())
             for name, start, end in zip(parts, marks, marks[1:], strict=False):
                 parts[name] += end - start
-            done += len(requests)
-            parcels += 1
+            done += len(chunk)
+            chunks += 1
         log.close()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "planning_us_a_request": round(1e6 * planning / count, 1),
         "megabytes": round((peak - before) / 1024),
         "handed_out": done,
-        "requests_a_parcel": round(done / parcels, 1),
+        "requests_a_chunk": round(done / chunks, 1),
         **{f"{name}_us": round(1e6 * seconds / done, 1) for name, seconds in parts.items()},
         "us_a_request": round(1e6 * sum(parts.values()) / done, 1),
         "requests_a_second": round(done / sum(parts.values())),
@@ -295,7 +303,7 @@ def worlds(groups: Sequence[tuple[int, float]], workers: int, driver: Driver) ->
     equal = [1.0] * workers
     unequal = [1.0 if number % 4 else 0.33 for number in range(workers)]
     yield "equal", World(groups, equal, driver)
-    yield "in plan order, parcels of one size", World(groups, equal, driver, kept=0, fixed=True)
+    yield "in plan order, chunks of one size", World(groups, equal, driver, kept=0, fixed=True)
     yield "a quarter of them 3 times slower", World(groups, unequal, driver)
     yield "1% lost an hour", World(groups, equal, driver, losses_an_hour=0.01)
     yield "100% lost an hour", World(groups, equal, driver, losses_an_hour=1.0)

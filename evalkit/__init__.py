@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
     from evalkit.errors import EvalkitError
     from evalkit.pipeline.results import RunResult, load_run
-    from evalkit.task import DataFile, HubSource, JudgeQuestion, Reference, Task, record
+    from evalkit.task import (
+        DataFile,
+        DataSource,
+        HubSource,
+        JudgeQuestion,
+        ParsedAnswer,
+        Reference,
+        Submission,
+        Task,
+        record,
+    )
 
 _LAZY = {
     "api": ("run",),
@@ -48,12 +58,16 @@ _LAZY = {
     "errors": ("EvalkitError",),
     "data.images": ("ImageBytes", "ImageFile", "ImageHandle", "TableImage", "VideoFrame"),
     "pipeline.results": ("RunResult", "load_run"),
-    "task": ("DataFile", "HubSource", "JudgeQuestion", "Reference", "Task", "record"),
+    "task": (
+        *("DataFile", "DataSource", "HubSource", "JudgeQuestion", "ParsedAnswer", "Reference", "Submission"),
+        *("Task", "record"),
+    ),
 }
 _MODULES = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "DataFile",
+    "DataSource",
     "EvalkitError",
     "Failure",
     "Generation",
@@ -69,6 +83,7 @@ __all__ = [
     "ModelFamily",
     "ModelInfo",
     "ModelOptions",
+    "ParsedAnswer",
     "Record",
     "Reference",
     "Request",
@@ -76,6 +91,7 @@ __all__ = [
     "RunResult",
     "Sample",
     "SampleAware",
+    "Submission",
     "TableImage",
     "Task",
     "VideoFrame",

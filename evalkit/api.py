@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from evalkit import registry
 from evalkit.contracts import Model
-from evalkit.engines.base import Pool
+from evalkit.engines.base import Engine, as_engine
 from evalkit.errors import UsageError
 from evalkit.pipeline.options import PathLike, RunKeywords, RunOptions, current_name, options_of
 from evalkit.pipeline.results import RunResult
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 class RunCall(RunKeywords):
     """The arguments of `evalkit.run`: its own, and every option of a run."""
 
-    model: str | Model | Pool
+    model: str | Model | Engine
     task: str
     include: PathLike | None = dataclasses.field(default=None, kw_only=True)
 
@@ -60,7 +60,7 @@ def run(call: RunCall) -> RunResult:
     """Generate what the run folder lacks, score it, and return the result.
 
     Args:
-        model: a name, folder or hub id, or a loaded model (any object that follows `Model`).
+        model: a name, folder or hub id, or a loaded model (any object that follows `Model`, or `Engine`).
         task: one task, `task` or `task@split`; call again for another.
         include: a task file that is not installed.
         The others are the options of `evalkit run`, listed below; `gen` may be a mapping.
@@ -80,7 +80,7 @@ def run(call: RunCall) -> RunResult:
     options = RunOptions(name, **{**keywords, "split": targets[0].split})
     options.check()
     if not isinstance(call.model, str):
-        return run_task(targets[0].task, call.model, options)
+        return run_task(targets[0].task, as_engine(call.model), options)
     loaded = load_model(options)
     try:
         return run_task(targets[0].task, loaded, options)

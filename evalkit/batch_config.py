@@ -25,7 +25,7 @@ class BatchConfig:
         device_chunk: requests handed to a process of `--devices` at once; the last group goes beyond it.
         ray_chunk: the same for a Ray worker, where a message costs more.
         chunks_ahead: chunks that a worker holds, so that it need not wait for the next one.
-        groups_kept: smallest groups of the run that are kept for the end, for each Ray worker: the last
+        groups_kept: smallest groups of the run that are kept for the end, for each worker: the last
             worker is then busy for a short time only (benchmarks/scale_simulation.py).
         image_sets_ahead: image sets that are decoded, or being decoded, ahead of the model. Measured with 9
             tiles a set: 247 MB, with 29 tiles 970 MB; the model then waits 0.6 to 4.3% of its time, without

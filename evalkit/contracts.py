@@ -277,10 +277,10 @@ class Model(Protocol):
 
 @runtime_checkable
 class SampleAware(Protocol):
-    """A model whose answers belong to given samples (stored predictions), told of them before it is asked."""
+    """A model of stored answers, which is told the ids of the samples before it is asked."""
 
-    def announce(self, ids: Collection[str]) -> Mapping[str, int]:
-        """Take note of all sample ids of the split; returns counts for the summary (`unknown` ...)."""
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
+        """Take note of the ids of the whole split; returns counts for the summary (`unknown` ...)."""
         ...
 
 

@@ -28,12 +28,10 @@ from evalkit.openai_client import (
     patiently,
     shortened,
 )
-from evalkit.task import JudgeQuestion
+from evalkit.task_parts import JudgeQuestion
 
 log = logging.getLogger(__name__)
 
-#: Keys of `Record.data`: the judge's reply; why there is none.
-REPLY, FAILURE = "judge", "judge_failure"
 #: Environment variables that may hold the endpoint's key, the first that is set.
 KEY_VARIABLES = ("EVALKIT_JUDGE_KEY", "OPENAI_API_KEY")
 #: So many questions failing in a row mean that the judge itself is broken.

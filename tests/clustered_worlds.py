@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evalkit.answers import REPLY
 from evalkit.contracts import Record
-from evalkit.judge import REPLY
 from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
 from evalkit.metrics.boxes import CumulativeIoU
 from evalkit.metrics.captions import Cider

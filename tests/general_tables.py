@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
+from scored_answers import GivenReplies, score_texts
 
-from evalkit.contracts import MetricValue, Record, Response
+from evalkit.contracts import MetricValue, Record
 from evalkit.pipeline.summary import metric_values
 from evalkit.task import Task
 
@@ -37,13 +38,11 @@ def write_tsv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     return path
 
 
-def records_of(task: Task, split: str, root: Path, answers: Mapping[str, str] | str) -> list[Record]:
-    """Every sample scored with its answer (one for all, or by id) and related."""
-    records = []
-    for sample in task.samples(split, root):
-        text = answers if isinstance(answers, str) else answers[sample.id]
-        records.append(task.score(sample, Response(text=text)))
-    return task.relate(records)
+def records_of(
+    task: Task, split: str, root: Path, answers: Mapping[str, str] | str, judge: GivenReplies | None = None
+) -> list[Record]:
+    """Every sample of the split scored with its answer (one for all, or by id)."""
+    return score_texts(task, list(task.samples(split, root)), answers, judge)
 
 
 def figures(task: Task, records: Sequence[Record]) -> dict[str, float | None]:

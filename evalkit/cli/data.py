@@ -86,7 +86,7 @@ def prepare(name: str, source: Path, data_root: Path) -> int:
     for split in splits:
         if not (absent := missing_files(task, split, folder)):
             click.echo(f"{split}: complete; next: evalkit data check {task.name} --data-root {data_root}")
-        elif len(absent) < len(task.data_files(split)):
+        elif len(absent) < len(task.data_source.files_of(split)):
             click.echo(f"{split}: still without {', '.join(file.path for file in absent)}")
     return 0
 
@@ -116,16 +116,16 @@ def _folder(task: Task, split: str, data_root: Path | None, offline: bool, named
                 raise
             return None
         folder = task_folder(task, root)
-        some = any(file.find(folder) for file in task.data_files(split) if not file.path.endswith("/"))
-        return folder if named or some else None
+        files = [file for file in task.data_source.files_of(split) if not file.path.endswith("/")]
+        return folder if named or any(file.find(folder) for file in files) else None
 
 
 def _where(task: Task, split: str) -> dict[str, Any]:
-    source = task.hub(split)
+    source = task.data_source.hub_of(split)
     return {
         "split": split,
-        "questions": task.sizes.get(split),
-        "files": [_file(file) for file in task.data_files(split)],
+        "questions": task.data_source.sizes.get(split),
+        "files": [_file(file) for file in task.data_source.files_of(split)],
         "hub": source.repository if source else None,
     }
 

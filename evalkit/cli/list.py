@@ -62,11 +62,11 @@ def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
 
 def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
     from evalkit.cli.data import splits_at_hand
-    from evalkit.task import MINIATURE, Task
+    from evalkit.task import MINIATURE
 
-    drawn = [MINIATURE] if type(task).draw_miniature is not Task.draw_miniature else []
+    drawn = [MINIATURE] if task.data_source.draw else []
     at_hand = [*splits_at_hand(task, data_root), *drawn]
-    files = {file.path: file.size for split in task.splits for file in task.data_files(split)}
+    files = {file.path: file.size for split in task.splits for file in task.data_source.files_of(split)}
     return {
         "name": task.name,
         "title": task.title,
@@ -75,7 +75,7 @@ def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
         "at_hand": at_hand,
         "protocols": list(task.protocols),
         "metrics": [metric.name for metric in task.metrics()],
-        "samples": dict(task.sizes),
+        "samples": dict(task.data_source.sizes),
         "bytes": sum(size for size in files.values() if size) or None,
     }
 

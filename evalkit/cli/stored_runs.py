@@ -146,8 +146,8 @@ def score(
 
     The data is read from where it was, or from --data-root.
     """
+    from evalkit.pipeline.finish import score_run
     from evalkit.pipeline.options import judge_options
-    from evalkit.pipeline.run import score_run
     from evalkit.reports import run as report
 
     chosen = judge_options(judge, judge_model)
@@ -251,10 +251,13 @@ def export(task: str, run: Path, output: Path | None) -> int:
         )
     if stored.status != "complete":
         log.warning("%s is %s: the file holds its %d samples only", run, stored.status, len(records))
-    path = output or stored.path / chosen.export_name
+    submission = chosen.submission
+    if submission is None:
+        raise UsageError(f"{task}: the benchmark has no submission file; its labels are public")
+    path = output or stored.path / submission.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        chosen.export(records, path)
+        submission.write(records, path)
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be written ({error.strerror or error})") from None
     click.echo(str(path))

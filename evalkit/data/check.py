@@ -52,7 +52,7 @@ class Report:
 
 def check(task: Task, split: str, folder: Path, pictures: bool = True) -> Report:
     """Read the whole split under `folder`, decode each picture once, compare with the published size."""
-    report = Report(task.name, split, str(folder), published=task.published_size(split, folder))
+    report = Report(task.name, split, str(folder), published=task.data_source.published_size(split, folder))
     if split != MINIATURE:
         _check_files(task, split, folder, report)
     seen, opened = set[str](), set[str]()
@@ -75,7 +75,7 @@ def check(task: Task, split: str, folder: Path, pictures: bool = True) -> Report
 
 def _check_files(task: Task, split: str, folder: Path, report: Report) -> None:
     absent = missing_files(task, split, folder)
-    for file in task.data_files(split):
+    for file in task.data_source.files_of(split):
         place = file.find(folder)
         report.files.append((file, place))
         # A picture folder that is spelled otherwise shows itself when the pictures are opened.

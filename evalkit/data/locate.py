@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, UsageError
 from evalkit.task import MINIATURE, DataFile, HubSource, Task
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def locate(task: Task, split: str, data_root: Path | None = None, offline: bool 
         return miniature(task)
     if (root := given_root(data_root)) is not None:
         return _local(task, split, root)
-    source = task.hub(split)
+    source = task.data_source.hub_of(split)
     if source is None:
         raise DataError(f"{_request(task, split)} and give --data-root DIR")
     folder = _hub_folder(source)
@@ -68,7 +68,7 @@ def task_folder(task: Task, data_root: Path) -> Path:
 
 def missing_files(task: Task, split: str, folder: Path) -> list[DataFile]:
     """Official files of the split that `folder` lacks; picture folders (paths with a final `/`) included."""
-    return [file for file in task.data_files(split) if file.find(folder) is None]
+    return [file for file in task.data_source.files_of(split) if file.find(folder) is None]
 
 
 def _local(task: Task, split: str, data_root: Path) -> Path:
@@ -77,7 +77,7 @@ def _local(task: Task, split: str, data_root: Path) -> Path:
     folder = task_folder(task, data_root)
     # Pictures may be absent where answers are stored already; a sample that needs one fails by itself.
     absent = [file for file in missing_files(task, split, folder) if not file.path.endswith("/")]
-    if absent and not (task.hub(split) and hub_files(folder)):
+    if absent and not (task.data_source.hub_of(split) and hub_files(folder)):
         raise DataError(
             f"{task.name} {split}: {folder} lacks {_names(absent)} (from {absent[0].source}); put it there, "
             f"see `evalkit data where {task.name}`"
@@ -90,7 +90,7 @@ def _names(files: Sequence[DataFile]) -> str:
 
 
 def _request(task: Task, split: str) -> str:
-    files = task.data_files(split)
+    files = task.data_source.files_of(split)
     if not files:
         return f"{task.name} {split}: no data found; put the official files into DIR/{task.name}"
     sources = ", ".join(dict.fromkeys(file.source for file in files))
@@ -103,6 +103,8 @@ def miniature(task: Task) -> Path:
     Raises:
         UsageError: the task has none. DataError: the cache cannot be written.
     """
+    if (draw := task.data_source.draw) is None:
+        raise UsageError(f"{task.name}: no miniature split")
     parent = cache_folder() / "miniature" / task.name
     folder = parent / f"{task.version}-{_drawing_version(task)}"
     if folder.is_dir():
@@ -113,7 +115,7 @@ def miniature(task: Task) -> Path:
     except OSError as error:
         raise DataError(f"{parent}: cannot be written ({error.strerror}); set EVALKIT_CACHE") from None
     try:
-        task.draw_miniature(scratch)
+        draw(scratch)
         _publish(scratch, folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

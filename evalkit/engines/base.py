@@ -1,51 +1,46 @@
-"""What the runner needs of a model that answers in several processes."""
+"""What the runner needs of whatever answers its requests, and the plain case: a model in this process."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.batch_config import BATCHING
+from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request
+from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
 
 #: Makes the model in worker `number`; it is pickled, so it is defined in a module.
 Load = Callable[[int], Model]
 
 
-class Answer(NamedTuple):
-    """A response, the id of the sample and the content hash of the request that it answers."""
-
-    id: str
-    key: str
-    response: Response
-
-
 @runtime_checkable
-class Pool(Protocol):
-    """A model in several processes.
-
-    Attributes:
-        worker: names the responses file of the answer yielded last.
-    """
-
-    worker: str
+class Engine(Protocol):
+    """A model, wherever it runs."""
 
     @property
     def info(self) -> ModelInfo:
         """Identity of the model, the same in every worker."""
         ...
 
-    def answers(
-        self, groups: Sequence[tuple[int, ...]], request: Callable[[int], Request]
-    ) -> Iterator[Answer]:
-        """Answer every position of the groups once, in whatever order the workers finish.
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
+        """Tell a model of stored answers the ids of the whole split; returns its counts for the summary."""
+        ...
+
+    def share(self, groups: Groups) -> Groups:
+        """The groups that this process sees answered: all of them, except where ranks divide the work."""
+        ...
+
+    def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
+        """Answer every position of the groups once, in the order in which answers come.
 
         Args:
-            groups: positions that share their pictures; one group's requests meet one worker.
+            groups: positions that share their images; a group's requests are asked of one worker.
             request: makes the request of a position, when it is handed out.
 
         Raises:
+            RankLost: a rank was lost with requests left.
             EvalkitError: no worker is left; whatever the model itself raises passes through.
         """
         ...
@@ -54,13 +49,66 @@ class Pool(Protocol):
         """Speed and load of the workers, for the progress line; empty where there is nothing to say."""
         ...
 
-    def report(self) -> dict[str, Json]:
-        """What the manifest keeps of the workers of one session."""
+    def report(self) -> dict[str, Json] | None:
+        """What the manifest keeps of the workers of one session; None where there are none."""
         ...
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers and free the model."""
         ...
+
+
+class InProcess:
+    """A model in this process, which is asked one window after another in plan order."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @property
+    def info(self) -> ModelInfo:
+        """See `Engine.info`."""
+        return self._model.info
+
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
+        """See `Engine.bind_samples`."""
+        # `announce` is the former name, kept for one release
+        bind = getattr(self._model, "bind_samples", None) or getattr(self._model, "announce", None)
+        counts: Mapping[str, int] = bind(ids) if bind else {}
+        return counts
+
+    def share(self, groups: Groups) -> Groups:
+        """All of them."""
+        return groups
+
+    def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
+        """See `Engine.answers`."""
+        scheduler = Scheduler(groups, request, self.info.name, BATCHING.window)
+        assignment = Assignment("0")
+        while window := scheduler.take(assignment):
+            for identifier, response in self._model.generate([asked.request for asked in window]):
+                yield scheduler.answer(assignment, identifier, response)
+            yield from scheduler.finish(assignment)
+
+    def line(self) -> str:
+        """Nothing: there are no workers."""
+        return ""
+
+    def report(self) -> None:
+        """Nothing: there are no workers."""
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._model.close()
+
+
+def as_engine(model: Model | Engine) -> Engine:
+    """An engine as it is; a model answers in this process."""
+    return model if isinstance(model, Engine) else InProcess(model)
+
+
+def is_bound_to_samples(model: Model) -> bool:
+    """Whether the model's answers are stored ones, which are read in the process that knows the samples."""
+    return hasattr(model, "bind_samples") or hasattr(model, "announce")
 
 
 def must_equal(there: Mapping[str, object], here: Mapping[str, object], where: str) -> None:

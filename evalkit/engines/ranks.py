@@ -1,8 +1,8 @@
-"""Ranks: equal processes that were started together (torchrun, srun) answer one run's questions.
+"""Ranks: equal processes that were started together (torchrun, srun) and answer one run's requests.
 
-Rank 0 holds the run folder and publishes what is left to ask. Of the groups with questions left every rank
-takes every n-th, and writes a responses file of its own. Rank 0 waits until all others are done or lost, and
-scores. What a lost rank has not answered is left to the same command, with however many ranks.
+Rank 0 holds the run folder and publishes what is left to ask. Every rank takes every n-th of the groups with
+requests left, and writes a responses file of its own. Rank 0 waits until all others are done or lost, and
+scores. What a lost rank has not answered is left to the same command, with any number of ranks.
 """
 
 from __future__ import annotations
@@ -14,50 +14,95 @@ from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from evalkit.contracts import Json
-from evalkit.engines.base import must_equal
+from evalkit.contracts import Json, ModelInfo, Request
+from evalkit.engines.base import Engine, must_equal
+from evalkit.engines.heartbeat import (
+    STALE,
+    Heartbeat,
+    RankStatus,
+    SeenRank,
+    interval,
+    read_small,
+    write_small,
+)
 from evalkit.engines.rank import Rank
-from evalkit.engines.signs import STALE, Heart, Seen, Sign, get, interval, put
+from evalkit.engines.scheduler import Answer, Groups
 from evalkit.errors import EvalkitError, RankLost, RunFolderError
 from evalkit.pipeline.environment import versions
-from evalkit.store import ResponseLogs, lock
+from evalkit.store import lock
+from evalkit.store.responses import read_responses
 
 log = logging.getLogger(__name__)
 
-#: Folder of the signs, in the run folder; taken away when all is done.
+#: Folder of the ranks' files, in the run folder; removed when all is done.
 PLACE = ".ranks"
-_LEAD, _PENDING = "lead.json", "pending"
+_ZERO, _PENDING = "rank0.json", "pending"
 
 #: Seconds between two looks.
 _LOOK = 0.2
 
 
-class Lost(NamedTuple):
-    """A rank that did not end well, by name, and why."""
+class _RankEngine:
+    """A rank's own engine, which answers the rank's share into the rank's own file."""
 
-    name: str
-    reason: str
+    def __init__(self, engine: Engine, rank: Rank, folder: Path) -> None:
+        self.rank = rank
+        self.folder = folder
+        self._engine = engine
+        self._file = OwnFile(folder, rank)
+
+    @property
+    def info(self) -> ModelInfo:
+        """See `Engine.info`."""
+        return self._engine.info
+
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
+        """See `Engine.bind_samples`."""
+        return self._engine.bind_samples(ids)
+
+    def share(self, groups: Groups) -> Groups:
+        """Every n-th group."""
+        return self.rank.share(groups)
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._engine.close()
+
+    def _own_answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
+        for answer in self._engine.answers(self.share(groups), request):
+            yield answer._replace(worker=self._file.name())
 
 
-class Lead:
-    """Rank 0's side; use as a context manager within the run folder's.
+class RankZero(_RankEngine):
+    """Rank 0, which sees all answers stored; use as a context manager within the run folder's.
 
     Args:
-        folder: the run folder, held by this process. identity, data: of the job; others must have the same.
+        engine: answers this rank's share. folder: the run folder, held by this process.
+        identity, data: of the job; the other ranks must have the same. samples: of the whole run.
         timeout: seconds to wait for a rank that does not come or gives no answer.
 
     Raises:
         RunFolderError: ranks of an earlier start are still writing.
     """
 
-    def __init__(self, folder: Path, rank: Rank, identity: str, data: str, timeout: float) -> None:
-        self.rank = rank
-        self._folder = folder
+    def __init__(
+        self,
+        engine: Engine,
+        rank: Rank,
+        folder: Path,
+        *,
+        identity: str,
+        data: str,
+        samples: int,
+        timeout: float,
+    ) -> None:
+        super().__init__(engine, rank, folder)
         self._place = folder / PLACE
+        self._samples = samples
         self._timeout = timeout
-        self._seen: dict[int, Seen] = {}
+        self._seen: dict[int, SeenRank] = {}
         self._beat = 0
         self._place.mkdir(exist_ok=True)
         self._clear()
@@ -67,51 +112,55 @@ class Lead:
             "data": data,
             "versions": versions(),
         }
-        self._heart = Heart(self._look, interval(rank.world))
+        self._heartbeat = Heartbeat(self._look, interval(rank.world))
 
-    def __enter__(self) -> Lead:
+    def __enter__(self) -> RankZero:
         return self
 
-    def publish(self, pending: Collection[int]) -> None:
-        """Tell all ranks which positions are to be answered, and let them begin."""
-        (self._place / _PENDING).write_bytes(array("I", sorted(pending)).tobytes())
-        self._look()
-        self._heart.start()
-
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._heart.stop()
+        self._heartbeat.stop()
         with suppress(OSError):
-            (self._place / _LEAD).unlink(missing_ok=True)
+            (self._place / _ZERO).unlink(missing_ok=True)
             if kind is None:
                 shutil.rmtree(self._place, ignore_errors=True)
             elif issubclass(kind, (RankLost, KeyboardInterrupt)):
-                put(self._place / _LEAD, {"ended": True})
+                write_small(self._place / _ZERO, {"ended": True})
 
-    def wait(self) -> list[Lost]:
-        """Wait for all other ranks; returns those that were lost."""
-        since = time.monotonic()
-        told = 0.0
-        while True:
-            pending = [n for n in range(1, self.rank.world) if not self._settled(n, since)]
-            if not pending:
-                break
-            if time.monotonic() - told > STALE:
-                told = time.monotonic()
-                log.info("waiting for rank %s", ", ".join(map(str, pending)))
-            time.sleep(_LOOK)
-        self._heart.stop()
-        self._await_files()
-        reasons = {number: self._lost(number, since) for number in range(1, self.rank.world)}
-        return [Lost(self._name(number), reason) for number, reason in reasons.items() if reason]
+    def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
+        """Answer this rank's share, then wait until the others have answered theirs.
+
+        Raises:
+            RankLost: a rank was lost with requests left.
+        """
+        (self._place / _PENDING).write_bytes(
+            array("I", sorted(at for group in groups for at in group)).tobytes()
+        )
+        self._look()
+        self._heartbeat.start()
+        yield from self._own_answers(groups, request)
+        lost = self._wait()
+        for name, reason in lost.items():
+            log.warning("%s is lost: %s", name, reason)
+        lacking = self._lacking(groups, request) if lost else 0
+        if lacking:
+            name, reason = next(iter(lost.items()))
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            raise RankLost(
+                f"{name} was lost ({reason}){more}: {lacking} of {self._samples} samples are not answered in "
+                f"{self.folder}; the same command, with any number of ranks, goes on"
+            )
 
     def line(self) -> str:
-        """How far the others are."""
+        """How far the other ranks are."""
+        world = self.rank.world
+        if world > 9:
+            return _many(list(self._seen.values()), world)
         parts = []
-        for number in range(1, self.rank.world):
+        for number in range(1, world):
             seen = self._seen.get(number)
-            far = f"{seen.sign.get('done')}/{seen.sign.get('share')}" if seen else "not there"
+            far = f"{seen.status.get('done')}/{seen.status.get('share')}" if seen else "not there"
             parts.append(f"rank {number} {far}" + (" lost" if seen and seen.lost(self._timeout) else ""))
-        return ", ".join(parts) if len(parts) <= 8 else _many(list(self._seen.values()), self.rank.world)
+        return ", ".join(parts)
 
     def report(self) -> dict[str, Json]:
         """What each other rank did, for the manifest."""
@@ -119,44 +168,55 @@ class Lead:
         return {
             "ranks": self.rank.world,
             "others": {
-                str(number): {name: seen.sign.get(name) for name in names}
+                str(number): {name: seen.status.get(name) for name in names}
                 for number, seen in sorted(dict(self._seen).items())
             },
         }
 
     def _clear(self) -> None:
-        """Take away what an earlier start left; ranks of this one may be waiting already."""
-        (self._place / _LEAD).unlink(missing_ok=True)
+        """Remove what an earlier start left; ranks of this one may be waiting already."""
+        (self._place / _ZERO).unlink(missing_ok=True)
         for folder in self._place.iterdir():
-            seen = Seen(folder, {})
-            seen.look()
+            seen = SeenRank(folder)
             if folder.is_dir() and not lock.is_held(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             elif seen.state == "running":
-                number = seen.sign.get("number")
                 raise RunFolderError(
-                    f"{self._folder}: rank {number} of an earlier start ({seen.who}) is still writing; wait "
-                    "for it, or end it"
+                    f"{self.folder}: rank {seen.number} of an earlier start ({seen.who}) is still writing; "
+                    "wait for it, or end it"
                 )
 
     def _look(self) -> None:
-        """Seat ranks that have come, read everybody's signs, and give one."""
+        """Admit ranks that have come, read every status, and write this rank's own heartbeat."""
+        known = [seen.folder for seen in self._seen.values()]
         for folder in sorted(self._place.glob("*-*")):
-            if not folder.is_dir() or folder in [seen.folder for seen in self._seen.values()]:
+            if not folder.is_dir() or folder in known:
                 continue
-            seen = Seen(folder, {})
-            seen.look()
-            number = seen.sign.get("number")
-            if not isinstance(number, int) or not 0 < number < self.rank.world:
+            seen = SeenRank(folder)
+            if not isinstance(seen.number, int) or not 0 < seen.number < self.rank.world:
                 continue
-            before = self._seen.get(number)
+            before = self._seen.get(seen.number)
             if before is None or (before.state != "done" and before.lost(self._timeout)):
-                self._seen[number] = seen
+                self._seen[seen.number] = seen
         for seen in self._seen.values():
             seen.look()
         self._beat += 1
-        seats = {str(number): seen.nonce for number, seen in self._seen.items()}
-        put(self._place / _LEAD, {**self._offer, "seats": seats, "beat": self._beat})
+        admitted = {str(number): seen.nonce for number, seen in self._seen.items()}
+        write_small(self._place / _ZERO, {**self._offer, "admitted": admitted, "beat": self._beat})
+
+    def _wait(self) -> dict[str, str]:
+        """Wait until every other rank is done or lost; returns why by the name of each lost one."""
+        since = time.monotonic()
+        told = 0.0
+        while pending := [n for n in range(1, self.rank.world) if not self._settled(n, since)]:
+            if time.monotonic() - told > STALE:
+                told = time.monotonic()
+                log.info("waiting for rank %s", ", ".join(map(str, pending)))
+            time.sleep(_LOOK)
+        self._heartbeat.stop()
+        self._await_files()
+        reasons = {self._name(n): self._lost(n, since) for n in range(1, self.rank.world)}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     def _settled(self, number: int, since: float) -> bool:
         seen = self._seen.get(number)
@@ -175,25 +235,27 @@ class Lead:
         return f"rank {number} of {self.rank.world}" + (f" ({seen.who})" if seen else "")
 
     def _await_files(self) -> None:
-        """A file system that machines share may show another's file late."""
+        """A shared file system may show another machine's file late."""
         end = time.monotonic() + STALE
         for seen in self._seen.values():
-            name, size = seen.sign.get("file"), int(seen.sign.get("size") or 0)
-            path = self._folder / str(name)
+            name, size = seen.status.get("file"), int(seen.status.get("size") or 0)
+            path = self.folder / str(name)
             while name and time.monotonic() < end and (not path.exists() or path.stat().st_size < size):
                 time.sleep(_LOOK)
 
+    def _lacking(self, groups: Groups, request: Callable[[int], Request]) -> int:
+        """Requests without an answer in any rank's file."""
+        stored = read_responses(self.folder)
+        requests = (request(position) for group in groups for position in group)
+        return sum(r.id not in stored or stored[r.id].request_key != r.key() for r in requests)
 
-class Seat:
-    """The side of another rank: where it writes, and its sign of life.
 
-    Attributes:
-        folder: the run folder.
-    """
+class OtherRank(_RankEngine):
+    """A rank other than 0, in the run folder that rank 0 holds."""
 
-    def __init__(self, folder: Path, sign: Sign) -> None:
-        self.folder = folder
-        self.sign = sign
+    def __init__(self, engine: Engine, rank: Rank, folder: Path, status: RankStatus) -> None:
+        super().__init__(engine, rank, folder)
+        self._status = status
 
     def pending(self) -> set[int]:
         """Positions that rank 0 found to be unanswered."""
@@ -201,59 +263,72 @@ class Seat:
         positions.frombytes((self.folder / PLACE / _PENDING).read_bytes())
         return set(positions)
 
-    @contextmanager
-    def responses(self, rank: Rank, share: int, done: Callable[[], int]) -> Iterator[ResponseLogs]:
-        """The rank's own file for its `share` of requests; `done` tells how many are answered."""
-        self.sign.state, self.sign.share, self.sign.done = "running", share, done
-        self.sign.write()
-        own = OwnFile(self.folder, rank)
-        logs = ResponseLogs(self.folder, own)
+    def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
+        """Answer this rank's share, and tell rank 0 how far it is."""
+        status = self._status
+        status.state, status.share = "running", sum(map(len, self.share(groups)))
+        status.write()
         try:
-            yield logs
+            for answer in self._own_answers(groups, request):
+                yield answer
+                status.done += 1
         finally:
-            logs.close()
-            if own.path is not None:
-                self.sign.file, self.sign.size = own.path.name, own.path.stat().st_size
+            if (path := self._file.path) is not None:
+                status.file, status.size = path.name, path.stat().st_size
+
+    def line(self) -> str:
+        """Nothing: rank 0 tells how far all are."""
+        return ""
+
+    def report(self) -> None:
+        """Nothing: rank 0 writes the manifest."""
 
 
 @contextmanager
 def join(
-    parent: Path, rank: Rank, identity: str, data: str, timeout: float, busy: Callable[[], bool]
-) -> Iterator[Seat]:
-    """Wait for rank 0 to open the run folder under `parent`, and take the seat of `rank` there.
+    engine: Engine,
+    rank: Rank,
+    parent: Path,
+    *,
+    identity: str,
+    data: str,
+    timeout: float,
+    busy: Callable[[], bool],
+) -> Iterator[OtherRank]:
+    """Wait for rank 0 to open the run folder under `parent`, and take part there.
 
     Args:
-        identity, data: of the job as this rank sees it.
-        busy: whether rank 0 is still at work on the task before, which this rank then waits for.
+        engine: answers this rank's share. identity, data: of the job as this rank sees it.
+        busy: whether rank 0 is still at work on the task before; this rank then waits for it.
 
     Raises:
         RunFolderError: rank 0 does not come in `timeout` seconds, or has other software or data.
     """
-    signs: dict[Path, Sign] = {}
+    statuses: dict[Path, RankStatus] = {}
     try:
-        folder, offer = _find(parent, rank, identity, timeout, busy, signs)
-        sign = signs.pop(folder)
+        folder, offer = _find(parent, rank, identity, timeout, busy, statuses)
+        status = statuses.pop(folder)
     finally:
-        for other in signs.values():
+        for other in statuses.values():
             other.release()
-    heart = Heart(sign.write, interval(rank.world))
-    heart.start()
+    heartbeat = Heartbeat(status.write, interval(rank.world))
+    heartbeat.start()
     try:
         _must_agree(rank, offer, data)
-        yield Seat(folder, sign)
-        sign.state = "done"
+        yield OtherRank(engine, rank, folder, status)
+        status.state = "done"
     except KeyboardInterrupt:
-        sign.state, sign.reason = "interrupted", "it was interrupted"
+        status.state, status.reason = "interrupted", "it was interrupted"
         raise
     except BaseException as error:
-        sign.state = "refused" if sign.state == "waiting" else "failed"
-        sign.reason = str(error).strip() or type(error).__name__
+        status.state = "refused" if status.state == "waiting" else "failed"
+        status.reason = str(error).strip() or type(error).__name__
         raise
     finally:
-        heart.stop()
+        heartbeat.stop()
         with suppress(OSError):
-            sign.write()
-        sign.release()
+            status.write()
+        status.release()
 
 
 def _find(
@@ -262,27 +337,27 @@ def _find(
     identity: str,
     timeout: float,
     busy: Callable[[], bool],
-    signs: dict[Path, Sign],
+    statuses: dict[Path, RankStatus],
 ) -> tuple[Path, dict[str, Any]]:
-    """Leave a sign wherever rank 0 may be, until it has seen one."""
+    """Leave a status wherever rank 0 may be, until it has seen one."""
     end = time.monotonic() + timeout
     others: set[str] = set()
     while time.monotonic() < end:
         if busy():
             end = time.monotonic() + timeout
-        for path in sorted(parent.glob(f"*/{PLACE}/{_LEAD}"), reverse=True):
-            folder, offer = path.parent.parent, get(path)
+        for path in sorted(parent.glob(f"*/{PLACE}/{_ZERO}"), reverse=True):
+            folder, offer = path.parent.parent, read_small(path)
             if offer.get("world") != rank.world:
                 continue
             if offer.get("identity") != identity:
                 others.add(str(folder))
                 continue
-            if folder not in signs:
-                signs[folder] = Sign(folder / PLACE, rank.number)
-            if offer.get("seats", {}).get(str(rank.number)) == signs[folder].nonce:
+            if folder not in statuses:
+                statuses[folder] = RankStatus(folder / PLACE, rank.number)
+            if offer.get("admitted", {}).get(str(rank.number)) == statuses[folder].nonce:
                 return folder, offer
             with suppress(OSError):
-                signs[folder].write()
+                statuses[folder].write()
         time.sleep(_LOOK)
     differing = f"; {', '.join(sorted(others))} is of another model, task or setting" if others else ""
     raise RunFolderError(
@@ -299,7 +374,7 @@ def _must_agree(rank: Rank, offer: Mapping[str, Any], data: str) -> None:
 
 
 class OwnFile:
-    """Names the responses file of a rank and an attempt, as of a worker; reserved when it is first asked for.
+    """The responses file of a rank and an attempt, reserved when its name is first asked for.
 
     Attributes:
         path: the file, None as long as there is none.
@@ -311,7 +386,7 @@ class OwnFile:
         self._name = ""
         self.path: Path | None = None
 
-    def __call__(self) -> str:
+    def name(self) -> str:
         """The name between `responses-` and `.jsonl`."""
         attempt = 0
         while self.path is None:
@@ -324,7 +399,7 @@ class OwnFile:
         return self._name
 
 
-class Watch:
+class RankZeroBusy:
     """Tells whether rank 0 is still at work in the run folder of the task before.
 
     Raises:
@@ -339,16 +414,16 @@ class Watch:
     def __call__(self) -> bool:
         if self._folder is None:
             return False
-        lead = get(self._folder / PLACE / _LEAD)
-        if lead.get("ended"):
+        zero = read_small(self._folder / PLACE / _ZERO)
+        if zero.get("ended"):
             raise RunFolderError(f"{self._folder}: rank 0 was interrupted; the same command goes on")
-        beat = lead.get("beat")
+        beat = zero.get("beat")
         if beat is not None and beat != self._beat:
             self._beat, self._moved = beat, time.monotonic()
         return lock.is_held(self._folder) or time.monotonic() - self._moved < STALE
 
 
-def _many(seen: list[Seen], world: int) -> str:
-    done = sum(int(each.sign.get("done") or 0) for each in seen)
-    share = sum(int(each.sign.get("share") or 0) for each in seen)
+def _many(seen: list[SeenRank], world: int) -> str:
+    done = sum(int(each.status.get("done") or 0) for each in seen)
+    share = sum(int(each.status.get("share") or 0) for each in seen)
     return f"{len(seen)} of {world - 1} other ranks there, {done}/{share} samples"

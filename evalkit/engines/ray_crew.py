@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import Any, Literal
 from evalkit.contracts import ModelInfo
 from evalkit.engines import ray_cluster
 from evalkit.engines.base import Load, must_equal
-from evalkit.engines.dispatch import Lot, Parcel
 from evalkit.engines.ray_cluster import Node, Place, Shape
 from evalkit.engines.ray_worker import RayWorker, Report
+from evalkit.engines.scheduler import Assignment
 from evalkit.errors import EvalkitError
 from evalkit.pipeline.environment import git_revision, versions
 
 log = logging.getLogger(__name__)
 
+#: Names the responses file: the driver writes all answers.
+FILE = "ray"
 #: Losses of a place in a row, without an answer between, after which it is not filled again.
 MOST_LOSSES = 5
 #: Seconds at least that a cluster may take to give a first worker: weights are loaded in them.
@@ -39,7 +41,6 @@ class Worker:
     """An actor, its one call under way, and what it has at hand.
 
     Attributes:
-        asked: lot, position and request hash of each request at hand, by request id.
         news: when it last answered or was given work after having none.
     """
 
@@ -49,8 +50,7 @@ class Worker:
     call: Any
     state: State = "loading"
     process: int | None = None
-    parcels: deque[Parcel] = field(default_factory=deque)
-    asked: dict[str, tuple[Lot, int, str]] = field(default_factory=dict)
+    assignment: Assignment = field(default_factory=lambda: Assignment(FILE))
     news: float = field(default_factory=time.monotonic)
     done: int = 0
     busy: float = 0.0

@@ -9,20 +9,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit.contracts import Failure, Json, ModelInfo, Request, Response
+from evalkit.batch_config import BATCHING
+from evalkit.contracts import Failure, Json, ModelInfo, Request
 from evalkit.engines import ray_cluster
-from evalkit.engines.base import Answer, Load
-from evalkit.engines.dispatch import AHEAD, MOST_DEATHS, Dispatcher, Lot, Parcel
+from evalkit.engines.base import Load
 from evalkit.engines.nodes import NodeFigures
 from evalkit.engines.ray_crew import Crew, Worker
 from evalkit.engines.ray_worker import Delivery, Keyed, data_hash
+from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Blame, Groups, Scheduler
 from evalkit.engines.shipping import Shipper
-from evalkit.errors import EvalkitError, ModelError
+from evalkit.errors import EvalkitError
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +60,9 @@ class RayPool:
         options: how the cluster is used.
         includes: task files that requests' picture handles may come from; their text is sent.
 
-    Attributes:
-        worker: names the responses file; this process writes all answers.
-
     Raises:
         EvalkitError: no cluster, or what loading raised where no actor can load.
     """
-
-    worker = "ray"
 
     def __init__(self, load: Load, options: RayOptions, includes: Sequence[Path] = ()) -> None:
         self._options = options
@@ -74,8 +70,7 @@ class RayPool:
         import ray
 
         self._ray: Any = ray
-        self._dispatch = Dispatcher((), 0)
-        self._request: Callable[[int], Request] | None = None
+        self._scheduler: Scheduler | None = None
         self._probe: list[Request] = []
         self._data: tuple[str, tuple[str, ...]] = ("", ())
         self._figures = NodeFigures()
@@ -101,17 +96,23 @@ class RayPool:
         assert self._crew is not None  # until `close`
         return self._crew
 
-    def answers(
-        self, groups: Sequence[tuple[int, ...]], request: Callable[[int], Request]
-    ) -> Iterator[Answer]:
-        """See `Pool.answers`.
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
+        """Nothing: no worker reads stored answers."""
+        return {}
+
+    def share(self, groups: Groups) -> Groups:
+        """All of them: this process sees every answer."""
+        return groups
+
+    def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
+        """See `Engine.answers`.
 
         Raises:
             EvalkitError: no worker is left; an error for the user that the model raised.
         """
         workers = self._present.workers
-        self._dispatch = Dispatcher(groups, len(workers))
-        self._request = request
+        kept = BATCHING.groups_kept * len(workers)
+        self._scheduler = Scheduler(groups, request, self.info.name, BATCHING.ray_chunk, kept)
         self._probe = [request(group[0]) for group in groups[:: max(1, len(groups) // _PROBES)][:_PROBES]]
         self._data = data_hash(self._probe)
         self._figures = NodeFigures()
@@ -119,14 +120,15 @@ class RayPool:
             if worker.state == "ready":
                 worker.state = "loaded"
         try:
-            while not self._dispatch.finished:
-                self._feed()
+            # the last answer of a chunk is followed by word that the chunk is done
+            while not self._scheduler.finished or any(w.assignment.chunks for w in workers.values()):
+                self._feed(self._scheduler)
                 yield from self._events()
         finally:
             self._figures.stop()
-            self._request = None
+            self._scheduler = None
             for worker in list(workers.values()):
-                if worker.parcels:  # broken off: no answer may come later
+                if worker.assignment.chunks:  # broken off: no answer may come later
                     self._present.remove(worker, "", blame=False)
 
     def line(self) -> str:
@@ -155,7 +157,7 @@ class RayPool:
             self._ray.shutdown()
             self._owned = False
 
-    def _feed(self) -> None:
+    def _feed(self, scheduler: Scheduler) -> None:
         """Give every worker that waits its next step."""
         workers = [worker for worker in self._present.workers.values() if worker.call is None]
         if not workers:
@@ -169,29 +171,23 @@ class RayPool:
                 worker.state, worker.news = "checking", time.monotonic()
                 worker.call = worker.actor.data_hash.remote([shipper(request) for request in self._probe])
             elif worker.state == "ready":
-                self._give(worker, (worker.speed or usual) / total)
+                self._give(worker, scheduler, (worker.speed or usual) / total)
 
-    def _give(self, worker: Worker, share: float) -> None:
-        if not worker.parcels:
+    def _give(self, worker: Worker, scheduler: Scheduler, share: float) -> None:
+        assignment = worker.assignment
+        if not assignment.chunks:
             worker.news = time.monotonic()
-        new: list[Parcel] = []
-        while len(worker.parcels) < AHEAD and (parcel := self._dispatch.take(share, worker.parcels)):
-            worker.parcels.append(parcel)
-            new.append(parcel)
-        if worker.parcels:
-            worker.call = worker.actor.exchange.remote([self._packed(worker, parcel) for parcel in new])
+        new: list[list[Keyed]] = []
+        while len(assignment.chunks) < BATCHING.chunks_ahead and (chunk := scheduler.take(assignment, share)):
+            new.append(self._packed(chunk))
+        if assignment.chunks:
+            worker.call = worker.actor.exchange.remote(new)
 
-    def _packed(self, worker: Worker, parcel: Parcel) -> list[Keyed]:
-        assert self._request is not None  # there is work
+    def _packed(self, chunk: Sequence[Asked]) -> list[Keyed]:
         shipper = self._shipper()
-        packed: list[Keyed] = []
-        for lot in parcel:
-            for position in lot.positions:
-                request = self._request(position)
-                key = request.key()
-                worker.asked[request.id] = lot, position, key
-                packed.append((shipper(request), key))
-        return packed
+        for asked in chunk:
+            asked.key = asked.request.key()
+        return [(shipper(asked.request), asked.key) for asked in chunk]
 
     def _shipper(self) -> Callable[[Request], Request]:
         return Shipper().pack if self._options.ship else _as_it_is
@@ -275,39 +271,21 @@ class RayPool:
             self._present.answered(worker, len(delivery.answers), delivery.busy)
         for name, size in delivery.memory.items():
             self._memory[name] = max(size, self._memory.get(name, 0))
+        scheduler = self._scheduler
+        assert scheduler is not None  # the worker was given work
         for identifier, response in delivery.answers:
-            yield self._settle(worker, identifier, response)
+            yield scheduler.answer(worker.assignment, identifier, response)
         for _ in range(delivery.finished):
-            for lot in worker.parcels.popleft():
-                nothing = Failure("model", "the model gave no answer")
-                yield from self._fail(lot, nothing, worker)
+            yield from scheduler.finish(worker.assignment)
         if delivery.fault == "raised":
             raise delivery.error or EvalkitError(f"{worker.name} stopped")
         if delivery.fault == "foreign":
             error = EvalkitError(f"{delivery.error}; let it see the same data root, or give --ship-data")
-            self._hand_back(worker, blame=False)
+            self._hand_back(worker, "none", Failure("data", str(error)))
             self._present.refuse(worker, error)
         elif delivery.fault:
             kind = "memory" if delivery.out_of_memory else "worker"
             yield from self._lose(worker, str(delivery.error), kind=kind)
-
-    def _settle(self, worker: Worker, identifier: str, response: Response) -> Answer:
-        try:
-            lot, position, key = worker.asked.pop(identifier)
-        except KeyError:
-            raise ModelError(
-                f"model {self.info.name}: answered {identifier!r}, which was not asked or is answered "
-                "already; the model's adapter is wrong"
-            ) from None
-        del lot.positions[position]
-        self._dispatch.answered()
-        return Answer(identifier, key, response)
-
-    def _fail(self, lot: Lot, failure: Failure, worker: Worker) -> Iterator[Answer]:
-        """The same error for all of a group that is unanswered."""
-        assert self._request is not None  # there is work
-        for position in list(lot.positions):
-            yield self._settle(worker, self._request(position).id, Response(error=failure))
 
     def _died(self, worker: Worker, error: Exception) -> Iterator[Answer]:
         """An actor or its whole node is gone; where Ray does not know which, the actor is asked."""
@@ -333,21 +311,21 @@ class RayPool:
             "%s is lost: %s; it is replaced and its %d unanswered requests are asked again",
             worker.name,
             cause,
-            len(worker.asked),
+            len(worker.assignment.asked),
         )
-        hopeless = self._hand_back(worker, blame)
+        failure = Failure(kind, f"its group cost {MOST_LOSSES} workers, the last: {worker.name}: {cause}")
+        failed = self._hand_back(worker, "all" if blame else "none", failure)
         self._present.remove(worker, cause, blame)
-        for lot in hopeless:
+        if failed:
             self._present.forgive(worker)
-            failure = Failure(kind, f"its group cost {MOST_DEATHS} workers, the last: {worker.name}: {cause}")
-            yield from self._fail(lot, failure, worker)
+        yield from failed
 
-    def _hand_back(self, worker: Worker, blame: bool) -> list[Lot]:
+    def _hand_back(self, worker: Worker, blame: Blame, failure: Failure) -> list[Answer]:
         if worker.state == "ready":
             self._figures.workers(worker.node.name, -1)
-        parcels = [list(parcel) for parcel in worker.parcels]
-        worker.parcels.clear()
-        return self._dispatch.give_back(parcels, blame)
+        if self._scheduler is None:
+            return []
+        return self._scheduler.give_back(worker.assignment, blame, failure)
 
 
 def _as_it_is(request: Request) -> Request:

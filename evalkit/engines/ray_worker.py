@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evalkit.contracts import Json, Model, ModelInfo, Request, Response, SampleAware
-from evalkit.engines.base import Load, portable
+from evalkit.contracts import Json, Model, ModelInfo, Request, Response
+from evalkit.engines.base import Load, is_bound_to_samples, portable
 from evalkit.errors import EvalkitError, UsageError
 from evalkit.pipeline.environment import git_revision, peak_memory, versions
 
@@ -87,7 +87,7 @@ class RayWorker:
         try:
             _include(includes)
             self._model = load(0)
-            if isinstance(self._model, SampleAware):
+            if is_bound_to_samples(self._model):
                 raise UsageError("--engine ray: stored predictions are read, not computed; leave it out")
         except Exception as error:
             raise portable(error) from None

@@ -1,24 +1,38 @@
 """Circular scoring of multiple choice: a question counts only if it is answered in every rotation.
 
-Copy k of question q has index q + k * 10^6 and rotated options; q itself is the base row. The figures rest on
+Copy k of question q has index q + k * 10^6 and rotated options; q itself is the base row. The values rest on
 base rows, each scored over the rows of its group that were answered; a copy without its base row is in none.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from evalkit.contracts import Record
 from evalkit.metrics.base import Accuracy, Metric
-from evalkit.metrics.multiple_choice import Options
 
 ROTATION = 10**6
 
-#: Reads a letter out of a text, None where it cannot.
-Infer = Callable[[str, Options], str | None]
+
+class Rotation(NamedTuple):
+    """An answered row: its index, the letter chosen (None where no rule reads one) and the right letter."""
+
+    row: int
+    choice: str | None
+    target: str
+
+
+class CircularScore(NamedTuple):
+    """What a row gets.
+
+    Attributes:
+        scores: `right`; on base rows also `circular` (its group) and `vanilla` (itself).
+        decisive: whether the row's letter can still change a value, should it be unread so far.
+    """
+
+    scores: dict[str, float]
+    decisive: bool
 
 
 def circular_metrics() -> tuple[Metric, ...]:
@@ -26,42 +40,25 @@ def circular_metrics() -> tuple[Metric, ...]:
     return Accuracy("circular"), Accuracy("vanilla")
 
 
-def relate_circular(records: Sequence[Record], infer: Infer) -> list[Record]:
-    """Score each row (`right`), and on base rows their group (`circular`) and themselves (`vanilla`).
-
-    Reads `data`: `index`, `options`, `rule` (letter by rules or None) and, after a judge, `judge` (its reply,
-    read by `infer`). Sets `data["choice"]`, and `data["open"]`: whether a judge's reply can still change a
-    figure. Rows without a target get no score. Idempotent.
-    """
-    groups = defaultdict[int, list[Record]](list)
-    for record in records:
-        if not record.failed and record.target is not None:
-            groups[record.data["index"] % ROTATION].append(record)
-    related = {r.id: r for base, rows in groups.items() for r in _related(base, rows, infer)}
-    return [related.get(record.id, record) for record in records]
-
-
-def choice_of(record: Record, infer: Infer) -> str | None:
-    """The letter by rules, else by the judge's reply, else None; never a guess."""
-    rule: str | None = record.data["rule"]
-    reply = record.data.get("judge")
-    return rule or (infer(reply, record.data["options"]) if reply is not None else None)
+def score_rotations(rows: Sequence[Rotation]) -> list[CircularScore]:
+    """The score of each row, in order; rows of one question may stand anywhere."""
+    groups = defaultdict[int, list[Rotation]](list)
+    for row in rows:
+        groups[row.row % ROTATION].append(row)
+    all_right = {base: all(r.choice == r.target for r in group) for base, group in groups.items()}
+    lost = {base: _lost(base, group) for base, group in groups.items()}
+    scores = []
+    for row in rows:
+        base, right = row.row % ROTATION, float(row.choice == row.target)
+        if row.row == base:
+            found = {"right": right, "circular": float(all_right[base]), "vanilla": right}
+            scores.append(CircularScore(found, True))
+        else:
+            scores.append(CircularScore({"right": right}, not lost[base]))
+    return scores
 
 
-def _related(base: int, rows: Sequence[Record], infer: Infer) -> list[Record]:
-    choices = [choice_of(row, infer) for row in rows]
-    right = [choice == row.target for choice, row in zip(choices, rows, strict=True)]
-    based = any(row.data["index"] == base for row in rows)
-    lost = not based or any(
-        choice is not None and not hit for choice, hit in zip(choices, right, strict=True)
-    )
-    out = []
-    for row, choice, hit in zip(rows, choices, right, strict=True):
-        is_base = row.data["index"] == base
-        scores = {"right": float(hit)}
-        if is_base:
-            scores |= {"circular": float(all(right)), "vanilla": float(hit)}
-        data: dict[str, Any] = {**row.data, "choice": choice}
-        data["open"] = row.data["rule"] is None and (is_base or not lost)
-        out.append(dataclasses.replace(row, scores=scores, data=data))
-    return out
+def _lost(base: int, group: Sequence[Rotation]) -> bool:
+    """Whether no further letter can make the group right: one is wrong, or the base row is not there."""
+    wrong = any(row.choice is not None and row.choice != row.target for row in group)
+    return wrong or all(row.row != base for row in group)

@@ -1,16 +1,16 @@
-"""The generation loop: what the run folder lacks is handed to the model, window by window, and stored."""
+"""The generation loop: ask the engine for what the run folder lacks, and store every answer at once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable
 
-from evalkit.contracts import Failure, Model, Request, Response, Sample
-from evalkit.engines.base import Pool
-from evalkit.errors import ModelError, SetupError
-from evalkit.pipeline.plan import Plan
+from evalkit.contracts import Request, Response
+from evalkit.engines.base import Engine
+from evalkit.engines.scheduler import Groups
+from evalkit.errors import SetupError
 from evalkit.pipeline.progress import Progress
-from evalkit.store import ResponseLog, ResponseLogs, StoredResponse
+from evalkit.store import ResponseLogs
 
 #: When so many samples have failed and none was answered, the set-up is wrong.
 FIRST = 50
@@ -19,71 +19,40 @@ FIRST = 50
 _HARMLESS = "missing"
 
 
-def unanswered(
-    samples: Sequence[Sample], request: Callable[[int], Request], stored: Mapping[str, StoredResponse]
-) -> tuple[set[int], int]:
-    """Positions without a response to the very request they would make now; failed ones are tried again.
+def generate(
+    engine: Engine,
+    groups: Groups,
+    request: Callable[[int], Request],
+    log: ResponseLogs,
+    progress: Progress,
+    answered_before: bool,
+) -> None:
+    """Ask for every position of the groups, and store the answers as they come.
 
     Args:
-        samples: in the order of their positions. stored: responses by sample id.
+        request: makes the request of a position.
+        answered_before: whether the run folder has an answer already, so that the set-up is known to work.
 
-    Returns:
-        The positions, and how many of them have a response, failed or to another request.
+    Raises:
+        SetupError: the first samples all failed. RunFolderError: the disk is full.
+        ModelError: the model breaks its contract; whatever the engine itself raises passes through.
     """
-    pending: set[int] = set()
-    changed = 0
-    for position, sample in enumerate(samples):
-        known = stored.get(sample.id)
-        if known is None or known.response.error is not None or known.request_key != request(position).key():
-            pending.add(position)
-            changed += known is not None
-    return pending, changed
+    check = _SetupCheck(answered_before)
+    for answer in engine.answers(groups, request):
+        log.append(answer.worker, answer.id, answer.key, answer.response)
+        progress.add(answer.response)
+        check.add(answer.response)
 
 
-class Generation:
-    """One session of generating into a run folder."""
+class _SetupCheck:
+    """Stops a run whose first samples all fail."""
 
-    def __init__(
-        self, model: Model | Pool, log: ResponseLog | ResponseLogs, progress: Progress, answered_before: bool
-    ) -> None:
-        self._model = model
-        self._log = log
-        self._progress = progress
-        self._answered = answered_before
+    def __init__(self, answered: bool) -> None:
+        self._answered = answered
         self._causes: Counter[str] = Counter()
 
-    def run(self, plan: Plan, request: Callable[[int], Request], pending: Collection[int]) -> None:
-        """Ask for every pending position.
-
-        Raises:
-            SetupError: the first samples all failed. RunFolderError: the disk is full.
-            ModelError: the model breaks its contract; whatever the model itself raises passes through.
-        """
-        request = plan.numbered(request)
-        if isinstance(self._model, Pool):
-            for answer in self._model.answers(plan.pending(pending), request):
-                self._store(*answer)
-            return
-        for positions in plan.windows(pending):
-            self._ask(self._model, [request(position) for position in positions])
-
-    def _ask(self, model: Model, requests: Sequence[Request]) -> None:
-        waiting = {request.id: request for request in requests}
-        for identifier, response in model.generate(requests):
-            request = waiting.pop(identifier, None)
-            if request is None:
-                raise ModelError(
-                    f"model {model.info.name}: answered {identifier!r}, which was not asked or is "
-                    "answered already; the model's adapter is wrong"
-                )
-            self._store(identifier, request.key(), response)
-        for identifier, request in waiting.items():
-            nothing = Response(error=Failure("model", "the model gave no answer"))
-            self._store(identifier, request.key(), nothing)
-
-    def _store(self, identifier: str, key: str, response: Response) -> None:
-        self._log.append(identifier, key, response)
-        self._progress.add(response)
+    def add(self, response: Response) -> None:
+        """Look at one more response. Raises SetupError after `FIRST` failures and no answer."""
         if self._answered:
             return
         if response.error is None or response.error.kind == _HARMLESS:

@@ -103,17 +103,6 @@ class Plan:
         numbers = {place: number for number, group in enumerate(self.groups) for place in group}
         return lambda position: dataclasses.replace(request(position), group=numbers[position])
 
-    def windows(self, pending: Collection[int], size: int = BATCHING.window) -> Iterator[list[int]]:
-        """Pending positions in plan order, whole groups until `size` is reached."""
-        window: list[int] = []
-        for group in self.pending(pending):
-            window.extend(group)
-            if len(window) >= size:
-                yield window
-                window = []
-        if window:
-            yield window
-
 
 def make_plan(requests: Iterable[Request]) -> Plan:
     """Group requests with the same images and image policy; the only place that finds who shares what.

@@ -1,38 +1,32 @@
-"""`run` and `score` from end to end: job, model, run folder, generation, records, summary."""
+"""A run from end to end: load the engine, open the run folder, generate what it lacks, score, finish."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import os
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from evalkit import registry
-from evalkit.contracts import Json, Model, ModelInfo, SampleAware
-from evalkit.engines.base import Load, LoadModel, Pool
-from evalkit.engines.ranks import Lead, OwnFile, Watch, join
+from evalkit.contracts import Json, ModelInfo, Request, Sample
+from evalkit.engines.base import Engine, InProcess, Load, LoadModel
+from evalkit.engines.ranks import RankZero, RankZeroBusy, join
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
 from evalkit.pipeline import manifest
 from evalkit.pipeline.environment import peak_memory
-from evalkit.pipeline.generate import Generation, unanswered
+from evalkit.pipeline.finish import finish
+from evalkit.pipeline.generate import generate
 from evalkit.pipeline.job import Job, identity, make_job
-from evalkit.pipeline.options import JudgeOptions, RunOptions, model_options
+from evalkit.pipeline.options import RunOptions, model_options
 from evalkit.pipeline.plan import Plan, make_plan
 from evalkit.pipeline.progress import Progress
 from evalkit.pipeline.results import RunResult
-from evalkit.pipeline.score import Asks, score
-from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
-from evalkit.store import ResponseLogs, RunFolder, open_for_scoring, open_run, write_records
+from evalkit.store import ResponseLogs, RunFolder, StoredResponse, open_run
 from evalkit.store.folder import place_of_runs
 
 log = logging.getLogger(__name__)
-
-#: The name in the responses file of a model that runs in one process.
-_WORKER = "0"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,8 +54,8 @@ class RunStopped(EvalkitError):
         self.exit_code = exit_code
 
 
-def load_model(options: RunOptions) -> Model | Pool:
-    """The model that the flags name.
+def load_model(options: RunOptions) -> Engine:
+    """The model that the flags name, where they say that it runs.
 
     Raises:
         UsageError: unknown, or an option it cannot honour. CheckpointError: it cannot be loaded.
@@ -83,14 +77,14 @@ def load_model(options: RunOptions) -> Model | Pool:
             )
         return ray_pool(LoadModel(options.model, wanted), options)
     if options.devices == 1:
-        return registry.model(options.model, wanted)
-    from evalkit.engines.devices import WorkerPool
+        return InProcess(registry.model(options.model, wanted))
+    from evalkit.engines.processes import WorkerPool
 
     threads = max(1, (os.cpu_count() or 1) // options.devices)
     return WorkerPool(LoadModel(options.model, wanted), options.devices, threads, registry.included_files())
 
 
-def ray_pool(load: Load, options: RunOptions) -> Pool:
+def ray_pool(load: Load, options: RunOptions) -> Engine:
     """Actors of a Ray cluster that `load` their model.
 
     Raises:
@@ -108,26 +102,60 @@ def ray_pool(load: Load, options: RunOptions) -> Pool:
     return RayPool(load, settings, registry.included_files())
 
 
-def run_task(name: str, model: Model | Pool, options: RunOptions) -> RunResult:
+def run_task(name: str, engine: Engine, options: RunOptions) -> RunResult:
     """Generate what the run folder lacks, score, and store the summary.
 
     Raises:
         EvalkitError: with one line for the user; RunStopped where a folder holds what was done.
         Interrupted: Ctrl-C or SIGTERM during the run.
     """
-    job = make_job(name, options)
-    info = model.info
+    job, info = make_job(name, options), engine.info
     if info.inputs and options.max_tiles is not None:
         raise UsageError(f"--max-tiles has no meaning with {info.name}: tiling is up to the {info.inputs}")
-    known = model.announce(job.split_ids()) if isinstance(model, SampleAware) else {}
+    known = engine.bind_samples(job.split_ids())
     with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
-        if options.rank is None:
-            _generate(folder, job, model, options)
-        else:
-            who = identity(job, info, options)
-            with Lead(folder.path, options.rank, who, job.data, options.worker_timeout) as lead:
-                _generate(folder, job, model, options, lead)
-        return _finish(folder, job, info.notes, options.judge_options, known)
+        with _as_rank_zero(engine, folder, job, options) as answering:
+            _generate(folder, job, answering, options)
+        return finish(folder, job, info.notes, options.judge_options, known)
+
+
+def run_share(name: str, engine: Engine, options: RunOptions, before: Path | None = None) -> Path:
+    """Answer this rank's share of a run whose folder rank 0 holds; returns the folder.
+
+    Args:
+        before: folder of the task before, which rank 0 may still be waiting for.
+
+    Raises:
+        EvalkitError: rank 0 does not come, or is not like this rank; whatever ends the work.
+    """
+    rank = options.rank
+    assert rank is not None and rank.number  # rank 0 has `run_task`
+    job, info = make_job(name, options), engine.info
+    engine.bind_samples(job.split_ids())
+    with join(
+        engine,
+        rank,
+        place_of_runs(options.runs, info.name, job.task.name, job.split),
+        identity=identity(job, info, options),
+        data=job.data,
+        timeout=options.worker_timeout,
+        busy=RankZeroBusy(before),
+    ) as answering:
+        pending = answering.pending()
+        plan = _plan(job)
+        groups = plan.pending(pending)
+        size = sum(map(len, answering.share(groups)))
+        progress = Progress(f"{rank.name}: {job.task.name} {job.split}", size, 0, quiet=True)
+        with closing(ResponseLogs(answering.folder)) as responses:
+            generate(
+                answering,
+                groups,
+                plan.numbered(job.request),
+                responses,
+                progress,
+                len(pending) < len(job.samples),
+            )
+        return answering.folder
 
 
 def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
@@ -144,31 +172,93 @@ def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
     )
 
 
-def run_share(name: str, model: Model, options: RunOptions, before: Path | None = None) -> Path:
-    """Answer this rank's share of a run whose folder rank 0 holds; returns the folder.
+def _as_rank_zero(
+    engine: Engine, folder: RunFolder, job: Job, options: RunOptions
+) -> AbstractContextManager[Engine]:
+    """The engine as it is, or as that of the first of several ranks."""
+    if options.rank is None:
+        return nullcontext(engine)
+    return RankZero(
+        engine,
+        options.rank,
+        folder.path,
+        identity=identity(job, engine.info, options),
+        data=job.data,
+        samples=len(job.samples),
+        timeout=options.worker_timeout,
+    )
+
+
+def unanswered(
+    samples: Sequence[Sample], request: Callable[[int], Request], stored: Mapping[str, StoredResponse]
+) -> tuple[set[int], int]:
+    """Positions without a response to the very request they would make now; failed ones are tried again.
 
     Args:
-        before: folder of the task before, which rank 0 may still be waiting for.
+        samples: in the order of their positions. stored: responses by sample id.
 
-    Raises:
-        EvalkitError: rank 0 does not come, or is not like this rank; whatever ends the work.
+    Returns:
+        The positions, and how many of them have a response, failed or to another request.
     """
-    assert options.rank is not None and options.rank.number  # rank 0 has `run_task`
-    job, info = make_job(name, options), model.info
-    if isinstance(model, SampleAware):
-        model.announce(job.split_ids())
-    parent = place_of_runs(options.runs, info.name, job.task.name, job.split)
-    who, busy = identity(job, info, options), Watch(before)
-    with join(parent, options.rank, who, job.data, options.worker_timeout, busy) as seat:
-        count = len(job.samples)
-        pending = seat.pending()
-        plan = make_plan(job.request(position) for position in range(count))
-        share = Plan(options.rank.share(plan.pending(pending)))
-        progress = Progress(f"{options.rank.name}: {job.task.name} {job.split}", share.size, 0, quiet=True)
-        with seat.responses(options.rank, share.size, lambda: progress.done) as responses:
-            generation = Generation(model, responses, progress, answered_before=len(pending) < count)
-            generation.run(share, job.request, pending)
-        return seat.folder
+    pending: set[int] = set()
+    changed = 0
+    for position, sample in enumerate(samples):
+        known = stored.get(sample.id)
+        if known is None or known.response.error is not None or known.request_key != request(position).key():
+            pending.add(position)
+            changed += known is not None
+    return pending, changed
+
+
+def _plan(job: Job) -> Plan:
+    return make_plan(job.request(position) for position in range(len(job.samples)))
+
+
+def _generate(folder: RunFolder, job: Job, engine: Engine, options: RunOptions) -> None:
+    """Answer what is not answered yet; the session goes into the manifest however it ends."""
+    count = len(job.samples)
+    pending, changed = unanswered(job.samples, job.request, folder.stored.responses())
+    if not pending:
+        log.info("%s: all %d samples are answered already", folder.path, count)
+        for _ in engine.answers((), job.request):  # other ranks wait to be told
+            pass
+        return
+    if folder.resumed and changed:
+        log.warning(
+            "%s: %d of %d samples failed before or are asked differently now: they are answered again, "
+            "and the metrics replaced (--no-resume keeps the old run)",
+            folder.path,
+            changed,
+            count,
+        )
+    elif folder.resumed:
+        log.info("%s: going on, %d of %d samples left", folder.path, len(pending), count)
+    folder.drop_summary()
+    session = manifest.session(engine.info, options)
+    folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
+    plan = _plan(job)
+    groups = plan.pending(pending)
+    own = sum(map(len, engine.share(groups)))
+    total, kept = (count, count - own) if options.rank is None else (own, 0)
+    progress = Progress(f"{job.task.name} {job.split}", total, kept, options.quiet, engine.line)
+    responses = ResponseLogs(folder.path)
+    try:
+        generate(engine, groups, plan.numbered(job.request), responses, progress, len(pending) < count)
+    finally:
+        progress.close()
+        try:
+            responses.close()
+        finally:
+            _end_session(folder, {**session, "workers": engine.report()}, progress)
+
+
+def _end_session(folder: RunFolder, session: dict[str, Json], progress: Progress) -> None:
+    ended = {"ended": manifest.now(), "throughput": progress.throughput(), "peak_memory": peak_memory()}
+    sessions: list[Json] = [*folder.manifest.get("sessions", []), {**session, **ended}]
+    try:
+        folder.update_manifest(sessions=sessions)
+    except RunFolderError as error:
+        log.debug("%s", error)  # whatever ended the session is what the user is told
 
 
 @contextmanager
@@ -206,167 +296,3 @@ def _note(folder: RunFolder, outcome: str, reason: str) -> None:
         folder.update_manifest(outcome={"status": outcome, "reason": reason, "at": manifest.now()})
     except RunFolderError as error:
         log.debug("%s", error)  # the disk may be full, which the user is told already
-
-
-def _generate(
-    folder: RunFolder, job: Job, model: Model | Pool, options: RunOptions, lead: Lead | None = None
-) -> None:
-    count = len(job.samples)
-    pending, changed = unanswered(job.samples, job.request, folder.stored.responses())
-    if not pending:
-        log.info("%s: all %d samples are answered already", folder.path, count)
-        if lead is not None:
-            lead.publish(pending)
-            lead.wait()
-        return
-    if folder.resumed and changed:
-        log.warning(
-            "%s: %d of %d samples failed before or are asked differently now: they are answered again, "
-            "and the figures replaced (--no-resume keeps the old run)",
-            folder.path,
-            changed,
-            count,
-        )
-    elif folder.resumed:
-        log.info("%s: going on, %d of %d samples left", folder.path, len(pending), count)
-    folder.drop_summary()
-    session = manifest.session(model.info, options)
-    folder.update_manifest(outcome=None, data=manifest.data_json(job), prompt=manifest.prompt_json(job))
-    plan = make_plan(job.request(position) for position in range(count))
-    if lead is not None:
-        lead.publish(pending)
-        plan = Plan(lead.rank.share(plan.pending(pending)))
-    helpers = lead or (model if isinstance(model, Pool) else None)
-    left = len(pending) if lead is None else plan.size
-    progress = Progress(
-        f"{job.task.name} {job.split}",
-        count if lead is None else left,
-        count - left if lead is None else 0,
-        options.quiet,
-        helpers.line if helpers else None,
-    )
-    own = OwnFile(folder.path, lead.rank) if lead else lambda: getattr(model, "worker", _WORKER)
-    responses = ResponseLogs(folder.path, own)
-    try:
-        generation = Generation(model, responses, progress, answered_before=len(pending) < count)
-        generation.run(plan, job.request, pending)
-        if lead is not None:
-            _gather(lead, folder, job, pending)
-    finally:
-        progress.close()
-        try:
-            responses.close()
-        finally:
-            workers = helpers.report() if helpers else None
-            _end_session(folder, {**session, "workers": workers}, progress)
-
-
-def _gather(lead: Lead, folder: RunFolder, job: Job, pending: Iterable[int]) -> None:
-    """Wait for the other ranks.
-
-    Raises:
-        RankLost: one was lost with samples left.
-    """
-    lost = lead.wait()
-    for rank in lost:
-        log.warning("%s is lost: %s", rank.name, rank.reason)
-    if not lost:
-        return
-    stored, lacking = folder.stored.responses(), 0
-    for position in pending:
-        known = stored.get(job.samples[position].id)
-        lacking += known is None or known.request_key != job.request(position).key()
-    if lacking:
-        more = f" and {len(lost) - 1} more" if lost[1:] else ""
-        raise RankLost(
-            f"{lost[0].name} was lost ({lost[0].reason}){more}: {lacking} of {len(job.samples)} samples are "
-            f"not answered in {folder.path}; the same command, with any number of ranks, goes on"
-        )
-
-
-def _end_session(folder: RunFolder, session: dict[str, Json], progress: Progress) -> None:
-    ended = {"ended": manifest.now(), "throughput": progress.throughput(), "peak_memory": peak_memory()}
-    sessions: list[Json] = [*folder.manifest.get("sessions", []), {**session, **ended}]
-    try:
-        folder.update_manifest(sessions=sessions)
-    except RunFolderError as error:
-        log.debug("%s", error)  # whatever ended the session is what the user is told
-
-
-def _finish(
-    folder: RunFolder,
-    job: Job,
-    notes: tuple[str, ...],
-    judge: JudgeOptions | None,
-    known: Mapping[str, int],
-) -> RunResult:
-    """Score what is stored and write records, then the summary."""
-    started = time.monotonic()
-    judge, model = judge or _stored_judge(folder), folder.manifest["model"]
-    stored = folder.stored.responses()
-    if not any(sample.id in stored for sample in job.samples):
-        raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
-    scored = score(job.task, job.samples, stored, _judge(folder, judge))
-    write_records(folder.path, scored)
-    records = [each.record for each in scored]
-    found = counts(records, len(job.samples))
-    summary: dict[str, Any] = {
-        "run": str(folder.path),
-        "status": status(found, job.limited),
-        "model": model["name"],
-        "task": job.task.name,
-        "split": job.split,
-        "protocol": job.task.protocol,
-        "counts": {**found, **known},
-        "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
-        "groups": groups(job.task, records),
-        "reference": published_rows(job.task, job.split),
-        "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
-        "title": job.task.title,
-        "limited": job.limited,
-        "nonstandard": dict(job.nonstandard),
-        "notes": list(notes),
-    }
-    folder.update_manifest(
-        outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
-        scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
-        judge=judge.to_json() if judge else None,
-        signature=summary["signature"],
-    )
-    folder.write_summary(summary)
-    return RunResult(folder.stored, summary)
-
-
-def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
-    """The judge of an earlier scoring of the run, whose replies are in the folder."""
-    stored = folder.manifest.get("judge")
-    if not isinstance(stored, Mapping) or not (folder.path / "judge.jsonl").is_file():
-        return None
-    return JudgeOptions(str(stored["url"]), str(stored["model"]))
-
-
-def _judge(folder: RunFolder, options: JudgeOptions | None) -> Asks | None:
-    if options is None:
-        return None
-    from evalkit.judge import Judge
-
-    judge: Asks = Judge(options.url, options.model, folder.path / "judge.jsonl")
-    return judge
-
-
-def score_run(
-    path: Path, data_root: Path | None = None, judge: JudgeOptions | None = None, offline: bool = False
-) -> RunResult:
-    """Score a run folder's stored responses again; no model is loaded.
-
-    Raises:
-        RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
-    """
-    with open_for_scoring(path) as folder:
-        job = make_job(*manifest.stored_options(folder.manifest, folder.path, data_root, offline))
-        if job.data != folder.manifest.get("data", {}).get("hash"):
-            log.warning(
-                "%s: the data is not what the answers were generated from; the signature names the new data",
-                path,
-            )
-        return _finish(folder, job, tuple(folder.manifest["model"].get("notes", ())), judge, {})

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ParamSpec, Protocol, TypeVar
 
-from evalkit.contracts import Failure, Record, Sample
+from evalkit.answers import ParsedAnswer, failed_record
+from evalkit.contracts import Failure, Record, Response, Sample
+from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
 from evalkit.store import Scored, StoredResponse, image_reference
-from evalkit.task import JudgeQuestion, Task, failed_record
+from evalkit.task import JudgeQuestion, Task
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Asks(Protocol):
@@ -36,9 +41,7 @@ def score(
         JudgeError: the judge cannot be reached at all.
     """
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
-    records = _relate(task, [_score(task, sample, stored) for sample, stored in answered])
-    if judge is not None:
-        records = _relate(task, _judged(task, records, judge))
+    records = _records(task, [(sample, stored.response) for sample, stored in answered], judge)
     return [
         Scored(
             record=record,
@@ -51,59 +54,58 @@ def score(
     ]
 
 
-def _score(task: Task, sample: Sample, stored: StoredResponse) -> Record:
-    if stored.response.error is not None:
-        return failed_record(sample, stored.response)
-    try:
-        return task.score(sample, stored.response)
-    except EvalkitError:
-        raise
-    except Exception as error:
-        raise _broken(task, f"score() fails on sample {sample.id!r}", error) from error
+def _records(task: Task, asked: Sequence[tuple[Sample, Response]], judge: Asks | None) -> list[Record]:
+    """Parse, judge, score: each step once. Samples without an answer pass by."""
+    with_failures = scores_failures(task)
+    answers = [_parsed(task, *each) for each in asked if with_failures or each[1].error is None]
+    if judge is not None:
+        questions = _guarded(task, "judge_questions() fails", task.judge_questions, answers)
+        replies = _ask(judge, questions)
+        answers = [dataclasses.replace(answer, reply=replies.get(answer.sample.id)) for answer in answers]
+    scored = iter(_score_all(task, answers))
+    return [
+        next(scored) if with_failures or response.error is None else failed_record(sample, response)
+        for sample, response in asked
+    ]
 
 
-def _relate(task: Task, records: list[Record]) -> list[Record]:
-    names = [record.id for record in records]
-    try:
-        related = task.relate(records)
-    except EvalkitError:
-        raise
-    except Exception as error:
-        raise _broken(task, "relate() fails", error) from error
-    if [record.id for record in related] != names:
-        raise TaskError(f"task {task.name}: relate() must return the same records in the same order")
-    return related
+def _parsed(task: Task, sample: Sample, response: Response) -> ParsedAnswer:
+    if response.error is not None:
+        return ParsedAnswer(sample, response)
+    parsed = _guarded(task, f"parse() fails on sample {sample.id!r}", task.parse, sample, response)
+    return ParsedAnswer(sample, response, parsed)
 
 
-def _broken(task: Task, what: str, error: Exception) -> TaskError:
-    cause = f"{type(error).__name__}: {error}".splitlines()[0]
-    return TaskError(
-        f"task {task.name}: {what} ({cause}); the responses are kept: mend the task, then `evalkit score RUN`"
-    )
-
-
-def _judged(task: Task, records: Sequence[Record], judge: Asks) -> list[Record]:
-    from evalkit.judge import FAILURE, REPLY
-
-    asked = {
-        record.id: question
-        for record in records
-        if not record.failed and (question := task.judge_question(record)) is not None
-    }
-    replies: dict[str, dict[str, str]] = {}
-    failures: list[Failure] = []
-    for identifier, reply in judge.replies(asked):
-        if isinstance(reply, Failure):
-            failures.append(reply)
-            replies[identifier] = {FAILURE: reply.message}
-        else:
-            replies[identifier] = {REPLY: reply}
+def _ask(judge: Asks, questions: Mapping[str, JudgeQuestion]) -> dict[str, str | Failure]:
+    replies = dict(judge.replies(questions))
+    failures = [reply for reply in replies.values() if isinstance(reply, Failure)]
     if failures:
         log.warning("the judge gave no reply to %d of %d questions (%s); the same command asks again",
-                    len(failures), len(asked), failures[0].message)  # fmt: skip
-    return [
-        dataclasses.replace(record, data={**record.data, **replies[record.id]})
-        if record.id in replies
-        else record
-        for record in records
-    ]
+                    len(failures), len(questions), failures[0].message)  # fmt: skip
+    return replies
+
+
+def _score_all(task: Task, answers: Sequence[ParsedAnswer]) -> list[Record]:
+    if type(task).score_all is Task.score_all:  # one by one, so that an error names the sample
+        return [
+            _guarded(task, f"score() fails on sample {a.sample.id!r}", task.score, a.sample, a.response)
+            for a in answers
+        ]
+    records = _guarded(task, "score_all() fails", task.score_all, answers)
+    if [record.id for record in records] != [answer.sample.id for answer in answers]:
+        raise TaskError(f"task {task.name}: score_all() must return one record for each answer, in order")
+    return records
+
+
+def _guarded(task: Task, what: str, step: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Run a step of the task's own code; an error of its own becomes a TaskError that says what failed."""
+    try:
+        return step(*args, **options)
+    except EvalkitError:
+        raise
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TaskError(
+            f"task {task.name}: {what} ({cause}); the responses are kept: fix the task, then "
+            "`evalkit score RUN`"
+        ) from error

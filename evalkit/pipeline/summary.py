@@ -111,7 +111,7 @@ def published_rows(task: Task, split: str) -> list[dict[str, Json]]:
     Of a table that has rows for several splits (two test sets, two languages), only those that fit; all of a
     table where none fits.
     """
-    rows = task.references()
+    rows = task.published_rows
     fitting = {row.table for row in rows if split in (row.split, *row.stand_ins)}
     chosen = [row for row in rows if row.table not in fitting or split in (row.split, *row.stand_ins)]
     return [reference_json(row) for row in sorted(chosen, key=lambda row: row.split != split)]

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,23 +160,20 @@ class ResponseLogs:
 
     Args:
         folder: the run folder.
-        worker: names the worker that gave the answer at hand.
 
     Raises:
         RunFolderError: as `ResponseLog`.
     """
 
-    def __init__(self, folder: Path, worker: Callable[[], str]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._worker = worker
         self._logs: dict[str, ResponseLog] = {}
 
-    def append(self, identifier: str, request_key: str, response: Response) -> None:
-        """See `ResponseLog.append`."""
-        name = self._worker()
-        if name not in self._logs:
-            self._logs[name] = ResponseLog(self._folder / f"responses-{name}.jsonl")
-        self._logs[name].append(identifier, request_key, response)
+    def append(self, worker: str, identifier: str, request_key: str, response: Response) -> None:
+        """Store a response in the file of the worker that gave it; see `ResponseLog.append`."""
+        if worker not in self._logs:
+            self._logs[worker] = ResponseLog(self._folder / f"responses-{worker}.jsonl")
+        self._logs[worker].append(identifier, request_key, response)
 
     def close(self) -> None:
         """Flush and close all of them."""

@@ -75,8 +75,8 @@ def _described(task: Task) -> TaskInfo:
         task.protocols[0],
         metrics,
         task.headline or next(iter(metrics), ""),
-        dict(task.sizes),
-        tuple(task.references()),
+        dict(task.data_source.sizes),
+        tuple(task.published_rows),
     )
 
 

@@ -51,7 +51,7 @@ class Predictions:
         """Named after the file, fingerprinted by its content."""
         return self._info
 
-    def announce(self, ids: Collection[str]) -> Mapping[str, int]:
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
         """Count and warn of predictions for samples that the split does not have."""
         unknown = [identifier for identifier in self._texts if identifier not in ids]
         if self._texts and len(unknown) == len(self._texts):

@@ -20,7 +20,7 @@ from evalkit.data.check import check
 from evalkit.data.locate import locate, miniature
 from evalkit.data.prepare import prepare
 from evalkit.errors import DataError
-from evalkit.task import Task
+from evalkit.task import DataSource
 
 ITEM = {"questionId": 7, "question": "q", "image": "documents/a.png", "answers": ["x"]}
 
@@ -122,7 +122,7 @@ def test_the_miniature_is_drawn_once(cache: Path, monkeypatch: pytest.MonkeyPatc
     task = registry.task("ai2d")
     folder = locate(task, "miniature")
     assert folder.is_relative_to(cache)
-    monkeypatch.setattr(type(task), "draw_miniature", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(type(task), "data_source", DataSource(draw=lambda _: pytest.fail("drawn again")))
     assert locate(task, "miniature") == folder
     assert locate(task, "miniature", Path("nowhere"), offline=True) == folder
 
@@ -130,12 +130,12 @@ def test_the_miniature_is_drawn_once(cache: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_miniature_broken_off_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = registry.task("ai2d")
 
-    def draw(_: Task, folder: Path) -> None:
+    def draw(folder: Path) -> None:
         (folder / "half").touch()
         raise RuntimeError("broken off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(task), "draw_miniature", draw)
+        patch.setattr(type(task), "data_source", DataSource(draw=draw))
         with pytest.raises(RuntimeError):
             miniature(task)
     assert not list((cache / "miniature" / "ai2d").iterdir())
@@ -144,14 +144,14 @@ def test_a_miniature_broken_off_leaves_nothing(cache: Path, monkeypatch: pytest.
 
 def test_two_that_draw_at_once_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     task = registry.task("ai2d")
-    draw = type(task).draw_miniature
+    source = task.data_source
 
-    def draw_beside(self: Task, folder: Path) -> None:
-        draw(self, folder)
-        monkeypatch.setattr(type(task), "draw_miniature", draw)
+    def draw_beside(folder: Path) -> None:
+        source.draw(folder)
+        monkeypatch.setattr(type(task), "data_source", source)
         miniature(task)  # another process is faster
 
-    monkeypatch.setattr(type(task), "draw_miniature", draw_beside)
+    monkeypatch.setattr(type(task), "data_source", DataSource(draw=draw_beside))
     assert (miniature(task) / "AI2D_TEST.tsv").is_file()
 
 
@@ -166,7 +166,7 @@ def test_every_miniature_is_complete_and_seeded(name: str, tmp_path: Path) -> No
     assert report.complete, report.problems
     assert report.samples >= 16 and report.pictures >= 12
     (tmp_path / "again").mkdir()
-    task.draw_miniature(tmp_path / "again")
+    task.data_source.draw(tmp_path / "again")
     first = [
         (s.id, s.turns, s.target, s.images[0].digest()) for s in task.samples("miniature", miniature(task))
     ]

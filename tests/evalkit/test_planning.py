@@ -29,19 +29,16 @@ def samples(clusters: list[int]) -> list[Sample]:
     return [Sample(str(i), ("q",), (), None, str(cluster)) for i, cluster in enumerate(clusters)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.text(max_size=5)), max_size=60), st.integers(1, 20))
+@given(st.lists(st.tuples(st.integers(0, 5), st.text(max_size=5)), max_size=60))
 @settings(deadline=None, max_examples=60)
-def test_a_plan_asks_everything_once_and_keeps_pictures_together(asked, size: int) -> None:
+def test_a_plan_asks_everything_once_and_keeps_pictures_together(asked) -> None:
     requests = [request(str(i), f"p{picture}", text) for i, (picture, text) in enumerate(asked)]
     plan = make_plan(requests)
-    order = [position for window in plan.windows(range(len(requests)), size) for position in window]
+    order = [position for group in plan.groups for position in group]
     assert sorted(order) == list(range(len(requests)))
     pictures = [asked[position][0] for position in order]
     changes = sum(left != right for left, right in pairwise(pictures))
     assert changes == max(0, len(set(pictures)) - 1)
-    windows = list(plan.windows(range(len(requests)), size))
-    for left, right in pairwise(windows):
-        assert len(left) >= size and not {asked[i][0] for i in left} & {asked[i][0] for i in right}
 
 
 def test_inside_a_group_prefix_then_length_decide() -> None:
@@ -88,15 +85,15 @@ def test_a_plan_for_workers_holds_what_is_pending() -> None:
 
 def test_requests_without_pictures_are_not_one_group() -> None:
     plan = make_plan(request(str(i), None, "q") for i in range(1000))
-    assert len(plan.groups) == 1000 and max(map(len, plan.windows(range(1000)))) == 256
+    assert len(plan.groups) == 1000
 
 
 def test_a_resumed_plan_is_the_rest_of_the_same_order() -> None:
     requests = [request(str(i), f"p{i % 7}", "q" * (i % 5)) for i in range(100)]
     plan = make_plan(requests)
     pending = set(random.Random(0).sample(range(100), 40))
-    rest = [i for window in plan.windows(pending, 10) for i in window]
-    whole = [i for window in plan.windows(range(100), 10) for i in window]
+    rest = [i for group in plan.pending(pending) for i in group]
+    whole = [i for group in plan.groups for i in group]
     assert rest == [i for i in whole if i in pending]
 
 
@@ -117,7 +114,7 @@ def test_requests_carry_the_number_of_their_group() -> None:
 
 def test_a_huge_group_is_torn() -> None:
     plan = make_plan(request(str(i), "p", "q") for i in range(5000))
-    assert [len(window) for window in plan.windows(range(5000))] == [2048, 2048, 904]
+    assert [len(group) for group in plan.groups] == [2048, 2048, 904]
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=80), st.integers(1, 90), st.integers(0, 3))

@@ -1,10 +1,10 @@
-"""The scoring pipeline: relate, judge, relate; and what identifies a run."""
+"""The scoring pipeline: parse, judge, score; and what identifies a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,29 +15,64 @@ from evalkit.metrics.base import Accuracy, Composite, Mean, Metric, RootMeanSqua
 from evalkit.pipeline.score import score
 from evalkit.pipeline.summary import counts, groups, metric_values, status
 from evalkit.store import StoredResponse
-from evalkit.task import JudgeQuestion, Task, record
+from evalkit.task import JudgeQuestion, ParsedAnswer, Task, record
 
 
 class Judged(Task):
-    """Asks a judge about every answer but `x`, and counts how often `relate` was called."""
+    """Asks a judge about every answer but `x`, and notes each step."""
 
     name = "judged"
     group_by = ("kind",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.related: list[list[str]] = []
+        self.steps: list[str] = []
+
+    def samples(self, split: str, root: Path) -> Iterator[Sample]:
+        yield from ()
+
+    def parse(self, sample: Sample, response: Response) -> str:
+        self.steps.append(f"parse {sample.id}")
+        return response.text.upper()
+
+    def judge_questions(self, answers: Sequence[ParsedAnswer]) -> dict[str, JudgeQuestion]:
+        self.steps.append("judge_questions")
+        return {a.sample.id: JudgeQuestion("", a.response.text) for a in answers if a.parsed != "X"}
+
+    def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
+        self.steps.append("score_all")
+        return [
+            record(
+                answer.sample,
+                answer.response,
+                prediction=answer.parsed,
+                scores={"rating": float(answer.reply)} if isinstance(answer.reply, str) else {},
+                data=answer.judge_data(),
+            )
+            for answer in answers
+        ]
+
+    def metrics(self):
+        return [Mean("rating", scale=1.0), Accuracy("nothing")]
+
+
+class Earlier(Task):
+    """Written against the methods that `judge_questions` and `score_all` replace."""
+
+    name = "earlier"
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         yield from ()
 
     def score(self, sample: Sample, response: Response) -> Record:
-        return record(sample, response, prediction=response.text)
+        return record(sample, response, prediction=response.text.upper())
 
     def relate(self, records: list[Record]) -> list[Record]:
-        self.related.append([r.id for r in records])
+        failed = float(sum(r.failed for r in records))
         return [
-            dataclasses.replace(r, scores={"rating": float(r.data["judge"])}) if "judge" in r.data else r
+            dataclasses.replace(r, scores={"rating": float(r.data["judge"]), "failed": failed})
+            if "judge" in r.data
+            else r
             for r in records
         ]
 
@@ -45,7 +80,7 @@ class Judged(Task):
         return None if record.text == "x" else JudgeQuestion("", record.text)
 
     def metrics(self):
-        return [Mean("rating", scale=1.0), Accuracy("nothing")]
+        return [Mean("rating", scale=1.0)]
 
 
 class FakeJudge:
@@ -70,26 +105,30 @@ def answer(name: str, text: str | None) -> StoredResponse:
 
 
 ANSWERS = {"a": "four", "b": "x", "c": None, "d": "?", "e": "seven!!"}
+SAMPLES = [sample(name) for name in ("e", "d", "c", "b", "a", "unanswered")]
 
 
-def scored(judge: FakeJudge | None) -> tuple[Judged, list[Record]]:
-    task = Judged()
-    samples = [sample(name) for name in ("e", "d", "c", "b", "a", "unanswered")]
+def scored(judge: FakeJudge | None, task: Task) -> list[Record]:
     answers = {name: answer(name, text) for name, text in ANSWERS.items()}
-    return task, [item.record for item in score(task, samples, answers, judge)]
+    return [item.record for item in score(task, SAMPLES, answers, judge)]
 
 
 def test_records_come_in_sample_order_errors_among_them() -> None:
-    task, records = scored(None)
+    task = Judged()
+    records = scored(None, task)
     assert [r.id for r in records] == ["e", "d", "c", "b", "a"]
-    assert task.related == [["e", "d", "c", "b", "a"]]
     assert [r.failed for r in records] == [False, False, True, False, False]
+    assert [r.prediction for r in records] == ["SEVEN!!", "?", None, "X", "FOUR"]
+    assert task.steps == ["parse e", "parse d", "parse b", "parse a", "score_all"]
 
 
-def test_a_judge_is_asked_between_two_relations(caplog: pytest.LogCaptureFixture) -> None:
-    judge = FakeJudge()
-    task, records = scored(judge)
-    assert list(judge.asked) == ["e", "d", "a"] and len(task.related) == 2
+def test_every_step_is_called_once_and_the_judge_is_asked_before_the_score(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    judge, task = FakeJudge(), Judged()
+    records = scored(judge, task)
+    assert task.steps == ["parse e", "parse d", "parse b", "parse a", "judge_questions", "score_all"]
+    assert list(judge.asked) == ["e", "d", "a"]
     by_id = {r.id: r for r in records}
     assert by_id["a"].data == {"judge": "4"} and by_id["e"].scores == {"rating": 7.0}
     assert by_id["d"].data == {"judge_failure": "HTTP 500"} and by_id["d"].scores == {}
@@ -97,13 +136,52 @@ def test_a_judge_is_asked_between_two_relations(caplog: pytest.LogCaptureFixture
     assert "no reply to 1 of 3 questions (HTTP 500)" in caplog.text
 
 
-def test_a_relation_that_loses_records_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Judged, "relate", lambda self, records: records[1:])
-    with pytest.raises(TaskError, match="same records in the same order"):
-        scored(None)
-    monkeypatch.setattr(Judged, "relate", lambda self, records: records[0].nothing)
-    with pytest.raises(TaskError, match=r"relate\(\) fails \(AttributeError"):
-        scored(None)
+def test_a_task_with_the_earlier_methods_is_scored_as_before() -> None:
+    judge = FakeJudge()
+    records = scored(judge, Earlier())
+    assert list(judge.asked) == ["e", "d", "a"]
+    assert [r.scores.get("rating") for r in records] == [7.0, None, None, None, 4.0]
+    assert records[0].scores["failed"] == 1.0 and records[2].failed
+    assert [r.data for r in records][1:3] == [{"judge_failure": "HTTP 500"}, {}]
+    assert all(not r.scores for r in scored(None, Earlier()))
+
+
+@pytest.mark.parametrize(
+    ("step", "broken", "message"),
+    [
+        ("score_all", lambda self, answers: [], "one record for each answer, in order"),
+        ("score_all", lambda self, answers: answers[0].nothing, r"score_all\(\) fails \(AttributeError"),
+        ("parse", lambda self, sample, response: 1 / 0, r"parse\(\) fails on sample 'e' \(ZeroDivisionError"),
+        ("judge_questions", lambda self, answers: 1 / 0, r"judge_questions\(\) fails \(ZeroDivisionError"),
+    ],
+)
+def test_a_step_that_fails_is_named(
+    step: str, broken: object, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judged, step, broken)
+    with pytest.raises(TaskError, match=message):
+        scored(FakeJudge(), Judged())
+
+
+def test_a_score_that_fails_names_the_sample() -> None:
+    class OneByOne(Judged):
+        score_all = Task.score_all
+
+        def score(self, sample: Sample, response: Response) -> Record:
+            if sample.id == "b":
+                raise ValueError("no letter")
+            return record(sample, response)
+
+    with pytest.raises(TaskError, match=r"score\(\) fails on sample 'b' \(ValueError: no letter\)"):
+        scored(None, OneByOne())
+
+
+def test_a_task_that_scores_nothing_is_refused() -> None:
+    class Unfinished(Judged):
+        score_all = Task.score_all
+
+    with pytest.raises(TypeError, match=r"Unfinished must define score\(\) or score_all\(\)"):
+        Unfinished()
 
 
 def test_groups_leave_out_figures_without_samples() -> None:

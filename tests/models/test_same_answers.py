@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from evalkit.contracts import Model
+from evalkit.engines.base import Engine
 from evalkit.pipeline import run as workflow
 from evalkit.pipeline.options import RunOptions
 from evalkit.pipeline.plan import make_plan
@@ -22,10 +22,9 @@ MODEL = "mini-internvl-tiny"
 
 
 @pytest.fixture(scope="module")
-def model() -> Iterator[Model]:
+def model() -> Iterator[Engine]:
     """Answers four at a time, so that there is something between the first answer and the last."""
     loaded = workflow.load_model(options(Path()))
-    assert isinstance(loaded, Model)
     yield loaded
     loaded.close()
 
@@ -42,7 +41,7 @@ def answers(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def whole(model: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def whole(model: Engine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Answers of an undisturbed run."""
     result = workflow.run_task(TASK, model, options(tmp_path_factory.mktemp("whole"), limit=60))
     found = answers(result.path)
@@ -50,7 +49,7 @@ def whole(model: Model, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
     return found
 
 
-def test_a_smaller_limit_and_named_samples(whole: dict[str, str], model: Model, tmp_path: Path) -> None:
+def test_a_smaller_limit_and_named_samples(whole: dict[str, str], model: Engine, tmp_path: Path) -> None:
     few = workflow.run_task(TASK, model, options(tmp_path / "few", limit=17))
     assert len(answers(few.path)) == 17 and answers(few.path).items() <= whole.items()
     names = tuple(list(whole)[::9])
@@ -58,7 +57,7 @@ def test_a_smaller_limit_and_named_samples(whole: dict[str, str], model: Model, 
     assert set(answers(named.path)) == set(names) and answers(named.path).items() <= whole.items()
 
 
-def test_without_prefix_caching(whole: dict[str, str], model: Model, tmp_path: Path) -> None:
+def test_without_prefix_caching(whole: dict[str, str], model: Engine, tmp_path: Path) -> None:
     apart = options(tmp_path, limit=60, prefix_caching=False, batch_size=1)
     alone = workflow.load_model(apart)
     assert answers(workflow.run_task(TASK, alone, apart).path) == whole
@@ -66,7 +65,7 @@ def test_without_prefix_caching(whole: dict[str, str], model: Model, tmp_path: P
 
 
 def test_broken_off_in_a_group(
-    whole: dict[str, str], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: dict[str, str], model: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of a picture's questions are answered before, the other half after."""
     job = workflow.make_job(TASK, options(tmp_path, limit=60))

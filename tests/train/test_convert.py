@@ -43,7 +43,7 @@ def drawn(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if isinstance(getattr(module, name, None), int) and getattr(module, name) > 6:
             monkeypatch.setattr(module, name, 6)
     folder.mkdir()
-    registry.task(task).draw_miniature(folder)
+    registry.task(task).data_source.draw(folder)
     return folder
 
 

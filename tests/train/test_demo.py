@@ -31,7 +31,7 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_training_asks_what_evaluation_asks_of_other_pictures(drawn: Path, tmp_path: Path) -> None:
     task = registry.task(demo.DOMAIN)
-    task.draw_miniature(tmp_path)
+    task.data_source.draw(tmp_path)
     lines = _lines(drawn / "domain" / "meta.json")
     first = [line["conversations"][0]["value"].split("\n")[1] for line in lines]  # type: ignore[index]
     pictures = {Image.open(path).tobytes() for path in (drawn / "domain" / "scans").iterdir()}

@@ -12,7 +12,7 @@ from mini_internvl_train.recipe import Evaluation, Recipe
 
 if TYPE_CHECKING:
     from evalkit.contracts import Model, ModelOptions
-    from evalkit.engines.base import Pool
+    from evalkit.engines.base import Engine
 
 
 def due(evaluation: Evaluation, step: int, total: int) -> bool:
@@ -100,7 +100,7 @@ class LoadCheckpoint:
         return FAMILY.load(str(self.folder), self.options, self.name)
 
 
-def _model(evaluation: Evaluation, folder: Path, name: str) -> Model | Pool:
+def _model(evaluation: Evaluation, folder: Path, name: str) -> Model | Engine:
     """The model in this process, or in the actors of a cluster."""
     from evalkit.pipeline.options import RunOptions, model_options
     from evalkit.pipeline.run import ray_pool

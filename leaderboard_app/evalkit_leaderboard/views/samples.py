@@ -191,10 +191,10 @@ def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> tuple[overla
 def _regions(run: Run, found: Sample) -> list[Region]:
     """What the task draws; a record that is not in its form has nothing to draw."""
     task = _task(run.task, run.protocol)
-    if task is None or found.record.failed:
+    if task is None or task.overlay is None or found.record.failed:
         return []
     try:
-        return list(task.regions(found.record))
+        return list(task.overlay.regions(found.record))
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return []
 

@@ -234,12 +234,13 @@ def _described(task: Task) -> dict[str, object]:
     grid = f"exactly {policy.grid[0]} by {policy.grid[1]} tiles" if policy.grid else ""
     thumbnail = " and a thumbnail" if policy.thumbnail else ""
     sampling = "greedy" if generation.temperature == 0 else f"temperature {generation.temperature:g}"
-    files = [f"{file.path} from {file.source} ({file.licence})" for file in task.data_files(task.splits[0])]
+    needed = task.data_source.files_of(task.splits[0])
+    files = [f"{file.path} from {file.source} ({file.licence})" for file in needed]
     return {
         "Task": (type(task).__doc__ or "").strip().splitlines()[0] if type(task).__doc__ else task.title,
         "Protocol": f"{task.protocol} (of {', '.join(task.protocols)}), version {task.version}",
         "Splits": ", ".join(task.splits),
-        "Published size": ", ".join(f"{split} {size:,}" for split, size in task.sizes.items()),
+        "Published size": ", ".join(f"{split} {size:,}" for split, size in task.data_source.sizes.items()),
         "Prompt": task.template,
         "Generation": f"{sampling}, at most {generation.max_new_tokens} new tokens",
         "Images": grid or f"{policy.min_tiles} to {policy.max_tiles} tiles{thumbnail}",

@@ -29,9 +29,9 @@ from evalkit.metrics.control import (
     threshold_scores,
 )
 from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
-from evalkit.task import MINIATURE, DataFile, Reference, Task, record
+from evalkit.task import MINIATURE, DataFile, DataSource, record
+from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.general.settings import picture
-from evalkit_tasks.published import references
 
 #: Frames taken of a video, evenly spread.
 FRAMES = 8
@@ -57,7 +57,21 @@ RAG_DRIVER = "conversation_bddx_eval_v1.json"
 _PICTURE_LINES = re.compile(r"^(?:\s*(?:Frame\s*\d+\s*:)?\s*(?:<image>|<video>)[ \t]*\n?)+")
 
 
-class BddX(Task):
+def _names(split: str) -> tuple[str, ...]:
+    return (f"{split}.json", f"{split}.jsonl", *((RAG_DRIVER,) if split == "test" else ()))
+
+
+def _file(split: str) -> DataFile:
+    source = (
+        "github.com/YuanJianhao508/RAG-Driver (evalcap/BDDX_gt), or conversations of that form; "
+        "the clips they name are cut from the BDD100K videos (bdd-data.berkeley.edu)"
+    )
+    first, *others = _names(split)
+    licence = "UC Berkeley: education, research and not-for-profit"
+    return DataFile(first, source, licence, alternatives=tuple(others))
+
+
+class BddX(PaperTask):
     """Tables 6 (captions, percent) and 7 (control signals)."""
 
     name = "bdd-x"
@@ -65,6 +79,9 @@ class BddX(Task):
     splits = ("test", "val", "train")
     generation = Generation(max_new_tokens=100)
     image_policy = ImagePolicy(max_tiles=1)
+    data_source = DataSource(
+        files={split: (_file(split),) for split in ("test", "val", "train")}, draw=drawn(name)
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`."""
@@ -115,26 +132,6 @@ class BddX(Task):
             found += [SignalRmse(signal), *(ThresholdAccuracy(signal, tau) for tau in TAUS)]
         return [*found, *variants]
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        source = (
-            "github.com/YuanJianhao508/RAG-Driver (evalcap/BDDX_gt), or conversations of that form; "
-            "the clips they name are cut from the BDD100K videos (bdd-data.berkeley.edu)"
-        )
-        first, *others = _names(split)
-        licence = "UC Berkeley: education, research and not-for-profit"
-        return [DataFile(first, source, licence, alternatives=tuple(others))]
-
-    def references(self) -> Sequence[Reference]:
-        """See `Task.references`."""
-        return references(self.name)
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures.bdd_x import draw
-
-        draw(folder)
-
 
 def _asks(kind: str) -> Select:
     return lambda r: r.tags["question"] == kind
@@ -142,10 +139,6 @@ def _asks(kind: str) -> Select:
 
 def _clip_of(r: Record) -> str:
     return r.cluster
-
-
-def _names(split: str) -> tuple[str, ...]:
-    return (f"{split}.json", f"{split}.jsonl", *((RAG_DRIVER,) if split == "test" else ()))
 
 
 def _clip(item: object, where: str, root: Path) -> Iterator[Sample]:

@@ -6,18 +6,27 @@ Sima et al., "DriveLM: driving with graph visual question answering"; Table 4 of
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
 from evalkit.data.images import ImageFile, ImageHandle
 from evalkit.errors import DataError, UsageError
 from evalkit.files import fields, read_json, read_jsonl
 from evalkit.metrics.base import Metric
-from evalkit.task import MINIATURE, DataFile, JudgeQuestion, Reference, Region, Task, record
+from evalkit.task import (
+    MINIATURE,
+    DataFile,
+    DataSource,
+    JudgeQuestion,
+    Overlay,
+    ParsedAnswer,
+    Region,
+    Submission,
+)
+from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.driving import drivelm_metrics, drivelm_scorer
 from evalkit_tasks.driving.drivelm_coordinates import (
     CAMERA_SIZE,
@@ -28,7 +37,6 @@ from evalkit_tasks.driving.drivelm_coordinates import (
 )
 from evalkit_tasks.driving.drivelm_questions import KINDS, TAG_NAMES, Question, extract, offer_choices
 from evalkit_tasks.driving.drivelm_scene import RECIPE, StitchedViews
-from evalkit_tasks.published import references
 
 #: The paper's sentence about object tags. The place behind the question and the whole numbers in brackets are
 #: ours, after public copies of InternVL's training list; a prompt from InternVL's list is used as it stands.
@@ -58,7 +66,41 @@ _PICTURES = DataFile(
 )
 
 
-class DriveLM(Task):
+def _regions(item: Record) -> Sequence[Region]:
+    """The object tags of target and prediction, on the camera images they name."""
+    found: list[Region] = []
+    roles: tuple[tuple[Literal["target", "prediction"], object], ...] = (
+        ("target", item.target),
+        ("prediction", item.prediction),
+    )
+    for role, text in roles:
+        for name, camera, x, y in pixel_tags(str(text)):
+            found.append(Region(role, (x, y), CAMERA_SIZE, list(CAMERAS).index(camera), name))
+    return found
+
+
+def _export(records: Sequence[Record], path: Path) -> None:
+    """Write the challenge's submission file; fill in team and method before it is sent.
+
+    Raises:
+        UsageError: a sample has no answer; the challenge's server stops at that.
+    """
+    if failed := [item.id for item in records if item.failed]:
+        raise UsageError(
+            f"{len(failed)} of {len(records)} samples have no answer ({failed[0]} first), which the "
+            "challenge refuses; run the same command again to answer them"
+        )
+    results = [{"id": r.id, "question": _in_submission(r), "answer": r.prediction} for r in records]
+    header = {"method": "", "team": "", "authors": [], "email": "", "institution": "", "country": ""}
+    path.write_text(json.dumps({**header, "results": results}, indent=4), encoding="utf-8")
+
+
+def _in_submission(record: Record) -> str:
+    question = str(record.data["question"])
+    return question if question.startswith("<image>") else f"<image>\n{question}"
+
+
+class DriveLM(PaperTask):
     """Perception, prediction, planning and behaviour, scored as by the challenge."""
 
     name = "drivelm"
@@ -68,6 +110,16 @@ class DriveLM(Task):
     generation = Generation(max_new_tokens=200)
     image_policy = ImagePolicy(max_tiles=12)
     group_by: ClassVar[tuple[str, ...]] = ("question_type", "tag", "graph")
+    data_source = DataSource(
+        files={split: (file, _PICTURES) for split, file in _FILES.items()}, draw=drawn(name)
+    )
+    overlay = Overlay(_regions)
+    submission = Submission("submission.json", _export)
+
+    @property
+    def wording(self) -> Sequence[str]:
+        """The template, and how image and coordinates are made."""
+        return ("\n".join((self.template, RECIPE, encode_tags("<c1,CAM_BACK,1.0,2.0>"))),)
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; a frame's questions follow each other."""
@@ -91,17 +143,17 @@ class DriveLM(Task):
             return dataclasses.replace(request, messages=(Message("user", sample.turns[-1]),))
         return request
 
-    def score(self, sample: Sample, response: Response) -> Record:
-        """The answer with its object tags in camera pixels; the figures come with `relate`."""
-        return record(sample, response, prediction=decode_tags(response.text), data=sample.data)
+    def parse(self, sample: Sample, response: Response) -> str:
+        """The answer with its object tags in camera pixels."""
+        return decode_tags(response.text)
 
-    def relate(self, records: list[Record]) -> list[Record]:
+    def judge_questions(self, answers: Sequence[ParsedAnswer]) -> Mapping[str, JudgeQuestion]:
+        """The challenge's question to its judge, for answers of tags gpt and match that are scored."""
+        return drivelm_scorer.judge_questions(answers)
+
+    def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
         """The challenge's graph rule, frame by frame, and each record's scores."""
-        return drivelm_scorer.relate(records)
-
-    def judge_question(self, record: Record) -> JudgeQuestion | None:
-        """The challenge's question to its judge, for tags gpt and match."""
-        return drivelm_scorer.judge_question(record)
+        return drivelm_scorer.score_all(answers)
 
     def metrics(self) -> Sequence[Metric]:
         """The columns of Table 4, with the composites' parts."""
@@ -110,57 +162,6 @@ class DriveLM(Task):
     def group_metrics(self) -> Sequence[Metric]:
         """The metrics, and the share of questions that the graph rule leaves out."""
         return [*self.metrics(), drivelm_metrics.left_out()]
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """The split's question file and the camera pictures."""
-        return (_FILES[split], _PICTURES) if split in _FILES else ()
-
-    def references(self) -> Sequence[Reference]:
-        """Table 4."""
-        return references(self.name)
-
-    def regions(self, record: Record) -> Sequence[Region]:
-        """The object tags of target and prediction, on the camera pictures they name."""
-        found: list[Region] = []
-        for name, camera, x, y in pixel_tags(str(record.target)):
-            found.append(Region("target", (x, y), CAMERA_SIZE, list(CAMERAS).index(camera), name))
-        for name, camera, x, y in pixel_tags(str(record.prediction)):
-            found.append(Region("prediction", (x, y), CAMERA_SIZE, list(CAMERAS).index(camera), name))
-        return found
-
-    def draw_miniature(self, folder: Path) -> None:
-        """A few drawn frames with questions of all tags, in the form of the challenge's sample."""
-        from evalkit_tasks.miniatures import drivelm
-
-        drivelm.draw(folder)
-
-    def export(self, records: Sequence[Record], path: Path) -> None:
-        """The challenge's submission file; fill in team and method before it is sent.
-
-        Raises:
-            UsageError: a sample has no answer; the challenge's server stops at that.
-        """
-        if failed := [record.id for record in records if record.failed]:
-            raise UsageError(
-                f"{len(failed)} of {len(records)} samples have no answer ({failed[0]} first), which the "
-                "challenge refuses; run the same command again to answer them"
-            )
-        results = [
-            {"id": record.id, "question": _in_submission(record), "answer": record.prediction}
-            for record in records
-        ]
-        header = {"method": "", "team": "", "authors": [], "email": "", "institution": "", "country": ""}
-        path.write_text(json.dumps({**header, "results": results}, indent=4), encoding="utf-8")
-
-    def prompt_fingerprint(self) -> str:
-        """Changes with the wording and with how the picture and the coordinates are made."""
-        parts = (self.template, RECIPE, encode_tags("<c1,CAM_BACK,1.0,2.0>"))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:6]
-
-
-def _in_submission(record: Record) -> str:
-    question = str(record.data["question"])
-    return question if question.startswith("<image>") else f"<image>\n{question}"
 
 
 def _frames(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

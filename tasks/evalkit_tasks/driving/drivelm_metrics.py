@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.judge import FAILURE, REPLY
 from evalkit.metrics.base import Accuracy, BoolArray, Composite, FloatArray, Mean, Metric
 from evalkit.metrics.captions import Bleu, CaptionPair, Cider, RougeL
 from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
@@ -126,33 +125,30 @@ class _Explained(Metric):
 
 
 class _Rating(Mean):
-    """Mean rating by the judge, 0 to 100; before a judge was asked, it counts what one would be asked."""
+    """Mean rating by the judge, 0 to 100, over what is to be rated and the judge did not fail on."""
 
     def __init__(self, name: str, tag: int) -> None:
-        super().__init__(name, scale=1.0, select=counts(tag))
+        super().__init__(name, scale=1.0)
+        self._to_rate = counts(tag)
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
-        """Rated records; all that are to be rated, where there was no judge."""
-        return super().selected(records) if _judged(records) else Metric.selected(self, records)
+        """Records to be rated, but those the judge failed on; without a judge all of them."""
+        chosen = [self._to_rate(r) and not r.scores.get("judge_failed") for r in records]
+        return np.array(chosen, dtype=np.bool_)
 
     def reason(self, records: Sequence[Record]) -> str | None:
-        """No judge, or none of its replies was of use."""
-        to_rate = int(Metric.selected(self, records).sum())
+        """Nothing to rate, no judge, or none of its replies was of use."""
+        to_rate = [record for record in records if self._to_rate(record)]
         if not to_rate:
             return super().reason(records)
-        if not _judged(records):
+        if not any("judge_failed" in record.scores for record in to_rate):
             return NO_JUDGE
-        rated = super().selected(records).any()
-        return None if rated else f"the judge failed on all {to_rate} questions"
+        failed = all(record.scores.get("judge_failed") for record in to_rate)
+        return f"the judge failed on all {len(to_rate)} questions" if failed else None
 
     def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
         """The rating of each rated record."""
-        ratings = [record.scores.get(self.score, np.nan) for record in records]
-        return np.array(ratings, dtype=np.float64)
-
-
-def _judged(records: Sequence[Record]) -> bool:
-    return any(REPLY in record.data or FAILURE in record.data for record in records)
+        return np.array([r.scores.get(self.score, np.nan) for r in records], dtype=np.float64)
 
 
 class _Combined(Composite):

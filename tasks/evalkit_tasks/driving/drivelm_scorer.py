@@ -6,15 +6,14 @@ stops with an error, this one goes on in a way that is counted and documented (d
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Sequence
 
-from evalkit.contracts import Record
-from evalkit.judge import FAILURE, REPLY, number
+from evalkit.contracts import Record, Sample
+from evalkit.judge import number
 from evalkit.metrics.base import Select
-from evalkit.task import JudgeQuestion
+from evalkit.task import JudgeQuestion, ParsedAnswer, record
 
 ACCURACY, GPT, LANGUAGE, MATCH = 0, 1, 2, 3
 #: A predicted point hits a reference point nearer than this (sum of both distances, pixels).
@@ -62,35 +61,67 @@ def match(answer: str, reference: str) -> tuple[list[Point], float]:
     return found, 2 * precision * recall / (precision + recall + 1e-8)
 
 
-def position(record: Record) -> int:
-    """Number of the question in its frame."""
-    return int(record.id.rpartition("_")[2])
+def left_out(answers: Sequence[ParsedAnswer]) -> dict[str, str]:
+    """Why an answer is not scored, by sample id; what is scored is not in it.
 
-
-def relate(records: Sequence[Record]) -> list[Record]:
-    """Apply the graph rule frame by frame and score what passes it; the same when applied again.
-
-    The reference points that the frame's first answer found are what is known. Another question is scored
-    only if all points it names are known. What is not scored says why in `data["left_out"]`: `graph rule`,
-    `first question unanswered` (or not asked), `odd coordinates` (the question's numbers do not pair).
+    The challenge's graph rule, frame by frame: the reference points that the frame's first answer found are
+    what is known, and another question is scored only if all points it names are known. The reasons are
+    `graph rule`, `first question unanswered` (or not asked) and `odd coordinates` (numbers that do not pair).
     """
     known: dict[str, set[Point]] = {}
-    for record in records:
-        if position(record) == 0 and not record.failed and isinstance(record.target, str):
-            known[record.cluster] = set(match(record.prediction, record.target)[0])
-    return [_related(record, known.get(record.cluster)) for record in records]
+    for answer in answers:
+        sample = answer.sample
+        if _is_first(sample) and _is_labelled(sample):
+            known[sample.cluster] = set(match(answer.parsed, sample.target)[0])
+    reasons = {
+        answer.sample.id: _left_out(answer.sample.data["question"], known.get(answer.sample.cluster))
+        for answer in answers
+        if _is_labelled(answer.sample) and not _is_first(answer.sample)
+    }
+    return {name: why for name, why in reasons.items() if why is not None}
 
 
-def _related(record: Record, known: set[Point] | None) -> Record:
-    if record.failed or not isinstance(record.target, str):
-        return record
-    data = {key: value for key, value in record.data.items() if key != "left_out"}
-    why = None if position(record) == 0 else _left_out(data["question"], known)
-    if why is not None:
-        data["left_out"] = why
-    scores = {"left_out": 1.0} if why else {"left_out": 0.0, **_scores(record)}
-    tags = {**record.tags, "graph": "left out" if why else "scored"}
-    return dataclasses.replace(record, data=data, scores=scores, tags=tags)
+def judge_questions(answers: Sequence[ParsedAnswer]) -> dict[str, JudgeQuestion]:
+    """What the challenge asks its judge about the answers of tags gpt and match that are scored."""
+    out = left_out(answers)
+    return {
+        answer.sample.id: _judge_question(answer)
+        for answer in answers
+        if answer.sample.id not in out and _is_labelled(answer.sample) and _is_rated(answer.sample)
+    }
+
+
+def score_all(answers: Sequence[ParsedAnswer]) -> list[Record]:
+    """The records; one that is left out says why in `data["left_out"]`, one without labels has no score."""
+    out = left_out(answers)
+    return [_record(answer, out.get(answer.sample.id)) for answer in answers]
+
+
+def _record(answer: ParsedAnswer, why: str | None) -> Record:
+    sample, labelled = answer.sample, _is_labelled(answer.sample)
+    scores = {"left_out": 1.0} if why else {"left_out": 0.0, **_scores(answer)} if labelled else {}
+    return record(
+        sample,
+        answer.response,
+        prediction=answer.parsed,
+        scores=scores,
+        tags={"graph": "left out" if why else "scored"} if labelled else {},
+        data={**sample.data, **({"left_out": why} if why else {}), **answer.judge_data()},
+    )
+
+
+def _is_first(sample: Sample) -> bool:
+    """Whether a question is the first of its frame; ids end in the question's number."""
+    return int(sample.id.rpartition("_")[2]) == 0
+
+
+def _is_labelled(sample: Sample) -> bool:
+    return isinstance(sample.target, str)
+
+
+def _is_rated(sample: Sample) -> bool:
+    tags = sample.data["tags"] or ()
+    return GPT in tags or MATCH in tags
 
 
 def _left_out(question: str, known: set[Point] | None) -> str | None:
@@ -104,15 +135,16 @@ def _left_out(question: str, known: set[Point] | None) -> str | None:
     return None if known.issuperset(named) else GRAPH_RULE
 
 
-def _scores(record: Record) -> dict[str, float]:
+def _scores(answer: ParsedAnswer) -> dict[str, float]:
     scores: dict[str, float] = {}
-    tags = record.data["tags"] or ()
+    sample, prediction = answer.sample, answer.parsed
+    tags = sample.data["tags"] or ()
     if ACCURACY in tags:
-        scores["accuracy"] = float(record.prediction == record.target)
+        scores["accuracy"] = float(prediction == sample.target)
     if MATCH in tags:
-        scores["match_f1"] = match(record.prediction, record.target)[1]
-    if (GPT in tags or MATCH in tags) and (REPLY in record.data or FAILURE in record.data):
-        rating = number(record.data.get(REPLY))
+        scores["match_f1"] = match(prediction, sample.target)[1]
+    if answer.reply is not None:
+        rating = number(answer.reply)
         scores["judge_failed"] = float(rating is None)
         if rating is not None:
             scores.update({name: rating for name, tag in _RATED if tag in tags})
@@ -122,23 +154,17 @@ def _scores(record: Record) -> dict[str, float]:
 _RATED = (("chatgpt", GPT), ("match_chatgpt", MATCH))
 
 
-def judge_question(record: Record) -> JudgeQuestion | None:
-    """What the challenge asks its judge about a record that is scored by the judge."""
-    if not (counts(GPT)(record) or counts(MATCH)(record)):
-        return None
-    asked = f"{_REQUEST}This is the correct answer: {record.target}This is my answer: {record.prediction}"
+def _judge_question(answer: ParsedAnswer) -> JudgeQuestion:
+    truth = answer.sample.target
+    asked = f"{_REQUEST}This is the correct answer: {truth}This is my answer: {answer.parsed}"
     return JudgeQuestion(_SYSTEM, asked, temperature=0.6, max_tokens=3000, numeric=True)
 
 
 def counts(tag: int) -> Select:
-    """Selects the records that enter the figures of a tag: answered, labelled, not left out."""
-
-    def select(record: Record) -> bool:
-        return of_kind(record, tag) and "left_out" not in record.data
-
-    return select
+    """Selects the records that enter the values of a tag: answered, labelled, not left out."""
+    return lambda r: of_kind(r, tag) and "left_out" not in r.data
 
 
-def of_kind(record: Record, tag: int) -> bool:
+def of_kind(item: Record, tag: int) -> bool:
     """Whether a record is answered, labelled and of the tag, left out or not."""
-    return not record.failed and record.target is not None and tag in (record.data.get("tags") or ())
+    return not item.failed and item.target is not None and tag in (item.data.get("tags") or ())

@@ -16,14 +16,15 @@ from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import first_capital
-from evalkit.task import DataFile, record
+from evalkit.task import DataFile, DataSource, record
+from evalkit.task_parts import find
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import Row, literal_list, tsv_rows
 from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
-    find,
     lacking,
     picture,
 )
@@ -76,6 +77,15 @@ class MMERealWorldDriving(ProtocolTask):
     protocols = tuple(settings)
     group_by = ("Category",)
     headline = "average"
+    data_source = DataSource(
+        files={
+            "test": (
+                DataFile(_JSON[0], _SOURCE, _LICENCE, alternatives=(*_JSON[1:], *_TSV)),
+                DataFile("AutonomousDriving/", _SOURCE, _LICENCE, alternatives=("data/", "images/", *_TSV)),
+            )
+        },
+        draw=drawn(name),
+    )
 
     def __init__(self, protocol: str | None = None) -> None:
         """See `Task`."""
@@ -109,14 +119,8 @@ class MMERealWorldDriving(ProtocolTask):
         ]
         return *tasks, Accuracy("average", "accuracy")
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        return (
-            DataFile(_JSON[0], _SOURCE, _LICENCE, alternatives=(*_JSON[1:], *_TSV)),
-            DataFile("AutonomousDriving/", _SOURCE, _LICENCE, alternatives=("data/", "images/", *_TSV)),
-        )
-
-    def example_prompts(self) -> Sequence[str]:
+    @property
+    def wording(self) -> Sequence[str]:
         """The wording around question and choices."""
         return (self._wording,)
 

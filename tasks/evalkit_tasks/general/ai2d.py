@@ -10,16 +10,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from evalkit.contracts import Record, Response, Sample
+from evalkit.contracts import Response, Sample
 from evalkit.errors import DataError
-from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import Options, vlmevalkit_choice
-from evalkit.task import DataFile, HubSource, JudgeQuestion, record
+from evalkit.task import DataFile, DataSource, HubSource
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.choices import (
-    judge_letter,
+    ChoiceTask,
+    ReadChoice,
     options_of,
     question_lines,
-    relate_choices,
     vlmevalkit_prompt,
 )
 from evalkit_tasks.general.rows import Row, literal_list, parquet_files, parquet_rows, tsv_rows, unique
@@ -27,7 +27,6 @@ from evalkit_tasks.general.settings import (
     LETTER_ANSWER,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
-    ProtocolTask,
     Settings,
     lacking,
 )
@@ -38,7 +37,7 @@ _LICENCE = "CC BY-SA 4.0 (AI2)"
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class AI2D(ProtocolTask):
+class AI2D(ChoiceTask):
     """AI2D."""
 
     name = "ai2d"
@@ -49,7 +48,13 @@ class AI2D(ProtocolTask):
         "lmms-eval": Settings("{question}", 16, 6),
     }
     protocols = tuple(settings)
-    sizes: ClassVar = {"test": 3088}
+    judged = ("vlmevalkit",)
+    data_source = DataSource(
+        files={"test": (DataFile(_FILE, _SOURCE, _LICENCE),)},
+        hub={"test": HubSource("lmms-lab/ai2d", split="test")},
+        sizes={"test": 3088},
+        draw=drawn(name),
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; VLMEvalKit's TSV or the hub's Parquet files (ids are then rows from 0)."""
@@ -68,42 +73,18 @@ class AI2D(ProtocolTask):
         else:
             raise lacking(self, root, (_FILE,))
 
-    def score(self, sample: Sample, response: Response) -> Record:
-        """Read the answer; `relate` scores it."""
+    def parse(self, sample: Sample, response: Response) -> ReadChoice:
+        """The letter that the answer gives."""
         text, options = response.text, sample.data["options"]
         if self.protocol == "vlmevalkit":
-            rule, prediction = vlmevalkit_choice(text, options), text
-        else:
-            prediction = text.strip().lower()
-            if self.protocol == "lmms-eval":
-                prediction = text.lower().translate(_NO_PUNCTUATION)
-            rule = next((letter for letter in options if letter.lower() == prediction), None)
-        data = {**sample.data, "rule": rule}
-        return record(sample, response, prediction=prediction, unparsed=rule is None, data=data)
+            return ReadChoice(text, vlmevalkit_choice(text, options))
+        lenient = self.protocol == "lmms-eval"
+        prediction = text.lower().translate(_NO_PUNCTUATION) if lenient else text.strip().lower()
+        rule = next((letter for letter in options if letter.lower() == prediction), None)
+        return ReadChoice(prediction, rule)
 
-    def relate(self, records: list[Record]) -> list[Record]:
-        """See `relate_choices`."""
-        return relate_choices(records, vlmevalkit_choice)
-
-    def judge_question(self, record: Record) -> JudgeQuestion | None:
-        """Asks about what VLMEvalKit's rules leave open; the other protocols have no judge."""
-        if self.protocol != "vlmevalkit" or record.failed or record.data["rule"] is not None:
-            return None
-        return judge_letter(record.data["question"], record.data["options"], record.text)
-
-    def metrics(self) -> Sequence[Metric]:
-        """Share of right letters."""
-        return (Accuracy("accuracy"),)
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        return (DataFile(_FILE, _SOURCE, _LICENCE),)
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("lmms-lab/ai2d", split="test")
-
-    def example_prompts(self) -> Sequence[str]:
+    @property
+    def wording(self) -> Sequence[str]:
         """The prompt of an example question."""
         return (self._prompt("q", "h", {"A": "a", "B": "b"}),)
 

@@ -17,7 +17,9 @@ from evalkit.errors import DataError
 from evalkit.files import fields, read_json, read_jsonl
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
-from evalkit.task import MINIATURE, DataFile, HubSource, record
+from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, record
+from evalkit.task_parts import find
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -25,7 +27,6 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
-    find,
     lacking,
     picture,
 )
@@ -34,6 +35,18 @@ SUBSETS = ("human", "augmented")
 _SOURCE = "https://github.com/vis-nlp/ChartQA (ChartQA Dataset.zip), or hub ahmed-masry/ChartQA"
 _LICENCE = "GPL-3.0"
 _SCORERS = {"paper": internvl_relaxed, "vlmevalkit": vlmevalkit_relaxed, "lmms-eval": lmms_relaxed}
+
+
+def _names(split: str, subset: str) -> tuple[str, ...]:
+    official = f"{split}/{split}_{subset}.json"
+    return official, f"ChartQA Dataset/{official}", f"{split}_{subset}.jsonl", f"{split}_{subset}.json"
+
+
+def _files(split: str) -> Sequence[DataFile]:
+    annotations = [_names(split, subset) for subset in SUBSETS]
+    files = [DataFile(names[0], _SOURCE, _LICENCE, alternatives=names[1:]) for names in annotations]
+    png = DataFile(f"{split}/png/", _SOURCE, _LICENCE, alternatives=(f"ChartQA Dataset/{split}/png/",))
+    return *files, png
 
 
 class ChartQA(ProtocolTask):
@@ -48,7 +61,12 @@ class ChartQA(ProtocolTask):
         "lmms-eval": Settings("{question}\nAnswer the question with a single word.", 16, 6),
     }
     protocols = tuple(settings)
-    sizes: ClassVar = {"test": 2500, "val": 1920}
+    data_source = DataSource(
+        files={split: _files(split) for split in ("test", "val")},
+        hub={"test": HubSource("lmms-lab/ChartQA", split="test")},
+        sizes={"test": 2500, "val": 1920},
+        draw=drawn(name),
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; official JSON, Qwen-VL's jsonl, or the hub's Parquet files."""
@@ -74,25 +92,9 @@ class ChartQA(ProtocolTask):
         parts = [Accuracy(name, "accuracy", select=partial(_in_subset, name)) for name in SUBSETS]
         return macro_mean("average", parts), *parts
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        annotations = [_names(split, subset) for subset in SUBSETS]
-        files = [DataFile(names[0], _SOURCE, _LICENCE, alternatives=names[1:]) for names in annotations]
-        png = DataFile(f"{split}/png/", _SOURCE, _LICENCE, alternatives=(f"ChartQA Dataset/{split}/png/",))
-        return *files, png
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("lmms-lab/ChartQA", split="test") if split == "test" else None
-
 
 def _in_subset(subset: str, item: Record) -> bool:
     return item.tags["subset"] == subset
-
-
-def _names(split: str, subset: str) -> tuple[str, ...]:
-    official = f"{split}/{split}_{subset}.json"
-    return official, f"ChartQA Dataset/{official}", f"{split}_{subset}.jsonl", f"{split}_{subset}.json"
 
 
 def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:

@@ -1,18 +1,21 @@
-"""What multiple-choice benchmarks share: options of a row, InternVL's prompts, the judge's question."""
+"""What multiple-choice benchmarks share: options of a row, prompts, the judge's question, scoring."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from evalkit.contracts import Record
-from evalkit.metrics.circular import Infer, choice_of
-from evalkit.metrics.multiple_choice import NONE_OF_THEM, Options
-from evalkit.task import JudgeQuestion
+from evalkit.metrics.base import Accuracy, Metric
+from evalkit.metrics.multiple_choice import NONE_OF_THEM, Options, vlmevalkit_choice
+from evalkit.task import JudgeQuestion, ParsedAnswer, record
 from evalkit_tasks.general.rows import Row
-from evalkit_tasks.general.settings import LETTER_ANSWER
+from evalkit_tasks.general.settings import LETTER_ANSWER, ProtocolTask
+
+#: Reads a letter out of a text, None where it cannot.
+Infer = Callable[[str, Options], str | None]
 
 LETTER_ANSWER_CN = "请直接回答选项字母。"
 _DIRECT, _DIRECT_CN = "Answer the question directly.", "请直接回答问题。"
@@ -50,10 +53,14 @@ def vlmevalkit_prompt(question: str, hint: str, options: Options) -> str:
     return f"{lines}\n{_DIRECT_CN if chinese else _DIRECT}"
 
 
-def judge_letter(question: str, options: Options, answer: str) -> JudgeQuestion:
-    """Asks a judge which option an answer means. The wording is ours, not a scorer's."""
-    lines = "\n".join(f"{letter}. {text}" for letter, text in options.items())
-    return JudgeQuestion(_JUDGE, f"Question: {question}\nOptions:\n{lines}\nAnswer: {answer}\nLetter:")
+def judge_letter(data: Mapping[str, Any], answer: str) -> JudgeQuestion:
+    """Asks a judge which option an answer means. The wording is ours, not a scorer's.
+
+    `data` is the sample's, with `question` and `options`.
+    """
+    lines = "\n".join(f"{letter}. {text}" for letter, text in data["options"].items())
+    question = f"Question: {data['question']}\nOptions:\n{lines}\nAnswer: {answer}\nLetter:"
+    return JudgeQuestion(_JUDGE, question)
 
 
 def tags_of(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
@@ -61,17 +68,57 @@ def tags_of(row: Row, columns: Mapping[str, str]) -> dict[str, str]:
     return {tag: row.text(column) for tag, column in columns.items() if row.text(column)}
 
 
-def relate_choices(records: Sequence[Record], infer: Infer) -> list[Record]:
-    """Score `accuracy` of each answered row with a target, a judge's reply resolving what rules did not.
+class ReadChoice(NamedTuple):
+    """What the rules make of an answer: the prediction as recorded, and the letter (None: left open)."""
 
-    Reads and sets `data` as `evalkit.metrics.circular.relate_circular` does. Idempotent.
+    prediction: str | None
+    rule: str | None
+
+
+def choice_of(answer: ParsedAnswer, infer: Infer) -> str | None:
+    """The letter by the rules, else by the judge's reply (read by `infer`), else None; never a guess."""
+    rule: str | None = answer.parsed.rule
+    if rule is not None or not isinstance(answer.reply, str):
+        return rule
+    return infer(answer.reply, answer.sample.data["options"])
+
+
+class ChoiceTask(ProtocolTask):
+    """Multiple choice, each row scored by itself; `parse` gives a `ReadChoice`.
+
+    Attributes:
+        judged: protocols in which a judge resolves what the rules leave open.
     """
-    return [
-        record if record.failed or record.target is None else _scored(record, choice_of(record, infer))
-        for record in records
-    ]
+
+    judged: ClassVar[tuple[str, ...]] = ()
+
+    def judge_questions(self, answers: Sequence[ParsedAnswer]) -> Mapping[str, JudgeQuestion]:
+        """Asks about what the rules leave open."""
+        if self.protocol not in self.judged:
+            return {}
+        return {
+            answer.sample.id: judge_letter(answer.sample.data, answer.response.text)
+            for answer in answers
+            if answer.parsed.rule is None
+        }
+
+    def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
+        """1 for the right letter."""
+        return [choice_record(answer, choice_of(answer, vlmevalkit_choice)) for answer in answers]
+
+    def metrics(self) -> Sequence[Metric]:
+        """Share of right answers."""
+        return (Accuracy("accuracy"),)
 
 
-def _scored(record: Record, choice: str | None) -> Record:
-    scores = {"accuracy": float(choice == record.target)}
-    return dataclasses.replace(record, scores=scores, data={**record.data, "choice": choice})
+def choice_record(answer: ParsedAnswer, choice: str | None) -> Record:
+    """The record of an answer that comes down to the letter `choice`."""
+    sample, (prediction, rule) = answer.sample, answer.parsed
+    return record(
+        sample,
+        answer.response,
+        prediction=prediction,
+        scores={"accuracy": float(choice == sample.target)},
+        unparsed=rule is None,
+        data={**sample.data, "rule": rule, "choice": choice, **answer.judge_data()},
+    )

@@ -6,16 +6,18 @@ The answers of test are not public: `export` writes the challenge's submission f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from evalkit.contracts import Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.anls import anls
 from evalkit.metrics.base import Mean, Metric
-from evalkit.task import MINIATURE, DataFile, HubSource, record
+from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, Submission, record
+from evalkit.task_parts import find
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -24,11 +26,12 @@ from evalkit_tasks.general.settings import (
     ProtocolTask,
     Settings,
     answered,
-    find,
     lacking,
     picture,
 )
 
+_SOURCE = "https://rrc.cvc.uab.es/?ch=17 (registration), or hub lmms-lab/DocVQA"
+_LICENCE = "RRC challenge terms"
 _HUB_SPLITS = {"val": "validation", "test": "test"}
 
 
@@ -41,6 +44,53 @@ def _settings(tiles: int) -> Mapping[str, Settings]:
     }
 
 
+class _Names(NamedTuple):
+    """Accepted spellings of a split's files: its questions, and the folder of its images."""
+
+    annotations: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+def _docvqa_names(split: str) -> _Names:
+    """As released first, and in the newer packing."""
+    old, new = f"{split}_v1.0.json", f"{split}_v1.0_withQT.json"
+    qas = (f"spdocvqa_qas/{new}", f"spdocvqa_qas/{old}")
+    return _Names(
+        (f"{split}/{old}", *qas, f"{split}/{new}", old, new),
+        (f"{split}/documents/", "spdocvqa_images/", "documents/"),
+    )
+
+
+def _infovqa_names(split: str) -> _Names:
+    name = f"infographicsVQA_{split}_v1.0"
+    found = (f"{name}.json", f"{name}_withQT.json", f"{name}*.json")
+    return _Names(
+        (*found, *(f"infographicsvqa_qas/{item}" for item in found)),
+        ("infographicsvqa_images/", f"infographicsVQA_{split}_v1.0_images/", "images/"),
+    )
+
+
+def _file(spellings: tuple[str, ...]) -> DataFile:
+    return DataFile(spellings[0], _SOURCE, _LICENCE, alternatives=spellings[1:])
+
+
+def _source(
+    task: str, configuration: str, names: Callable[[str], _Names], sizes: Mapping[str, int]
+) -> DataSource:
+    return DataSource(
+        files={split: [_file(spellings) for spellings in names(split)] for split in _HUB_SPLITS},
+        hub={split: HubSource("lmms-lab/DocVQA", configuration, _HUB_SPLITS[split]) for split in _HUB_SPLITS},
+        sizes=sizes,
+        draw=drawn(task),
+    )
+
+
+def _export(records: Sequence[Record], path: Path) -> None:
+    """Write the challenge's file: a list of `questionId` (number) and `answer`."""
+    items = [{"questionId": int(r.id), "answer": r.text} for r in answered(records)]
+    path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
+
+
 class DocVQA(ProtocolTask):
     """DocVQA task 1, single page."""
 
@@ -49,32 +99,26 @@ class DocVQA(ProtocolTask):
     splits = ("val", "test")
     settings = _settings(tiles=18)
     protocols = tuple(settings)
-    sizes: ClassVar = {"val": 5349, "test": 5188}
-    export_name = "docvqa.json"
     hub_configuration: ClassVar[str] = "DocVQA"
     image_field: ClassVar[str] = "image"
-    source: ClassVar[str] = "https://rrc.cvc.uab.es/?ch=17 (registration), or hub lmms-lab/DocVQA"
-    licence: ClassVar[str] = "RRC challenge terms"
+    data_source = _source(name, hub_configuration, _docvqa_names, {"val": 5349, "test": 5188})
+    submission = Submission("docvqa.json", _export)
 
-    def annotations(self, split: str) -> tuple[str, ...]:
-        """Accepted names of the split's questions, as released first and in the newer packing."""
-        old, new = f"{split}_v1.0.json", f"{split}_v1.0_withQT.json"
-        qas = (f"spdocvqa_qas/{new}", f"spdocvqa_qas/{old}")
-        return f"{split}/{old}", *qas, f"{split}/{new}", old, new
-
-    def pictures(self, split: str) -> tuple[str, ...]:
-        """Accepted folders of the split's pictures."""
-        return f"{split}/documents/", "spdocvqa_images/", "documents/"
+    @staticmethod
+    def names(split: str) -> _Names:
+        """Accepted spellings of the split's files."""
+        return _docvqa_names(split)
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; official JSON or the hub's Parquet files."""
         split = self.splits[0] if split == MINIATURE else split
-        if (path := find(root, self.annotations(split))) is not None:
+        names = self.names(split).annotations
+        if (path := find(root, names)) is not None:
             yield from self._read(path, root, split)
         elif parquet := parquet_files(root, _HUB_SPLITS[split], self.hub_configuration):
             yield from self._from_hub(parquet, split)
         else:
-            raise lacking(self, root, self.annotations(split))
+            raise lacking(self, root, names)
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
@@ -85,23 +129,6 @@ class DocVQA(ProtocolTask):
         """Average normalised Levenshtein similarity."""
         return (Mean("anls"),)
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        names, folders = self.annotations(split), self.pictures(split)
-        return (
-            DataFile(names[0], self.source, self.licence, alternatives=names[1:]),
-            DataFile(folders[0], self.source, self.licence, alternatives=folders[1:]),
-        )
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("lmms-lab/DocVQA", self.hub_configuration, _HUB_SPLITS[split])
-
-    def export(self, records: Sequence[Record], path: Path) -> None:
-        """Write the challenge's file: a list of `questionId` (number) and `answer`."""
-        items = [{"questionId": int(r.id), "answer": r.text} for r in answered(records)]
-        path.write_text(json.dumps(items, ensure_ascii=False), encoding="utf-8")
-
     def _read(self, path: Path, root: Path, split: str) -> Iterator[Sample]:
         content = fields(read_json(path), ("data",), str(path))
         if not isinstance(content["data"], list):
@@ -111,7 +138,7 @@ class DocVQA(ProtocolTask):
             where = f"{path} item {number}"
             found = fields(item, ("questionId", "question", self.image_field), where)
             name = str(found[self.image_field])
-            folders = [f"{folder}{Path(name).name}" for folder in self.pictures(split)]
+            folders = [f"{folder}{Path(name).name}" for folder in self.names(split).folders]
             image = picture(root, *folders, name)
             identity = _new_id(found["questionId"], seen, where)
             yield Sample(identity, (str(found["question"]),), (image,), _answers(found, split, where), name)
@@ -130,20 +157,15 @@ class InfographicVQA(DocVQA):
     name = "infovqa"
     title = "InfoVQA"
     settings = _settings(tiles=24)
-    sizes: ClassVar = {"val": 2801, "test": 3288}
-    export_name = "infovqa.json"
     hub_configuration = "InfographicVQA"
     image_field = "image_local_name"
+    data_source = _source(name, hub_configuration, _infovqa_names, {"val": 2801, "test": 3288})
+    submission = Submission("infovqa.json", _export)
 
-    def annotations(self, split: str) -> tuple[str, ...]:
-        """Accepted names of the split's questions."""
-        name = f"infographicsVQA_{split}_v1.0"
-        found = (f"{name}.json", f"{name}_withQT.json", f"{name}*.json")
-        return *found, *(f"infographicsvqa_qas/{item}" for item in found)
-
-    def pictures(self, split: str) -> tuple[str, ...]:
-        """Accepted folders of the pictures."""
-        return "infographicsvqa_images/", f"infographicsVQA_{split}_v1.0_images/", "images/"
+    @staticmethod
+    def names(split: str) -> _Names:
+        """See `DocVQA.names`."""
+        return _infovqa_names(split)
 
 
 def _new_id(value: object, seen: set[str], where: str) -> str:

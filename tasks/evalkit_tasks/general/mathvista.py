@@ -6,7 +6,6 @@ such answers wait for a judge `accuracy` is not given; `accuracy_rules`, which c
 
 from __future__ import annotations
 
-import dataclasses
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,9 @@ from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import vlmevalkit_choice
-from evalkit.task import DataFile, HubSource, JudgeQuestion, record
+from evalkit.task import DataFile, DataSource, HubSource, JudgeQuestion, ParsedAnswer, record
+from evalkit.task_parts import find
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import literal_list, parquet_files, parquet_rows, tsv_rows
 from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
@@ -26,7 +27,6 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS_2024,
     ProtocolTask,
     Settings,
-    find,
     lacking,
     picture,
 )
@@ -68,8 +68,18 @@ class MathVista(ProtocolTask):
         "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
     }
     protocols = tuple(settings)
-    sizes: ClassVar = {"testmini": 1000}
     group_by = ("task",)
+    data_source = DataSource(
+        files={
+            "testmini": (
+                DataFile(_JSON[0], _SOURCE, _LICENCE, alternatives=(*_JSON[1:], _TSV)),
+                DataFile("images/", _SOURCE, _LICENCE, alternatives=("data/images/", _TSV)),
+            )
+        },
+        hub={"testmini": HubSource("AI4Math/MathVista", split="testmini")},
+        sizes={"testmini": 1000},
+        draw=drawn(name),
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; the official JSON, VLMEvalKit's TSV or the hub's Parquet files."""
@@ -80,48 +90,24 @@ class MathVista(ProtocolTask):
             seen.add(sample.id)
             yield sample
 
-    def score(self, sample: Sample, response: Response) -> Record:
-        """What rules find; `relate` adds what a judge extracts."""
-        right = _right(response.text, sample.data)
-        scores = {"accuracy_rules": float(right is True)}
-        if right is not None:
-            scores["accuracy"] = float(right)
-        return record(
-            sample,
-            response,
-            prediction=response.text,
-            scores=scores,
-            unparsed=right is None,
-            data=sample.data,
-        )
+    def parse(self, sample: Sample, response: Response) -> bool | None:
+        """Whether the answer is right; None where rules cannot read it."""
+        return _right(response.text, sample.data)
 
-    def relate(self, records: list[Record]) -> list[Record]:
-        """Score what a judge extracted. Idempotent."""
-        return [_judged(item) if "judge" in item.data else item for item in records]
-
-    def judge_question(self, record: Record) -> JudgeQuestion | None:
+    def judge_questions(self, answers: Sequence[ParsedAnswer]) -> Mapping[str, JudgeQuestion]:
         """Asks to extract the answer where rules found none."""
-        if record.failed or "unparsed" not in record.flags:
-            return None
-        user = f"{record.data['query']}\n\nReply: {record.text}\n\nFinal answer:"
-        return JudgeQuestion(_JUDGE, user, max_tokens=128)
+        return {answer.sample.id: _question(answer) for answer in answers if answer.parsed is None}
+
+    def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
+        """What rules find right, and what is right with the judge's extractions."""
+        return [_record(answer) for answer in answers]
 
     def metrics(self) -> Sequence[Metric]:
         """Accuracy as the paper's, which needs a judge, and what rules alone find right."""
         return _JudgedAccuracy("accuracy"), Accuracy("accuracy_rules")
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        return (
-            DataFile(_JSON[0], _SOURCE, _LICENCE, alternatives=(*_JSON[1:], _TSV)),
-            DataFile("images/", _SOURCE, _LICENCE, alternatives=("data/images/", _TSV)),
-        )
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("AI4Math/MathVista", split="testmini")
-
-    def example_prompts(self) -> Sequence[str]:
+    @property
+    def wording(self) -> Sequence[str]:
         """Queries of example questions of every kind."""
         kinds = (("integer", None), ("float", 1), ("float", 2), ("list", None))
         items = [{"question": "q", "answer_type": kind, "precision": digits} for kind, digits in kinds]
@@ -215,6 +201,18 @@ def _right(text: str, data: Mapping[str, Any]) -> bool | None:
         return None
 
 
-def _judged(item: Record) -> Record:
-    right = _right(str(item.data["judge"]), item.data) is True
-    return dataclasses.replace(item, scores={**item.scores, "accuracy": float(right)})
+def _question(answer: ParsedAnswer) -> JudgeQuestion:
+    user = f"{answer.sample.data['query']}\n\nReply: {answer.response.text}\n\nFinal answer:"
+    return JudgeQuestion(_JUDGE, user, max_tokens=128)
+
+
+def _record(answer: ParsedAnswer) -> Record:
+    sample, text = answer.sample, answer.response.text
+    right: bool | None = answer.parsed
+    scores = {"accuracy_rules": float(right is True)}
+    if isinstance(answer.reply, str):
+        scores["accuracy"] = float(_right(answer.reply, sample.data) is True)
+    elif right is not None:
+        scores["accuracy"] = float(right)
+    data = {**sample.data, **answer.judge_data()}
+    return record(sample, answer.response, prediction=text, scores=scores, unparsed=right is None, data=data)

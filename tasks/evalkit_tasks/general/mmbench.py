@@ -14,11 +14,24 @@ from typing import Any, ClassVar
 from evalkit.contracts import Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.metrics.base import Metric
-from evalkit.metrics.circular import ROTATION, circular_metrics, relate_circular
+from evalkit.metrics.circular import ROTATION, CircularScore, Rotation, circular_metrics, score_rotations
 from evalkit.metrics.multiple_choice import Options, internvl_choice, lmms_choice, vlmevalkit_choice
-from evalkit.task import MINIATURE, DataFile, HubSource, JudgeQuestion, record
+from evalkit.task import (
+    MINIATURE,
+    DataFile,
+    DataSource,
+    HubSource,
+    JudgeQuestion,
+    ParsedAnswer,
+    Submission,
+    record,
+)
+from evalkit.task_parts import find
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.choices import (
     LETTER_ANSWER_CN,
+    ReadChoice,
+    choice_of,
     judge_letter,
     options_of,
     question_lines,
@@ -33,7 +46,6 @@ from evalkit_tasks.general.settings import (
     ProtocolTask,
     Settings,
     answered,
-    find,
     lacking,
 )
 
@@ -61,6 +73,28 @@ _LMMS_ANSWER_CN = "请直接使用所提供的选项字母作为答案回答。"
 _GROUPS = ("l2-category", "category")
 
 
+def _names(split: str) -> tuple[str, ...]:
+    newer = f"MMBench_{split.upper().replace('-', '_')}_V11.tsv"
+    return *_FILES[split], newer
+
+
+class _Tables(DataSource):
+    """MMBench's tables, of which there are several revisions."""
+
+    def published_size(self, split: str, root: Path) -> int | None:
+        """Rows, circular copies included, of the revisions whose size is known."""
+        path = find(root, _names(split)) if split in _FILES else None
+        return None if path is None else _ROWS.get(path.name)
+
+
+def _export(records: Sequence[Record], path: Path) -> None:
+    """Write the server's xlsx: index, question, options, prediction, and answer and split where known."""
+    from evalkit_tasks.general.submission import write_xlsx
+
+    rows = [{**_exported(item), "prediction": item.prediction} for item in answered(records)]
+    write_xlsx(path, _export_columns(rows), rows)
+
+
 class MMBench(ProtocolTask):
     """MMBench."""
 
@@ -74,7 +108,15 @@ class MMBench(ProtocolTask):
     }
     protocols = tuple(settings)
     group_by = _GROUPS
-    export_name = "mmbench.xlsx"
+    data_source = _Tables(
+        files={
+            split: (DataFile(_names(split)[0], _SOURCE, _LICENCE, alternatives=_names(split)[1:]),)
+            for split in _FILES
+        },
+        hub={split: HubSource("lmms-lab/MMBench", split[-2:], split[:-3]) for split in _FILES},
+        draw=drawn(name),
+    )
+    submission = Submission("mmbench.xlsx", _export)
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; the TSV of InternVL or VLMEvalKit, or the hub's Parquet files."""
@@ -99,56 +141,34 @@ class MMBench(ProtocolTask):
                 data,
             )
 
-    def score(self, sample: Sample, response: Response) -> Record:
-        """Read the answer by the protocol's rules; `relate` scores it."""
+    def parse(self, sample: Sample, response: Response) -> ReadChoice:
+        """The letter that the answer gives by the protocol's rules."""
         text, options = response.text, sample.data["options"]
         if self.protocol == "lmms-eval":
-            prediction, rule = text.strip(), lmms_choice(text, options)
-        elif self.protocol == "paper":
-            prediction = internvl_choice(text, options)
-            rule = vlmevalkit_choice(prediction, options)
-        else:
-            prediction, rule = text, vlmevalkit_choice(text, options)
-        data = {**sample.data, "rule": rule}
-        return record(sample, response, prediction=prediction, unparsed=rule is None, data=data)
+            return ReadChoice(text.strip(), lmms_choice(text, options))
+        prediction = internvl_choice(text, options) if self.protocol == "paper" else text
+        return ReadChoice(prediction, vlmevalkit_choice(prediction, options))
 
-    def relate(self, records: list[Record]) -> list[Record]:
-        """Circular and vanilla scores, on the base rows."""
-        return relate_circular(records, self._infer)
+    def judge_questions(self, answers: Sequence[ParsedAnswer]) -> Mapping[str, JudgeQuestion]:
+        """Asks for rows that the rules left open and that can still change a value; `paper` has no judge."""
+        if self.protocol == "paper":
+            return {}
+        return {
+            answer.sample.id: judge_letter(answer.sample.data, answer.parsed.prediction)
+            for answer, (_, score) in self._scored(answers)
+            if answer.parsed.rule is None and score is not None and score.decisive
+        }
 
-    def judge_question(self, record: Record) -> JudgeQuestion | None:
-        """Asks for rows that the rules left open and that can still change a figure; `paper` has no judge."""
-        if self.protocol == "paper" or record.failed or not record.data.get("open"):
-            return None
-        return judge_letter(record.data["question"], record.data["options"], record.prediction)
+    def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
+        """Circular and vanilla scores, on the base rows; rows without a target get none."""
+        return [_record(answer, choice, score) for answer, (choice, score) in self._scored(answers)]
 
     def metrics(self) -> Sequence[Metric]:
         """Circular (all rotations right) and vanilla (the base row right) accuracy."""
         return circular_metrics()
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        names = _names(split)
-        return (DataFile(names[0], _SOURCE, _LICENCE, alternatives=names[1:]),)
-
-    def published_size(self, split: str, root: Path) -> int | None:
-        """Rows, circular copies included, of the revisions whose size is known."""
-        path = find(root, _names(split)) if split in self.splits else None
-        return None if path is None else _ROWS.get(path.name)
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        part, language = split.split("-")
-        return HubSource("lmms-lab/MMBench", language, part)
-
-    def export(self, records: Sequence[Record], path: Path) -> None:
-        """Write the server's xlsx: index, question, options, prediction, and answer and split where known."""
-        from evalkit_tasks.general.submission import write_xlsx
-
-        rows = [{**_exported(item), "prediction": item.prediction} for item in answered(records)]
-        write_xlsx(path, _export_columns(rows), rows)
-
-    def example_prompts(self) -> Sequence[str]:
+    @property
+    def wording(self) -> Sequence[str]:
         """Both languages' prompts of an example question."""
         return [self._prompt("q", "h", {"A": "a", "B": "b"}, chinese) for chinese in (False, True)]
 
@@ -170,13 +190,38 @@ class MMBench(ProtocolTask):
         parts = ([hint] if hint and hint != "nan" else []) + [question, f"{_LMMS_HEADER}\n{shown}"]
         return f"{' '.join(parts)}\n\n{_LMMS_ANSWER_CN if chinese else LETTER_ANSWER}"
 
-    def _infer(self, text: str, options: Options) -> str | None:
-        return (lmms_choice if self.protocol == "lmms-eval" else vlmevalkit_choice)(text, options)
+    def _scored(
+        self, answers: Sequence[ParsedAnswer]
+    ) -> Iterator[tuple[ParsedAnswer, tuple[str | None, CircularScore | None]]]:
+        """Each answer with its letter and its score; None where it has no target."""
+        infer = lmms_choice if self.protocol == "lmms-eval" else vlmevalkit_choice
+        choices = [choice_of(answer, infer) for answer in answers]
+        scores = iter(
+            score_rotations(
+                [
+                    Rotation(answer.sample.data["index"], choice, answer.sample.target)
+                    for answer, choice in zip(answers, choices, strict=True)
+                    if answer.sample.target is not None
+                ]
+            )
+        )
+        for answer, choice in zip(answers, choices, strict=True):
+            yield answer, (choice, None if answer.sample.target is None else next(scores))
 
 
-def _names(split: str) -> tuple[str, ...]:
-    newer = f"MMBench_{split.upper().replace('-', '_')}_V11.tsv"
-    return *_FILES[split], newer
+def _record(answer: ParsedAnswer, choice: str | None, score: CircularScore | None) -> Record:
+    sample, (prediction, rule) = answer.sample, answer.parsed
+    data = {**sample.data, "rule": rule}
+    if score is not None:
+        data |= {"choice": choice, "open": rule is None and score.decisive}
+    return record(
+        sample,
+        answer.response,
+        prediction=prediction,
+        scores=score.scores if score is not None else {},
+        unparsed=rule is None,
+        data=data | answer.judge_data(),
+    )
 
 
 def _target(row: Row) -> str | None:

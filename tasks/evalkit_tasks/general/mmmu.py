@@ -12,17 +12,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from evalkit.contracts import Record, Response, Sample
+from evalkit.contracts import Response, Sample
 from evalkit.errors import DataError
-from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import Options, vlmevalkit_choice
 from evalkit.metrics.open_answer import mmmu_choice, mmmu_open_match
-from evalkit.task import DataFile, HubSource, JudgeQuestion, record
+from evalkit.task import DataFile, DataSource, HubSource
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.choices import (
-    judge_letter,
+    ChoiceTask,
+    ReadChoice,
     options_of,
     question_lines,
-    relate_choices,
     tags_of,
     vlmevalkit_prompt,
 )
@@ -33,7 +33,6 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     VLMEVALKIT_TOKENS_2024,
-    ProtocolTask,
     Settings,
     lacking,
 )
@@ -46,7 +45,7 @@ _OTHER = "Other Answers"
 _GROUPS = ("l2-category", "category")
 
 
-class MMMU(ProtocolTask):
+class MMMU(ChoiceTask):
     """MMMU."""
 
     name = "mmmu"
@@ -58,8 +57,14 @@ class MMMU(ProtocolTask):
         "official": Settings("{question}", 100, 6),
     }
     protocols = tuple(settings)
-    sizes: ClassVar = {"val": 900}
     group_by = _GROUPS
+    judged = ("paper", "vlmevalkit")
+    data_source = DataSource(
+        files={"val": (DataFile(_FILE, _SOURCE, _LICENCE),)},
+        hub={"val": HubSource("lmms-lab/MMMU", split="validation")},
+        sizes={"val": 900},
+        draw=drawn(name),
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; VLMEvalKit's TSV (its dev rows passed over) or the hub's Parquet files."""
@@ -76,8 +81,8 @@ class MMMU(ProtocolTask):
         else:
             raise lacking(self, root, (_FILE,))
 
-    def score(self, sample: Sample, response: Response) -> Record:
-        """Read the answer; `relate` scores it."""
+    def parse(self, sample: Sample, response: Response) -> ReadChoice:
+        """The letter that the answer gives; for an open question A (right) or B."""
         text, options, data = response.text, sample.data["options"], sample.data
         if self.protocol != "official":
             rule = vlmevalkit_choice(text, options)
@@ -85,31 +90,10 @@ class MMMU(ProtocolTask):
             rule = "A" if mmmu_open_match(text, data["answers"]) else "B"
         else:
             rule = mmmu_choice(text, options)
-        return record(sample, response, prediction=rule, unparsed=rule is None, data={**data, "rule": rule})
+        return ReadChoice(rule, rule)
 
-    def relate(self, records: list[Record]) -> list[Record]:
-        """See `relate_choices`."""
-        return relate_choices(records, vlmevalkit_choice)
-
-    def judge_question(self, record: Record) -> JudgeQuestion | None:
-        """Asks about what VLMEvalKit's rules leave open; `official` has no judge."""
-        if self.protocol == "official" or record.failed or record.data["rule"] is not None:
-            return None
-        return judge_letter(record.data["question"], record.data["options"], record.text)
-
-    def metrics(self) -> Sequence[Metric]:
-        """Share of right answers."""
-        return (Accuracy("accuracy"),)
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        return (DataFile(_FILE, _SOURCE, _LICENCE),)
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("lmms-lab/MMMU", split="validation")
-
-    def example_prompts(self) -> Sequence[str]:
+    @property
+    def wording(self) -> Sequence[str]:
         """Prompts of example questions: with options, open, of two pictures."""
         options = {"A": "a", "B": "b"}
         return [self._prompt("q", "", *case) for case in ((options, 1), ({}, 1), (options, 2))]

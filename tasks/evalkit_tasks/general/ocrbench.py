@@ -15,7 +15,8 @@ from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.contains import contains_formula, contains_text
-from evalkit.task import DataFile, HubSource, record
+from evalkit.task import DataFile, DataSource, HubSource, record
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import Row, literal_list, parquet_files, parquet_rows, tsv_rows, unique
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -49,8 +50,18 @@ class OCRBench(ProtocolTask):
         "lmms-eval": Settings("{question}", 128, 6),
     }
     protocols = tuple(settings)
-    sizes: ClassVar = {"test": 1000}
     group_by = ("type",)
+    data_source = DataSource(
+        files={
+            "test": (
+                DataFile(_TSV, _SOURCE, _LICENCE, alternatives=(_JSON,)),
+                DataFile("OCRBench_Images/", _SOURCE, _LICENCE, alternatives=(_TSV,)),
+            )
+        },
+        hub={"test": HubSource("echo840/OCRBench", split="test")},
+        sizes={"test": 1000},
+        draw=drawn(name),
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; VLMEvalKit's TSV, the hub's Parquet files or the official JSON.
@@ -81,17 +92,6 @@ class OCRBench(ProtocolTask):
     def metrics(self) -> Sequence[Metric]:
         """Right answers of 1000."""
         return (_OfThousand("score", "right", unit="score", scale=1000.0, binary=True),)
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        return (
-            DataFile(_TSV, _SOURCE, _LICENCE, alternatives=(_JSON,)),
-            DataFile("OCRBench_Images/", _SOURCE, _LICENCE, alternatives=(_TSV,)),
-        )
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("echo840/OCRBench", split="test")
 
     def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
         items = read_json(path)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from evalkit.contracts import Generation, ImagePolicy, Record
 from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
-from evalkit.task import Reference, Task
+from evalkit.task import Task
+from evalkit_tasks.base import PaperTask
 
 #: VLMEvalKit divides the tiles down so that all pictures of a question together stay within this.
 VLMEVALKIT_TILES = 64
@@ -32,8 +31,8 @@ class Settings(NamedTuple):
     total_tiles: int | None = None
 
 
-class ProtocolTask(Task):
-    """A task whose protocols differ in their settings; its miniature and published rows are found by name."""
+class ProtocolTask(PaperTask):
+    """A benchmark of the paper whose protocols differ in their settings."""
 
     settings: ClassVar[Mapping[str, Settings]]
 
@@ -44,35 +43,6 @@ class ProtocolTask(Task):
         self.template = chosen.template
         self.generation = Generation(max_new_tokens=chosen.new_tokens)
         self.image_policy = ImagePolicy(max_tiles=chosen.tiles, total_tiles=chosen.total_tiles)
-
-    def example_prompts(self) -> Sequence[str]:
-        """Prompts of an example question, for the fingerprint: more than the template where code words it."""
-        return (self.template,)
-
-    def prompt_fingerprint(self) -> str:
-        """See `Task.prompt_fingerprint`."""
-        return sha256("\0".join(self.example_prompts()).encode()).hexdigest()[:6]
-
-    def references(self) -> Sequence[Reference]:
-        """See `Task.references`."""
-        from evalkit_tasks.published import references
-
-        return references(self.name)
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        module = import_module(f"evalkit_tasks.miniatures.{self.name.replace('-', '_')}")
-        module.draw(folder)
-
-
-def find(root: Path, names: Sequence[str]) -> Path | None:
-    """The first of `names` that exists under `root`; `*` stands for any text."""
-    for name in names:
-        if "*" in name and (found := sorted(root.glob(name))):
-            return found[0]
-        if (root / name).exists():
-            return root / name
-    return None
 
 
 def lacking(task: Task, root: Path, names: Sequence[str]) -> DataError:

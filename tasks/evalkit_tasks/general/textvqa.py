@@ -16,7 +16,8 @@ from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.vqa_accuracy import textvqa_accuracy, textvqa_process, vqa_accuracy, vqa_process
-from evalkit.task import DataFile, HubSource, record
+from evalkit.task import DataFile, DataSource, HubSource, record
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -46,7 +47,12 @@ class TextVQA(ProtocolTask):
         "lmms-eval": Settings("{question}\n" + SHORT_ANSWER, 16, 6),
     }
     protocols = tuple(settings)
-    sizes: ClassVar = {"val": 5000}
+    data_source = DataSource(
+        files={"val": [DataFile(path, _SOURCE, _LICENCE) for path in (_FILE, "train_images/")]},
+        hub={"val": HubSource("lmms-lab/textvqa", split="validation")},
+        sizes={"val": 5000},
+        draw=drawn(name),
+    )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; official JSON or the hub's Parquet files."""
@@ -65,14 +71,6 @@ class TextVQA(ProtocolTask):
     def metrics(self) -> Sequence[Metric]:
         """VQA accuracy."""
         return (Mean("vqa_accuracy"),)
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        return DataFile(_FILE, _SOURCE, _LICENCE), DataFile("train_images/", _SOURCE, _LICENCE)
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`."""
-        return HubSource("lmms-lab/textvqa", split="validation")
 
     def _read(self, root: Path) -> Iterator[Sample]:
         seen = set[str]()

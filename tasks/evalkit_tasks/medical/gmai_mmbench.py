@@ -9,23 +9,21 @@ figures (see docs/tasks.md).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import ascii_uppercase
-from typing import ClassVar
 
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy, Mean, Metric, Select
 from evalkit.metrics.multiple_choice import vlmevalkit_choice
 from evalkit.metrics.selections import chosen_letters, precision_recall
-from evalkit.task import DataFile, HubSource, Reference, Task, record
+from evalkit.task import DataFile, DataSource, HubSource, Submission, record
+from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.general.choices import options_of, tags_of, vlmevalkit_prompt
 from evalkit_tasks.general.rows import Row, tsv_rows, unique
 from evalkit_tasks.general.settings import VLMEVALKIT_TOKENS_2024, answered
 from evalkit_tasks.general.submission import write_xlsx
-from evalkit_tasks.published import references
 
 VALIDATION = "GMAI-MMBench_VAL.tsv"
 TEST_PARTS = tuple(f"GMAI_mm_bench_TEST_part_{part}.tsv" for part in range(1, 12))
@@ -35,10 +33,25 @@ GROUPS = ("clinical vqa task", "department", GRANULARITY)
 #: Columns of Table 9 by the word that names the granularity; the first word found decides, since a mask or
 #: a box lies in an image.
 COLUMNS = {"contour": "seg_c", "mask": "seg_m", "box": "det_2d", "image": "cls_2d"}
+_VALIDATION_SOURCE = (
+    "huggingface.co/datasets/VLMEval/GMAI-MMBench (9.34 GB, md5 254bd581627866f1c499d3d6b4422324)"
+)
+_TEST_SOURCE = "huggingface.co/datasets/OpenGVLab/GMAI-MMBench (gated)"
 LICENCE = "see the data set's card; pictures of 284 source data sets"
 
 
-class GmaiMmbench(Task):
+def _export(records: Sequence[Record], path: Path) -> None:
+    """Write VLMEvalKit's prediction table (xlsx), which the authors score when it is mailed to them."""
+    columns = ("index", "question", *LETTERS, *GROUPS, "prediction")
+    rows = (
+        {"index": item.id, **item.data["options"], **item.tags, "prediction": item.text}
+        | {"question": item.data["question"]}
+        for item in answered(records)
+    )
+    write_xlsx(path, columns, rows)
+
+
+class GmaiMmbench(PaperTask):
     """Table 9; the figures rest on single-answer rows but mcls_2d_acc and mcls_2d_recall."""
 
     name = "gmai-mmbench"
@@ -48,7 +61,20 @@ class GmaiMmbench(Task):
     image_policy = ImagePolicy(max_tiles=6)
     group_by = GROUPS
     headline = "overall"
-    sizes: ClassVar[Mapping[str, int]] = {"val": 4550}
+    data_source = DataSource(
+        files={
+            "val": (DataFile(VALIDATION, _VALIDATION_SOURCE, LICENCE),),
+            "test": [DataFile(part, _TEST_SOURCE, LICENCE) for part in TEST_PARTS],
+        },
+        # The tables as published; 9 GB for val.
+        hub={
+            "val": HubSource("VLMEval/GMAI-MMBench", split="val", files=(VALIDATION,)),
+            "test": HubSource("OpenGVLab/GMAI-MMBench", split="test", files=TEST_PARTS),
+        },
+        sizes={"val": 4550},
+        draw=drawn(name),
+    )
+    submission = Submission("submission.json", _export)
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`."""
@@ -94,49 +120,10 @@ class GmaiMmbench(Task):
         """Groups are split by accuracy alone, as VLMEvalKit's reports are."""
         return [Accuracy("overall", "accuracy")]
 
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        if split == "test":
-            source = "huggingface.co/datasets/OpenGVLab/GMAI-MMBench (gated)"
-            return [DataFile(name, source, LICENCE) for name in TEST_PARTS]
-        source = (
-            "huggingface.co/datasets/VLMEval/GMAI-MMBench (9.34 GB, md5 254bd581627866f1c499d3d6b4422324)"
-        )
-        return [DataFile(VALIDATION, source, LICENCE)]
-
-    def hub(self, split: str) -> HubSource | None:
-        """See `Task.hub`; the tables as published, 9 GB for val."""
-        if split == "test":
-            return HubSource("OpenGVLab/GMAI-MMBench", split="test", files=TEST_PARTS)
-        return HubSource("VLMEval/GMAI-MMBench", split="val", files=(VALIDATION,))
-
-    def references(self) -> Sequence[Reference]:
-        """See `Task.references`."""
-        return references(self.name)
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures.gmai_mmbench import draw
-
-        draw(folder)
-
-    def export(self, records: Sequence[Record], path: Path) -> None:
-        """Write VLMEvalKit's prediction table (xlsx), which the authors score when it is mailed to them.
-
-        Raises:
-            UsageError: a sample has no answer.
-        """
-        columns = ("index", "question", *LETTERS, *GROUPS, "prediction")
-        rows = (
-            {"index": item.id, **item.data["options"], **item.tags, "prediction": item.text}
-            | {"question": item.data["question"]}
-            for item in answered(records)
-        )
-        write_xlsx(path, columns, rows)
-
-    def prompt_fingerprint(self) -> str:
-        """See `Task.prompt_fingerprint`; of an example question's prompt."""
-        return sha256(vlmevalkit_prompt("q", "", {"A": "a", "B": "b"}).encode()).hexdigest()[:6]
+    @property
+    def wording(self) -> Sequence[str]:
+        """The prompt of an example question."""
+        return (vlmevalkit_prompt("q", "", {"A": "a", "B": "b"}),)
 
 
 def _of(column: str) -> Select:

@@ -6,10 +6,10 @@ running number of an `<object>` over all XML files in sorted path order, so the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
 from evalkit.data.images import ImageFile
@@ -17,8 +17,8 @@ from evalkit.errors import DataError
 from evalkit.files import fields, read_json_items, require
 from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
-from evalkit.task import MINIATURE, DataFile, Reference, Region, Task, record
-from evalkit_tasks.published import references
+from evalkit.task import MINIATURE, DataFile, DataSource, Overlay, Region, record
+from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.remote_sensing.pictures import picture_folder
 
 if TYPE_CHECKING:
@@ -31,7 +31,31 @@ INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
 THRESHOLDS = (0.5, 0.25, 0.75)
 
 
-class DiorRsvg(Task):
+def _lists(split: str) -> tuple[str, ...]:
+    """Names of InternVL's converted list."""
+    return (LIST, f"val/{LIST}") if split == "test" else ()
+
+
+def _files(split: str) -> Sequence[DataFile]:
+    lists, licence = _lists(split), "none stated; not to be redistributed"
+    index = f"{SOURCE}; or {INTERNVL}" if lists else SOURCE
+    return [
+        DataFile(f"{split}.txt", index, licence, alternatives=lists),
+        DataFile("Annotations/", SOURCE, licence, alternatives=lists),
+        DataFile("JPEGImages/", SOURCE, licence, alternatives=("images",)),
+    ]
+
+
+def _regions(item: Record) -> Sequence[Region]:
+    """The target's box and the predicted one."""
+    width, height = item.data["size"]
+    found = [Region("target", tuple(item.target), (width, height))]
+    if item.prediction is not None:
+        found.append(Region("prediction", tuple(item.prediction), (width, height)))
+    return found
+
+
+class DiorRsvg(PaperTask):
     """One box a query; Table 11 prints acc_0.5.
 
     Protocol `paper` is rs_det/caculate.py (double brackets, +1 pixel, IoU strictly above the threshold);
@@ -44,7 +68,12 @@ class DiorRsvg(Task):
     protocols = ("paper", "refcoco")
     template = "Detect {question}"
     generation = Generation(max_new_tokens=200)
-    sizes: ClassVar[Mapping[str, int]] = {"test": 7500, "val": 3829}
+    data_source = DataSource(
+        files={split: _files(split) for split in ("test", "val")},
+        sizes={"test": 7500, "val": 3829},
+        draw=drawn(name),
+    )
+    overlay = Overlay(_regions)
 
     def __init__(self, protocol: str | None = None) -> None:
         super().__init__(protocol)
@@ -58,7 +87,7 @@ class DiorRsvg(Task):
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`."""
         split = self.splits[0] if split == MINIATURE else split
-        listing = next((path for name in self._lists(split) if (path := root / name).is_file()), None)
+        listing = next((path for name in _lists(split) if (path := root / name).is_file()), None)
         if listing is not None and not (root / "Annotations").is_dir():
             return self._from_list(listing, root)
         return self._from_official(split, root)
@@ -112,37 +141,6 @@ class DiorRsvg(Task):
             Mean("mean_iou", "iou"),
             CumulativeIoU("cumulative_iou"),
         ]
-
-    def _lists(self, split: str) -> tuple[str, ...]:
-        return (LIST, f"val/{LIST}") if split == "test" else ()
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        lists, licence = self._lists(split), "none stated; not to be redistributed"
-        index = f"{SOURCE}; or {INTERNVL}" if lists else SOURCE
-        return [
-            DataFile(f"{split}.txt", index, licence, alternatives=lists),
-            DataFile("Annotations/", SOURCE, licence, alternatives=lists),
-            DataFile("JPEGImages/", SOURCE, licence, alternatives=("images",)),
-        ]
-
-    def references(self) -> Sequence[Reference]:
-        """See `Task.references`."""
-        return references(self.name)
-
-    def regions(self, record: Record) -> Sequence[Region]:
-        """The target's box and the predicted one."""
-        width, height = record.data["size"]
-        found = [Region("target", tuple(record.target), (width, height))]
-        if record.prediction is not None:
-            found.append(Region("prediction", tuple(record.prediction), (width, height)))
-        return found
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures.dior_rsvg import draw
-
-        draw(folder)
 
 
 @dataclass(frozen=True, slots=True)

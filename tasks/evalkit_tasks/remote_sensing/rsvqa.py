@@ -8,6 +8,7 @@ in memory and no more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from sys import intern
 from typing import Any, ClassVar
@@ -17,8 +18,8 @@ from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
-from evalkit.task import MINIATURE, DataFile, Reference, Task, record
-from evalkit_tasks.published import references
+from evalkit.task import MINIATURE, DataFile, DataSource, record
+from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.remote_sensing.pictures import picture_folder
 from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_answers
 
@@ -40,29 +41,66 @@ def averaged(r: Record) -> bool:
     return r.tags["type"] not in (COUNT, AREA)
 
 
-class _Rsvqa(Task):
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the files of one of the two sets lie.
+
+    Attributes:
+        prefixes: of the questions' and answers' files, by split. lists: InternVL's converted lists, by split.
+        folder: of the images; list_folder: of the images that the lists name.
+        source: where the official files come from.
+    """
+
+    prefixes: Mapping[str, str]
+    lists: Mapping[str, str]
+    folder: str
+    list_folder: str
+    source: str
+
+    def with_prefix(self, split: str, prefix: str) -> _Layout:
+        """The layout with one more split."""
+        return replace(self, prefixes={**self.prefixes, split: prefix})
+
+    def list_names(self, split: str) -> tuple[str, ...]:
+        """Names of the converted list of a split; none for most splits."""
+        name = self.lists.get(split)
+        return (name, f"val/{name}") if name else ()
+
+    def data_source(self, task: str, sizes: Mapping[str, int]) -> DataSource:
+        """The official files and the drawn miniature."""
+        return DataSource(
+            files={split: self._files(split) for split in self.prefixes}, sizes=sizes, draw=drawn(task)
+        )
+
+    def _files(self, split: str) -> Sequence[DataFile]:
+        licence, lists = "see the Zenodo record", self.list_names(split)
+        source = f"{self.source}; or {INTERNVL}" if lists else self.source
+        names = [f"{self.prefixes[split]}_{part}.json" for part in ("questions", "answers")]
+        images = DataFile(f"{self.folder}/", self.source, licence, alternatives=(self.list_folder,))
+        return [*(DataFile(name, source, licence, alternatives=lists) for name in names), images]
+
+
+class _Rsvqa(PaperTask):
     protocols = ("paper", "official")
     headline = "average"
     template = "{question}\nAnswer the question using a single word or phrase."
     generation = Generation(max_new_tokens=50)
 
-    prefixes: ClassVar[Mapping[str, str]]
-    lists: ClassVar[Mapping[str, str]]
-    folder: ClassVar[str]
-    list_folder: ClassVar[str]
-    source: ClassVar[str]
+    layout: ClassVar[_Layout]
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`."""
         split = self.splits[0] if split == MINIATURE else split
-        questions = root / f"{self.prefixes[split]}_questions.json"
-        listing = next((path for name in self._list_names(split) if (path := root / name).is_file()), None)
+        prefix = self.layout.prefixes[split]
+        questions = root / f"{prefix}_questions.json"
+        names = self.layout.list_names(split)
+        listing = next((path for name in names if (path := root / name).is_file()), None)
         if listing is not None and not questions.is_file():
             return self._from_list(listing, root)
-        return self._from_official(questions, root / f"{self.prefixes[split]}_answers.json", root)
+        return self._from_official(questions, root / f"{prefix}_answers.json", root)
 
     def _from_official(self, questions: Path, answers: Path, root: Path) -> Iterator[Sample]:
-        build, by_id = _Builder(root / self.folder, ".tif"), read_answers(answers)
+        build, by_id = _Builder(root / self.layout.folder, ".tif"), read_answers(answers)
         for row in active_rows(questions, "questions"):
             try:
                 picture, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
@@ -81,7 +119,9 @@ class _Rsvqa(Task):
         for position, row in enumerate(active_rows(listing, None)):
             try:
                 if build is None:
-                    folder = picture_folder(root, (self.list_folder, self.folder), str(row["image"]))
+                    folder = picture_folder(
+                        root, (self.layout.list_folder, self.layout.folder), str(row["image"])
+                    )
                     build = _Builder(folder)
                 name, answer = row.get("id", position), str(row["gt_answer"])
                 sample = build.sample(name, row["image"], row["type"], row["question"], answer)
@@ -128,30 +168,6 @@ class _Rsvqa(Task):
     def _others(self) -> tuple[str, ...]:
         return (COUNT,)
 
-    def _list_names(self, split: str) -> tuple[str, ...]:
-        name = self.lists.get(split)
-        return (name, f"val/{name}") if name else ()
-
-    def data_files(self, split: str) -> Sequence[DataFile]:
-        """See `Task.data_files`."""
-        licence = "see the Zenodo record"
-        return [
-            *(
-                DataFile(
-                    f"{self.prefixes[split]}_{part}.json",
-                    f"{self.source}; or {INTERNVL}" if self._list_names(split) else self.source,
-                    licence,
-                    alternatives=self._list_names(split),
-                )
-                for part in ("questions", "answers")
-            ),
-            DataFile(f"{self.folder}/", self.source, licence, alternatives=(self.list_folder,)),
-        ]
-
-    def references(self) -> Sequence[Reference]:
-        """See `Task.references`."""
-        return references(self.name)
-
 
 class RsvqaLr(_Rsvqa):
     """Sentinel-2 pictures of the Netherlands, 256 x 256; Table 11."""
@@ -159,21 +175,17 @@ class RsvqaLr(_Rsvqa):
     name = "rsvqa-lr"
     title = "RSVQA-LR"
     splits = ("test", "val")
-    sizes: ClassVar[Mapping[str, int]] = {"test": 10004, "val": 10005}
-    prefixes: ClassVar[Mapping[str, str]] = {"test": "LR_split_test", "val": "LR_split_val"}
-    lists: ClassVar[Mapping[str, str]] = {"test": "rsvqa_l_test_instruct.json"}
-    folder = "Images_LR"
-    list_folder = "images/RSVQA_L/Images_LR"
-    source = "zenodo.org/records/6344334"
+    layout = _Layout(
+        prefixes={"test": "LR_split_test", "val": "LR_split_val"},
+        lists={"test": "rsvqa_l_test_instruct.json"},
+        folder="Images_LR",
+        list_folder="images/RSVQA_L/Images_LR",
+        source="zenodo.org/records/6344334",
+    )
+    data_source = layout.data_source(name, {"test": 10004, "val": 10005})
 
     def _parts(self) -> list[Metric]:
         return [Accuracy(RURAL_URBAN, "accuracy", select=of_type(RURAL_URBAN)), *super()._parts()]
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures.rsvqa_lr import draw
-
-        draw(folder)
 
 
 class RsvqaHr(_Rsvqa):
@@ -182,28 +194,21 @@ class RsvqaHr(_Rsvqa):
     name = "rsvqa-hr"
     title = "RSVQA-HR"
     splits = ("test1", "test2", "val")
-    sizes: ClassVar[Mapping[str, int]] = {"test1": 222684, "test2": 105647}
-    prefixes: ClassVar[Mapping[str, str]] = {
-        "test1": "USGS_split_test",
-        "test2": "USGS_split_test_phili",
-        "val": "USGS_split_val",
-    }
-    lists: ClassVar[Mapping[str, str]] = {
-        "test1": "rsvqa_h_test_1_instruct.json",
-        "test2": "rsvqa_h_test_2_instruct.json",
-    }
-    folder = "Data"
-    list_folder = "images/RSVQA-H/Data"
-    source = "zenodo.org/records/6344367"
+    layout = _Layout(
+        prefixes={
+            "test1": "USGS_split_test",
+            "test2": "USGS_split_test_phili",
+            "val": "USGS_split_val",
+        },
+        lists={"test1": "rsvqa_h_test_1_instruct.json", "test2": "rsvqa_h_test_2_instruct.json"},
+        folder="Data",
+        list_folder="images/RSVQA-H/Data",
+        source="zenodo.org/records/6344367",
+    )
+    data_source = layout.data_source(name, {"test1": 222684, "test2": 105647})
 
     def _others(self) -> tuple[str, ...]:
         return (COUNT, AREA)
-
-    def draw_miniature(self, folder: Path) -> None:
-        """See `Task.draw_miniature`."""
-        from evalkit_tasks.miniatures.rsvqa_hr import draw
-
-        draw(folder)
 
 
 class _Builder:

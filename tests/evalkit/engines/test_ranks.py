@@ -1,4 +1,4 @@
-"""Several equal processes on one run: what the environment says, seats, lost ranks, leftovers."""
+"""Several equal processes on one run: what the environment says, who joins, lost ranks, leftovers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,19 @@ from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from puppet import install, write_wishes
+from toy import FakeModel
 
+from evalkit.contracts import Message, Request
 from evalkit.engines import ranks
+from evalkit.engines.base import Engine, InProcess
+from evalkit.engines.heartbeat import STATUS_NAME, RankStatus, SeenRank
 from evalkit.engines.rank import Rank, from_environment
-from evalkit.engines.ranks import PLACE, Lead, OwnFile, Watch, join
-from evalkit.engines.signs import Sign
-from evalkit.errors import RunFolderError, UsageError
+from evalkit.engines.ranks import PLACE, OwnFile, RankZero, RankZeroBusy, join
+from evalkit.engines.scheduler import Groups
+from evalkit.errors import RankLost, RunFolderError, UsageError
 from evalkit.pipeline.options import RunOptions
-from evalkit.store import lock
+from evalkit.store import ResponseLogs, lock
+from evalkit.store.responses import read_responses
 
 
 @pytest.mark.parametrize(
@@ -92,22 +97,49 @@ def folder(tmp_path: Path, quick: None) -> Iterator[Path]:
         yield path
 
 
-def take_seat(
+def request(position: int) -> Request:
+    """Of a sample without an image."""
+    return Request(str(position), (Message("user", f"{position}?"),), ())
+
+
+def groups(*positions: int) -> Groups:
+    """A group for each position."""
+    return [(position,) for position in positions]
+
+
+def answer(engine: Engine, folder: Path, asked: Groups) -> list[str]:
+    """Store what an engine answers; returns the ids."""
+    found = []
+    with closing(ResponseLogs(folder)) as log:
+        for id_, key, response, worker in engine.answers(asked, request):
+            log.append(worker, id_, key, response)
+            found.append(id_)
+    return found
+
+
+def rank_one(
     folder: Path, found: list[Any], *, data: str = "d", identity: str = "i", timeout: float = 5
 ) -> None:
-    """Rank 1 of 2, which answers two samples."""
+    """Rank 1 of 2, which answers its share of what is pending."""
     try:
-        with join(folder.parent, Rank(1, 2), identity, data, timeout, Watch(None)) as seat:
-            found.append(sorted(seat.pending()))
-            with seat.responses(Rank(1, 2), 2, lambda: 2):
-                pass
+        with join(
+            InProcess(FakeModel()),
+            Rank(1, 2),
+            folder.parent,
+            identity=identity,
+            data=data,
+            timeout=timeout,
+            busy=RankZeroBusy(None),
+        ) as engine:
+            found.append(answer(engine, engine.folder, groups(*sorted(engine.pending()))))
     except RunFolderError as error:
         found.append(str(error))
 
 
-def lead(folder: Path, *, timeout: float = 5.0) -> Lead:
+def rank_zero(folder: Path, *, timeout: float = 5.0) -> RankZero:
     """Rank 0 of 2."""
-    return Lead(folder, Rank(0, 2), "i", "d", timeout)
+    model = InProcess(FakeModel())
+    return RankZero(model, Rank(0, 2), folder, identity="i", data="d", samples=10, timeout=timeout)
 
 
 def in_thread(work: Callable[..., None], *arguments: Any, **named: Any) -> threading.Thread:
@@ -119,80 +151,93 @@ def in_thread(work: Callable[..., None], *arguments: Any, **named: Any) -> threa
 
 def test_rank_0_waits_for_the_others(folder: Path) -> None:
     found: list[Any] = []
-    with lead(folder) as leader:
-        other = in_thread(take_seat, folder, found)
-        leader.publish([3, 5, 7])
-        assert leader.wait() == []
+    with rank_zero(folder) as zero:
+        other = in_thread(rank_one, folder, found)
+        assert answer(zero, folder, groups(3, 5, 7, 9)) == ["3", "7"]
         other.join()
-        assert leader.line() == "rank 1 2/2"
-        assert leader.report()["others"]["1"]["state"] == "done"
-    assert found == [[3, 5, 7]]
+        assert zero.line() == "rank 1 2/2"
+        told = zero.report()["others"]["1"]
+        assert told["state"] == "done" and told["file"] == "responses-rank1of2-1.jsonl"
+    assert found == [["5", "9"]]
     assert not (folder / PLACE).exists()
+    assert sorted(read_responses(folder)) == ["3", "5", "7", "9"]
 
 
 def test_rank_0_may_fail_before_it_has_told_anybody_anything(folder: Path) -> None:
-    with pytest.raises(UsageError, match="first"), lead(folder):
+    with pytest.raises(UsageError, match="first"), rank_zero(folder):
         raise UsageError("first")
 
 
 def test_a_rank_with_other_data_is_refused_by_name(folder: Path) -> None:
     found: list[Any] = []
-    with lead(folder) as leader:
-        other = in_thread(take_seat, folder, found, data="other")
-        leader.publish([1])
-        (lost,) = leader.wait()
-        other.join()
+    with pytest.raises(RankLost) as lost, rank_zero(folder) as zero:
+        other = in_thread(rank_one, folder, found, data="other")
+        try:
+            answer(zero, folder, groups(1, 2, 3))
+        finally:
+            other.join()
     assert found == ["rank 1 of 2 is refused: data other there, d in rank 0; make them the same"]
-    assert lost.name.startswith("rank 1 of 2 (") and lost.reason == found[0]
+    assert str(lost.value).startswith("rank 1 of 2 (") and f"was lost ({found[0]})" in str(lost.value)
+    assert f": 1 of 10 samples are not answered in {folder}; the same command" in str(lost.value)
 
 
 def test_a_rank_that_does_not_come_is_not_waited_for(folder: Path) -> None:
-    with lead(folder, timeout=0.1) as leader:
-        leader.publish([1])
-        (lost,) = leader.wait()
-    assert lost.name == "rank 1 of 2" and "did not come within 0.1 s" in lost.reason
+    with (
+        pytest.raises(RankLost, match=r"^rank 1 of 2 was lost \(it did not come within 0.1 s"),
+        rank_zero(folder, timeout=0.1) as zero,
+    ):
+        answer(zero, folder, groups(1, 2))
+
+
+def test_a_lost_rank_with_nothing_left_to_answer_costs_nothing(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rank_zero(folder, timeout=0.1) as zero:
+        assert answer(zero, folder, groups(1)) == ["1"]
+    assert "rank 1 of 2 is lost: it did not come" in caplog.text
 
 
 def test_a_rank_that_gives_no_answer_is_not_waited_for(folder: Path) -> None:
-    sign = Sign(folder / PLACE, 1)
-    sign.state = "running"
+    status = RankStatus(folder / PLACE, 1)
+    status.state = "running"
+    status.write()
     with pytest.raises(RunFolderError, match="rank 1 of an earlier start"):
-        sign.write()
-        lead(folder)
-    sign.state = "waiting"
-    sign.write()
-    with lead(folder, timeout=0.2) as leader:
-        leader.publish([1])
-        (lost,) = leader.wait()
-        assert lost.reason == "no answer from it for 0.2 s"
-        sign.release()
-        (lost,) = leader.wait()
-        assert lost.reason == "its process has ended"
+        rank_zero(folder)
+    status.state = "waiting"
+    status.write()
+    with (
+        pytest.raises(RankLost, match=r"no answer from it for 0.2 s"),
+        rank_zero(folder, timeout=0.2) as zero,
+    ):
+        answer(zero, folder, groups(1, 2))
+    status.release()
+    seen = SeenRank(folder / PLACE / f"1-{status.nonce}")
+    assert seen.lost(0.2) == "its process has ended"
 
 
 def test_without_rank_0_a_rank_says_so(folder: Path) -> None:
     found: list[Any] = []
-    take_seat(folder, found, timeout=0.1)
-    with lead(folder) as leader:
-        leader.publish([])
-        take_seat(folder, found, identity="other", timeout=0.2)
+    rank_one(folder, found, timeout=0.1)
+    with suppress(RankLost), rank_zero(folder, timeout=0.3) as zero:
+        other = in_thread(rank_one, folder, found, identity="other", timeout=0.2)
+        answer(zero, folder, groups(1, 2))
+        other.join()
     assert "rank 0 opened no run for it under" in found[0] and "another model" not in found[0]
     assert f"{folder} is of another model, task or setting" in found[1]
 
 
 def test_a_rank_waits_while_rank_0_is_at_the_task_before_and_no_longer(folder: Path) -> None:
-    watch = Watch(folder)
-    assert not Watch(None)() and watch()  # its lock is held
-    with suppress(KeyboardInterrupt), lead(folder) as leader:
-        leader.publish([])
+    busy = RankZeroBusy(folder)
+    assert not RankZeroBusy(None)() and busy()  # its lock is held
+    with suppress(KeyboardInterrupt), rank_zero(folder):
         raise KeyboardInterrupt
     with pytest.raises(RunFolderError, match="rank 0 was interrupted"):
-        watch()
+        busy()
 
 
 def test_a_responses_file_for_each_rank_and_attempt(tmp_path: Path) -> None:
-    names = [OwnFile(tmp_path, Rank(1, 3)) for _ in range(2)]
-    assert [names[1](), names[0](), names[1]()] == ["rank1of3-1", "rank1of3-2", "rank1of3-1"]
+    files = [OwnFile(tmp_path, Rank(1, 3)) for _ in range(2)]
+    assert [files[at].name() for at in (1, 0, 1)] == ["rank1of3-1", "rank1of3-2", "rank1of3-1"]
 
 
 class Ranks:
@@ -241,11 +286,11 @@ class Ranks:
         found: list[int] = []
 
         def look() -> bool:
-            with suppress(OSError, ValueError):  # folders and signs come and go
-                for path in self._ground.folder.rglob(f"{PLACE}/{number}-*/sign.json"):
-                    sign = json.loads(path.read_text())
-                    if 0 < sign["done"] < sign["share"]:
-                        found.append(sign["process"])
+            with suppress(OSError, ValueError):  # folders and files come and go
+                for path in self._ground.folder.rglob(f"{PLACE}/{number}-*/{STATUS_NAME}"):
+                    status = json.loads(path.read_text())
+                    if 0 < status["done"] < status["share"]:
+                        found.append(status["process"])
             return bool(found)
 
         until(look)

@@ -92,9 +92,9 @@ def test_two_possible_answers_are_not_guessed_between(tmp_path: Path) -> None:
 
 def test_unknown_ids_are_counted_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = Predictions(write(tmp_path, "a.jsonl", '{"id": 1, "text": "x"}\n{"id": 2, "text": "x"}\n'))
-    assert model.announce({"1", "2"}) == {"unknown": 0} and not caplog.text
-    assert model.announce({"1"}) == {"unknown": 1} and "1 predictions belong to no sample" in caplog.text
-    assert model.announce({"q"}) == {"unknown": 2} and "id_field" in caplog.text
+    assert model.bind_samples({"1", "2"}) == {"unknown": 0} and not caplog.text
+    assert model.bind_samples({"1"}) == {"unknown": 1} and "1 predictions belong to no sample" in caplog.text
+    assert model.bind_samples({"q"}) == {"unknown": 2} and "id_field" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -184,4 +184,4 @@ def test_a_large_file_is_quick(tmp_path: Path) -> None:
     started = time.process_time()
     model = Predictions(path)
     assert time.process_time() - started < 4.0
-    assert model.announce({"0"}) == {"unknown": 199_999}
+    assert model.bind_samples({"0"}) == {"unknown": 199_999}

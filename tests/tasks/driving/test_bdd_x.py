@@ -62,7 +62,7 @@ def test_four_turns(tmp_path: Path, name: str) -> None:
     ]
     assert samples[3].turns == (f"Frame1: <image>\nFrame2: <image>\n{ASKED[3]}",)
     assert BddX().request(samples[0]).image_policy.max_tiles == 1
-    assert all(file.find(tmp_path) for file in BddX().data_files(split))
+    assert all(file.find(tmp_path) for file in BddX().data_source.files_of(split))
 
 
 def test_three_turns_of_a_video(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_real_conversations(shared_dir: Path, tmp_path: Path) -> None:
 
 def test_miniature(tmp_path: Path) -> None:
     task = BddX()
-    task.draw_miniature(tmp_path)
+    task.data_source.draw(tmp_path)
     samples = list(task.samples("miniature", tmp_path))
     answers = {
         s.id: s.target if isinstance(s.target, str) else str(next(iter(s.target.values()))) for s in samples

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scored_answers import GivenReplies, score_texts
 
 from evalkit.contracts import Failure, Generation, Record, Response
 from evalkit.data.images import ImageFile
@@ -18,6 +19,8 @@ from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, STITCHED_SIZE
 from evalkit_tasks.driving.drivelm_scene import StitchedViews
 
 TASK = DriveLM()
+assert DriveLM.submission is not None
+SUBMISSION = DriveLM.submission
 KINDS = ("perception", "prediction", "planning", "behavior")
 SENTENCE = (
     "Objects are encoded using <c,CAM,[cx,cy]>, where c is the identifier, CAM indicates the camera where "
@@ -58,7 +61,7 @@ def test_the_figures_of_the_official_sample_s_own_answers(shared_dir: Path) -> N
     samples = list(TASK.samples("sample", folder))
     answers = {row["id"]: row["answer"] for row in json.loads((folder / "output.json").read_text())}
     assert {sample.id for sample in samples} == set(answers) and len(samples) == 66
-    records = TASK.relate([TASK.score(sample, Response(text=answers[sample.id])) for sample in samples])
+    records = score_texts(TASK, samples, answers)
     found = figures(records)
     assert sum(record.scores["left_out"] for record in records) == 35
     assert (found["accuracy"].value, found["accuracy"].n) == (0.0, 9)
@@ -167,9 +170,10 @@ def test_the_validation_split_has_no_labels(answer: str | None, tmp_path: Path) 
     write(tmp_path, "v1_1_val_nus_q_only.json", perception=[pair])
     (sample,) = TASK.samples("val", tmp_path)
     assert sample.target is None and sample.tags["tag"] == "accuracy"
-    records = TASK.relate([TASK.score(sample, Response(text="A"))])
+    judge = GivenReplies("50")
+    records = score_texts(TASK, [sample], "A", judge)
     assert all(value.value is None and "export" in str(value.reason) for value in figures(records).values())
-    assert TASK.judge_question(records[0]) is None
+    assert not judge.asked
 
 
 def test_the_training_split_asks_in_multiple_choice(tmp_path: Path) -> None:
@@ -190,7 +194,7 @@ def test_the_training_split_asks_in_multiple_choice(tmp_path: Path) -> None:
         "Please select the correct answer from the following options: A. "
         in TASK.request(behaviour).messages[0].text
     )
-    assert TASK.score(moving, Response(text="A")).data["odd_choice"] is True
+    assert score_texts(TASK, [moving], "A")[0].data["odd_choice"] is True
 
 
 def listed(**more: Any) -> dict[str, Any]:
@@ -218,7 +222,7 @@ def test_internvl_s_list_is_asked_as_it_stands(layout: tuple[str, str], tmp_path
     assert (sample.id, sample.cluster, sample.target) == ("s1_f1_3", "s1_f1", "<c1,CAM_FRONT,800.0,450.0>")
     assert TASK.request(sample).messages[0].text == "<image>\nIs <c1,CAM_FRONT,[500, 250]> moving? Say so."
     assert isinstance(sample.images[0], ImageFile) and Path(sample.images[0].path).is_file()
-    record = TASK.relate([TASK.score(sample, Response(text="no"))])[0]
+    (record,) = score_texts(TASK, [sample], "no")
     assert record.data["question"] == "Is <c1,CAM_FRONT,800.0,450.0> moving?"
     assert "field tag" in str(figures([record])["accuracy"].reason)
 
@@ -264,7 +268,7 @@ def test_a_split_without_its_file_says_which(tmp_path: Path) -> None:
     for split, name in (("val", "v1_1_val_nus_q_only"), ("train", "v1_1_train_nus"), ("sample", "test_eval")):
         with pytest.raises(DataError, match=name):
             list(TASK.samples(split, tmp_path))
-        assert TASK.data_files(split)[0].path.startswith(name)
+        assert TASK.data_source.files_of(split)[0].path.startswith(name)
 
 
 def test_the_submission_file_has_the_challenge_s_form(tmp_path: Path, shared_dir: Path) -> None:
@@ -272,10 +276,8 @@ def test_the_submission_file_has_the_challenge_s_form(tmp_path: Path, shared_dir
     official = json.loads((folder / "submission.json").read_text())
     samples = list(TASK.samples("sample", folder))
     answers = {row["id"]: row["answer"] for row in official["results"]}
-    records = TASK.relate(
-        [TASK.score(sample, Response(text=answers.get(sample.id, "x"))) for sample in samples]
-    )
-    TASK.export(records, tmp_path / "out.json")
+    records = score_texts(TASK, samples, {sample.id: answers.get(sample.id, "x") for sample in samples})
+    SUBMISSION.write(records, tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert written.keys() == official.keys()
     assert [row["id"] for row in written["results"]] == [sample.id for sample in samples]
@@ -287,7 +289,7 @@ def test_the_submission_file_has_the_challenge_s_form(tmp_path: Path, shared_dir
 def test_the_submission_holds_the_official_question_and_the_answer_in_camera_pixels(tmp_path: Path) -> None:
     write(tmp_path, "v1_1_val_nus_q_only.json", perception=[qa("Is <c1,CAM_FRONT,800.0,450.0> moving?", "")])
     (sample,) = TASK.samples("val", tmp_path)
-    TASK.export([TASK.score(sample, Response(text="<c1,CAM_FRONT,[500, 250]> è"))], tmp_path / "out.json")
+    SUBMISSION.write(score_texts(TASK, [sample], "<c1,CAM_FRONT,[500, 250]> è"), tmp_path / "out.json")
     (row,) = json.loads((tmp_path / "out.json").read_text())["results"]
     assert row == {
         "id": "s1_f1_0",
@@ -301,7 +303,7 @@ def test_a_submission_with_a_missing_answer_is_refused(tmp_path: Path) -> None:
     (sample,) = TASK.samples("val", tmp_path)
     failed = failed_record(sample, Response(error=Failure("missing", "no prediction")))
     with pytest.raises(UsageError, match=r"1 of 1 samples have no answer \(s1_f1_0"):
-        TASK.export([failed], tmp_path / "out.json")
+        SUBMISSION.write([failed], tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 
 
@@ -315,10 +317,10 @@ def test_the_stitched_picture_becomes_twelve_tiles() -> None:
 
 @pytest.mark.slow
 def test_the_miniature_has_all_tags_and_right_answers_score_full(tmp_path: Path) -> None:
-    TASK.draw_miniature(tmp_path)
+    TASK.data_source.draw(tmp_path)
     samples = list(TASK.samples("miniature", tmp_path))
     assert {sample.tags["tag"] for sample in samples} == {"accuracy", "gpt", "language", "match"}
-    records = TASK.relate([TASK.score(sample, Response(text=sample.target)) for sample in samples])
+    records = score_texts(TASK, samples, {sample.id: sample.target for sample in samples})
     found = figures(records)
     assert sum(record.scores["left_out"] for record in records) == 0
     assert found["accuracy"].value == 1.0

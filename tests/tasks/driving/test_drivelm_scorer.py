@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scored_answers import GivenReplies, score_texts
 
 from evalkit.contracts import Failure, Record, Response, Sample
-from evalkit.judge import FAILURE, REPLY
 from evalkit.metrics.ptb import tokenize
 from evalkit.statistics import estimate_all
 from evalkit.task import failed_record
@@ -105,9 +104,13 @@ def reference_language(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
 Frame = Sequence[tuple[str, tuple[int, ...], str, str]]
 
 
-def record_of(frame: int, number: int, row: tuple[str, Sequence[int] | None, str | None, str]) -> Record:
-    question, tags, truth, answer = row
-    sample = Sample(
+#: The same with tags or reference that may not be public.
+Row = tuple[str, Sequence[int] | None, str | None, str]
+
+
+def sample_of(frame: int, number: int, row: Row) -> Sample:
+    question, tags, truth, _ = row
+    return Sample(
         id=f"scene_{frame}_{number}",
         turns=(question,),
         images=(),
@@ -115,22 +118,24 @@ def record_of(frame: int, number: int, row: tuple[str, Sequence[int] | None, str
         cluster=f"scene_{frame}",
         data={"question": question, "tags": None if tags is None else list(tags)},
     )
-    return TASK.score(sample, Response(text=answer))
 
 
-def related(frames: Sequence[Frame]) -> list[Record]:
-    return TASK.relate([record_of(f, n, row) for f, rows in enumerate(frames) for n, row in enumerate(rows)])
+def scored(frames: Sequence[Sequence[Row]], judge: GivenReplies | None = None) -> list[Record]:
+    """The records of frames whose questions are numbered from 0."""
+    rows = [(f, n, row) for f, frame in enumerate(frames) for n, row in enumerate(frame)]
+    samples = [sample_of(*place) for place in rows]
+    texts = {sample.id: row[3] for sample, (_, _, row) in zip(samples, rows, strict=True)}
+    return score_texts(TASK, samples, texts, judge)
 
 
-def judged(records: Sequence[Record], ratings: Mapping[tuple[str, str], float]) -> list[Record]:
-    """Put each rating where the run puts the judge's reply."""
-    replies = [
-        dataclasses.replace(r, data={**r.data, REPLY: repr(ratings[r.prediction, r.target])})
-        if TASK.judge_question(r)
-        else r
-        for r in records
-    ]
-    return TASK.relate(replies)
+def rated(frames: Sequence[Frame], ratings: Mapping[tuple[str, str], float]) -> list[Record]:
+    """The records with a judge that gives these ratings, by answer and reference."""
+    replies = {
+        f"scene_{f}_{n}": repr(ratings.get((answer, truth)))
+        for f, frame in enumerate(frames)
+        for n, (_, _, truth, answer) in enumerate(frame)
+    }
+    return scored(frames, GivenReplies(replies))
 
 
 def figures(records: Sequence[Record]) -> dict[str, Any]:
@@ -181,8 +186,7 @@ def test_every_figure_is_the_challenge_s(
     ratings = {
         (answer, truth): float(len(answer) * 7 % 101) for rows in generated for _, _, truth, answer in rows
     }
-    records = judged(related(generated), ratings)
-    mine = figures(records)
+    mine = figures(rated(generated, ratings))
     try:
         expected = reference_scores(generated, ratings)
     except ZeroDivisionError:
@@ -246,12 +250,12 @@ def test_accuracy_is_exact_to_the_character() -> None:
     answers = ["A", "A.", "a", " A", "No.", "No", ""]
     truths = ["A", "A", "A", "A", "No.", "No.", ""]
     rows = [("What?", (0,), truth, answer) for truth, answer in zip(truths, answers, strict=True)]
-    assert [record.scores["accuracy"] for record in related([rows])] == [1, 0, 0, 0, 1, 0, 1]
+    assert [record.scores["accuracy"] for record in scored([rows])] == [1, 0, 0, 0, 1, 0, 1]
 
 
 def test_answers_in_the_model_s_coordinates_are_scored_in_camera_pixels() -> None:
     truth = "<c1,CAM_FRONT,800.0,450.0>"
-    first, later = related(
+    first, later = scored(
         [[("What?", (2, 3), truth, "<c1,CAM_FRONT,[500, 250]>"), (f"Is {truth}?", (0,), "No.", "No.")]]
     )
     assert first.prediction == truth
@@ -270,26 +274,18 @@ def test_questions_about_objects_not_found_are_left_out_and_say_so() -> None:
         (f"Is {TAG} a car?", (0,), "No.", "No."),
         ("What now?", (0,), "A", "A"),
     ]
-    _, left_out, scored = related([rows])
+    _, left_out, kept = scored([rows])
     assert left_out.data["left_out"] == "graph rule" and left_out.tags["graph"] == "left out"
     assert left_out.scores == {"left_out": 1.0}
-    assert scored.tags["graph"] == "scored" and "left_out" not in scored.data
-    assert figures([left_out, scored])["accuracy"].n == 1
-
-
-def test_relating_twice_changes_nothing_and_a_found_object_comes_back_in() -> None:
-    rows: Frame = [("What?", (2,), TAG, "nothing"), (f"Is {TAG} a car?", (0,), "No.", "No.")]
-    records = related([rows])
-    assert TASK.relate(records) == records
-    found = related([[("What?", (2,), TAG, TAG), rows[1]]])
-    assert TASK.relate([found[0], records[1]]) == found
+    assert kept.tags["graph"] == "scored" and "left_out" not in kept.data
+    assert figures([left_out, kept])["accuracy"].n == 1
 
 
 def test_odd_coordinates_in_a_question_leave_it_out() -> None:
     rows: Frame = [("What?", (2,), TAG, TAG), ("Is <c1,CAM_BACK,100.0,200> a car?", (0,), "No.", "No.")]
     with pytest.raises(ValueError):
         reference_scores([rows], {})
-    assert related([rows])[1].data["left_out"] == "odd coordinates"
+    assert scored([rows])[1].data["left_out"] == "odd coordinates"
 
 
 def test_an_odd_number_in_the_reference_is_dropped() -> None:
@@ -303,20 +299,18 @@ def test_without_a_first_answer_nothing_is_found(asked: bool) -> None:
         (f"Is {TAG} a car?", (0,), "No.", "No."),
         ("What now?", (0,), "A", "A"),
     )
-    rest = [record_of(0, 1, second), record_of(0, 2, third)]
-    failed = failed_record(
-        Sample("scene_0_0", (first[0],), (), TAG, "scene_0"),
-        Response(error=Failure("missing", "no prediction")),
-    )
-    records = TASK.relate([failed, *rest] if asked else rest)
+    samples = [sample_of(0, number, row) for number, row in enumerate((first, second, third))]
+    missing = Failure("missing", "no prediction")
+    texts = {"scene_0_0": missing, "scene_0_1": "No.", "scene_0_2": "A"}
+    records = score_texts(TASK, samples if asked else samples[1:], texts)
     assert records[-2].data["left_out"] == "first question unanswered"
     assert records[-1].scores["accuracy"] == 1.0
     if asked:
-        assert records[0] == failed
+        assert records[0] == failed_record(samples[0], Response(error=missing))
 
 
 def test_a_tag_without_questions_has_no_figure_but_a_reason() -> None:
-    found = figures(related([[("What?", (2,), "a car", "a car"), (f"Is {TAG}?", (0,), "No.", "No.")]]))
+    found = figures(scored([[("What?", (2,), "a car", "a car"), (f"Is {TAG}?", (0,), "No.", "No.")]]))
     assert found["accuracy"].value is None
     assert found["accuracy"].reason == "the graph rule leaves out all 1 questions of tag accuracy"
     assert found["chatgpt"].reason == "no answered question of tag gpt"
@@ -325,19 +319,19 @@ def test_a_tag_without_questions_has_no_figure_but_a_reason() -> None:
 
 
 def test_without_labels_every_figure_is_null() -> None:
-    for value in figures(TASK.relate([record_of(0, 0, ("What?", (2,), None, "a car"))])).values():
+    for value in figures(scored([[("What?", (2,), None, "a car")]])).values():
         assert value.value is None and "not public" in str(value.reason)
 
 
 def test_labels_without_tags_say_what_is_missing() -> None:
-    found = figures(TASK.relate([record_of(0, 0, ("What?", None, "a car", "a car"))]))
+    found = figures(scored([[("What?", None, "a car", "a car")]]))
     assert {value.reason for name, value in found.items() if name == "accuracy"} == {
         "the file does not tell which question is scored how (field tag)"
     }
 
 
 def test_unknown_tags_and_none_enter_no_figure() -> None:
-    records = related([[("What?", (), "A", "A"), ("What?", (7,), "A", "A")]])
+    records = scored([[("What?", (), "A", "A"), ("What?", (7,), "A", "A")]])
     assert [record.scores for record in records] == [{"left_out": 0.0}] * 2
 
 
@@ -353,9 +347,10 @@ JUDGED: Frame = [
 
 
 def test_the_judge_is_asked_in_the_challenge_s_words() -> None:
-    records = related([JUDGED])
-    question = TASK.judge_question(records[1])
-    assert question is not None
+    judge = GivenReplies("50")
+    scored([JUDGED], judge)
+    assert list(judge.asked) == ["scene_0_1", "scene_0_2", "scene_0_3"]
+    question = judge.asked["scene_0_1"]
     assert question.system == "an evaluator who rates my answer based on the correct answer"
     assert question.user == (
         "Rate my answer based on the correct answer out of 100, with higher scores indicating that the "
@@ -363,11 +358,10 @@ def test_the_judge_is_asked_in_the_challenge_s_words() -> None:
         "41,etc. Output the number onlyThis is the correct answer: Brake.This is my answer: Stop."
     )
     assert (question.temperature, question.max_tokens, question.numeric) == (0.6, 3000, True)
-    assert [TASK.judge_question(record) is not None for record in records] == [False, True, True, True, False]
 
 
 def test_without_a_judge_what_needs_one_is_null_and_the_rest_stands() -> None:
-    found = figures(related([[*JUDGED, ("What?", (0,), "A", "A")]]))
+    found = figures(scored([[*JUDGED, ("What?", (0,), "A", "A")]]))
     for name, n in (("chatgpt", 2), ("match", 1), ("final_score", 5)):
         assert (found[name].value, found[name].reason, found[name].n) == (None, "no judge given", n)
     assert found["accuracy"].value == 1.0 and found["match_f1"].value == pytest.approx(1.0, abs=1e-7)
@@ -375,7 +369,8 @@ def test_without_a_judge_what_needs_one_is_null_and_the_rest_stands() -> None:
 
 
 def test_ratings_enter_chatgpt_and_match_by_tag() -> None:
-    records = judged(related([JUDGED]), {("Stop.", "Brake."): 60.0, (TAG, TAG): 90.0, ("No.", "Yes."): 20.5})
+    ratings = {("Stop.", "Brake."): 60.0, (TAG, TAG): 90.0, ("No.", "Yes."): 20.5}
+    records = rated([JUDGED], ratings)
     found = figures(records)
     assert (found["chatgpt"].value, found["chatgpt"].n) == (40.25, 2)
     assert found["match"].value == pytest.approx(95.0, abs=1e-5)
@@ -383,19 +378,13 @@ def test_ratings_enter_chatgpt_and_match_by_tag() -> None:
 
 
 def test_questions_the_judge_failed_on_are_counted_and_enter_no_mean() -> None:
-    records = related([JUDGED])
-    told = [{}, {REPLY: "80"}, {REPLY: "70"}, {FAILURE: "not a number: hm"}, {}]
-    mixed = TASK.relate(
-        [dataclasses.replace(r, data={**r.data, **extra}) for r, extra in zip(records, told, strict=True)]
-    )
+    hm = Failure("judge", "not a number: hm")
+    mixed = scored([JUDGED], GivenReplies({"scene_0_1": "80", "scene_0_2": "70", "scene_0_3": hm}))
     found = figures(mixed)
     assert (found["chatgpt"].value, found["chatgpt"].n) == (80.0, 1)
     assert [record.scores.get("judge_failed") for record in mixed] == [None, 0.0, 0.0, 1.0, None]
-    told = [{}, {FAILURE: "x"}, {REPLY: "well"}, {FAILURE: "x"}, {}]
-    failed = TASK.relate(
-        [dataclasses.replace(r, data={**r.data, **extra}) for r, extra in zip(records, told, strict=True)]
-    )
-    found = figures(failed)
+    assert mixed[1].data["judge"] == "80" and mixed[3].data["judge_failure"] == "not a number: hm"
+    found = figures(scored([JUDGED], GivenReplies({"scene_0_1": hm, "scene_0_2": "well", "scene_0_3": hm})))
     assert found["chatgpt"].reason == "the judge failed on all 2 questions"
     assert found["match"].reason == "match_chatgpt: the judge failed on all 1 questions"
 

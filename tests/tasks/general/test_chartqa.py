@@ -31,7 +31,7 @@ def test_official_layout(tmp_path: Path, folder: str, split: str) -> None:
     assert [sample.id for sample in samples] == ["human-0", "human-1", "augmented-0"]
     assert {sample.cluster for sample in samples} == {"1.png"}
     assert all(sample.images[0].open().size == (4, 3) for sample in samples)
-    assert all(file.find(tmp_path) for file in ChartQA().data_files(split))
+    assert all(file.find(tmp_path) for file in ChartQA().data_source.files_of(split))
 
 
 def test_qwen_layout(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_docvqa_layouts(tmp_path: Path, questions: str, image: str) -> None:
     (sample,) = DocVQA().samples("val", tmp_path)
     assert (sample.id, sample.target, sample.cluster) == ("7", ["2", "page 2"], "documents/a_1.png")
     assert sample.images[0].open().size == (4, 3)
-    assert all(file.find(tmp_path) for file in DocVQA().data_files("val"))
+    assert all(file.find(tmp_path) for file in DocVQA().data_source.files_of("val"))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_infovqa_layouts(tmp_path: Path, questions: str) -> None:
     (sample,) = InfographicVQA().samples("val", tmp_path)
     assert (sample.id, sample.target, sample.cluster) == ("98", ["5%"], "31.jpeg")
     assert sample.images[0].open().size == (4, 3)
-    assert all(file.find(tmp_path) for file in InfographicVQA().data_files("val"))
+    assert all(file.find(tmp_path) for file in InfographicVQA().data_source.files_of("val"))
 
 
 def test_prompts_and_settings(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_test_split_is_submitted(tmp_path: Path) -> None:
     assert value.value is None and "not public" in str(value.reason)
     sample = Sample("9", ("q",), (), None, "c")
     records.append(failed_record(sample, Response(error=Failure("image", "missing"))))
-    task.export(records, tmp_path / "out.json")
+    task.submission.write(records, tmp_path / "out.json")
     content = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert content == [{"questionId": 7, "answer": " Ünder "}, {"questionId": 8, "answer": " Ünder "}]
 

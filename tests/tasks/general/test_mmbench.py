@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from general_tables import cell, figures, prompt, records_of, values, write_tsv
+from scored_answers import GivenReplies
 
 from evalkit.errors import DataError, ImageError
 from evalkit.pipeline.summary import groups
@@ -61,7 +62,7 @@ def test_every_published_name_is_read(tmp_path: Path, split: str, name: str) -> 
     write_tsv(tmp_path / name, HEADER, [row(1)])
     task = MMBench()
     assert [sample.id for sample in task.samples(split, tmp_path)] == ["1"]
-    assert task.data_files(split)[0].find(tmp_path) is not None
+    assert task.data_source.files_of(split)[0].find(tmp_path) is not None
 
 
 def test_samples_follow_the_file(root: Path) -> None:
@@ -173,15 +174,15 @@ def test_pictures_by_reference(tmp_path: Path) -> None:
 
 def test_a_judge_is_asked_only_where_it_can_change_a_figure(root: Path) -> None:
     task = MMBench("vlmevalkit")
-    records = records_of(
-        task, "dev-en", root, {"5": "a puss", "1000005": "a puss", "6": "A", "1000006": "x", "1000009": "y"}
-    )
-    asked = [record.id for record in records if task.judge_question(record)]
-    assert asked == ["1000005", "5"]
-    question = task.judge_question(records[1])
-    assert question is not None and "a puss" in question.user and "B. dog" in question.user
-    paper = records_of(MMBench(), "dev-en", root, "hmm?")
-    assert not any(MMBench().judge_question(record) for record in paper)
+    answers = {"5": "a puss", "1000005": "a puss", "6": "A", "1000006": "x", "1000009": "y"}
+    judge = GivenReplies("A")
+    judged = records_of(task, "dev-en", root, answers, judge)
+    assert list(judge.asked) == ["1000005", "5"]
+    question = judge.asked["5"]
+    assert "a puss" in question.user and "B. dog" in question.user
+    assert {r.id: r.data["choice"] for r in judged if r.id in judge.asked} == {"1000005": "A", "5": "A"}
+    records_of(MMBench(), "dev-en", root, "hmm?", judge)
+    assert not judge.asked
 
 
 def test_test_split_without_answers(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_export(tmp_path: Path) -> None:
 
     write_tsv(tmp_path / "MMBench_DEV_EN.tsv", HEADER, [row(1, question="=1+1"), row(1 + M, "B", D="")])
     task = MMBench()
-    task.export(records_of(task, "dev-en", tmp_path, "Both\x07 of them"), tmp_path / "out.xlsx")
+    task.submission.write(records_of(task, "dev-en", tmp_path, "Both\x07 of them"), tmp_path / "out.xlsx")
     sheet = [[c.value for c in line] for line in load_workbook(tmp_path / "out.xlsx").active.iter_rows()]
     assert sheet[0] == ["index", "question", "A", "B", "C", "D", "prediction", "answer", "split"]
     assert sheet[1] == [1, "=1+1", "cat", "dog", "catfish", "bird", "B", "A", "dev"]

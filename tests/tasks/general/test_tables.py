@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from general_tables import cell, figures, prompt, records_of, values, write_tsv
+from scored_answers import GivenReplies
 
 from evalkit.errors import DataError
 from evalkit.pipeline.summary import groups
@@ -59,11 +59,15 @@ def test_ai2d_scores(diagrams: Path, text: str, paper: float, vlmevalkit: float,
 
 def test_ai2d_judge(diagrams: Path) -> None:
     task = AI2D("vlmevalkit")
-    records = records_of(task, "test", diagrams, "the one that shines by night")
-    assert all(task.judge_question(record) for record in records)
-    judged = [dataclasses.replace(r, data={**r.data, "judge": "B"}) for r in records]
-    assert figures(task, task.relate(judged)) == {"accuracy": 50.0}
-    assert not any(AI2D().judge_question(r) for r in records_of(AI2D(), "test", diagrams, "hm?"))
+    judge = GivenReplies("B")
+    records = records_of(task, "test", diagrams, "the one that shines by night", judge)
+    assert list(judge.asked) == ["0", "1"]
+    assert figures(task, records) == {"accuracy": 50.0}
+    assert [record.data["judge"] for record in records] == ["B", "B"]
+    records_of(task, "test", diagrams, "A", judge)
+    assert not judge.asked
+    records_of(AI2D(), "test", diagrams, "hm?", judge)
+    assert not judge.asked
 
 
 def test_malformed_ai2d(tmp_path: Path) -> None:
@@ -236,7 +240,9 @@ def test_mathvista_scores(
     task = MathVista()
     records = records_of(task, "testmini", mathvista(tmp_path, item), text)
     assert figures(task, records) == {"accuracy": accuracy, "accuracy_rules": rules}
-    assert (task.judge_question(records[0]) is not None) == (accuracy is None)
+    judge = GivenReplies("None")
+    records_of(task, "testmini", tmp_path, text, judge)
+    assert bool(judge.asked) == (accuracy is None)
     if accuracy is None:
         assert "1 of 1 answers need a judge" in str(values(task, records)["accuracy"].reason)
 
@@ -244,10 +250,8 @@ def test_mathvista_scores(
 @pytest.mark.parametrize(("reply", "expected"), [("0", 100.0), ("1", 0.0), ("none at all", 0.0)])
 def test_a_judge_extracts(tmp_path: Path, reply: str, expected: float) -> None:
     task = MathVista()
-    (record,) = records_of(task, "testmini", mathvista(tmp_path, FREE), "It is 0")
-    judged = task.relate([dataclasses.replace(record, data={**record.data, "judge": reply})])
+    judged = records_of(task, "testmini", mathvista(tmp_path, FREE), "It is 0", GivenReplies(reply))
     assert figures(task, judged) == {"accuracy": expected, "accuracy_rules": 0.0}
-    assert task.relate(judged) == judged
 
 
 def test_mathvista_table(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_test_parts_have_no_labels_and_are_exported(tmp_path: Path) -> None:
     assert [r.id for r in records] == [str(part) for part in range(11)]
     found = values(GmaiMmbench(), records)
     assert all(value.value is None and "not public" in str(value.reason) for value in found.values())
-    GmaiMmbench().export(records, tmp_path / "out.xlsx")
+    GmaiMmbench().submission.write(records, tmp_path / "out.xlsx")
     sheet = openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[0]
     head, first, *_ = sheet.iter_rows(values_only=True)
     cells = dict(zip(head, first, strict=True))
@@ -252,7 +252,7 @@ def test_a_very_long_answer_is_scored() -> None:
 
 def test_miniature(tmp_path: Path) -> None:
     task = GmaiMmbench()
-    task.draw_miniature(tmp_path)
+    task.data_source.draw(tmp_path)
     samples = list(task.samples("miniature", tmp_path))
     assert samples[0].images[0].open().size == (128, 128)
     found = figures(task, records_of(task, "miniature", tmp_path, {s.id: s.target for s in samples}))

@@ -145,7 +145,7 @@ def test_references_use_our_metric_names_only() -> None:
         for row in references(name):
             assert set(row.metrics) <= known
             assert row.split in task.splits
-        assert list(task().references()) == list(references(name))
+        assert list(task().published_rows) == list(references(name))
     assert references("unheard-of") == ()
 
 

@@ -137,7 +137,7 @@ def test_internvl_list(tmp_path: Path) -> None:
     assert DiorRsvg().request(samples[0]).messages[-1].text == "Detect <ref>A Ship</ref>"
     assert samples[0].images[0].paths() == (str(tmp_path / "images" / "d" / "1.jpg"),)
     assert samples[0].data["size"] == [800.0, 600.0]
-    assert all(file.find(tmp_path) for file in DiorRsvg().data_files("test"))
+    assert all(file.find(tmp_path) for file in DiorRsvg().data_source.files_of("test"))
 
 
 @pytest.mark.parametrize("box", [[1, 2, 3], [1, 2, 3, float("nan")], "1234", None])
@@ -251,7 +251,7 @@ def test_the_excerpt_alone_is_refused_and_resolves_when_whole(shared_dir: Path, 
 
 def test_miniature(tmp_path: Path) -> None:
     task = DiorRsvg()
-    task.draw_miniature(tmp_path)
+    task.data_source.draw(tmp_path)
     samples = list(task.samples("miniature", tmp_path))
     answers = {}
     for sample in samples:

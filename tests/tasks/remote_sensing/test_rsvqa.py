@@ -69,7 +69,7 @@ def test_high_resolution_splits(tmp_path: Path, split: str, prefix: str) -> None
     (sample,) = RsvqaHr().samples(split, tmp_path)
     assert (sample.id, sample.target) == ("1", "9658m2")
     assert sample.images[0].paths() == (str(tmp_path / "Data" / "7.tif"),)
-    assert all(f.find(tmp_path) for f in RsvqaHr().data_files(split) if not f.path.endswith("/"))
+    assert all(f.find(tmp_path) for f in RsvqaHr().data_source.files_of(split) if not f.path.endswith("/"))
 
 
 @pytest.mark.parametrize("place", ["", "val"])
@@ -87,7 +87,7 @@ def test_internvl_lists(tmp_path: Path, place: str) -> None:
     assert [s.id for s in samples] == ["11", "1"]
     assert samples[0].images[0].paths() == (str(pictures / "7.tif"),)
     assert samples[0].images[0] is samples[1].images[0]
-    assert all(f.find(tmp_path) for f in RsvqaLr().data_files("test"))
+    assert all(f.find(tmp_path) for f in RsvqaLr().data_source.files_of("test"))
 
 
 # The scorer ---------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_real_excerpt(shared_dir: Path) -> None:
 
 @pytest.mark.parametrize("task", [RsvqaLr(), RsvqaHr()], ids=["lr", "hr"])
 def test_miniature(tmp_path: Path, task: RsvqaLr | RsvqaHr) -> None:
-    task.draw_miniature(tmp_path)
+    task.data_source.draw(tmp_path)
     samples = list(task.samples("miniature", tmp_path))
     assert 100 < len(samples) < 500
     assert samples[0].images[0].open().size == (128, 128)

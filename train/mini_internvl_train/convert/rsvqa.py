@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from evalkit_tasks.remote_sensing.rsvqa import RsvqaLr
 from mini_internvl_train.convert.lines import Converted, task_lines
@@ -13,7 +12,7 @@ from mini_internvl_train.convert.lines import Converted, task_lines
 class _LowResolution(RsvqaLr):
     """With the training split, which is never scored."""
 
-    prefixes: ClassVar[Mapping[str, str]] = {**RsvqaLr.prefixes, "train": "LR_split_train"}
+    layout = RsvqaLr.layout.with_prefix("train", "LR_split_train")
 
 
 def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:

@@ -1,8 +1,8 @@
-"""Signs of life that ranks leave for each other in a run folder: small JSON files, written again and again.
+"""Heartbeats of ranks: small JSON files in the run folder that each rank writes again and again.
 
-A file system that machines share is all that ranks have in common. A sign holds a counter that grows, so no
-two clocks are compared; beside it lies a lock that the operating system lets go of when the process ends,
-however it ends, which others on the same machine see at once.
+A shared folder is all that ranks have in common. A status holds a counter that grows, so the clocks of two
+machines are never compared. Next to it lies a lock that the operating system releases when the process ends,
+however it ends; other processes on the same machine see that at once.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from evalkit.store import lock
 
 log = logging.getLogger(__name__)
 
-#: Signs a second of all ranks together, and of one at most: a shared file system has other things to do.
-_SIGNS, _MOST_SIGNS = 50, 2
-SIGN_NAME = "sign.json"
+#: Heartbeats a second of all ranks together, and of one at most: a shared file system has other things to do.
+_BEATS, _MOST_BEATS = 50, 2
+STATUS_NAME = "status.json"
 
-#: Seconds without a new sign after which a process on another machine counts as lost.
+#: Seconds without a new heartbeat after which a process on another machine counts as lost.
 STALE = 60.0
 
 
-def put(path: Path, content: Json) -> None:
-    """Write a small JSON file whole; it need not outlast a power cut."""
+def write_small(path: Path, content: Json) -> None:
+    """Replace a small JSON file at once; it need not survive a power cut."""
     scratch = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         scratch.write_text(json.dumps(content), encoding="ascii")
@@ -44,8 +44,8 @@ def put(path: Path, content: Json) -> None:
             scratch.unlink(missing_ok=True)
 
 
-def get(path: Path) -> dict[str, Any]:
-    """A file that `put` wrote; empty while there is none that can be read."""
+def read_small(path: Path) -> dict[str, Any]:
+    """A file that `write_small` wrote; empty if there is none that can be read."""
     try:
         content = json.loads(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -54,30 +54,30 @@ def get(path: Path) -> dict[str, Any]:
 
 
 def interval(world: int) -> float:
-    """Seconds between two signs of one of so many ranks."""
-    return max(1 / _MOST_SIGNS, world / _SIGNS)
+    """Seconds between two heartbeats of one of so many ranks."""
+    return max(1 / _MOST_BEATS, world / _BEATS)
 
 
-class Heart:
+class Heartbeat:
     """Calls `beat` every `seconds` in a thread until it is stopped; a full disk does not end it."""
 
     def __init__(self, beat: Callable[[], None], seconds: float) -> None:
         self._beat = beat
         self._seconds = seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._live, daemon=True, name="evalkit-signs")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="evalkit-heartbeat")
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more; it may never have begun."""
+        """Stop; it need not have begun."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(self._seconds):
             self._once()
 
@@ -85,15 +85,15 @@ class Heart:
         try:
             self._beat()
         except OSError as error:
-            log.debug("signs of life cannot be written: %s", error)
+            log.debug("the heartbeat cannot be written: %s", error)
 
 
-class Sign:
-    """The sign of one rank, in a folder of its own that is locked as long as the process lives.
+class RankStatus:
+    """What a rank tells of itself, in a folder of its own that is locked as long as the process lives.
 
     Attributes:
-        state: `waiting` for rank 0, `running`, `done`, or why not: `refused`, `failed`, `interrupted`.
-        share: requests that are its own; done: tells how many are answered. file, size: where they are.
+        state: `waiting` for rank 0, `running`, `done`, or why it ended: `refused`, `failed`, `interrupted`.
+        share: requests that are its own. done: those answered. file, size: its responses file.
     """
 
     def __init__(self, place: Path, number: int) -> None:
@@ -101,9 +101,8 @@ class Sign:
         self.number = number
         self.nonce = secrets.token_hex(4)
         self.state, self.reason = "waiting", ""
-        self.share = self.size = 0
+        self.share = self.done = self.size = 0
         self.file = ""
-        self.done: Callable[[], int] = lambda: 0
         self._beat = 0
         self._started = time.monotonic()
         self._folder = place / f"{number}-{self.nonce}"
@@ -111,15 +110,13 @@ class Sign:
         self._held = lock.acquire(self._folder)
 
     def write(self) -> None:
-        """Write it anew."""
+        """Write it with the next count."""
         self._beat += 1
-        names = ("number", "nonce", "state", "reason", "share", "file", "size")
-        content = {name: getattr(self, name) for name in names}
-        put(
-            self._folder / SIGN_NAME,
+        names = ("number", "nonce", "state", "reason", "share", "done", "file", "size")
+        write_small(
+            self._folder / STATUS_NAME,
             {
-                **content,
-                "done": self.done(),
+                **{name: getattr(self, name) for name in names},
                 "beat": self._beat,
                 "host": socket.gethostname(),
                 "process": os.getpid(),
@@ -133,51 +130,59 @@ class Sign:
 
 
 @dataclass
-class Seen:
-    """What rank 0 has seen of another process' sign.
+class SeenRank:
+    """What rank 0 has seen of another rank.
 
     Attributes:
-        sign: the last that could be read. beat, moved: when its counter, and its progress, last changed.
+        status: the last that could be read. beat, moved: when its counter, and its progress, last changed.
     """
 
     folder: Path
-    sign: dict[str, Any]
+    status: dict[str, Any] = field(default_factory=dict)
     beat: float = field(default_factory=time.monotonic)
     moved: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.look()
+
+    @property
+    def number(self) -> Any:
+        """Which rank it says it is; anything may stand in a file."""
+        return self.status.get("number")
 
     @property
     def nonce(self) -> str:
         """The process' own name."""
-        return str(self.sign.get("nonce"))
+        return str(self.status.get("nonce"))
 
     @property
     def state(self) -> str:
         """As the process says."""
-        return str(self.sign.get("state"))
+        return str(self.status.get("state"))
 
     @property
     def who(self) -> str:
         """Machine and process."""
-        return f"{self.sign.get('host')}, process {self.sign.get('process')}"
+        return f"{self.status.get('host')}, process {self.status.get('process')}"
 
     def look(self) -> None:
-        """Read it again."""
-        new, now = get(self.folder / SIGN_NAME), time.monotonic()
-        if not new or new.get("beat") == self.sign.get("beat"):
+        """Read the status again."""
+        new, now = read_small(self.folder / STATUS_NAME), time.monotonic()
+        if not new or new.get("beat") == self.status.get("beat"):
             return
         self.beat = now
-        if (new.get("done"), new.get("state")) != (self.sign.get("done"), self.sign.get("state")):
+        if any(new.get(name) != self.status.get(name) for name in ("done", "state")):
             self.moved = now
-        self.sign = new
+        self.status = new
 
     def lost(self, timeout: float) -> str:
-        """Why the process counts as lost, or an empty text."""
+        """Why the rank counts as lost, or an empty text."""
         if self.state in ("refused", "failed", "interrupted"):
-            return str(self.sign.get("reason") or self.state)
+            return str(self.status.get("reason") or self.state)
         if self.state == "done":
             return ""
         now = time.monotonic()
-        here = self.sign.get("host") == socket.gethostname()
+        here = self.status.get("host") == socket.gethostname()
         if here and not lock.is_held(self.folder):
             self.look()
             return "" if self.state == "done" else "its process has ended"

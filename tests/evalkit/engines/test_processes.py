@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import threading
@@ -15,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from evalkit.contracts import Message, Model, ModelInfo, ModelOptions, Request, Response
-from evalkit.engines.base import Answer, LoadModel, Pool
-from evalkit.engines.devices import PART, WorkerPool, _parts
+from evalkit.engines.base import LoadModel
+from evalkit.engines.processes import MOST_DEATHS, WorkerPool
+from evalkit.engines.scheduler import Answer
 from evalkit.errors import CheckpointError, EvalkitError, UsageError
 from evalkit.pipeline import run as workflow
 from evalkit.pipeline.options import RunOptions
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 @dataclass(frozen=True)
 class Named:
-    """A picture known by its name."""
+    """An image known by its name."""
 
     name: str
 
@@ -77,14 +77,14 @@ class Load:
 
 
 def asked(count: int, each: int = 5) -> list[Request]:
-    """Requests, `each` about one picture."""
+    """Requests, `each` about one image."""
     return [
         Request(str(n), (Message("user", "?"),), (Named(f"p{n // each}"),))  # type: ignore[arg-type]
         for n in range(count)
     ]
 
 
-def answers(pool: Pool, requests: list[Request]) -> Iterator[Answer]:
+def answers(pool: WorkerPool, requests: list[Request]) -> Iterator[Answer]:
     """What the pool answers to a plan of the requests."""
     return pool.answers(make_plan(requests).groups, requests.__getitem__)
 
@@ -154,13 +154,26 @@ def test_work_left_behind_does_not_come_later(pools: list[WorkerPool]) -> None:
     assert len(list(answers(pool, asked(3)))) == 3
 
 
-def test_parts_keep_pictures_together() -> None:
-    requests = asked(200, each=13)
-    parts = list(_parts(make_plan(requests).groups, requests.__getitem__))
-    assert [request.id for part in parts for request in part] == [str(n) for n in range(200)]
-    pictures = [{image.identity() for request in part for image in request.images} for part in parts]
-    assert all(not one & other for one, other in itertools.pairwise(pictures))
-    assert all(PART <= len(part) < PART + 13 for part in parts[:-1])
+class Deadly(Slow):
+    """Kills its process whatever it is asked."""
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
+        """Never."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield "", Response()
+
+
+def load_deadly(number: int) -> Model:
+    """Makes `Deadly`."""
+    return Deadly(0.0, "")
+
+
+def test_workers_are_not_replaced_for_ever(pools: list[WorkerPool], caplog: pytest.LogCaptureFixture) -> None:
+    pool = WorkerPool(load_deadly, 1, 1)
+    pools.append(pool)
+    with pytest.raises(EvalkitError, match=r"worker 0 died \(exit status -9\), the 6th death without"):
+        list(answers(pool, asked(64, each=1)))
+    assert caplog.text.count("is replaced") == MOST_DEATHS
 
 
 def test_flags_are_checked() -> None:

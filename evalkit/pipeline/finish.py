@@ -1,0 +1,99 @@
+"""The end of a run: score what is stored, write the records, then the summary."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import RunFolderError
+from evalkit.pipeline import manifest
+from evalkit.pipeline.job import Job, make_job
+from evalkit.pipeline.options import JudgeOptions
+from evalkit.pipeline.results import RunResult
+from evalkit.pipeline.score import Asks, score
+from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.store import RunFolder, open_for_scoring, write_records
+
+log = logging.getLogger(__name__)
+
+
+def finish(
+    folder: RunFolder,
+    job: Job,
+    notes: tuple[str, ...],
+    judge: JudgeOptions | None,
+    known: Mapping[str, int],
+) -> RunResult:
+    """Score what is stored and write records, then the summary."""
+    started = time.monotonic()
+    judge, model = judge or _stored_judge(folder), folder.manifest["model"]
+    stored = folder.stored.responses()
+    if not any(sample.id in stored for sample in job.samples):
+        raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+    scored = score(job.task, job.samples, stored, _judge(folder, judge))
+    write_records(folder.path, scored)
+    records = [each.record for each in scored]
+    found = counts(records, len(job.samples))
+    summary: dict[str, Any] = {
+        "run": str(folder.path),
+        "status": status(found, job.limited),
+        "model": model["name"],
+        "task": job.task.name,
+        "split": job.split,
+        "protocol": job.task.protocol,
+        "counts": {**found, **known},
+        "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
+        "groups": groups(job.task, records),
+        "reference": published_rows(job.task, job.split),
+        "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
+        "title": job.task.title,
+        "limited": job.limited,
+        "nonstandard": dict(job.nonstandard),
+        "notes": list(notes),
+    }
+    folder.update_manifest(
+        outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
+        scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
+        judge=judge.to_json() if judge else None,
+        signature=summary["signature"],
+    )
+    folder.write_summary(summary)
+    return RunResult(folder.stored, summary)
+
+
+def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
+    """The judge of an earlier scoring of the run, whose replies are in the folder."""
+    stored = folder.manifest.get("judge")
+    if not isinstance(stored, Mapping) or not (folder.path / "judge.jsonl").is_file():
+        return None
+    return JudgeOptions(str(stored["url"]), str(stored["model"]))
+
+
+def _judge(folder: RunFolder, options: JudgeOptions | None) -> Asks | None:
+    if options is None:
+        return None
+    from evalkit.judge import Judge
+
+    judge: Asks = Judge(options.url, options.model, folder.path / "judge.jsonl")
+    return judge
+
+
+def score_run(
+    path: Path, data_root: Path | None = None, judge: JudgeOptions | None = None, offline: bool = False
+) -> RunResult:
+    """Score a run folder's stored responses again; no model is loaded.
+
+    Raises:
+        RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
+    """
+    with open_for_scoring(path) as folder:
+        job = make_job(*manifest.stored_options(folder.manifest, folder.path, data_root, offline))
+        if job.data != folder.manifest.get("data", {}).get("hash"):
+            log.warning(
+                "%s: the data is not what the answers were generated from; the signature names the new data",
+                path,
+            )
+        return finish(folder, job, tuple(folder.manifest["model"].get("notes", ())), judge, {})

@@ -1,0 +1,30 @@
+"""What every benchmark of the paper has: published rows and a miniature, both found by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+from evalkit.task import Reference, Task
+
+
+class PaperTask(Task):
+    """A benchmark of the paper."""
+
+    @property
+    def published_rows(self) -> Sequence[Reference]:
+        """Rows of the paper's tables."""
+        from evalkit_tasks.published import references
+
+        return references(self.name)
+
+
+def drawn(name: str) -> Callable[[Path], None]:
+    """What draws the miniature of the task `name`: `draw` of its module in `evalkit_tasks.miniatures`."""
+    return partial(_draw, name.replace("-", "_"))
+
+
+def _draw(module: str, folder: Path) -> None:
+    import_module(f"evalkit_tasks.miniatures.{module}").draw(folder)
