@@ -26,8 +26,6 @@ from mini_internvl_train.loop import Loop, StepResult
 from mini_internvl_train.recipe import Recipe, read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: Child processes import what this process imports, whichever checkout is installed.
-SOURCES = [str(REPOSITORY / name) for name in ("tests", ".", "tasks", "models", "train", "leaderboard_app")]
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 
 
@@ -53,12 +51,7 @@ def log_lines(recipe: Recipe) -> list[dict[str, Any]]:
 def run_script(script: str, folder: Path, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     path = folder / "script.py"
     path.write_text(script)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([*SOURCES, os.environ.get("PYTHONPATH", "")]),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [sys.executable, *launcher, str(path)],
         env=environment,
@@ -257,7 +250,9 @@ def test_a_changed_picture_is_refused(tmp_path: Path) -> None:
 
 def test_saving_and_evaluation_settings_may_change(tmp_path: Path) -> None:
     train(make_recipe(tmp_path, steps__max_steps=2), **QUIET)
-    train(make_recipe(tmp_path, steps__max_steps=2, checkpoints__keep=1, name="other"), **QUIET)
+    other = make_recipe(tmp_path, steps__max_steps=2, checkpoints__keep=1, name="other")
+    train(other, **QUIET)
+    assert [line["step"] for line in log_lines(other)] == [1, 2], "nothing is trained twice"
 
 
 def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,3 +341,37 @@ def test_tables_come_before_the_first_step(tmp_path: Path) -> None:
     text = "\n".join(lines)
     assert "vision encoder" in text
     assert "expected memory" in text
+
+
+def test_drop_path_acts_while_training(tmp_path: Path) -> None:
+    """Layers are left out at random in training, and only there."""
+    first = {}
+    for rate in (0.0, 0.9):
+        recipe = make_recipe(tmp_path, drop_path=rate, steps__max_steps=1, output=str(tmp_path / str(rate)))
+        train(recipe, **QUIET)
+        first[rate] = log_lines(recipe)[0]["loss"]
+    assert abs(first[0.0] - first[0.9]) > 1e-4
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_is_named_the_latest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("names of open files are read from /proc")
+    flushed: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def named(self: Path, target: Path) -> Path:
+        if Path(target).name == "latest":
+            assert {"model.safetensors", "state.json", "log.jsonl"} <= set(flushed)
+            flushed.clear()
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", named)
+    train(make_recipe(tmp_path), **QUIET)
+    assert (tmp_path / "out/latest").resolve().name == "step-000006"

@@ -12,7 +12,8 @@ from small_training import make_recipe
 
 import mini_internvl
 from mini_internvl import CheckpointError
-from mini_internvl_train.errors import ResumeError
+from mini_internvl_train import merge as merging
+from mini_internvl_train.errors import ResumeError, TrainingError
 from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.merge import load_adapted, merge
 from mini_internvl_train.start import count, learned_parameters, load_start, prepare
@@ -37,6 +38,22 @@ def test_merged_logits_equal_unmerged(tmp_path: Path, family: str) -> None:
     assert torch.allclose(one, unmerged, atol=1e-5)
     assert torch.equal(one, mini_internvl.load(final)(input_ids=ids))
     assert not torch.allclose(one, base, atol=1e-3)
+
+
+def test_a_merge_that_changes_the_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(make_recipe(tmp_path, trainable="lora", steps__max_steps=1), **QUIET)
+
+    def forgets_the_base(network: torch.nn.Module) -> None:
+        merge_lora(network)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.mul_(1.01)
+
+    merge_lora = merging.merge_lora
+    monkeypatch.setattr(merging, "merge_lora", forgets_the_base)
+    with pytest.raises(TrainingError, match=r"merged logits differ by 0\.\d+ of their spread"):
+        merge(tmp_path / "out/step-000001", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
 
 
 def test_what_learns(tmp_path: Path) -> None:
