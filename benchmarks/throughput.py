@@ -8,7 +8,7 @@ All three answer the same questions through the same network with as many new to
     plain      batches; every question encodes its own picture and reads its whole prompt
     shared     the picture encoded once, the common prefix read once, all questions decoded together
 
-The reference's weights lie in memory as transformers loads them, the others' as `weight_order` puts them.
+The reference's weights lie in memory as transformers loads them, the others' as order_for_decoding puts them.
 The network has InternVL2-1B's widths and random weights (`--layers` cuts both its stacks for a quick run), or
 is the embedded model. Where questions of a shape cost the same, fewer are timed in the first two ways, which
 the table says. Every way runs in a process of its own, so that its peak memory is its own. Ratios are taken
@@ -285,7 +285,7 @@ def _steps(network: Any, prompt: Any, weights: float) -> list[str]:
 
 def _decode(network: Any, started: Any, new: int, rules: Any) -> None:
     from mini_internvl import GenerationSettings
-    from mini_internvl.decoding import Decoder
+    from mini_internvl.generation import Decoder
 
     decoder = Decoder(network, GenerationSettings(max_new_tokens=new), rules)
     decoder.join(started, range(len(started.positions)))

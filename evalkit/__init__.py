@@ -1,4 +1,4 @@
-"""Evaluation harness: benchmarks asked, answered, scored and compared, every figure with what it rests on.
+"""Evaluation harness: asks benchmarks, scores the answers and compares models; every value has its interval.
 
     import evalkit
 

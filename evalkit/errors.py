@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line that says what, where and the mend, and an exit status."""
+"""Errors that a user can act on: one line that says what, where and the fix; and an exit status."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class CheckpointError(EvalkitError):
 
 
 class ImageError(EvalkitError):
-    """A picture that is missing, truncated or absurd; becomes the error record of its sample."""
+    """An image that is missing, truncated or absurd; becomes the error record of its sample."""
 
     exit_code = 3
 
 
 class RankLost(EvalkitError):
-    """A process of several that was lost with samples left; the same command goes on (exit 130)."""
+    """One of several processes was lost with samples left; the same command continues (exit 130)."""
 
     exit_code = 130
 
@@ -64,7 +64,7 @@ class ServerError(EvalkitError):
 
 
 class BudgetError(EvalkitError):
-    """A budget that the user set is used up; what was done is kept, the same command goes on (exit 130)."""
+    """A budget that the user set is used up; what was done is kept, the same command continues (exit 130)."""
 
     exit_code = 130
 
@@ -76,7 +76,7 @@ class TaskError(EvalkitError):
 
 
 class SetupError(EvalkitError):
-    """A run that was stopped because the first samples all failed (exit 3)."""
+    """A run that was stopped because all of its first samples failed (exit 3)."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""Tasks, models and suites by name, found through entry points; unknown names are answered with the nearest.
+"""Tasks, models and suites by name, found through entry points; for an unknown name the nearest is given.
 
 Entry point groups: `evalkit.tasks` (a Task class, or a module-level sequence of Task classes),
 `evalkit.models` (a ModelFamily object), `evalkit.suites` (a sequence of Suite) and `evalkit.published` (a
@@ -30,7 +30,7 @@ _included: dict[str, type[Task]] = {}
 
 
 def _plugins(group: str) -> Iterator[Any]:
-    """Objects of an entry point group by name; one that fails to import is told of and left out."""
+    """Objects of an entry point group by name; one that fails to import is reported and left out."""
     points = sorted(entry_points(group=group), key=lambda point: point.name)
     yield from (loaded for point in points if (loaded := _load(group, point)) is not None)
 
@@ -66,7 +66,7 @@ def suites() -> Mapping[str, Suite]:
 
 @lru_cache(maxsize=1)
 def published_tables() -> tuple[Table, ...]:
-    """Tables of publications as printed."""
+    """Tables of publications, as printed."""
     return tuple(table for loaded in _plugins("evalkit.published") for table in loaded)
 
 

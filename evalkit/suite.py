@@ -1,4 +1,4 @@
-"""Suites: several tasks asked at once, and the table in which their results belong together."""
+"""Suites: several tasks run together, and the table of their results."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Suite:
     Attributes:
         members: `task` or `task@split`.
         table: makes the suite's table from the summaries of finished runs (of any models, in any order;
-            those of other tasks are passed over), or None where the suite has no table of its own.
+            those of other tasks are ignored), or None if the suite has no table.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _width(text: str) -> int:
 
 
 def _padded(line: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """Names to the left, figures to the right."""
+    """Names to the left, values to the right."""
     pairs = list(zip(line, widths, strict=True))
     blanks = [" " * (width - _width(text)) for text, width in pairs]
     return [

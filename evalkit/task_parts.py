@@ -128,14 +128,14 @@ class Region:
         role: `target` or `prediction`.
         corners: (x, y) of a point, or (x1, y1, x2, y2) of a box.
         size: width and height of the image that the corners are measured in.
-        picture: position among the sample's image files.
+        image: position among the sample's image files.
         label: a short name, or empty.
     """
 
     role: Literal["target", "prediction"]
     corners: tuple[float, ...]
     size: tuple[float, float]
-    picture: int = 0
+    image: int = 0
     label: str = ""
 
 

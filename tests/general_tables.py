@@ -1,4 +1,4 @@
-"""What the tests of the general benchmarks share: small pictures, tables, and a scoring pass."""
+"""What the tests of the general benchmarks share: small images, tables, and a scoring pass."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from evalkit.task import Task
 
 
 def png(colour: str = "red", size: tuple[int, int] = (4, 3)) -> bytes:
-    """A picture file."""
+    """An image file."""
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def cell(colour: str = "red") -> str:
-    """A picture as a table holds it."""
+    """An image as a table holds it."""
     return base64.b64encode(png(colour)).decode()
 
 
@@ -45,7 +45,7 @@ def records_of(
     return score_texts(task, list(task.samples(split, root)), answers, judge)
 
 
-def figures(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
+def plain_values(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
     """Values of the task's metrics."""
     return {name: value.value for name, value in values(task, records).items()}
 

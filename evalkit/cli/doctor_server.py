@@ -1,4 +1,4 @@
-"""`evalkit doctor --base-url URL`: what a server can do, found by asking it, and what will differ."""
+"""`evalkit doctor --base-url URL`: asks a server what it can do, and says what will differ."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ OK, MISSING, BROKEN = "ok", "missing", "broken"
 
 
 class Finding(NamedTuple):
-    """One line: what was looked at, whether it is well, what was found, and the mend where it is not."""
+    """One line: what was checked, its state, what was found, and the fix if there is one to make."""
 
     what: str
     state: str
     found: str
-    mend: str = ""
+    fix: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """For `--json`, where the fix is called `mend`."""
+        return {"what": self.what, "state": self.state, "found": self.found, "mend": self.fix}
 
 
 #: The variable of a served model's key.
@@ -31,7 +35,7 @@ _QUESTION = "Count from one to ten in words."
 
 
 def server_findings(url: str, model: str | None) -> Iterator[Finding]:
-    """Look at a server with some ten short requests.
+    """Check a server with about ten short requests.
 
     Args:
         model: its name there, with or without `openai:`; None takes the first that the server lists.
@@ -60,14 +64,14 @@ def server_findings(url: str, model: str | None) -> Iterator[Finding]:
     )
     if name is None:
         yield Finding(
-            "chat", BROKEN, "not asked: no model name", "evalkit doctor --base-url URL --model NAME"
+            "chat", BROKEN, "not checked: no model name", "evalkit doctor --base-url URL --model NAME"
         )
         return
     yield from _Visit(api, name).findings()
 
 
 def _try(ask: Callable[[], Any], attempts: int = 2) -> Any:
-    """What `ask` returns, or the trouble as a line."""
+    """What `ask` returns, or what went wrong as a line."""
     from evalkit.openai_client import HopelessError, RefusedError, TryAgainError
 
     trouble = ""
@@ -98,22 +102,24 @@ class _Visit:
         if isinstance(plain, str):
             yield Finding("chat", BROKEN, plain, "check --base-url, --model and OPENAI_API_KEY")
             return
-        mend = "" if self._limit == "max_tokens" else f"evalkit run … --gen token_limit={self._limit}"
-        yield Finding("chat", OK, f"answers: {one_line(plain.text, 40)!r}", mend)
+        fix = "" if self._limit == "max_tokens" else f"evalkit run … --gen token_limit={self._limit}"
+        yield Finding("chat", OK, f"answers: {one_line(plain.text, 40)!r}", fix)
         yield self._usage(plain)
-        yield self._pictures("picture", 1)
-        yield self._pictures("several pictures", 2)
+        yield self._images("image", 1)
+        yield self._images("several images", 2)
         yield self._stop(plain)
         yield self._greedy(plain)
         yield self._seed()
         yield self._logprobs()
-        yield Finding("differs", OK, "template and tiling are the server's own: signatures say inputs:server")
         yield Finding(
-            "differs", OK, "--max-tiles, beam search and a least length cannot be asked for and are refused"
+            "differs", OK, "the server applies its own template and tiling: signatures say inputs:server"
+        )
+        yield Finding(
+            "differs", OK, "--max-tiles, beam search and a minimum length cannot be sent, and are refused"
         )
 
     def _ask(self, content: Any, tokens: int, **more: Any) -> Completion | str:
-        """A completion, or the trouble as a line."""
+        """A completion, or what went wrong as a line."""
         answer: Completion | str = _try(lambda: self._api.complete(self._body(content, tokens, more)))
         return answer
 
@@ -123,29 +129,29 @@ class _Visit:
 
     def _usage(self, plain: Completion) -> Finding:
         if plain.prompt_tokens is None or plain.new_tokens is None:
-            return Finding("usage", MISSING, "not told: token budgets count each request at its most")
+            return Finding("usage", MISSING, "not reported: token budgets count each request at its maximum")
         return Finding("usage", OK, f"{plain.prompt_tokens} prompt and {plain.new_tokens} new tokens")
 
-    def _pictures(self, what: str, count: int) -> Finding:
+    def _images(self, what: str, count: int) -> Finding:
         parts: list[dict[str, Any]] = [
-            {"type": "image_url", "image_url": {"url": _picture(shade)}} for shade in range(count)
+            {"type": "image_url", "image_url": {"url": _image(shade)}} for shade in range(count)
         ]
         answer = self._ask([*parts, {"type": "text", "text": "What is shown?"}], 8)
         if isinstance(answer, str):
-            return Finding(what, MISSING, answer, "tasks with pictures will fail; is it an image-text model?")
+            return Finding(what, MISSING, answer, "tasks with images will fail; is it an image-text model?")
         tokens = f", {answer.prompt_tokens} prompt tokens" if answer.prompt_tokens is not None else ""
-        return Finding(what, OK, f"taken as a data URL (PNG){tokens}")
+        return Finding(what, OK, f"accepted as a data URL (PNG){tokens}")
 
     def _stop(self, plain: Completion) -> Finding:
         mark = plain.text[2:4] or "ten"
-        mend = "evalkit run … --gen send_stop=no; answers are cut at the stop texts all the same"
+        fix = "evalkit run … --gen send_stop=no; answers are still cut at the stop texts"
         answer = self._ask(_QUESTION, 24, stop=[mark])
         if isinstance(answer, str):
-            return Finding("stop", MISSING, answer, mend)
+            return Finding("stop", MISSING, answer, fix)
         if mark in answer.text:
-            return Finding("stop", MISSING, "accepted and not honoured", mend)
+            return Finding("stop", MISSING, "accepted and not honoured", fix)
         if mark not in plain.text:
-            return Finding("stop", OK, "accepted; whether it is honoured, so short an answer does not tell")
+            return Finding("stop", OK, "accepted; the answer is too short to show whether it is honoured")
         return Finding("stop", OK, "honoured")
 
     def _greedy(self, plain: Completion) -> Finding:
@@ -153,8 +159,8 @@ class _Visit:
         if isinstance(again, str):
             return Finding("greedy", MISSING, again)
         if again.text == plain.text:
-            return Finding("greedy", OK, "the same question twice, the same answer")
-        return Finding("greedy", MISSING, "the same question twice, two answers: runs will differ")
+            return Finding("greedy", OK, "the same question twice gave the same answer")
+        return Finding("greedy", MISSING, "the same question twice gave two answers: runs will differ")
 
     def _seed(self) -> Finding:
         drawn = [self._ask(_QUESTION, 12, temperature=1.0, seed=7) for _ in range(2)]
@@ -163,24 +169,29 @@ class _Visit:
             return Finding("seed", MISSING, trouble)
         texts = {answer.text for answer in drawn if not isinstance(answer, str)}
         if len(texts) == 1:
-            return Finding("seed", OK, "the same seed twice, the same draw")
-        return Finding("seed", MISSING, "the same seed twice, two draws: sampled runs cannot be repeated")
+            return Finding("seed", OK, "the same seed twice gave the same answer")
+        return Finding(
+            "seed", MISSING, "the same seed twice gave two answers: sampled runs cannot be repeated"
+        )
 
     def _logprobs(self) -> Finding:
         body = self._body(_QUESTION, 4, {"logprobs": True})
         found = _try(lambda: self._api.raw(body))
         if isinstance(found, str):
-            return Finding("logprobs", MISSING, found, "evalkit asks for none")
+            return Finding("logprobs", MISSING, found, "evalkit needs none")
         try:
             there = bool(found["choices"][0]["logprobs"])
         except (LookupError, TypeError):
             there = False
         return Finding(
-            "logprobs", OK if there else MISSING, "told" if there else "not told", "evalkit asks for none"
+            "logprobs",
+            OK if there else MISSING,
+            "reported" if there else "not reported",
+            "evalkit needs none",
         )
 
 
-def _picture(shade: int) -> str:
+def _image(shade: int) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()

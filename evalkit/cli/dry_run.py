@@ -66,7 +66,7 @@ def _batching_text(batching: dict[str, dict[str, float]]) -> str:
 def _forecast(
     outlook: Outlook, costs: Costs | None, speed: Speed | None, batch: int
 ) -> dict[str, Any] | None:
-    """Tokens, time and memory with and without sharing; None where the model's costs are not known."""
+    """Tokens, time and memory with and without prefix caching; None if the model's costs are not known."""
     if costs is None or speed is None:
         return None
     from evalkit.pipeline.cost_estimate import estimate, memory
@@ -84,8 +84,8 @@ def _forecast(
 def _forecast_lines(forecast: dict[str, Any]) -> list[str]:
     shared, alone = forecast["shared"], forecast["one_by_one"]
     return [
-        f"encoded    {shared['encoded']} image tokens with sharing, {alone['encoded']} without",
-        f"read       {shared['prefilled']} prompt tokens with sharing, {alone['prefilled']} without",
+        f"encoded    {shared['encoded']} image tokens with prefix caching, {alone['encoded']} without",
+        f"prefill    {shared['prefilled']} prompt tokens with prefix caching, {alone['prefilled']} without",
         f"time       about {clock(shared['seconds'])} on this CPU ({forecast['cpu_flops'] / 1e9:.0f} GFLOP/s "
         f"in float32 now), {clock(alone['seconds'])} one question at a time; less on a GPU",
         f"memory     about {forecast['memory_bytes'] / 2**30:.2f} GiB: weights, keys and values in bfloat16",
@@ -113,10 +113,10 @@ def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
     first = job.request(0)
     lines = [
         f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
-        f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by picture",
-        f"pictures   {estimate.pictures} distinct, shown {estimate.picture_uses} times",
+        f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by image",
+        f"images     {estimate.pictures} distinct, shown {estimate.picture_uses} times",
         f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
-        f"{estimate.tiles} where each picture is encoded once",
+        f"{estimate.tiles} if each image is encoded once",
         f"text       about {estimate.text_tokens} tokens of prompts, "
         f"at most {estimate.new_tokens_at_most} generated",
     ]
@@ -127,5 +127,5 @@ def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
     for message in first.messages:
         lines.append(f"  [{message.role}]")
         lines += [f"    {line}" for line in visible(message.text).split("\n")]
-    lines += [f"  picture {visible(name)}" for image in first.images for name in image.paths()]
+    lines += [f"  image {visible(name)}" for image in first.images for name in image.paths()]
     return "\n".join(lines) + "\n"

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, data_flags, json_flag
-from evalkit.cli.terminal import flag
+from evalkit.cli.options import data_flags, json_flag, output_flag
 from evalkit.text import one_line, table
 
 if TYPE_CHECKING:
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 @click.command("list", short_help="List tasks, models, suites or runs.")
 @click.argument("what", type=click.Choice(["tasks", "models", "suites", "runs"]))
-@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
+@output_flag
 @data_flags
 @json_flag
 @terminal.verbosity
 def list_command(what: str, output: Path, data_root: Path | None, offline: bool, as_json: bool) -> int:
-    """List tasks (splits, protocols, metrics, size, whether the data is at hand), models, suites or runs."""
+    """List tasks (splits, protocols, metrics, size, whether the data is here), models, suites or runs."""
     if what == "tasks":
         items, text = _tasks(data_root)
     elif what == "models":
@@ -45,7 +44,7 @@ def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
     from evalkit import registry
 
     items = [_task(factory(), data_root) for factory in registry.tasks().values()]
-    rows = [["task", "splits (data at hand: *)", "protocols", "metrics", "published samples", "bytes"]]
+    rows = [["task", "splits (*: data is here)", "protocols", "metrics", "published samples", "bytes"]]
     for item in items:
         splits = ", ".join(f"{name}*" if name in item["at_hand"] else name for name in item["splits"])
         names = item["metrics"]
@@ -90,7 +89,7 @@ def _models() -> tuple[list[dict[str, Any]], str]:
     from evalkit import registry
 
     names = [name for family in registry.families() for name in family.names()]
-    hint = "a folder of a checkpoint or a hub id works as well:  evalkit run -m FOLDER -t drivelm"
+    hint = "a checkpoint's folder or a Hub id works too:  evalkit run -m FOLDER -t drivelm"
     return [{"name": name} for name in names], "\n".join([*names, "", hint])
 
 
@@ -130,7 +129,7 @@ def _runs(output: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def _run(path: Path) -> dict[str, Any]:
-    """What a folder holds; a broken one is listed as such and stops nothing."""
+    """What a folder holds; a broken one is listed as broken, and the others follow."""
     from evalkit.errors import RunFolderError
     from evalkit.pipeline.results import load_run
 
@@ -148,7 +147,7 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _marks(run: Mapping[str, Any]) -> str:
-    """Why a run must not be read as a standard one."""
+    """Why a run does not count as a standard one."""
     notes = run.get("notes")
     marks = [one_line(str(note), 40) for note in notes] if isinstance(notes, list) else []
     marks += ["limited"] if run.get("limited") else []

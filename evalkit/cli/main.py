@@ -1,4 +1,4 @@
-"""Entry point: finds the command, and turns every error into one line and an exit status."""
+"""Entry point: finds the command; an error becomes one line and an exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from evalkit.cli import terminal
 from evalkit.errors import EvalkitError, UsageError
 
-#: What `evalkit list` lists: words that are taken for commands.
+#: What `evalkit list` lists: words that people type as commands.
 _LISTS = ("tasks", "models", "suites", "runs")
 #: Command name to `module:object` and the line in `evalkit --help`. Nothing is imported before it is called.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -22,20 +22,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("evalkit.cli.compare:compare", "Paired comparison of two runs, or of two models' runs."),
     "check": ("evalkit.cli.compare:check", "Run, compare with the baseline, pass or fail (for CI)."),
     "baseline": ("evalkit.cli.compare:baseline", "Save, list and show baselines."),
-    "plan": ("evalkit.cli.plan:plan", "How many samples a difference takes to be seen."),
+    "plan": ("evalkit.cli.plan:plan", "How many samples it takes to detect a difference."),
     "history": ("evalkit.cli.plan:history", "A model's scores over its checkpoints."),
     "list": ("evalkit.cli.list:list_command", "List tasks, models, suites or runs."),
     "show": ("evalkit.cli.stored_runs:show", "Show a run's scores, or its samples."),
-    "data": ("evalkit.cli.data:data", "Where a task's files come from, whether they are complete."),
+    "data": ("evalkit.cli.data:data", "Where a task's files come from, and whether they are complete."),
     "export": ("evalkit.cli.stored_runs:export", "Write a benchmark's official submission file."),
     "train": ("mini_internvl_train.cli:train", "Fine-tune, merge and convert."),
     "leaderboard": ("evalkit_leaderboard.cli:leaderboard", "Start the leaderboard."),
-    "doctor": ("evalkit.cli.doctor:doctor", "What works on this machine, and the mend for what does not."),
+    "doctor": ("evalkit.cli.doctor:doctor", "What works on this machine, and how to fix what does not."),
 }
 
 
 class LazyGroup(click.Group):
-    """Commands are imported when they are called; an unknown one is answered with the nearest."""
+    """Imports a command when it is called; names the nearest one if it is unknown."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of their use."""
@@ -81,8 +81,8 @@ def _unavailable(command: str, module_name: str, error: ModuleNotFoundError) -> 
         "train": ("accelerate", "peft", "tokenizers", "yaml"),
     }
     extra = next((name for name, packages in extras.items() if missing.split(".")[0] in packages), None)
-    mend = f"pip install 'evalkit[{extra}]'" if extra else f"pip install {missing}"
-    return UsageError(f"`evalkit {command}` needs the package {missing}: {mend}")
+    fix = f"pip install 'evalkit[{extra}]'" if extra else f"pip install {missing}"
+    return UsageError(f"`evalkit {command}` needs the package {missing}: {fix}")
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -123,7 +123,7 @@ def invoke(arguments: Sequence[str]) -> int:
     except EvalkitError as error:
         return terminal.fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        return terminal.fail("interrupted; the same command goes on", 130)
+        return terminal.fail("interrupted; the same command continues", 130)
     except BrokenPipeError:
         terminal.silence_stdout()
         return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, include_flag, json_flag
+from evalkit.cli.options import include_flag, json_flag, output_flag
 from evalkit.cli.terminal import flag
 from evalkit.text import table
 
@@ -17,18 +17,24 @@ if TYPE_CHECKING:
     from evalkit.comparison.need import MetricNeed
 
 
-@click.command(short_help="How many samples a difference takes to be seen.")
+@click.command(short_help="How many samples it takes to detect a difference.")
 @flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
 @flag("--detect", type=float, required=True, metavar="POINTS",
-      help="Change to see: points of percent (0.01 of a fraction), or the metric's unit.")  # fmt: skip
+      help="Change to detect: percentage points (0.01 of a fraction), or the metric's unit.")  # fmt: skip
 @flag("--run", "runs", multiple=True, type=click.Path(path_type=Path), metavar="RUN",
-      help="Run whose variance is used; two give that of their difference. Default: the latest.")  # fmt: skip
+      help="Run whose variance is used; two: that of their difference. Default: the latest.")  # fmt: skip
 @flag("--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; repeatable.")
-@flag("--power", type=float, default=0.8, show_default=True, help="Chance of seeing a change of that size.")
-@flag("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")
+@flag(
+    "--power",
+    type=float,
+    default=0.8,
+    show_default=True,
+    help="Probability of detecting a change of that size.",
+)
+@flag("--alpha", type=float, default=0.05, show_default=True, help="Significance level of the test.")
 @flag("--correlation", type=float, default=0.0, show_default=True,
-      help="With one run: how alike two models' answers are taken to be; 0 is safe.")  # fmt: skip
-@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
+      help="With one run: assumed correlation of two models' answers; 0 is safe.")  # fmt: skip
+@output_flag
 @include_flag
 @json_flag
 @terminal.verbosity
@@ -43,7 +49,7 @@ def plan(
     output: Path,
     as_json: bool,
 ) -> int:
-    """Say how many samples and clusters it takes to see a change.
+    """Say how many samples and clusters it takes to detect a change.
 
     \b
     evalkit plan -t rsvqa-lr --detect 1.0
@@ -75,7 +81,7 @@ def _plan_text(
 ) -> str:
     from evalkit.text import value_text
 
-    rows = [["metric", "to see", "clusters", "samples", "the run has", "which shows", ""]]
+    rows = [["metric", "to detect", "clusters", "samples", "the run has", "which detects", ""]]
     for item in needs:
         unit = item.metric.unit
         rows.append(
@@ -94,7 +100,7 @@ def _plan_text(
         if len(paths) == 2
         else f"variance of {paths[0]}; answers of two models assumed to correlate by {correlation:g}"
     )
-    head = f"{source}\nlevel {alpha:g}, seen with probability {power:g}; the paired comparison of two runs"
+    head = f"{source}\nlevel {alpha:g}, power {power:g}; for the paired comparison of two runs"
     return f"{head}\n{table(rows, right=(1, 2, 3, 4, 5))}"
 
 
@@ -102,12 +108,14 @@ def _plan_text(
 @flag("-m", "--model", "models", required=True, multiple=True, metavar="NAME",
       help="Model, or a glob of model folders; repeatable.")  # fmt: skip
 @flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
-@flag("--split", metavar="NAME", help="Split, where there are runs of several.")
+@flag("--split", metavar="NAME", help="The split, if there are runs of several.")
 @flag("--metric", metavar="NAME",
       help="Default: the task's headline, or the first metric that all runs have.")  # fmt: skip
-@flag("--alpha", type=float, default=0.05, show_default=True, help="Level, over all checkpoints.")
-@flag("--allow", multiple=True, metavar="FIELD", help="Signature field that may differ; repeatable.")
-@flag("-o", "--output", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of run folders.")
+@flag(
+    "--alpha", type=float, default=0.05, show_default=True, help="Significance level, over all checkpoints."
+)
+@flag("--allow", multiple=True, metavar="FIELD", help="A field of the signature that may differ; repeatable.")
+@output_flag
 @include_flag
 @json_flag
 @terminal.verbosity
@@ -123,7 +131,7 @@ def history(
 ) -> int:
     """Follow a metric over checkpoints: intervals, trend, the first significant change.
 
-    The latest complete run of each checkpoint counts, oldest first; all are compared with the first.
+    The latest complete run of each checkpoint counts. All are compared with the oldest.
 
     \b
     evalkit history -m my-finetune -t drivelm
@@ -166,7 +174,7 @@ def _history_text(found: History) -> str:
     lines = [f"{found.key} · {found.metric.name} ({unit}), changes against the first checkpoint"]
     if found.stands_in is not None:
         headline, reason = found.stands_in
-        lines.append(f"{found.metric.name} stands in for {headline}, the headline: {one_line(reason)}")
+        lines.append(f"{found.metric.name} replaces {headline}, the headline metric: {one_line(reason)}")
     lines.append(table(rows, right=(1, 3, 5)))
     if found.trend is not None:
         reach = found.trend.ci95

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 @click.command(short_help="Generate answers and score them: the main job.")
 @model_flag
 @flag("-t", "--task", "tasks", required=True, multiple=True, metavar="NAME",
-      help="Task, task@split or suite; repeatable, commas, globs. See `evalkit list tasks`.")  # fmt: skip
+      help="Task, task@split, suite or glob, or several with commas. See `evalkit list tasks`.")  # fmt: skip
 @option_flags()
 @flag("--max-errors", default="0", show_default=True, metavar="N|P%",
-      help="Samples that may fail before the exit status is 4.")  # fmt: skip
+      help="How many samples may fail before the exit status is 4.")  # fmt: skip
 @flag("--ranks/--no-ranks", default=True, show_default=True,
-      help="Take a share where torchrun or srun started several processes.")  # fmt: skip
-@flag("--dry-run", is_flag=True, help="Print plan, counts and first prompt; load no weights.")
-@flag("--check-reference", is_flag=True, help="Compare with the paper's row of the same model.")
+      help="Share the run if torchrun or srun started several processes.")  # fmt: skip
+@flag("--dry-run", is_flag=True, help="Print the plan, counts, costs and the first prompt; load no weights.")
+@flag("--check-reference", is_flag=True, help="Compare with the paper's values of the same model.")
 @include_flag
 @json_flag
 @terminal.verbosity
@@ -44,7 +44,7 @@ def run(
 ) -> int:
     """Generate answers and score them.
 
-    Killed at any moment, the same command goes on where it stopped.
+    If it is killed at any moment, the same command continues the run.
 
     \b
     evalkit run -m mini-internvl-tiny -t drivelm --split miniature
@@ -71,7 +71,7 @@ def run(
 
 
 class _Session:
-    """The tasks of one call, one after another with one loaded model."""
+    """The tasks of one call, one after another with the same loaded model."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class _Session:
         self._before: Path | None = None
 
     def run(self) -> int:
-        """Run every task; a task that cannot be run is told of, and the others go on."""
+        """Run every task; one that cannot be run is reported, and the others follow."""
         from evalkit.errors import BudgetError, RankLost
         from evalkit.pipeline.run import Interrupted, load_model
 
@@ -176,7 +176,7 @@ class _Session:
                 click.echo(report.reference_text(summary) + "\n")
 
     def _keep(self, path: Path) -> None:
-        """Put what a run folder holds so far into the document."""
+        """Report what a run folder holds so far."""
         from evalkit.pipeline.results import load_run
 
         self._runs.append(load_run(path).summary)
@@ -185,7 +185,7 @@ class _Session:
         from evalkit.reports import run as report
 
         if self._helps:
-            return  # rank 0 scores and tells
+            return  # rank 0 scores and reports
         if self._as_json:
             terminal.print_json({"runs": self._runs})
             return
@@ -196,7 +196,7 @@ class _Session:
             click.echo(report.next_steps(finished))
         if self._status == 4:
             terminal.fail(
-                "done, but more samples failed than --max-errors allows; the figures rest on the rest", 4
+                "done, but more samples failed than --max-errors allows; the values rest on the others", 4
             )
 
     def _suite_tables(self) -> list[str]:

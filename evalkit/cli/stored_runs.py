@@ -25,7 +25,7 @@ _FAILED_SHOWN = 200
 @click.command(short_help="Show a run's scores, or its samples.")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @flag("--sample", "sample_id", metavar="ID", help="One sample: question, answer, target, scores.")
-@flag("--failed", is_flag=True, help="Samples without an answer, with the cause.")
+@flag("--failed", is_flag=True, help="Samples without an answer, and why.")
 @json_flag
 @terminal.verbosity
 def show(run: Path, sample_id: str | None, failed: bool, as_json: bool) -> int:
@@ -62,7 +62,7 @@ def _rows(stored: StoredRun) -> list[dict[str, Any]]:
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:
-    """A table row with its JSON texts decoded; figures that are no number become null."""
+    """A table row with its JSON texts decoded; numbers that JSON does not have become null."""
     for name in ("prediction", "target", "data"):
         row[name] = json.loads(row[name], parse_constant=lambda _: None)
     scores = dict(row["scores"])
@@ -89,7 +89,7 @@ def _failed(stored: StoredRun) -> list[dict[str, Any]]:
 
 def _sample_text(row: dict[str, Any]) -> str:
     parts = [f"sample    {one_line(row['id'])}", f"cluster   {one_line(row['cluster'])}"]
-    parts += [f"picture   {one_line(name)}" for name in row["images"]]
+    parts += [f"image     {one_line(name)}" for name in row["images"]]
     parts += [f"{name}: {one_line(value)}" for name, value in row["tags"].items()]
     parts += ["", "question", _indented(row["question"])]
     if row["error_kind"] is not None:
@@ -105,7 +105,7 @@ def _sample_text(row: dict[str, Any]) -> str:
     if row["flags"]:
         parts.append(f"flags     {', '.join(row['flags'])}")
     parts.append(
-        f"tokens    {row['prompt_tokens']} of text, {row['visual_tokens']} of pictures, "
+        f"tokens    {row['prompt_tokens']} of text, {row['visual_tokens']} of images, "
         f"{row['new_tokens']} generated, {row['seconds']:.2f} s"
     )
     return "\n".join(parts)
@@ -144,7 +144,7 @@ def score(
 ) -> int:
     """Score the stored responses of run folders again; nothing is generated.
 
-    The data is read from where it was, or from --data-root.
+    The data is read from its place at the time of the run, or from --data-root.
     """
     from evalkit.pipeline.finish import score_run
     from evalkit.pipeline.options import judge_options
@@ -166,7 +166,7 @@ def score(
 _SHOWN = 10
 
 
-@click.command(short_help="Run a stored run again from its manifest, and compare the answers.")
+@click.command(short_help="Run a stored run again, and compare the answers.")
 @click.argument("path", metavar="RUN", type=FOLDER)
 @flag("-o", "--output", type=FOLDER, default=Path("reproduced"), show_default=True,
       help="Folder of the new run folders.")  # fmt: skip
@@ -175,10 +175,10 @@ _SHOWN = 10
 @json_flag
 @terminal.verbosity
 def reproduce(path: Path, output: Path, as_json: bool, **flags: Any) -> int:
-    """Run RUN again as its manifest says, and tell whether the answers are the same.
+    """Run RUN again as its manifest says, and report whether the answers are the same.
 
-    Task file, data, pictures and weights are checked by their hashes first; where it runs is free to differ.
-    Exit status: 0 equal, 1 some answers or figures differ, 3 what was asked is not there any more.
+    Hashes of task file, data, images and weights are checked first. Where it runs may differ.
+    Exit status: 0 equal, 1 some answers or values differ, 3 data or weights are missing or have changed.
 
     \b
     evalkit reproduce runs/mini-internvl-2b/drivelm@val/…
@@ -203,7 +203,7 @@ def _lines(found: Reproduction) -> list[str]:
     lines += [_line(change) for change in found.answers[:_SHOWN]]
     if len(found.answers) > _SHOWN:
         lines.append(f"… and {len(found.answers) - _SHOWN} more (--json has all)")
-    lines += [f"{change.name}: {change.before}, now {change.after}" for change in found.figures]
+    lines += [f"{change.name}: {change.before}, now {change.after}" for change in found.values]
     lines += [
         f"{c.name} {c.before or 'not installed'}, now {c.after or 'not installed'}" for c in found.versions
     ]
@@ -213,7 +213,7 @@ def _lines(found: Reproduction) -> list[str]:
         lines.append(f"equal: all {same} answers are the same")
     else:
         lines.append(
-            f"differs: {same} of {found.compared} answers are the same, {len(found.figures)} figures differ"
+            f"differs: {same} of {found.compared} answers are the same, {len(found.values)} values differ"
         )
     return lines
 
@@ -250,7 +250,7 @@ def export(task: str, run: Path, output: Path | None) -> int:
             "%d of %d samples have no answer; a benchmark's server may refuse the file", failed, len(records)
         )
     if stored.status != "complete":
-        log.warning("%s is %s: the file holds its %d samples only", run, stored.status, len(records))
+        log.warning("%s is %s: the file holds only its %d samples", run, stored.status, len(records))
     submission = chosen.submission
     if submission is None:
         raise UsageError(f"{task}: the benchmark has no submission file; its labels are public")

@@ -27,7 +27,7 @@ def compare(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """Compare two results on the samples they share.
+    """Compare two results on the samples that both have.
 
     Args:
         base, new: a run folder, a result of `evalkit.run`, a model's name (its latest complete run of each
@@ -36,14 +36,14 @@ def compare(
         margin: by metric: fails unless a drop larger than this is excluded.
         alpha: level of the tests, Holm-corrected over the metrics judged.
         allow: signature fields that may differ.
-        speed: also judge the model time a sample.
-        output: where models' runs and baselines lie.
+        speed: also judge the model's time per sample.
+        output: folder of run folders and baselines.
 
     Returns:
         The comparison; `verdict` is `pass` or `regression`, `metrics` has a result for each metric.
 
     Raises:
-        NotComparableError: the two do not measure the same thing, or cannot be read.
+        NotComparableError: they do not measure the same thing, or cannot be read.
         UsageError: unknown names, or a threshold that names no metric.
     """
     folder = Path(output)

@@ -1,4 +1,4 @@
-"""The gate's policy in a file: `evalkit.toml`, or `[tool.evalkit]` of pyproject.toml."""
+"""The policy of `evalkit check`: `evalkit.toml`, or `[tool.evalkit]` in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Policy:
     """What `evalkit check` runs and demands.
 
     Attributes:
-        path: the file it came from; its folder is where relative paths begin.
+        path: its file; relative paths count from the file's folder.
         baseline: a baseline's name, a run folder or a model. tasks: names, `task@split` or suites.
-        run: flags of `evalkit run` by name.
+        run: options of a run by name.
     """
 
     path: Path
@@ -110,7 +110,7 @@ def _table(path: Path, content: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _known(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> dict[str, Any]:
-    """The table with underscores for dashes."""
+    """The table, with underscores for dashes in its keys."""
     found: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -145,7 +145,7 @@ def _limits(content: Mapping[str, Any], key: str, path: Path) -> dict[str, float
 def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     table = content.get("run", {})
     if not isinstance(table, Mapping):
-        raise UsageError(f"{path}: run must be a table of flags")
+        raise UsageError(f"{path}: run must be a table of options")
     options = options_of(RunSettings)
     named = {current_name(key, RunSettings): value for key, value in table.items()}
     flags = _known(named, tuple(options), f"{path}: [run]")

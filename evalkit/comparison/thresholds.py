@@ -1,4 +1,4 @@
-"""What the user asks of single metrics: `METRIC=x`, with a task in front where the name is not enough."""
+"""Thresholds of single metrics: `METRIC=x`, or `TASK:METRIC=x` if the name alone is ambiguous."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Thresholds:
         return bool(self.max_drop or self.margin)
 
     def of(self, key: Key, metric: str) -> tuple[float | None, float | None]:
-        """max_drop and margin of a metric; the last pattern that matches counts."""
+        """max_drop and margin of a metric; the last matching pattern counts."""
         return _find(self.max_drop, key, metric), _find(self.margin, key, metric)
 
     def check(self, known: Iterable[tuple[Key, str]]) -> None:
@@ -58,7 +58,7 @@ def parse(items: Iterable[str], flag: str) -> dict[str, float]:
     """`METRIC=x` items, also comma-separated.
 
     Raises:
-        UsageError: no `=`, or x is no number of 0 or more.
+        UsageError: no `=`, or x is not a number of 0 or more.
     """
     found: dict[str, float] = {}
     for item in (part.strip() for text in items for part in text.split(",") if part.strip()):

@@ -1,4 +1,4 @@
-"""Lazy handles of pictures: where the pixels are, not the pixels.
+"""Lazy handles of images: where the pixels are, not the pixels.
 
 A handle is small, immutable and pickles; `open()` decodes, in whichever worker needs it. Tasks may define
 their own handle (DriveLM's six stitched views) by following `ImageHandle`.
@@ -21,18 +21,15 @@ from evalkit.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: Pictures with more pixels than this are refused; the largest benchmark pictures have some 60 million.
-MAX_PIXELS = 300_000_000
-
 MISSING = "missing"
 
 
 @runtime_checkable
 class ImageHandle(Protocol):
-    """A picture that can be opened later."""
+    """An image that can be opened later."""
 
     def open(self) -> Image:
-        """Decode to a PIL picture (EXIF orientation applied, any mode).
+        """Decode to a PIL image (EXIF orientation applied, any mode).
 
         Raises:
             ImageError: missing, truncated or absurd, naming the file and the cause.
@@ -40,37 +37,32 @@ class ImageHandle(Protocol):
         ...
 
     def digest(self) -> str:
-        """Content hash of the encoded picture, `missing` where it cannot be read. Never raises."""
+        """Content hash of the encoded image, `missing` where it cannot be read. Never raises."""
         ...
 
     def identity(self) -> str:
-        """What planning groups by: equal for equal pictures, found without reading the file."""
+        """What planning groups by: equal for equal images, found without reading the file."""
         ...
 
     def paths(self) -> tuple[str, ...]:
-        """Files the picture comes from, to show and to check."""
+        """Files the image comes from, to show and to check."""
         ...
 
 
 def decode(data: bytes, where: str) -> Image:
-    """Decode an encoded picture fully, upright by its EXIF orientation.
+    """Decode an encoded image fully, upright by its EXIF orientation.
 
     Raises:
-        ImageError: not a picture, truncated, or more than `MAX_PIXELS` pixels.
+        ImageError: not an image, truncated, or larger than Pillow allows (179 million pixels).
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(f"{where}: {width}x{height} pixels, more than {MAX_PIXELS}: refused")
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except ImageError:
-        raise
+        with Image.open(io.BytesIO(data)) as opened:
+            opened.load()
+            return ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
-        raise ImageError(f"{where}: not a picture that can be read: replace the file") from None
+        raise ImageError(f"{where}: not an image that can be read: replace the file") from None
     except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
         raise ImageError(f"{where}: cannot be decoded ({error}): replace the file") from error
 
@@ -79,9 +71,9 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path}: picture missing: put it there or check the data root") from None
+        raise ImageError(f"{path}: image missing: put it there or check the data root") from None
     except OSError as error:
-        raise ImageError(f"{path}: picture cannot be read ({error.strerror})") from None
+        raise ImageError(f"{path}: image cannot be read ({error.strerror})") from None
 
 
 @lru_cache(maxsize=4096)
@@ -104,7 +96,7 @@ def file_digest(path: str | Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A picture in a file of its own."""
+    """An image in a file of its own."""
 
     path: str
 
@@ -131,7 +123,7 @@ class ImageFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageBytes:
-    """An encoded picture in memory (a Parquet cell); `name` is what errors call it."""
+    """An encoded image in memory (a Parquet cell); `name` is what errors call it."""
 
     data: bytes
     name: str
@@ -155,7 +147,7 @@ class ImageBytes:
 
 @dataclass(frozen=True, slots=True)
 class TableImage:
-    """A base64 picture in one cell of a TSV file, read from its record's byte range when needed.
+    """A base64 image in one cell of a TSV file, read from its record's byte range when needed.
 
     Attributes:
         offset, length: byte range of the whole record (it may span lines where fields are quoted).
@@ -187,7 +179,7 @@ class TableImage:
             raise ImageError(f"{where}: no column {self.column + 1}: the table has changed") from None
 
     def encoded(self) -> bytes:
-        """The picture file's bytes.
+        """The image file's bytes.
 
         Raises:
             ImageError: the record changed or holds no base64 there.
@@ -196,7 +188,7 @@ class TableImage:
             return base64.b64decode(self.cell(), validate=False)
         except (binascii.Error, ValueError) as error:
             raise ImageError(
-                f"{self.path} at byte {self.offset}: no base64 picture in column {self.column + 1} ({error})"
+                f"{self.path} at byte {self.offset}: no base64 image in column {self.column + 1} ({error})"
             ) from None
 
     def open(self) -> Image:
@@ -229,9 +221,7 @@ class VideoFrame:
 
     def open(self) -> Image:
         """See `ImageHandle.open`."""
-        from evalkit.data.video import frame
-
-        return frame(self.path, self.position, self.of)
+        return _frame(self.path, self.position, self.of)
 
     def digest(self) -> str:
         """See `ImageHandle.digest`."""
@@ -245,3 +235,30 @@ class VideoFrame:
     def paths(self) -> tuple[str, ...]:
         """The video."""
         return (self.path,)
+
+
+def _frame(path: str, position: int, of: int) -> Image:
+    """The middle frame of the `position`-th (from 0) of `of` equal parts of a video.
+
+    Raises:
+        ImageError: the file is missing or holds no such frame, or PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise ImageError(f"{path}: video needs PyAV: pip install 'evalkit[video]'") from None
+    if not Path(path).is_file():
+        raise ImageError(f"{path}: video missing: put it there or check the data root")
+    try:
+        with av.open(path) as container:
+            stream = container.streams.video[0]
+            total = stream.frames or sum(1 for _ in container.decode(stream))
+            wanted = min(total - 1, int(total * (position + 0.5) / of))
+            container.seek(0)
+            for index, shown in enumerate(container.decode(stream)):
+                if index == wanted:
+                    decoded: Image = shown.to_image()
+                    return decoded
+    except (av.FFmpegError, IndexError, OSError) as error:
+        raise ImageError(f"{path}: video cannot be decoded ({error}): replace the file") from None
+    raise ImageError(f"{path}: video ends before frame {position + 1} of {of}: replace the file")

@@ -1,4 +1,4 @@
-"""What a plan will roughly take: tokens from the plan, costs from the model's family, speed from this CPU."""
+"""Roughly what a plan will take: tokens from the plan, costs from the model family, speed of this CPU."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Protocol, runtime_checkable
 
 from evalkit.pipeline.plan import Outlook
 
-#: Of the measured peaks that encoding, reading and decoding reach here (docs/performance.md).
+#: Share of the measured peaks that encoding, prefill and decoding reach here (docs/performance.md).
 REACHED = 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a model takes for its work.
+    """What a model's work costs.
 
     Attributes:
         tokens_per_tile: image tokens.
-        tile_flops: of encoding one tile. token_flops: of reading one token of a prompt.
+        tile_flops: of encoding one tile. token_flops: of the prefill of one token.
         weight_bytes: of all weights. step_bytes: read for each generated token.
         token_bytes: of the keys and values of one token.
     """
@@ -50,10 +50,10 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A plan with and without sharing.
+    """Work of a plan, with or without prefix caching.
 
     Attributes:
-        encoded: image tokens made. prefilled: prompt tokens read. seconds: on this CPU.
+        encoded: image tokens made. prefilled: prompt tokens. seconds: on this CPU.
     """
 
     encoded: int

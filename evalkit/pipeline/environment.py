@@ -1,4 +1,4 @@
-"""The machine and the software that produced a figure, for the manifest and `evalkit doctor`."""
+"""The machine and the software that produced a value, for the manifest and `evalkit doctor`."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def _samples(task: Task, split: str, root: Path) -> Iterator[Sample]:
 
 
 def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
-    """Hash of everything that decides the answers: runs of the same identity are gone on with.
+    """Hash of everything that decides the answers: a run with the same identity is continued.
 
     Device, batch size and engine are left out: they may change between sessions.
     """

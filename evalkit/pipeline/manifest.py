@@ -1,4 +1,4 @@
-"""The manifest: what was asked, with every version, hash and setting that makes a figure reproducible."""
+"""The manifest: what was asked, with every version, hash and setting that makes a value reproducible."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
     _, extra = parse_gen(options.gen_items)
     return {
         "format": FORMAT,
-        # finer than people read it: runs of one second are still in the order they were made
+        # microseconds keep runs of one second in the order they were made
         "created": datetime.now(timezone.utc).isoformat(timespec="microseconds"),
         "model": model_json(info, options.model),
         "task": {

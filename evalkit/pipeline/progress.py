@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, otherwise one line every so often."""
+"""Progress of a run: a bar on a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INTERVAL = 10.0
 
 
 class Progress:
-    """Counts responses and shows them; `quiet` only counts. `more` says what else the line tells.
+    """Counts responses and shows them; `quiet` only counts. `more` adds to the line.
 
     Attributes:
         done: responses of this session. kept: those found in the run folder. tokens: new ones generated.
@@ -60,7 +60,7 @@ class Progress:
             self._bar.update()
             if now - self._shown >= 1.0:
                 self._shown = now
-                self._bar.set_postfix_str(self._figures())
+                self._bar.set_postfix_str(self._rates())
         elif not self._quiet and now - self._shown >= INTERVAL:
             self._shown = now
             log.info("%s", self.line())
@@ -71,20 +71,20 @@ class Progress:
         finished = self.kept + self.done
         left = (self.total - finished) / speed if speed else 0.0
         return (
-            f"{self._title}: {finished}/{self.total} samples, {speed:.3g} samples/s, {self._figures()}, "
+            f"{self._title}: {finished}/{self.total} samples, {speed:.3g} samples/s, {self._rates()}, "
             f"{clock(left)} left"
         )
 
     def close(self) -> None:
         """End the bar, or print the last line."""
         if self._bar is not None:
-            self._bar.set_postfix_str(self._figures())
+            self._bar.set_postfix_str(self._rates())
             self._bar.close()
         elif not self._quiet and self.done:
             log.info("%s", self.line())
 
     def throughput(self) -> dict[str, float | int]:
-        """Figures for the manifest."""
+        """Counts and rates for the manifest."""
         seconds = self.seconds
         return {
             "samples": self.done,
@@ -94,7 +94,7 @@ class Progress:
             "new_tokens_per_second": self.tokens / seconds if seconds else 0.0,
         }
 
-    def _figures(self) -> str:
+    def _rates(self) -> str:
         parts = [f"{self.tokens / max(self.seconds, 1e-9):.3g} tokens/s"]
         parts += [f"peak {name.split('_')[0]} {size / 2**30:.2f} GiB" for name, size in peak_memory().items()]
         if self.errors:

@@ -1,7 +1,7 @@
-"""Runs a stored run again from its manifest, and tells whether the answers are the same.
+"""Runs a stored run again from its manifest, and reports whether the answers are the same.
 
-What was asked must be what it was: task file, data, pictures and weights are checked by their hashes before
-anything is generated. Where it runs (device, engine, batch size, address of a server) is free to differ.
+Hashes of task file, data, images and weights are checked before anything is generated. Where it runs (device,
+engine, batch size, address of a server) may differ.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from evalkit.store import StoredResponse, StoredRun, find_runs
 
 log = logging.getLogger(__name__)
 
-#: Figures that agree to so many parts are the same: sums may be taken in another order.
+#: Relative difference up to which values are the same: sums may be taken in another order.
 _TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something that is not as it was: a sample's answer, a figure, a version."""
+    """Something that differs: a sample's answer, a metric's value, a version."""
 
     name: str
     before: Json
     after: Json
 
     def to_json(self, name: str = "name") -> dict[str, Json]:
-        """Under the given word for what has changed."""
+        """With `name` as the key of what changed."""
         return {name: self.name, "before": self.before, "after": self.after}
 
 
@@ -50,7 +50,7 @@ class Reproduction:
 
     Attributes:
         run, again: both folders. compared: samples that the first one had answered or failed.
-        answers: those that differ; an error is shown as `error: …`. figures: metrics that differ.
+        answers: those that differ; an error is shown as `error: …`. values: metrics that differ.
         versions: of packages that differ. notes: what else a reader must know.
     """
 
@@ -58,14 +58,14 @@ class Reproduction:
     again: Path
     compared: int
     answers: tuple[Change, ...]
-    figures: tuple[Change, ...]
+    values: tuple[Change, ...]
     versions: tuple[Change, ...]
     notes: tuple[str, ...]
 
     @property
     def equal(self) -> bool:
-        """Whether every answer and every figure is the same."""
-        return not self.answers and not self.figures
+        """Whether every answer and every value is the same."""
+        return not self.answers and not self.values
 
     def to_json(self) -> dict[str, Json]:
         """Everything."""
@@ -75,7 +75,7 @@ class Reproduction:
             "equal": self.equal,
             "compared": self.compared,
             "answers": [change.to_json("id") for change in self.answers],
-            "figures": [change.to_json("metric") for change in self.figures],
+            "figures": [change.to_json("metric") for change in self.values],
             "versions": [change.to_json("package") for change in self.versions],
             "notes": list(self.notes),
         }
@@ -90,19 +90,19 @@ def reproduce(
         path: its folder.
         where: flags that say where it runs and where its data is; everything else comes from the manifest.
         included: names of tasks that the user has loaded from files of their own.
-        again: new run folders go below `again/<name of the run folder>`; one that was broken off is gone on
-            with, a complete one never.
+        again: new run folders go below `again/<name of the run folder>`; an unfinished one is
+            continued, a complete one never.
 
     Raises:
         RunFolderError: no run, or one without answers. UsageError: its task file is needed, or has changed.
-        DataError: data or pictures are not what they were. CheckpointError: the weights are not.
+        DataError: data or images have changed. CheckpointError: the weights have.
     """
     from evalkit.pipeline.run import load_model, run_task
 
     stored = load_run(path).stored
     before = dict(stored.responses())
     if not before:
-        raise RunFolderError(f"{path}: holds no answers yet; there is nothing to compare with")
+        raise RunFolderError(f"{path}: holds no answers yet, so there is nothing to compare")
     _include(stored, included)
     name, options = _options(stored, before, where, again)
     _check_requests(stored, name, options, before)
@@ -124,9 +124,9 @@ def _include(stored: StoredRun, given: Collection[str]) -> None:
         file, digest = Path(entry["path"]), entry["hash"]
         found = file_digest(file)
         if found != digest:
-            what = "is not there any more" if not file.is_file() else "has changed since"
+            what = "is missing" if not file.is_file() else "has changed since"
             raise UsageError(
-                f"{stored.path}: its task file {file} {what}; give --include FILE with the file as it was"
+                f"{stored.path}: its task file {file} {what}; give --include FILE with the original file"
             )
         registry.include(file)
     if name not in registry.tasks():
@@ -144,7 +144,7 @@ def _options(
     place = {name: getattr(where, name) for name in options_of(RunOptions, "place")}
     output = again / stored.path.resolve().name
     expected = _part(stored, "selection").get("expected")
-    if isinstance(expected, int) and len(before) < expected:  # it was broken off: only what it has
+    if isinstance(expected, int) and len(before) < expected:  # it was not finished: only what it has
         asked = dataclasses.replace(asked, limit=None, sample_id=tuple(before))
     return name, dataclasses.replace(
         asked,
@@ -174,8 +174,8 @@ def _check_requests(
     data = _part(stored, "data").get("hash")
     if job.data != data:
         raise DataError(
-            f"{stored.path}: the data under {job.root} is not what was asked (hash {job.data[:12]}, then "
-            f"{str(data)[:12]}); give --data-root with the data as it was"
+            f"{stored.path}: the data under {job.root} has changed (hash {job.data[:12]}, then "
+            f"{str(data)[:12]}); give --data-root with the original data"
         )
     places = {sample.id: place for place, sample in enumerate(job.samples)}
     changed = [
@@ -185,10 +185,10 @@ def _check_requests(
     ]
     if changed:
         version, then = job.task.version, _part(stored, "task").get("version")
-        cause = f"the task is version {version}, then {then}" if version != then else "pictures or prompts"
+        cause = f"the task is version {version}, then {then}" if version != then else "images or prompts"
         raise DataError(
-            f"{stored.path}: {len(changed)} of {len(before)} requests are not what was asked (first: "
-            f"{changed[0]}; {cause}); put pictures and task back as they were"
+            f"{stored.path}: {len(changed)} of {len(before)} requests have changed (first: "
+            f"{changed[0]}; {cause}); restore the images and the task"
         )
 
 
@@ -201,13 +201,13 @@ def _check_model(stored: StoredRun, info: ModelInfo) -> tuple[str, ...]:
     then = _part(stored, "model")
     if info.fingerprint != then.get("fingerprint"):
         raise CheckpointError(
-            f"{stored.path}: {info.name} has other weights than the run (fingerprint "
+            f"{stored.path}: {info.name} has other weights than the run had (fingerprint "
             f"{str(info.fingerprint)[:12]}, then {str(then.get('fingerprint'))[:12]}); give it the "
             "checkpoint of the run"
         )
     notes = []
     if info.fingerprint is None:
-        notes.append("the model tells no fingerprint: whether its weights are the same is not known")
+        notes.append("the model has no fingerprint: it is not known whether its weights are the same")
     known = then.get("settings")
     known = known if isinstance(known, Mapping) else {}
     notes += [
@@ -235,9 +235,9 @@ def _compared(
         for package in sorted({*then, *now})
         if then.get(package) != now.get(package)
     ]
-    figures, unknown = _figures(stored, result)
+    values, unknown = _values(stored, result)
     return Reproduction(
-        stored.path, result.path, len(before), tuple(answers), figures, tuple(changed), (*notes, *unknown)
+        stored.path, result.path, len(before), tuple(answers), values, tuple(changed), (*notes, *unknown)
     )
 
 
@@ -254,11 +254,11 @@ def _shown(response: Response) -> str:
     return response.text
 
 
-def _figures(stored: StoredRun, result: RunResult) -> tuple[tuple[Change, ...], tuple[str, ...]]:
+def _values(stored: StoredRun, result: RunResult) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Metrics that differ, and why some cannot be compared."""
     summary = stored.summary
     if summary is None or summary.get("counts", {}).get("expected") != result.counts["expected"]:
-        return (), ("the run was not finished: its figures are not compared",)
+        return (), ("the run was not finished: its values are not compared",)
     changes, unjudged = [], []
     for name, content in summary.get("metrics", {}).items():
         then = content.get("value")
@@ -269,7 +269,7 @@ def _figures(stored: StoredRun, result: RunResult) -> tuple[tuple[Change, ...], 
             isinstance(then, (int, float)) and now is not None and math.isclose(then, now, rel_tol=_TOLERANCE)
         ):
             changes.append(Change(name, then, now))
-    notes = (f"no judge is asked again: {', '.join(unjudged)} not compared",) if unjudged else ()
+    notes = (f"the judge is not asked again: {', '.join(unjudged)} not compared",) if unjudged else ()
     return tuple(changes), notes
 
 

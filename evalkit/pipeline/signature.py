@@ -1,4 +1,4 @@
-"""One line that says what a figure measures, in the manner of sacreBLEU's signatures."""
+"""One line that says what a value measures, like sacreBLEU's signatures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 def data_hash(samples: Iterable[Sample]) -> str:
     """Content hash (32 digits) of what a split asks and expects: ids, texts and targets, in order.
 
-    The pictures are in the requests' own hashes.
+    Images are in the hashes of the requests.
     """
     digest = hashlib.sha256()
     for sample in samples:
@@ -59,8 +59,8 @@ def signature(
     """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`.
 
     Args:
-        inputs: who makes tokens and pixels of messages and pictures (`server`, `processor`), where it is not
-            this house: template and tiling are then not the request's.
+        inputs: who tokenises and preprocesses (`server`, `processor`), if not evalkit; template and tiling
+            are then not the request's.
     """
     fields = [
         task.name,

@@ -1,4 +1,4 @@
-"""A run's figures for people: scores, intervals, what they rest on, the paper's rows, what to type next."""
+"""A run's values for people: scores, intervals, sample counts, the paper's rows, what to type next."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from evalkit.text import one_line, table, value_text, visible
 
 _GROUPS_SHOWN = 40
-_FIGURES_WIDE = 10
+_VALUES_WIDE = 10
 
 
 def run_text(run: Mapping[str, Any], with_groups: bool = False) -> str:
@@ -34,14 +34,14 @@ def _head(run: Mapping[str, Any]) -> str:
         f"{counts['errors']} errors, {counts['unparsed']} unparsed, {counts['truncated']} truncated",
     ]
     if counts.get("unknown"):
-        lines.append(f"        {counts['unknown']} stored predictions belong to no sample")
+        lines.append(f"        {counts['unknown']} stored predictions match no sample")
     for name, value in run.get("nonstandard", {}).items():
         lines.append(
-            f"NON-STANDARD: {name}={value} in place of the protocol's own; not comparable with its figures"
+            f"NON-STANDARD: {name}={value} in place of the protocol's own; not comparable with its values"
         )
     lines.extend(f"NOTE: {one_line(note)}" for note in run.get("notes", ()))
     if run["counts"]["errors"]:
-        lines.append("NOTE: the figures rest on the answered samples alone")
+        lines.append("NOTE: the values rest on the answered samples alone")
     if run.get("reason"):
         lines.append(f"NOTE: {one_line(run['reason'])}")
     return "\n".join(lines)
@@ -93,11 +93,11 @@ def _references(run: Mapping[str, Any]) -> str:
 
 
 def _in_pieces(rows: Sequence[Sequence[str]], fixed: int, last: int = 0) -> str:
-    """A table of many figures as several that can be read; the outer columns come each time."""
-    figures = len(rows[0]) - fixed - last
+    """A wide table as several narrow ones; the outer columns are repeated."""
+    values = len(rows[0]) - fixed - last
     pieces = []
-    for start in range(fixed, fixed + figures, _FIGURES_WIDE):
-        end = min(start + _FIGURES_WIDE, fixed + figures)
+    for start in range(fixed, fixed + values, _VALUES_WIDE):
+        end = min(start + _VALUES_WIDE, fixed + values)
         piece = [[*row[:fixed], *row[start:end], *row[len(row) - last :]] for row in rows]
         pieces.append(table(piece, right=range(fixed, len(piece[0]))))
     return "\n\n".join(pieces)
@@ -111,7 +111,7 @@ def next_steps(runs: Sequence[Mapping[str, Any]]) -> str:
     """What to type after a run."""
     first = runs[0]
     path = first["run"]
-    lines = [f"  evalkit show {path}  # the figures by group"]
+    lines = [f"  evalkit show {path}  # the values by group"]
     if first["counts"]["errors"]:
         lines.append(f"  evalkit show {path} --failed  # samples without an answer, and why")
     else:
@@ -121,7 +121,7 @@ def next_steps(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def check_reference(run: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, list[dict[str, Any]]]:
-    """The published row of the run's own model, and the difference of each figure both have."""
+    """The published row of the run's own model, and the difference of each value that both have."""
     row = matching_row(str(run["model"]), run["reference"])
     if row is None:
         return None, []
@@ -145,7 +145,7 @@ def check_reference(run: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, l
 def matching_row(model: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The published row named by the same words as the model, whatever their order and case.
 
-    Figures that only a later table has (BDD-X has captions in one, signals in another) join the first's.
+    Values that only a later table has (BDD-X has captions in one, signals in another) join the first's.
     """
     words = _words(model)
     found: dict[str, Any] | None = None
@@ -189,4 +189,4 @@ def reference_text(run: Mapping[str, Any]) -> str:
             ]
         )
     head = f"against the published row of {row['model']} (table {row['table']}):"
-    return f"{head}\n{table(lines, right=(1, 2, 3))}" if differences else f"{head} no figure in common"
+    return f"{head}\n{table(lines, right=(1, 2, 3))}" if differences else f"{head} no value in common"

@@ -14,7 +14,7 @@ _GROUPS_SHOWN = 24
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Figures and verdicts, what changed, the verdict last."""
+    """Values and verdicts, what changed, the verdict last."""
     parts = [f"base  {comparison.base}\nnew   {comparison.new}"]
     for task in comparison.tasks:
         parts.append(_metrics(comparison, task))
@@ -41,8 +41,8 @@ def _groups(task: TaskComparison) -> str:
     lines = [["tag", "value", "metric", "n", "base", "new", "change"]]
     for row in rows[:_GROUPS_SHOWN]:
         names = [one_line(str(row[name]), 32) for name in ("tag", "value", "metric")]
-        figures = [value_text(row["base"]), value_text(row["new"]), wording.signed(row["difference"])]
-        lines.append([*names, str(row["n"]), *figures])
+        values = [value_text(row["base"]), value_text(row["new"]), wording.signed(row["difference"])]
+        lines.append([*names, str(row["n"]), *values])
     text = table(lines, right=(3, 4, 5, 6))
     if len(rows) > _GROUPS_SHOWN:
         text += f"\n… and {len(rows) - _GROUPS_SHOWN} more rows; --json has all"

@@ -1,4 +1,4 @@
-"""The words in which every format says the same thing."""
+"""The wording that all formats share."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def sheet(references: Sequence[str], regions: Sequence[Region]) -> Sheet:
             problems.append(f"{reference}: cannot be opened ({error})")
             continue
         sizes.append(image.size)
-        mine = [region for region in regions if region.picture == place]
+        mine = [region for region in regions if region.image == place]
         opened.append(_drawn(_fitted(image, longest), mine, 1.0 if len(references) == 1 else 2.2))
     if len(references) > MOST:
         problems.append(f"{len(references) - MOST} more images are not shown")

@@ -1,4 +1,4 @@
-"""What a Mini-InternVL takes, from its config.json or, before it is downloaded, from its published sizes."""
+"""Work and memory of a Mini-InternVL, from its config.json or, before it is downloaded, published sizes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.pipeline.cost_estimate import Costs
-from mini_internvl.catalog import TINY, TINY_FOLDER, find_release
 from mini_internvl.config import VisionConfig
+from mini_internvl.releases import TINY, TINY_FOLDER, find_release
 
 #: hidden, intermediate, layers, heads, key heads, vocabulary of the released language models.
 _SIZES = {
@@ -34,29 +34,29 @@ def costs(spec: str, checkpoint: str | None) -> Costs | None:
 
 def _from_config(config: dict[str, Any]) -> Costs | None:
     try:
-        llm, eye = config["llm_config"], config["vision_config"]
+        llm, vision = config["llm_config"], config["vision_config"]
         names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
         heads = llm.get("num_key_value_heads") or llm["num_attention_heads"]
         size = (*(int(llm[name]) for name in names), int(heads), int(llm["vocab_size"]))
-        known = {name: eye[name] for name in VisionConfig.__dataclass_fields__ if name in eye}
+        known = {name: vision[name] for name in VisionConfig.__dataclass_fields__ if name in vision}
         return _costs(VisionConfig(**known), size, float(config.get("downsample_ratio", 0.5)))
     except (KeyError, TypeError, ValueError):
         return None  # loading the checkpoint will say what is wrong with it
 
 
-def _costs(eye: VisionConfig, size: tuple[int, ...], ratio: float) -> Costs:
+def _costs(vision: VisionConfig, size: tuple[int, ...], ratio: float) -> Costs:
     hidden, inner, layers, heads, key_heads, vocabulary = size
     keys = hidden // heads * key_heads
-    reader = layers * (2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * inner)
-    positions = eye.grid**2 + 1
-    wide = eye.hidden_size
-    encoder = eye.num_hidden_layers * (4 * wide * wide + 2 * wide * eye.intermediate_size)
-    attention = 4 * eye.num_hidden_layers * positions**2 * wide
+    decoder = layers * (2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * inner)
+    positions = vision.grid**2 + 1
+    wide = vision.hidden_size
+    encoder = vision.num_hidden_layers * (4 * wide * wide + 2 * wide * vision.intermediate_size)
+    attention = 4 * vision.num_hidden_layers * positions**2 * wide
     return Costs(
-        tokens_per_tile=int(eye.grid**2 * ratio**2),
+        tokens_per_tile=int(vision.grid**2 * ratio**2),
         tile_flops=2.0 * encoder * positions + attention,
-        token_flops=2.0 * reader,
-        weight_bytes=float(_BYTES * (reader + encoder + 2 * vocabulary * hidden)),
-        step_bytes=float(_BYTES * (reader + vocabulary * hidden)),
+        token_flops=2.0 * decoder,
+        weight_bytes=float(_BYTES * (decoder + encoder + 2 * vocabulary * hidden)),
+        step_bytes=float(_BYTES * (decoder + vocabulary * hidden)),
         token_bytes=float(2 * layers * keys * _BYTES),
     )

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import ImageError, UsageError
-from evalkit_models.hf_loading import Loaded, load
-from evalkit_models.hub import checkpoint_folder
+from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
 from mini_internvl import ImageError as ConversionError
@@ -88,11 +87,11 @@ class HuggingFaceModel:
 
     def _prompt(self, request: Request, images: Sequence[Image]) -> Prompt | Failure:
         try:
-            said = [{"role": role, "content": _content(parts)} for role, parts in messages(request)]
+            turns = [{"role": role, "content": _content(parts)} for role, parts in messages(request)]
         except MarksError as error:
             return Failure("prompt", str(error))
         try:
-            text = self._processor.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+            text = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # the template is a program of the checkpoint's authors
             return Failure("prompt", f"the chat template fails: {_cause(error)}")
         return request, text, images

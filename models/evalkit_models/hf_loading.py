@@ -1,19 +1,27 @@
-"""Reading a transformers checkpoint with nothing of it executed."""
+"""A transformers checkpoint from the Hub or from disk, loaded without running any code of it."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import CheckpointError, UsageError
 from mini_internvl import CheckpointError as RefusedWeights
+from mini_internvl.releases import HUB_ID
+from mini_internvl.releases import offline as hub_is_offline
 
 if TYPE_CHECKING:
     import torch
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+#: What is fetched: settings, weights, tokenizer and templates; no code and no pickles.
+PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class Loaded:
     """A model ready to answer.
 
     Attributes:
-        model: of transformers, in evaluation mode. processor: text and pictures to tensors.
+        model: of transformers, in evaluation mode. processor: text and images to tensors.
         template: the text of the chat template.
     """
 
@@ -29,6 +37,43 @@ class Loaded:
     processor: Any
     template: str
     fingerprint: str
+
+
+def checkpoint_folder(name: str, revision: str | None, offline: bool) -> tuple[Path, str | None]:
+    """The local folder of a checkpoint and its commit on the hub; None where it is a plain folder.
+
+    Raises:
+        CheckpointError: no such folder, or it cannot be downloaded.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _fetch(name, revision, offline)
+    resolved = folder.absolute()
+    pinned = resolved.parent.name == "snapshots" and _COMMIT.fullmatch(resolved.name)
+    return folder, resolved.name if pinned else None
+
+
+def _fetch(hub_id: str, revision: str | None, offline: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if not HUB_ID.fullmatch(hub_id):
+        raise CheckpointError(f"hf:{hub_id}: no such folder; give a folder or a hub id, OWNER/NAME")
+    at = f"{hub_id}@{revision}" if revision else hub_id
+    try:
+        return Path(
+            snapshot_download(
+                hub_id,
+                revision=revision,
+                allow_patterns=list(PATTERNS),
+                local_files_only=offline or hub_is_offline(),
+            )
+        )
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise CheckpointError(
+            f"hf:{at}: could not be downloaded from the Hub ({cause}); fetch it where there is a network "
+            f"(`hf download {hub_id}`) or give a folder"
+        ) from None
 
 
 def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
@@ -51,16 +96,16 @@ def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
         raise CheckpointError(str(error)) from None
     place = _device(device)
     _check_kind(spec, folder)
-    processor = _reading(spec, "processor", lambda: _processor(folder))
+    processor = _guarded(spec, "processor", lambda: _processor(folder))
     template = getattr(processor, "chat_template", None)
     if not isinstance(template, str):
         raise CheckpointError(f"{spec}: has no chat template, so nobody can tell how it is to be asked")
-    model = _reading(spec, "model", lambda: _model(folder, dtype)).to(place)
+    model = _guarded(spec, "model", lambda: _model(folder, dtype)).to(place)
     model.generation_config = _token_ids(model, processor.tokenizer)
     return Loaded(model, processor, template, fingerprint(weights))
 
 
-def _reading(spec: str, what: str, read: Any) -> Any:
+def _guarded(spec: str, what: str, read: Any) -> Any:
     try:
         return read()
     except (CheckpointError, MemoryError):
@@ -119,7 +164,7 @@ def _model(folder: Path, dtype: str) -> Any:
 
 
 def _token_ids(model: Any, tokenizer: Any) -> Any:
-    """The checkpoint's token ids and nothing else of its settings: how to generate, the protocol says."""
+    """The checkpoint's token ids and nothing else of its settings: the protocol says how to generate."""
     import transformers
 
     stored = model.generation_config
@@ -135,7 +180,7 @@ def _token_ids(model: Any, tokenizer: Any) -> Any:
 def _processor(folder: Path) -> Any:
     """The processor; where torchvision is absent, without its part for videos, which needs that.
 
-    Its pictures are then prepared by Pillow. `trust_remote_code=False` is said, or somebody may be asked.
+    Its images are then prepared by Pillow. `trust_remote_code=False`, or transformers may ask the user.
     """
     from transformers import AutoProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES, processor_class_from_name
@@ -147,8 +192,8 @@ def _processor(folder: Path) -> Any:
     if known is None or is_torchvision_available() or "video_processor" not in known.get_attributes():
         return AutoProcessor.from_pretrained(folder, **settings)
     parts = [name for name in known.get_attributes() if name != "video_processor"]
-    of_pictures: Any = type(known.__name__, (known,), {"get_attributes": classmethod(lambda cls: parts)})
-    return of_pictures.from_pretrained(folder, **settings)
+    of_images: Any = type(known.__name__, (known,), {"get_attributes": classmethod(lambda cls: parts)})
+    return of_images.from_pretrained(folder, **settings)
 
 
 def _device(device: str) -> Any:

@@ -1,4 +1,4 @@
-"""A request as messages whose pictures stand among the text, for chat templates that are not ours."""
+"""A request as messages whose images stand among the text, for chat templates that are not ours."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from evalkit.contracts import Request
 
 IMAGE = "<image>"
 
-#: A mark on a line of its own with its line end: how pictures are set apart is the template's business.
+#: A mark on a line of its own with its line end: how images are set apart is the template's business.
 _MARK = re.compile(r"(?m)(^<image>\n|<image>)")
 
-#: Text, or the position of a picture.
+#: Text, or the position of an image.
 Part = str | int
 
 
 class MarksError(Exception):
-    """The marks of a conversation are not as many as its pictures."""
+    """The marks of a conversation are not as many as its images."""
 
 
 def messages(request: Request) -> list[tuple[str, Sequence[Part]]]:
     """Role and parts of each message.
 
-    Where no user text has an `<image>`, the pictures go in front of the first one, as the in-repo model has
+    Where no user text has an `<image>`, the images go in front of the first one, as the in-repo model has
     it; several are then numbered (`Image-1: <image>`).
 
     Raises:
-        MarksError: the number of `<image>` differs from the number of pictures.
+        MarksError: the number of `<image>` differs from the number of images.
     """
     texts = [message.text for message in request.messages]
     asked = [place for place, message in enumerate(request.messages) if message.role == "user"]
@@ -36,14 +36,14 @@ def messages(request: Request) -> list[tuple[str, Sequence[Part]]]:
     marks = sum(text.count(IMAGE) for text in texts)
     if marks != len(request.images):
         raise MarksError(
-            f"the conversation holds {marks} {IMAGE} but {len(request.images)} pictures were given; there "
+            f"the conversation holds {marks} {IMAGE} but {len(request.images)} images were given; there "
             "must be one for each"
         )
-    picture = iter(range(marks))
+    image = iter(range(marks))
     found: list[tuple[str, Sequence[Part]]] = []
     for message, text in zip(request.messages, texts, strict=True):
         pieces = _MARK.split(text)
-        parts = [next(picture) if piece.startswith(IMAGE) else piece for piece in pieces if piece]
+        parts = [next(image) if piece.startswith(IMAGE) else piece for piece in pieces if piece]
         found.append((message.role, parts))
     return found
 

@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
-from mini_internvl.catalog import RELEASES, TINY, Release, find_release
 from mini_internvl.errors import (
     CheckpointError,
     CompileError,
@@ -26,6 +25,7 @@ from mini_internvl.errors import (
     PromptError,
     TokenizerError,
 )
+from mini_internvl.releases import RELEASES, TINY, Release, find_release
 
 if TYPE_CHECKING:
     from mini_internvl.chat import Answer, ChatModel, Prompt, Tiled

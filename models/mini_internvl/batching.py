@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
-from mini_internvl.decoding import Decoder
 from mini_internvl.errors import OutOfMemory, first_error_raised
 from mini_internvl.generation import (
+    Decoder,
     Generated,
     GenerationSettings,
     StopText,

@@ -23,7 +23,7 @@ from mini_internvl.generation import (
 from mini_internvl.images import Source, open_image, tile_images
 from mini_internvl.model import MiniInternVL
 from mini_internvl.prompt_groups import TokenSequence
-from mini_internvl.prompts import IMAGE_CONTEXT, INTERNVL_SYSTEM, Template, build_prompt, find_template
+from mini_internvl.prompts import INTERNVL_SYSTEM, Template, build_prompt, find_template
 from mini_internvl.tokenizers import MARKUP, Tokenizer
 from mini_internvl.weights import fingerprint, weight_files
 
@@ -390,13 +390,6 @@ class ChatModel(MiniInternVL):
                 "or vocab.json and merges.txt, with tokenizer_config.json beside the weights"
             )
         return self.tokenizer
-
-
-def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:
-    """The id of the image token: as given, else the tokenizer's, else of config.json."""
-    if given is not None:
-        return given
-    return configured if tokenizer is None else tokenizer.token_id(IMAGE_CONTEXT)
 
 
 def _as_list(images: Source | Sequence[Source] | None) -> list[Source]:

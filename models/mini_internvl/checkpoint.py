@@ -7,22 +7,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from mini_internvl.config import MiniInternVLConfig, read_json
+from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
 from mini_internvl.errors import CheckpointError, ConfigError
 from mini_internvl.layout import Recipe, canonical_native, native_recipe, released_recipe, released_state
 from mini_internvl.model import MiniInternVL
-from mini_internvl.native import config_from_native
 from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
 
 logger = logging.getLogger(__name__)
 
 HEAD = "language_model.lm_head.weight"
-EMBEDDING = "language_model.model.embed_tokens.weight"
 
 LET_GO = 1 << 28
 """Bytes that are converted before the mapped pages they came from are let go of."""
@@ -202,16 +200,3 @@ def _listed(names: list[str], what: str) -> str:
     """`3 weights missing: a, b, c`; at most ten are named."""
     shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
     return f"{len(names)} weight{'' if len(names) == 1 else 's'} {what}: {shown}"
-
-
-def settings_summary(config: MiniInternVLConfig) -> dict[str, Any]:
-    """What of a checkpoint's settings can change an answer, for manifests."""
-    return {
-        "family": config.family,
-        "template": config.template,
-        "image_size": config.image_size,
-        "tokens_per_tile": config.num_image_token,
-        "ps_version": config.ps_version,
-        "max_dynamic_patch": config.max_dynamic_patch,
-        "use_thumbnail": config.use_thumbnail,
-    }

@@ -96,7 +96,7 @@ class _NoCache:
 
 def _cause(error: Exception) -> str:
     """The first line of what torch says, and the fix."""
-    said = next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(". ")
-    if "CxxCompiler" in said or "CppCompile" in said:
-        return f"{said}; it needs a C++ compiler with OpenMP: install g++, name one by CXX, or run without it"
-    return f"{said}; run without it"
+    line = next(iter(str(error).splitlines()), type(error).__name__)[:200].rstrip(". ")
+    if "CxxCompiler" in line or "CppCompile" in line:
+        return f"{line}; it needs a C++ compiler with OpenMP: install g++, name one by CXX, or run without it"
+    return f"{line}; run without it"

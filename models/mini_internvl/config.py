@@ -1,4 +1,8 @@
-"""The released `config.json` (model_type `internvl_chat`) as typed, frozen dataclasses."""
+"""A checkpoint's `config.json` as typed, frozen dataclasses.
+
+Two layouts are read: the released one (model_type `internvl_chat`) and transformers' native one (`internvl`,
+of the `*-hf` repositories).
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from mini_internvl.errors import ConfigError
+from mini_internvl.prompts import DEFAULT_TEMPLATES
 
 FAMILIES = ("qwen2", "internlm2", "phi3")
 """`model_type` of the language models of the 1B, 2B and 4B."""
 
-DEFAULT_TEMPLATES = {"qwen2": "Hermes-2", "internlm2": "internlm2-chat", "phi3": "phi3-chat"}
+_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3"}
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,10 @@ class MiniInternVLConfig:
         select_layer: which encoder layer feeds the projector; -1 is the last.
         template: name of the conversation template.
         system_message: overrides the template's own system message where it is set.
-        dynamic_image_size: whether pictures are cut into tiles.
-        use_thumbnail: whether a view of the whole picture follows its tiles.
-        min_dynamic_patch: fewest tiles of a picture.
-        max_dynamic_patch: most tiles of a picture, without the thumbnail.
+        dynamic_image_size: whether images are cut into tiles.
+        use_thumbnail: whether a view of the whole image follows its tiles.
+        min_dynamic_patch: fewest tiles of an image.
+        max_dynamic_patch: most tiles of an image, without the thumbnail.
         image_token_id: id of `<IMG_CONTEXT>` where the checkpoint states it; else the tokenizer knows.
     """
 
@@ -121,11 +126,6 @@ class MiniInternVLConfig:
     def num_image_token(self) -> int:
         """Visual tokens of one tile: (image_size / patch_size * downsample_ratio) squared."""
         return int(self.vision.grid * self.downsample_ratio) ** 2
-
-    @property
-    def context_length(self) -> int:
-        """Positions the language model was made for (`max_position_embeddings`)."""
-        return int(self.llm.get("max_position_embeddings", 32768))
 
     def to_dict(self) -> dict[str, Any]:
         """The released `config.json` layout, which `from_dict` reads back."""
@@ -188,11 +188,6 @@ class MiniInternVLConfig:
         template = raw.get("template") or DEFAULT_TEMPLATES.get(str(llm["model_type"]), "")
         return cls(vision=vision, llm=llm, template=template, **settings)
 
-    @classmethod
-    def read(cls, folder: str | Path) -> MiniInternVLConfig:
-        """Reads `folder/config.json` in the released layout."""
-        return cls.from_dict(read_json(Path(folder) / "config.json"))
-
 
 def read_json(path: Path) -> dict[str, Any]:
     """Parses one JSON object, with an error that names the file.
@@ -215,3 +210,83 @@ def _family_of(llm: Mapping[str, Any]) -> str:
     """The family named by `architectures` where `model_type` was left out."""
     architecture = str((llm.get("architectures") or [""])[0]).lower()
     return next((family for family in FAMILIES if architecture.startswith(family)), architecture)
+
+
+def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
+    """The same settings in this package's terms. A Llama text model is taken for InternLM2.
+
+    Raises:
+        ConfigError: a part is missing or asks for something this package does not do.
+    """
+    for part in ("vision_config", "text_config"):
+        if not isinstance(raw.get(part), Mapping):
+            raise ConfigError(f"config.json: no {part}; is this a native InternVL checkpoint?")
+    text = dict(raw["text_config"])
+    if text.get("model_type") not in _NATIVE_FAMILIES:
+        raise ConfigError(
+            f"config.json: text model {text.get('model_type')!r} is not one of {', '.join(_NATIVE_FAMILIES)}"
+        )
+    strategy = raw.get("vision_feature_select_strategy", "default")
+    if strategy != "default":
+        raise ConfigError(f"config.json: vision_feature_select_strategy {strategy!r} is not supported")
+    family = _NATIVE_FAMILIES[text["model_type"]]
+    tied = raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
+    llm = {
+        **text,
+        **_old_rope(text),
+        "model_type": family,
+        "tie_word_embeddings": tied,
+        "bias": text.get("attention_bias", False),
+    }
+    return MiniInternVLConfig(
+        vision=_vision(raw["vision_config"]),
+        llm=llm,
+        downsample_ratio=float(raw.get("downsample_ratio", 0.5)),
+        select_layer=int(raw.get("vision_feature_layer", -1)),
+        template=DEFAULT_TEMPLATES[family],
+        image_token_id=raw.get("image_token_id", 151667),
+    )
+
+
+def _vision(raw: Mapping[str, Any]) -> VisionConfig:
+    if raw.get("use_mean_pooling", True) is not True:
+        raise ConfigError("config.json: vision_config with a final layer norm is not supported")
+
+    def side(name: str, default: int) -> int:
+        value = raw.get(name, default)
+        if isinstance(value, (list, tuple)):
+            if len(set(value)) != 1:
+                raise ConfigError(f"config.json: vision_config.{name} {value} is not square")
+            value = value[0]
+        return int(value)
+
+    return VisionConfig(
+        hidden_size=int(raw.get("hidden_size", 1024)),
+        intermediate_size=int(raw.get("intermediate_size", 4096)),
+        num_hidden_layers=int(raw.get("num_hidden_layers", 24)),
+        num_attention_heads=int(raw.get("num_attention_heads", 16)),
+        num_channels=int(raw.get("num_channels", 3)),
+        patch_size=side("patch_size", 14),
+        image_size=side("image_size", 448),
+        layer_norm_eps=float(raw.get("layer_norm_eps", 1e-6)),
+        hidden_act=str(raw.get("hidden_act", "gelu")),
+        norm_type=str(raw.get("norm_type", "layer_norm")),
+        qkv_bias=bool(raw.get("attention_bias", False)),
+        qk_normalization=bool(raw.get("use_qk_norm", False)),
+    )
+
+
+def _old_rope(text: Mapping[str, Any]) -> dict[str, Any]:
+    """`rope_parameters` of transformers 5 as the `rope_theta` and `rope_scaling` of the released configs."""
+    parameters = text.get("rope_parameters")
+    if not isinstance(parameters, Mapping):
+        return {}
+    kind = parameters.get("rope_type", "default")
+    rope: dict[str, Any] = {"rope_theta": parameters.get("rope_theta", 10000.0), "rope_scaling": None}
+    if kind != "default":
+        left_out = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
+        rest = {k: v for k, v in parameters.items() if k not in left_out}
+        rope["rope_scaling"] = {"type": kind, **rest}
+        if "original_max_position_embeddings" in rest:
+            rope["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
+    return rope

@@ -1,7 +1,9 @@
-"""How answers are generated: settings, token rules, what an answer is, and beam search by transformers.
+"""How answers are generated: settings, sampling, the decoding loop, and beam search by transformers.
 
-Sequences are padded on the left and positions count real tokens, so an answer does not depend on what shares
-its batch. Token by token, `mini_internvl.decoding` goes.
+Decoding is greedy or drawn, one token of every sequence a step; finished sequences leave, and others join.
+A step costs the same Python work for any number of sequences: tokens, stops and masks stay on the device, and
+the buffers of keys and values are allocated in advance. Sequences are padded on the left and positions count
+real tokens, so an answer does not depend on what shares its batch. A row is a sequence's place in the batch.
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
+from mini_internvl.decode_step import Step
 from mini_internvl.model import MiniInternVL
+from mini_internvl.prefill import PrefilledBatch, query_group
+from mini_internvl.shared_attention import fold_mask
 
 Finish = Literal["stop", "length"]
 StopText = Callable[[list[int]], bool]
@@ -69,6 +75,217 @@ class Generated:
 
     tokens: list[int]
     finish: Finish
+
+
+class Decoder:
+    """Sequences that are being decoded.
+
+    Args:
+        network: the model.
+        settings: greedy or drawing.
+        rules: stop and forbidden tokens.
+        stop_text: whether a sequence's tokens so far hold a stop text.
+        config: when finished sequences are looked for, and when they leave.
+    """
+
+    def __init__(
+        self,
+        network: MiniInternVL,
+        settings: GenerationSettings,
+        rules: TokenRules,
+        stop_text: StopText | None = None,
+        config: NetworkBatchConfig = NETWORK_BATCHING,
+    ) -> None:
+        self._network = network
+        self._leave_below = config.leave_below
+        self._step = Step(network)
+        self._choose = Sampler(settings, rules, network.device)
+        every = 1 if network.device.type == "cpu" or stop_text is not None else config.steps_between_checks
+        self._output = OutputBuffer(settings, rules, stop_text, network.device, every)
+        self._batch: PrefilledBatch | None = None
+        self._names: list[int] = []
+
+    @property
+    def rows(self) -> int:
+        """Sequences in the batch, those included that ended since the last check."""
+        return len(self._names)
+
+    @torch.inference_mode()
+    def join(self, batch: PrefilledBatch, names: Sequence[int]) -> None:
+        """Take in sequences whose prompts are prefilled.
+
+        Args:
+            batch: is used up.
+            names: of its sequences, for `advance` to return.
+        """
+        if self._batch is None:
+            self._batch = batch
+        else:
+            self._batch.join(batch)
+        self._names += names
+        self._output.join(len(names))
+
+    @torch.inference_mode()
+    def advance(self) -> dict[int, Generated]:
+        """One more token of every sequence; returns the answers of those that left."""
+        if self._batch is None:
+            return {}
+        chosen = self._choose(self._batch.logits, self._output.counts())
+        going = self._output.add(chosen)
+        answers: dict[int, Generated] = {}
+        if going is not None and len(going) <= self._leave_below * self.rows:
+            answers = self._leave(going)
+            chosen = chosen[torch.tensor(going, dtype=torch.long, device=chosen.device)]
+        if self._batch is not None:
+            self._advance(self._batch, chosen)
+        return answers
+
+    def finish(self) -> dict[int, Generated]:
+        """Advance until every sequence has ended; returns what `advance` does."""
+        answers: dict[int, Generated] = {}
+        while self.rows:
+            answers.update(self.advance())
+        return answers
+
+    def _leave(self, going: list[int]) -> dict[int, Generated]:
+        """Drop the sequences at all places but these; returns their answers."""
+        ended = sorted({*range(self.rows)}.difference(going))
+        answers = dict(
+            zip([self._names[place] for place in ended], self._output.take(ended, going), strict=True)
+        )
+        self._names = [self._names[place] for place in going]
+        if self._batch is not None and going:
+            self._batch.keep(going)
+        else:
+            self._batch = None
+        return answers
+
+    def _advance(self, batch: PrefilledBatch, chosen: Tensor) -> None:
+        """The chosen tokens in, the next logits out."""
+        mask = None
+        if batch.pads is not None:
+            columns = torch.arange(batch.cache.end + 1, device=chosen.device)
+            hidden = (columns[None, :] < batch.pads[:, None])[:, None, :]
+            mask = fold_mask(hidden, query_group(self._network), self._network.dtype)
+        batch.logits = self._step(chosen, batch.positions, batch.cache, mask)
+        batch.positions = batch.positions + 1
+
+
+class OutputBuffer:
+    """The tokens generated so far, on the device.
+
+    Args:
+        settings, rules, stop_text: when a sequence ends.
+        device: of the tokens.
+        every: steps between two checks for ended sequences.
+    """
+
+    def __init__(
+        self,
+        settings: GenerationSettings,
+        rules: TokenRules,
+        stop_text: StopText | None,
+        device: torch.device,
+        every: int,
+    ) -> None:
+        self._most = settings.max_new_tokens
+        self._stop = torch.tensor(rules.stop, dtype=torch.long, device=device)
+        self._stop_text = stop_text
+        self._every = every
+        self._step = 0
+        self._full: set[int] = set()  # steps at which sequences reach max_new_tokens
+        self._tokens = torch.empty(0, self._most + 1, dtype=torch.long, device=device)
+        self._born = torch.empty(0, dtype=torch.long, device=device)
+        self._cut = torch.empty(
+            0, dtype=torch.long, device=device
+        )  # tokens at which a stop text ended the sequence
+        self._ended = torch.empty(0, dtype=torch.bool, device=device)
+
+    def join(self, rows: int) -> None:
+        """Take in sequences without a token."""
+        self._tokens = torch.cat([self._tokens, self._tokens.new_full((rows, self._most + 1), -1)])
+        self._born = torch.cat([self._born, self._born.new_full((rows,), self._step)])
+        self._cut = torch.cat([self._cut, self._cut.new_full((rows,), self._most + 1)])
+        self._ended = torch.cat([self._ended, self._ended.new_zeros(rows)])
+        self._full.add(self._step + self._most)
+
+    def counts(self) -> Tensor:
+        """int64 `[rows]`: tokens so far. May exceed max_new_tokens for finished sequences not yet removed."""
+        return self._step - self._born
+
+    def add(self, chosen: Tensor) -> list[int] | None:
+        """Add the tokens of a step, `[rows]`; returns the places that go on, None between two checks."""
+        place = self.counts().clamp(max=self._most)
+        self._tokens.scatter_(1, place[:, None], chosen[:, None])
+        self._ended |= torch.isin(chosen, self._stop)
+        self._step += 1
+        if self._step % self._every and self._step not in self._full:
+            return None
+        self._full.discard(self._step)
+        if self._stop_text is not None:
+            self._check_stop_texts(self._stop_text)
+        self._ended |= self.counts() >= self._most
+        going: list[int] = (~self._ended).nonzero().flatten().tolist()
+        return going
+
+    def _check_stop_texts(self, stop_text: StopText) -> None:
+        counts = self.counts().tolist()
+        for place in (~self._ended).nonzero().flatten().tolist():
+            if stop_text(self._tokens[place, : counts[place]].tolist()):
+                self._cut[place] = counts[place]
+                self._ended[place] = True
+
+    def take(self, ended: list[int], going: list[int]) -> list[Generated]:
+        """Drop all places but those `going`; returns the answers of the others."""
+        index = torch.tensor(ended, dtype=torch.long, device=self._born.device)
+        answers = self._generated(self._tokens[index, : self._most], self._cut[index])
+        index = torch.tensor(going, dtype=torch.long, device=self._born.device)
+        self._tokens, self._born = self._tokens[index], self._born[index]
+        self._cut, self._ended = self._cut[index], self._ended[index]
+        return answers
+
+    def _generated(self, rows: Tensor, cuts: Tensor) -> list[Generated]:
+        """Each sequence up to its end."""
+        stops = torch.isin(rows, self._stop)
+        stopped = stops.any(dim=1)
+        first = torch.where(stopped, stops.int().argmax(dim=1) + 1, self._most)
+        ends = torch.minimum(first, cuts).tolist()
+        finished = (stopped | (cuts <= self._most)).tolist()
+        return [
+            Generated(tokens[:end], "stop" if by_stop else "length")
+            for tokens, end, by_stop in zip(rows.tolist(), ends, finished, strict=True)
+        ]
+
+
+class Sampler:
+    """Picks every sequence's next token.
+
+    Drawing uses the same random numbers for every sequence, so an answer does not depend on its batch.
+    """
+
+    def __init__(self, settings: GenerationSettings, rules: TokenRules, device: torch.device) -> None:
+        self._settings = settings
+        self._forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
+        self._stop = torch.tensor(rules.stop, dtype=torch.long, device=device)
+        stream = torch.Generator().manual_seed(settings.seed)
+        self._numbers = torch.rand(settings.max_new_tokens, generator=stream).to(device)
+
+    def __call__(self, logits: Tensor, counts: Tensor) -> Tensor:
+        """Tokens `[rows]` from logits `[rows, vocabulary]` and the number of tokens so far, `[rows]`."""
+        scores = logits.index_fill_(1, self._forbidden, float("-inf"))
+        if self._settings.min_new_tokens:
+            early = (counts < self._settings.min_new_tokens)[:, None]
+            scores[:, self._stop] = scores[:, self._stop].masked_fill(early, float("-inf"))
+        if self._settings.temperature == 0:
+            return scores.argmax(dim=-1)
+        probabilities = (scores.float() / self._settings.temperature).softmax(dim=-1)
+        ordered, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = ordered.cumsum(dim=-1) - ordered  # nucleus sampling, arXiv 1904.09751
+        ordered = ordered.masked_fill(before >= self._settings.top_p, 0.0)
+        reached = ordered.cumsum(dim=-1)
+        wanted = self._numbers[counts.clamp(max=len(self._numbers) - 1)][:, None] * reached[:, -1:]
+        places = torch.searchsorted(reached, wanted, right=True).clamp(max=ordered.shape[1] - 1)
+        return ids.gather(1, places)[:, 0]
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Pictures to tiles: opening anything as RGB, dynamic tiling, normalisation left to the device.
+"""Images to tiles: opening anything as RGB, dynamic tiling, normalisation left to the device.
 
 Tiling is that of InternVL 1.5 (arXiv 2404.16821, section 3.3), bit-equal to the reference's under the same
 Pillow.
@@ -14,34 +14,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from mini_internvl.errors import ImageError
 
 if TYPE_CHECKING:
     import torch
 
-MAX_PIXELS = 178_956_970
-"""Pictures with more pixels are refused before they are decoded; it is Pillow's own bound."""
-
 MAX_TILES = 40
-"""Most tiles of one picture's grid (InternVL 1.5 at inference)."""
+"""Most tiles of one image's grid (InternVL 1.5 at inference)."""
 
 Source = str | Path | bytes | Image.Image
-"""A path, an encoded picture, or a picture already open."""
+"""A path, an encoded image, or an image already open."""
 
 
 def open_image(source: Source) -> Image.Image:
-    """Any picture as upright 8-bit RGB.
+    """Any image as upright 8-bit RGB.
 
     EXIF orientation is applied; transparency is laid on white; 16-bit and floating greyscale is scaled to 8
     bits; palette, 1-bit, greyscale and CMYK are converted before any resizing. An animation gives its first
     frame.
 
     Raises:
-        ImageError: missing, not a picture, truncated, or of more than `MAX_PIXELS` pixels.
+        ImageError: missing, not an image, truncated, or larger than Pillow allows (179 million pixels).
     """
-    where = str(source) if isinstance(source, (str, Path)) else "the picture given"
+    where = str(source) if isinstance(source, (str, Path)) else "the image given"
     try:
         if isinstance(source, Image.Image):
             return _upright_rgb(source)
@@ -50,22 +47,22 @@ def open_image(source: Source) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(f"{where}: refused as a decompression bomb ({error}); scale it down") from error
     except FileNotFoundError:
-        raise ImageError(f"{where}: no such picture") from None
+        raise ImageError(f"{where}: no such image") from None
     except Exception as error:  # decoders of damaged files raise nearly anything
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImageError(f"{where}: cannot be read as a picture ({cause})") from error
+        raise ImageError(f"{where}: cannot be read as an image ({cause})") from error
 
 
 def choose_grid(
     width: int, height: int, *, min_tiles: int = 1, max_tiles: int = 12, tile_size: int = 448
 ) -> tuple[int, int]:
-    """Columns and rows of the grid whose shape is nearest to the picture's.
+    """Columns and rows of the grid whose shape is nearest to the image's.
 
-    On a tie the later, larger grid wins where the picture covers more than half of it.
+    On a tie the later, larger grid wins where the image covers more than half of it.
 
     Args:
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
         min_tiles: fewest tiles.
         max_tiles: most tiles.
         tile_size: side of a tile in pixels.
@@ -90,9 +87,9 @@ def tile_image(
     thumbnail: bool = True,
     grid: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """Cuts an RGB picture into tiles.
+    """Cuts an RGB image into tiles.
 
-    The whole picture is resized to the grid, its aspect not kept, and cut row by row; a view of the whole
+    The whole image is resized to the grid, its aspect not kept, and cut row by row; a view of the whole
     follows where there is more than one tile.
 
     Args:
@@ -137,34 +134,34 @@ def tile_images(
     grid: tuple[int, int] | None = None,
     total_tiles: int | None = None,
 ) -> tuple[torch.Tensor | None, list[int]]:
-    """Tiles of several pictures in one tensor.
+    """Tiles of several images in one tensor.
 
     Args:
-        images: RGB pictures, in the order of their `<image>` marks.
-        tile_size, min_tiles, max_tiles, thumbnail, grid: as for `tile_image`, for each picture.
+        images: RGB images, in the order of their `<image>` marks.
+        tile_size, min_tiles, max_tiles, thumbnail, grid: as for `tile_image`, for each image.
         total_tiles: lowers `max_tiles` so that all grids together stay within it (VLMEvalKit divides 64 so).
 
     Returns:
-        uint8 `[tiles, 3, tile_size, tile_size]`, or None without pictures; and each picture's tile count.
+        uint8 `[tiles, 3, tile_size, tile_size]`, or None without images; and each image's tile count.
     """
     import torch
 
-    pictures = list(images)
-    if not pictures:
+    opened = list(images)
+    if not opened:
         return None, []
     if total_tiles is not None:
-        max_tiles = max(1, min(max_tiles, total_tiles // len(pictures)))
+        max_tiles = max(1, min(max_tiles, total_tiles // len(opened)))
         min_tiles = min(min_tiles, max_tiles)
     tiles = [
         tile_image(
-            picture,
+            image,
             tile_size=tile_size,
             min_tiles=min_tiles,
             max_tiles=max_tiles,
             thumbnail=thumbnail,
             grid=grid,
         )
-        for picture in pictures
+        for image in opened
     ]
     return torch.cat(tiles), [len(part) for part in tiles]
 
@@ -183,11 +180,9 @@ def _grids(min_tiles: int, max_tiles: int) -> Sequence[tuple[int, int]]:
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise Image.DecompressionBombError(f"{width}x{height} pixels, more than {MAX_PIXELS:,}")
     image.load()
-    return _to_rgb(ImageOps.exif_transpose(image))
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # transposing always copies
+    return _to_rgb(ImageOps.exif_transpose(image) if turned else image)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import torch
 
-from mini_internvl.catalog import TINY, TINY_FOLDER, Release, find_release, release_of_folder
-from mini_internvl.chat import ChatModel, image_token_of
+from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.errors import CheckpointError, TokenizerError
-from mini_internvl.hub import locate
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
-from mini_internvl.prompts import INTERNVL_SYSTEM, published_system_message
-from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+from mini_internvl.prompts import choose_system_message
+from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
+from mini_internvl.tokenizers import Tokenizer, image_token_of, read_tokenizer
 from mini_internvl.weights import WeightReader, weight_files
 
 logger = logging.getLogger(__name__)
@@ -46,7 +45,7 @@ def load(
 
     Args:
         name: a folder, a hub id (`OpenGVLab/InternVL2-2B`) or a short name (`mini-internvl-2b`,
-            `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `catalog.RELEASES` has them all).
+            `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `releases.RELEASES` has them all).
         revision: branch, tag or commit on the hub.
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but in place of bfloat16 float16 on a
             GPU that has none, and in place of half precision float32 on a CPU without instructions for it.
@@ -92,7 +91,12 @@ def load(
     model.tokenizer = tokenizer
     model.untrained = untrained
     model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
-    model.system_message = _system_message(model.config, folder, release)
+    model.system_message = choose_system_message(
+        model.config.system_message,
+        folder,
+        model.config.template,
+        None if release is None else release.system_message,
+    )
     _check_vocabulary(folder, tokenizer, model.config)
     if int8:
         quantise(model.language_model)
@@ -105,16 +109,6 @@ def load(
     if compile:
         compile_network(model)
     return model
-
-
-def _system_message(config: MiniInternVLConfig, folder: Path, release: Release | None) -> str:
-    """The first that is set: config.json, the published conversation.py (read as text), the release's."""
-    if config.system_message is not None:
-        return config.system_message
-    published = published_system_message(folder, config.template)
-    if published is not None:
-        return published
-    return INTERNVL_SYSTEM if release is None or release.system_message is None else release.system_message
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInternVLConfig) -> None:
@@ -152,7 +146,7 @@ def _half(device: torch.device) -> torch.dtype:
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     """What `dtype="auto"` means for a checkpoint; None keeps the stored type."""
-    read_config(folder)  # what is wrong there is said before what is wrong with the weights
+    read_config(folder)  # its errors come before those of the weights
     stored = WeightReader(weight_files(folder)).stored_dtype()
     if stored not in (torch.bfloat16, torch.float16):
         return None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.errors import ImageTokenMismatch
-from mini_internvl.language import build_language_model
+from mini_internvl.language_model import build_language_model
 from mini_internvl.vision import InternViT
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -73,6 +73,10 @@ TEMPLATES = {
 }
 
 
+DEFAULT_TEMPLATES = {"qwen2": "Hermes-2", "internlm2": "internlm2-chat", "phi3": "phi3-chat"}
+"""Template of each language model family, where config.json names none."""
+
+
 def find_template(name: str) -> Template:
     """The template of a name.
 
@@ -95,19 +99,19 @@ def build_prompt(
 ) -> str:
     """The text the model is given, each `<image>` replaced by its visual tokens.
 
-    A conversation with pictures whose first question has no `<image>` gets them in front of it, as the
+    A conversation with images whose first question has no `<image>` gets them in front of it, as the
     reference's `chat` does; several get the documented form `Image-1: <image>`.
 
     Args:
         template: of the checkpoint.
         question: the question to be answered.
-        tile_counts: tiles of each picture of the whole conversation, in order.
+        tile_counts: tiles of each image of the whole conversation, in order.
         tokens_per_tile: visual tokens of one tile.
         history: earlier (question, answer) pairs.
         system_message: goes first.
 
     Raises:
-        PromptError: the number of `<image>` differs from the number of pictures.
+        PromptError: the number of `<image>` differs from the number of images.
     """
     turns: list[tuple[str, str | None]] = [*history, (question, None)]
     if tile_counts and not any(IMAGE in asked for asked, _ in turns):
@@ -116,7 +120,7 @@ def build_prompt(
     marks = sum(asked.count(IMAGE) + (answer or "").count(IMAGE) for asked, answer in turns)
     if marks != len(tile_counts):
         raise PromptError(
-            f"the conversation holds {marks} {IMAGE} but {len(tile_counts)} pictures were given; "
+            f"the conversation holds {marks} {IMAGE} but {len(tile_counts)} images were given; "
             "there must be one for each"
         )
     return fill_images(template.render(turns, system_message), tile_counts, tokens_per_tile)
@@ -132,6 +136,23 @@ def fill_images(text: str, tile_counts: Sequence[int], tokens_per_tile: int = 25
 def video_question(question: str, frames: int) -> str:
     """A question about a clip in the documented form: one line `Frame1: <image>` for each frame, then it."""
     return "".join(f"Frame{i}: {IMAGE}\n" for i in range(1, frames + 1)) + question
+
+
+def choose_system_message(configured: str | None, folder: Path, template: str, released: str | None) -> str:
+    """The system message of a checkpoint: the first that is set.
+
+    Args:
+        configured: of config.json.
+        folder: of the checkpoint; its published conversation.py is read as text.
+        template: name of the conversation template.
+        released: of the release (`releases.Release.system_message`).
+    """
+    if configured is not None:
+        return configured
+    published = published_system_message(folder, template)
+    if published is not None:
+        return published
+    return INTERNVL_SYSTEM if released is None else released
 
 
 def published_system_message(folder: Path, template: str) -> str | None:

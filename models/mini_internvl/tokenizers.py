@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mini_internvl.config import read_json
 from mini_internvl.errors import TokenizerError
 from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
 from mini_internvl.sentencepieces import SentencePieceTokenizer
@@ -127,7 +126,8 @@ def copy_tokenizer(source: Path, target: Path) -> None:
             shutil.copyfile(source / name, target / name)
 
 
-def tokenizer_settings(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, empty where there is none."""
-    path = folder / "tokenizer_config.json"
-    return read_json(path) if path.is_file() else {}
+def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:
+    """The id of the image token: as given, else the tokenizer's, else of config.json."""
+    if given is not None:
+        return given
+    return configured if tokenizer is None else tokenizer.token_id(IMAGE_CONTEXT)

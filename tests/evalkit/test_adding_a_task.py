@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from pathlib import Path
 
 import toy
+from scored_answers import GivenReplies, score_texts
+
+from evalkit.contracts import Sample
 
 HEAD = """
 import json
 import random
-from evalkit import DataFile, Generation, ImagePolicy, JudgeQuestion
+from collections.abc import Mapping
+from evalkit import DataFile, DataSource, Generation, HubSource, ImagePolicy, JudgeQuestion
+from evalkit import ParsedAnswer, Reference, Submission
+from evalkit.task import Overlay, Region
 from evalkit.errors import DataError
 """
 
@@ -25,8 +32,18 @@ def blocks(language: str = "python") -> list[str]:
 def whole_task() -> str:
     """The page's task with every method that the page shows for it."""
     methods = [block for block in blocks() if block.startswith("    ")]
-    assert len(methods) >= 5
-    return HEAD + toy.task_source() + "\n" + '    protocols = ("paper", "official")\n' + "\n".join(methods)
+    functions = [block for block in blocks() if block.startswith("def ")]
+    assert len(methods) >= 5 and len(functions) == 2
+    imports, task = toy.task_source().split("class YesNo")
+    parts = [
+        imports,
+        HEAD,
+        *functions,
+        f"class YesNo{task}",
+        '    protocols = ("paper", "official")',
+        *methods,
+    ]
+    return "\n".join(parts)
 
 
 def test_the_task_is_about_thirty_lines() -> None:
@@ -52,6 +69,26 @@ def test_every_shown_method_works_together(bench) -> None:
     (bench.folder / "test.jsonl").unlink()
     assert bench.run() == 3
     assert "test.jsonl" in bench.err and "example.org" in bench.err
+
+
+def test_the_shown_objects_are_used(bench) -> None:
+    bench.task.write_text(whole_task())
+    assert bench.run("--split", "miniature") == 0
+    assert bench.result["reference"][0]["model"] == "Model-7B"
+    assert bench.cli("export", "yes-no", bench.result["run"], "--include", bench.task) == 0
+    assert len(json.loads(Path(bench.out.strip()).read_text())) == 20
+
+
+def test_the_shown_judge_reads_what_the_rules_do_not(tmp_path: Path) -> None:
+    names: dict[str, object] = {"__name__": "yes_no"}
+    exec(compile(f"from __future__ import annotations\n{whole_task()}", "adding-a-task.md", "exec"), names)
+    task = names["YesNo"]()  # type: ignore[operator]
+    samples = [Sample(name, ("?",), (), "no", "c", {"kind": "k"}) for name in "ab"]
+    judge = GivenReplies("no")
+    read, judged = score_texts(task, samples, {"a": "Yes.", "b": "Hardly."}, judge)
+    assert list(judge.asked) == ["b"] and judge.asked["b"].user == "Hardly."
+    assert (read.scores, judged.scores) == ({"accuracy": 0.0}, {"accuracy": 1.0})
+    assert (judged.flags, judged.data) == (("unparsed",), {"judge": "no"})
 
 
 def test_the_shown_metric_computes_f1() -> None:

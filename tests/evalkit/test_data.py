@@ -185,7 +185,7 @@ def test_check_names_the_first_problems(tmp_path: Path) -> None:
     report = check(registry.task("docvqa"), "val", tmp_path)
     assert (report.samples, report.published, report.pictures) == (16, 5349, 16)
     assert len(report.problems) == 10 and report.more == 6
-    assert "sample 100:" in report.problems[0] and "picture missing" in report.problems[0]
+    assert "sample 100:" in report.problems[0] and "image missing" in report.problems[0]
     assert check(registry.task("docvqa"), "val", tmp_path, pictures=False).problems == [
         "16 questions, published are 5349"
     ]
@@ -205,7 +205,7 @@ def test_where(capsys: pytest.CaptureFixture[str]) -> None:
     for name in registry.tasks():
         assert invoke(["data", "where", name]) == 0
     text = capsys.readouterr().out
-    for expected in ("MMBench_DEV_EN.tsv", "DIR/docvqa/val/val_v1.0.json", "licence", "hub (lmms-lab/ai2d)"):
+    for expected in ("MMBench_DEV_EN.tsv", "DIR/docvqa/val/val_v1.0.json", "licence", "Hub (lmms-lab/ai2d)"):
         assert expected in text
     assert invoke(["data", "where", "docvqa", "--split", "test", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -219,7 +219,7 @@ def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     docvqa(tmp_path / "docvqa")
     assert invoke(["data", "check", "docvqa", "--data-root", str(tmp_path)]) == 3
     text = capsys.readouterr().out
-    assert "docvqa val: 1 problem (" in text and "1 of 5,349 questions, 1 pictures opened" in text
+    assert "docvqa val: 1 problem (" in text and "1 of 5,349 questions, 1 images opened" in text
     assert invoke(["data", "check", "docvqa", "--data-root", str(tmp_path), "--json"]) == 3
     (report,) = json.loads(capsys.readouterr().out)["splits"]
     assert (report["split"], report["complete"], report["questions"]) == ("val", False, 1)

@@ -55,7 +55,7 @@ def test_a_server_that_can_little(server: Server, capsys: pytest.CaptureFixture[
 
     def little(body: dict[str, Any], attempt: int) -> Answer:
         if "image_url" in str(body):
-            return 400, {"error": "no pictures"}
+            return 400, {"error": "no images"}
         if "stop" in body:
             return 500, {"error": "get_vocab"}
         return completion(f"{next(turn)} and so on")
@@ -64,9 +64,9 @@ def test_a_server_that_can_little(server: Server, capsys: pytest.CaptureFixture[
     server.listed = (404, {})
     found = visit(capsys, server, "-m", "m")
     missing = {name for name, finding in found.items() if finding["state"] == "missing"}
-    all_of_them = {"models", "usage", "picture", "several pictures", "stop", "greedy", "seed", "logprobs"}
+    all_of_them = {"models", "usage", "image", "several images", "stop", "greedy", "seed", "logprobs"}
     assert missing == all_of_them
-    assert "no pictures" in found["picture"]["found"] and "send_stop=no" in found["stop"]["mend"]
+    assert "no images" in found["image"]["found"] and "send_stop=no" in found["stop"]["mend"]
 
 
 def test_a_stop_text_that_is_passed_over(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_a_task_file_that_has_changed_or_gone(bench, first: Path) -> None:
     assert reproduce(bench, first) == 2
     assert "has changed since" in bench.err and "--include" in bench.err
     bench.task.unlink()
-    assert reproduce(bench, first) == 2 and "is not there any more" in bench.err
+    assert reproduce(bench, first) == 2 and "is missing" in bench.err
     elsewhere = bench.output.parent / "elsewhere.py"
     elsewhere.write_text(source)
     assert reproduce(bench, first, "--include", elsewhere) == 0
@@ -181,11 +181,11 @@ def test_data_that_has_changed(bench, first: Path) -> None:
     lines = (bench.folder / "test.jsonl").read_text()
     (bench.folder / "test.jsonl").write_text(lines.replace("Is 3 it?", "Is 3 that?"))
     assert reproduce(bench, first) == 3
-    assert "is not what was asked (hash" in bench.err and bench.model.asked == []
+    assert "has changed (hash" in bench.err and bench.model.asked == []
     (bench.folder / "test.jsonl").write_text(lines)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(bench.folder / "p0.png")
     assert reproduce(bench, first) == 3
-    assert "4 of 20 requests are not what was asked (first: 0" in bench.err and bench.model.asked == []
+    assert "4 of 20 requests have changed (first: 0" in bench.err and bench.model.asked == []
 
 
 def test_data_somewhere_else(bench, first: Path) -> None:
@@ -232,4 +232,4 @@ def test_a_model_without_fingerprint_is_said(bench, monkeypatch: pytest.MonkeyPa
     path = Path(bench.result["run"])
     forget(bench, monkeypatch)
     assert reproduce(bench, path) == 0
-    assert any("tells no fingerprint" in note for note in bench.document["notes"])
+    assert any("has no fingerprint" in note for note in bench.document["notes"])

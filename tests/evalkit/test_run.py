@@ -199,7 +199,7 @@ def test_the_run_stops_when_the_first_fifty_fail(bench) -> None:
 def test_forty_nine_failures_before_an_answer_do_not_stop_it(bench) -> None:
     from toy import make_benchmark
 
-    make_benchmark(bench.folder, samples=60, a_picture=49)
+    make_benchmark(bench.folder, samples=60, per_image=49)
     (bench.folder / "p0.png").unlink()
     assert bench.run() == 4
     assert bench.result["counts"]["errors"] == 49 and bench.result["counts"]["answered"] == 11

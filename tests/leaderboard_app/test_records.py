@@ -137,7 +137,7 @@ def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
         Region("target", (0.0, 0.0, 1.0), (100.0, 50.0)),
         Region("target", (0.0, 0.0, 50.0, 50.0), (0.0, 50.0)),
         Region("target", (10.0, 10.0, 90.0, 90.0), (100.0, 100.0)),
-        Region("target", (10.0, 10.0, 40.0, 40.0), (100.0, 50.0), picture=7),
+        Region("target", (10.0, 10.0, 40.0, 40.0), (100.0, 50.0), image=7),
     ],
 )
 def test_impossible_regions_are_not_drawn(tmp_path: Path, region: Region) -> None:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import mini_internvl
-from mini_internvl import GenerationSettings, decoding
+from mini_internvl import GenerationSettings, generation
 from mini_internvl.batching import is_out_of_memory
 from mini_internvl.decode_step import Step
 from mini_internvl.errors import ImageTokenMismatch, OutOfMemory, PromptError, TokenizerError
@@ -152,7 +152,7 @@ def test_rows_stop_for_their_own_reasons(
                     logits[row, stop] = 1000.0
             return logits
 
-    monkeypatch.setattr(decoding, "Step", Ending)
+    monkeypatch.setattr(generation, "Step", Ending)
     answers = one.answer(asked, settings)
     assert [a.finish for a in answers[:2]] == ["stop", "stop"]
     assert [a.new_tokens for a in answers[:2]] == [4, 7]
@@ -353,13 +353,13 @@ def test_the_embedded_model_answers() -> None:
 def test_an_untrained_embedded_model_is_the_same_every_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mini_internvl import catalog, hub, loading
+    from mini_internvl import loading, releases
 
-    for path in catalog.TINY_FOLDER.iterdir():
+    for path in releases.TINY_FOLDER.iterdir():
         if path.suffix != ".safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setattr(loading, "TINY_FOLDER", tmp_path)
-    monkeypatch.setattr(hub, "TINY_FOLDER", tmp_path)
+    monkeypatch.setattr(releases, "TINY_FOLDER", tmp_path)
     first, second = (mini_internvl.load("mini-internvl-tiny", device="cpu") for _ in range(2))
     assert first.untrained and first.fingerprint == "untrained"
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mini_internvl import images
 from mini_internvl.errors import ImageError
 from mini_internvl.images import choose_grid, open_image, tile_image, tile_images
 from mini_internvl.model import normalise
@@ -201,9 +200,6 @@ def test_an_animation_gives_its_first_frame() -> None:
 
 
 def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
-    with pytest.raises(ImageError, match="decompression bomb"):
-        open_image(encoded(gradient()))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(ImageError, match="decompression bomb"):
         open_image(encoded(gradient()))
@@ -215,7 +211,7 @@ def test_truncated_files_are_named(kind: str, tmp_path: Path) -> None:
     data = encoded(noise, kind)
     path = tmp_path / "broken"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ImageError, match="broken: cannot be read as a picture"):
+    with pytest.raises(ImageError, match="broken: cannot be read as an image"):
         open_image(path)
 
 
@@ -225,7 +221,7 @@ def test_what_is_no_picture_is_named(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"text\.png: cannot be read"):
         open_image(path)
-    with pytest.raises(ImageError, match="no such picture"):
+    with pytest.raises(ImageError, match="no such image"):
         open_image(tmp_path / "absent.png")
     with pytest.raises(ImageError, match="cannot be read"):
         open_image(content)

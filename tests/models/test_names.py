@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mini_internvl import hub
-from mini_internvl.catalog import RELEASES, TINY_FOLDER, find_release, release_of_folder
+from mini_internvl import releases
 from mini_internvl.errors import CheckpointError
-from mini_internvl.hub import PATTERNS, locate
+from mini_internvl.releases import PATTERNS, RELEASES, TINY_FOLDER, find_release, locate, release_of_folder
 
 
 def test_every_release_is_there() -> None:
@@ -64,7 +63,7 @@ def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
 
 def test_offline_is_respected_and_says_what_to_do(tmp_path: Path) -> None:
     program = (
-        "from mini_internvl.hub import locate\n"
+        "from mini_internvl.releases import locate\n"
         "from mini_internvl.errors import CheckpointError\n"
         "try:\n    locate('mini-internvl-1b', revision='abc')\n"
         "except CheckpointError as error:\n    print(error)\n"
@@ -84,7 +83,7 @@ def test_offline_is_respected_and_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_hub_id_is_used_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(hub, "_fetch", lambda hub_id, revision: asked.append(hub_id) or Path())
+    monkeypatch.setattr(releases, "_fetch", lambda hub_id, revision: asked.append(hub_id) or Path())
     locate("OpenGVLab/Mini-InternVL2-1B-DA-Drivelm")
     locate("mini-internvl-1b-da-drivelm")
     assert asked == ["OpenGVLab/Mini-InternVL2-1B-DA-Drivelm", "OpenGVLab/Mini-InternVL2-1B-DA-DriveLM"]
@@ -99,7 +98,7 @@ def test_the_cache_is_used_offline(tmp_path: Path) -> None:
     (snapshot / "config.json").write_text("{}", encoding="utf-8")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit, encoding="utf-8")
-    program = "from mini_internvl.hub import locate; print(locate('mini-internvl-1b'))"
+    program = "from mini_internvl.releases import locate; print(locate('mini-internvl-1b'))"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -103,7 +103,7 @@ def test_damaged_pictures_and_samples_that_fit_no_pack(
         {"image": [next(pictures.glob("*.png")).name] * 12, "conversations": asked},
     ]
     recipe = str(tmp_path / "recipe.yaml")
-    for line, words in zip(lines, ("cannot be read as a picture", "12 tiles exceed a pack"), strict=True):
+    for line, words in zip(lines, ("cannot be read as an image", "12 tiles exceed a pack"), strict=True):
         make_recipe(tmp_path, steps__max_steps=1, steps__packs_per_step=12, data__max_tokens=5000)
         with (tmp_path / "data/colours.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -48,7 +48,7 @@ set_flag = flag(
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Setting in place of the recipe's: steps.max_steps=100; repeatable.",
+    help="Change a setting of the recipe, such as steps.max_steps=100; repeatable.",
 )
 
 
@@ -78,7 +78,7 @@ def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
     for decorate in (
         option_flags(_RUN_FLAGS),
         flag("--runs", type=FOLDER, help="Folder of run folders. Default: runs."),
-        option_flag(options["split"], "--eval-split", help="Split of the tasks."),
+        option_flag(options["split"], "--eval-split", help="Split of these tasks."),
         option_flag(options["limit"], "--eval-limit", help="Only N samples at each evaluation."),
         flag("--eval-every", "every", type=int, metavar="N", help="Steps between evaluations."),
         flag("--eval-task", "tasks", multiple=True, metavar="NAME", help="Evaluate on it; repeatable."),
@@ -102,7 +102,7 @@ def run(
     skip_bad: bool,
     evaluation: list[str],
 ) -> int:
-    """Train RECIPE, or go on where its output folder left off."""
+    """Train RECIPE, or continue the training in its output folder."""
     given = _given({"output": output, "data.skip_bad": skip_bad or None})
     with _told():
         from mini_internvl_train.fine_tuning import train as train_recipe
@@ -115,12 +115,14 @@ def run(
 @train.command(short_help="Parameters, memory, tokens, packs, steps, hours; then stop.")
 @click.argument("recipe", metavar="RECIPE")
 @set_flag
-@flag("--flops", type=float, metavar="RATE", help="Operations a second of a device; measured if not given.")
+@flag(
+    "--flops", type=float, metavar="RATE", help="Operations per second of a device. Default: measured here."
+)
 @flag("--devices", type=int, default=1, show_default=True, help="Devices that will train.")
 @json_flag
 @terminal.verbosity
 def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: int, as_json: bool) -> int:
-    """Say what training RECIPE will take."""
+    """Estimate what training RECIPE takes."""
     with _told():
         from mini_internvl_train.plan import plan_lines, plan_of, rate_of
 

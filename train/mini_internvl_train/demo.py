@@ -42,7 +42,7 @@ def _scans(count: int, images: Path) -> Iterator[Line]:
     rng = drawing.generator(f"demo/{DOMAIN}", SEED, training=True)
     for number in range(count):
         scan = gmai_mmbench.scan(rng, gmai_mmbench.MARKS[number % 4], training=True)
-        scan.picture().save(images / f"{number}.png")
+        scan.image().save(images / f"{number}.png")
         asked = scan.asked(rng)
         right = asked.options["ABCD".index(asked.answer)]
         yield line(f"{number}", _question(asked), right, [f"{number}.png"])

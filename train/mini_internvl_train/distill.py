@@ -302,7 +302,7 @@ def load_vision(name: str, dtype: torch.dtype) -> InternViT:
     """
     import mini_internvl
     from mini_internvl.config import read_json
-    from mini_internvl.hub import locate
+    from mini_internvl.releases import locate
 
     folder = locate(name)
     raw = read_json(folder / "config.json")

@@ -31,7 +31,7 @@ from evalkit.metrics.control import (
 from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
 from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import PaperTask, drawn
-from evalkit_tasks.general.settings import picture
+from evalkit_tasks.general.settings import image_file
 
 #: Frames taken of a video, evenly spread.
 FRAMES = 8
@@ -54,7 +54,7 @@ SIGNALS: Mapping[str, tuple[Signal, ...]] = {
 }
 RAG_DRIVER = "conversation_bddx_eval_v1.json"
 
-_PICTURE_LINES = re.compile(r"^(?:\s*(?:Frame\s*\d+\s*:)?\s*(?:<image>|<video>)[ \t]*\n?)+")
+_IMAGE_LINES = re.compile(r"^(?:\s*(?:Frame\s*\d+\s*:)?\s*(?:<image>|<video>)[ \t]*\n?)+")
 
 
 def _names(split: str) -> tuple[str, ...]:
@@ -168,16 +168,16 @@ def _turns(conversation: object, where: str) -> list[tuple[str, str]]:
 
 
 def _question(text: str) -> str:
-    """A question without its picture marks."""
-    return _PICTURE_LINES.sub("", text)
+    """A question without its image marks."""
+    return _IMAGE_LINES.sub("", text)
 
 
 def _images(row: Mapping[str, Any], root: Path, where: str) -> tuple[ImageHandle, ...]:
     if "image" in row:
         names = [row["image"]] if isinstance(row["image"], str) else row["image"]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise DataError(f"{where}: image must be a list of picture paths")
-        return tuple(picture(root, name) for name in names)
+            raise DataError(f"{where}: image must be a list of image paths")
+        return tuple(image_file(root, name) for name in names)
     if isinstance(video := row.get("video"), str):
         return tuple(VideoFrame(str(root / video), position, FRAMES) for position in range(FRAMES))
     raise DataError(f"{where}: neither image nor video: not a BDD-X conversation")

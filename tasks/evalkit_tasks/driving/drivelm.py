@@ -58,7 +58,7 @@ _FILES: Mapping[str, DataFile] = {
     "train": DataFile("v1_1_train_nus.json", _HUB, _LANGUAGE_LICENCE, alternatives=("train_sample.json",)),
     "sample": DataFile("test_eval.json", "github.com/OpenDriveLab/DriveLM/challenge", _LANGUAGE_LICENCE),
 }
-_PICTURES = DataFile(
+_IMAGES = DataFile(
     "nuscenes/samples/",
     f"{_HUB} (drivelm_nus_imgs_train.zip, drivelm_nus_imgs_val.zip)",
     "nuScenes terms of use, non-commercial",
@@ -111,7 +111,7 @@ class DriveLM(PaperTask):
     image_policy = ImagePolicy(max_tiles=12)
     group_by: ClassVar[tuple[str, ...]] = ("question_type", "tag", "graph")
     data_source = DataSource(
-        files={split: (file, _PICTURES) for split, file in _FILES.items()}, draw=drawn(name)
+        files={split: (file, _IMAGES) for split, file in _FILES.items()}, draw=drawn(name)
     )
     overlay = Overlay(_regions)
     submission = Submission("submission.json", _export)
@@ -128,9 +128,9 @@ class DriveLM(PaperTask):
         if path.suffix == ".jsonl":
             yield from _listed(path, root)
             return
-        pictures = _PICTURES.find(root) or root / _PICTURES.path
+        images = _IMAGES.find(root) or root / _IMAGES.path
         for scene, frame, content in _frames(path):
-            views = _views(content, pictures, f"{path}: frame {frame}")
+            views = _views(content, images, f"{path}: frame {frame}")
             for number, question in enumerate(_questions(split, content, f"{path}: frame {frame}")):
                 sample_id = f"{scene}_{frame}_{number}"
                 asked = offer_choices(question, sample_id) if split == "train" else question
@@ -172,11 +172,11 @@ def _frames(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
             yield scene, frame, fields(inner, ("QA", "image_paths"), f"{path}: frame {frame}")
 
 
-def _views(frame: Mapping[str, Any], pictures: Path, where: str) -> StitchedViews:
-    """The six views in `pictures`, a folder a camera; of the paths in the file only the names count."""
+def _views(frame: Mapping[str, Any], images: Path, where: str) -> StitchedViews:
+    """The six views in `images`, a folder a camera; of the paths in the file only the names count."""
     paths = fields(frame["image_paths"], tuple(CAMERAS), where)
     return StitchedViews.of(
-        {camera: str(pictures / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
+        {camera: str(images / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
     )
 
 
@@ -227,7 +227,7 @@ def _sample(sample_id: str, prompt: str, image: ImageHandle, asked: Question, li
 
 
 def _listed(path: Path, root: Path) -> Iterator[Sample]:
-    """Samples of InternVL's list: prompts as they stand, pictures stitched already."""
+    """Samples of InternVL's list: prompts as they stand, images stitched already."""
     folders = [root, root / "images/drivelm/stitch", root / "../images/drivelm/stitch", root / "stitch"]
     for row, item in enumerate(read_jsonl(path), 1):
         where = f"{path}: line {row}"
@@ -242,6 +242,6 @@ def _listed(path: Path, root: Path) -> Iterator[Sample]:
         said = [str(fields(turn, ("value",), where)["value"]).strip() for turn in turns]
         answer = decode_tags(said[1]) if len(said) > 1 and said[1] else None
         places = [folder / str(item["image"]) for folder in folders]
-        picture = next((place for place in places if place.is_file()), places[1])
+        image = next((place for place in places if place.is_file()), places[1])
         asked = Question("", str(item["question_old"]), answer, _tags(item, where))
-        yield _sample(sample_id, said[0], ImageFile(str(picture)), asked, listed=True)
+        yield _sample(sample_id, said[0], ImageFile(str(image)), asked, listed=True)

@@ -1,8 +1,8 @@
-"""DriveLM's object tags: camera pixels in the data, 0 to 1000 of the stitched picture in prompt and answer.
+"""DriveLM's object tags: camera pixels in the data, 0 to 1000 of the stitched image in prompt and answer.
 
 The data writes the centre of an object as `<c1,CAM_BACK,1088.3,497.5>`, in pixels of a 1600x900 camera
-picture. Mini-InternVL sees the six views in one picture (drivelm_scene.py) and writes
-`<c1,CAM_BACK,[560, 776]>`, in thousandths of that picture (protocols.md section 4, "Coordinates").
+image. Mini-InternVL sees the six views in one image (drivelm_scene.py) and writes
+`<c1,CAM_BACK,[560, 776]>`, in thousandths of that image (protocols.md section 4, "Coordinates").
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-#: Column and row of each view in the stitched picture, in its order.
+#: Column and row of each view in the stitched image, in its order.
 CAMERAS: Mapping[str, tuple[int, int]] = {
     "CAM_FRONT_LEFT": (0, 0),
     "CAM_FRONT": (1, 0),
@@ -20,7 +20,7 @@ CAMERAS: Mapping[str, tuple[int, int]] = {
     "CAM_BACK": (1, 1),
     "CAM_BACK_RIGHT": (2, 1),
 }
-#: Width and height in pixels of a camera picture, of a view in the stitched picture, and of the latter.
+#: Width and height in pixels of a camera image, of a view in the stitched image, and of the latter.
 CAMERA_SIZE = (1600, 900)
 VIEW_SIZE = (896, 448)
 STITCHED_SIZE = (3 * VIEW_SIZE[0], 2 * VIEW_SIZE[1])
@@ -32,7 +32,7 @@ _BRACKET = re.compile(rf"\s*\[{_NUMBER},{_NUMBER}\]\s*>")
 
 
 def to_stitched(camera: str, x: float, y: float) -> tuple[float, float]:
-    """A point of a camera picture (pixels) in thousandths of the stitched picture.
+    """A point of a camera image (pixels) in thousandths of the stitched image.
 
     Raises:
         KeyError: not one of the six cameras.
@@ -46,9 +46,9 @@ def to_stitched(camera: str, x: float, y: float) -> tuple[float, float]:
 
 
 def to_camera(camera: str, x: float, y: float) -> tuple[float, float]:
-    """A point of the stitched picture (thousandths) in pixels of a camera picture.
+    """A point of the stitched image (thousandths) in pixels of a camera image.
 
-    Clamped to the camera picture and rounded to one decimal. A clamped value is an int, and so prints
+    Clamped to the camera image and rounded to one decimal. A clamped value is an int, and so prints
     without a decimal point, which takes it out of sight of the challenge's scorer: kept as it is there.
 
     Raises:
@@ -73,7 +73,7 @@ def pixel_tags(text: str) -> Iterator[tuple[str, str, float, float]]:
 
 
 def encode_tags(text: str) -> str:
-    """Tags of camera pixels in thousandths of the stitched picture, as whole numbers in brackets.
+    """Tags of camera pixels in thousandths of the stitched image, as whole numbers in brackets.
 
     A tag of a camera that is not one of the six stays as it is.
     """
@@ -141,8 +141,8 @@ def _decoded(tag: str) -> str:
 
 
 def encode_box(camera: str, box: Sequence[float]) -> str:
-    """A box of a camera picture (x1, y1, x2, y2 in pixels) as `<box>[[x1, y1, x2, y2]]</box>` of the stitched
-    picture, whole thousandths.
+    """A box of a camera image (x1, y1, x2, y2 in pixels) as `<box>[[x1, y1, x2, y2]]</box>` of the stitched
+    image, whole thousandths.
 
     Raises:
         KeyError: not one of the six cameras. ValueError: not four numbers.

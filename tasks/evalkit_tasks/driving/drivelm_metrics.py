@@ -1,7 +1,7 @@
-"""The figures of the DriveLM challenge, in the units of Table 4: fractions, `chatgpt` and `match` 0 to 100.
+"""The values of the DriveLM challenge, in the units of Table 4: fractions, `chatgpt` and `match` 0 to 100.
 
-A figure rests on the records of its tag that pass the graph rule. Where a tag has none, the challenge's code
-divides by zero; here the figure is null with its reason, and so is every figure made of it.
+A value rests on the records of its tag that pass the graph rule. Where a tag has none, the challenge's code
+divides by zero; here the value is null with its reason, and so is every value made of it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _pairs(records: Sequence[Record]) -> list[CaptionPair]:
 
 
 class _Explained(Metric):
-    """A metric of one tag, which says why where it has no figure."""
+    """A metric of one tag, which says why where it has no value."""
 
     def __init__(self, metric: Metric, tag: int) -> None:
         super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)

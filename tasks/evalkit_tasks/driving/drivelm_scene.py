@@ -1,7 +1,7 @@
-"""The six camera views of a DriveLM frame as the one picture that Mini-InternVL sees.
+"""The six camera views of a DriveLM frame as the one image that Mini-InternVL sees.
 
 Each view is resized to 896x448 (bicubic), its camera's name drawn at the upper left corner in magenta
-(DejaVuSans-Bold, 50 points), and the views are set in two rows of three: 2688x896. The picture is then
+(DejaVuSans-Bold, 50 points), and the views are set in two rows of three: 2688x896. The image is then
 encoded as JPEG with Pillow's default settings, as InternVL's stitching script saves it, and what the model
 sees is the decoded JPEG (protocols.md section 4, "Image").
 
@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 
 LABELS = Path(__file__).with_name("drivelm_labels.png")
 LABEL_COLOUR = (255, 0, 255)
-#: Names how the picture is made; part of every content hash, so raise it when a pixel changes.
+#: Names how the image is made; part of every content hash, so raise it when a pixel changes.
 RECIPE = "stitched-2688x896 bicubic DejaVuSans-Bold-50 jpeg-75 1"
 
 
 @dataclass(frozen=True, slots=True)
 class StitchedViews:
-    """Handle of a frame's stitched picture.
+    """Handle of a frame's stitched image.
 
-    Stitched pictures are kept under `<cache>/drivelm-stitched` by content: one that is there, absent, deleted
+    Stitched images are kept under `<cache>/drivelm-stitched` by content: one that is there, absent, deleted
     meanwhile, broken or written by another machine makes no difference but time.
 
     Attributes:
@@ -61,7 +61,7 @@ class StitchedViews:
         return cls(tuple(paths[camera] for camera in CAMERAS))
 
     def open(self) -> Image:
-        """The stitched picture, RGB, 2688x896.
+        """The stitched image, RGB, 2688x896.
 
         Raises:
             ImageError: a view is missing or broken, naming its file.
@@ -70,7 +70,7 @@ class StitchedViews:
         if digest == MISSING:
             return decode(stitch(self.views), "the stitched views")
         kept = cache_folder() / "drivelm-stitched" / digest[:2] / f"{digest}-{_encoder()}.jpg"
-        return _kept_picture(kept) or decode(_keep(stitch(self.views), kept), str(kept))
+        return _kept_image(kept) or decode(_keep(stitch(self.views), kept), str(kept))
 
     def digest(self) -> str:
         """Hash over the views' contents and the recipe; nothing is decoded."""
@@ -89,7 +89,7 @@ class StitchedViews:
 
 
 def stitch(views: tuple[str, ...]) -> bytes:
-    """The stitched picture of six files (order of `CAMERAS`) as JPEG.
+    """The stitched image of six files (order of `CAMERAS`) as JPEG.
 
     Raises:
         ImageError: a file is missing or broken.
@@ -117,7 +117,7 @@ def _labels() -> tuple[Image, ...]:
 
 @lru_cache(maxsize=1)
 def _encoder() -> str:
-    """Digits for the JPEG encoder at hand: two versions may encode one picture in different bytes."""
+    """Digits for the JPEG encoder at hand: two versions may encode one image in different bytes."""
     import PIL
     from PIL import features
 
@@ -125,20 +125,20 @@ def _encoder() -> str:
     return hashlib.sha256(versions.encode()).hexdigest()[:8]
 
 
-def _kept_picture(path: Path) -> Image | None:
-    """The picture in the cache, or None where it is not there or not whole."""
+def _kept_image(path: Path) -> Image | None:
+    """The image in the cache, or None where it is not there or not whole."""
     try:
-        picture = decode(path.read_bytes(), str(path))
+        image = decode(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
     except (OSError, ImageError) as error:
         log.warning("%s: broken in the cache (%s); stitched anew", path, error)
         return None
-    return picture if picture.size == STITCHED_SIZE else None
+    return image if image.size == STITCHED_SIZE else None
 
 
 def _keep(encoded: bytes, path: Path) -> bytes:
-    """Write a stitched picture into the cache, whole or not at all; returns it unchanged."""
+    """Write a stitched image into the cache, whole or not at all; returns it unchanged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -157,4 +157,4 @@ def _keep(encoded: bytes, path: Path) -> bytes:
 @lru_cache(maxsize=8)
 def _warn_unwritable(folder: Path, cause: str) -> None:
     """Say once for each folder and cause that nothing is kept."""
-    log.warning("%s: stitched pictures cannot be kept (%s); each is stitched when needed", folder, cause)
+    log.warning("%s: stitched images cannot be kept (%s); each is stitched when needed", folder, cause)

@@ -1,4 +1,4 @@
-"""MME-RealWorld (Zhang et al. 2024), the questions on autonomous driving: five choices about large pictures.
+"""MME-RealWorld (Zhang et al. 2024), the questions on autonomous driving: five choices about large images.
 
 `paper` is InternVL's script, whose English prompt carries the Chinese header and thirteen spaces by mistake.
 """
@@ -13,20 +13,20 @@ from typing import Any, ClassVar
 from evalkit.contracts import Record, Response, Sample
 from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json
+from evalkit.files import fields
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import first_capital
 from evalkit.task import DataFile, DataSource, record
 from evalkit.task_parts import find
 from evalkit_tasks.base import drawn
-from evalkit_tasks.general.rows import Row, literal_list, tsv_rows
+from evalkit_tasks.general.rows import Row, listed_items, literal_list, tsv_rows
 from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
+    image_file,
     lacking,
-    picture,
 )
 
 SUBTASK = "Autonomous_Driving"
@@ -134,11 +134,7 @@ class MMERealWorldDriving(ProtocolTask):
             raise lacking(self, root, (*_JSON, *_TSV))
 
     def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
-        items = read_json(path)
-        if not isinstance(items, list):
-            raise DataError(f"{path}: expected a list of questions: not the official file")
-        for number, item in enumerate(items):
-            where = f"{path} item {number}"
+        for item, where in listed_items(path):
             found = _unified(item, where)
             if found["Subtask"] != SUBTASK:
                 continue
@@ -147,7 +143,7 @@ class MMERealWorldDriving(ProtocolTask):
             if not isinstance(found["Answer choices"], list) or not found["Answer choices"]:
                 raise DataError(f"{where}: field 'Answer choices' is no list: not the official file")
             name = str(found["Image"])
-            image = picture(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
+            image = image_file(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
             choices = [str(choice) for choice in found["Answer choices"]]
             identity, question, answer = (str(found[key]) for key in ("Question_id", "Text", "Ground truth"))
             tags = {key: str(found[key]) for key in ("Task", "Category")}

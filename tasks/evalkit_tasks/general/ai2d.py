@@ -60,7 +60,7 @@ class AI2D(ChoiceTask):
         """See `Task.samples`; VLMEvalKit's TSV or the hub's Parquet files (ids are then rows from 0)."""
         if (path := root / _FILE).exists():
             rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
-            for identity, row in unique(rows, lambda row: row.text("index").strip()):
+            for identity, row in unique(rows, "index"):
                 yield self._sample(identity, row, options_of(row), row.text("answer").strip())
         elif parquet := parquet_files(root, "test"):
             for number, row in enumerate(parquet_rows(parquet, ("question", "options", "answer", "image"))):

@@ -14,21 +14,21 @@ from typing import ClassVar
 from evalkit.contracts import Record, Response, Sample
 from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json, read_jsonl
+from evalkit.files import fields, read_jsonl
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
 from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, record
 from evalkit.task_parts import find
 from evalkit_tasks.base import drawn
-from evalkit_tasks.general.rows import parquet_files, parquet_rows
+from evalkit_tasks.general.rows import listed_items, parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
+    image_file,
     lacking,
-    picture,
 )
 
 SUBSETS = ("human", "augmented")
@@ -102,17 +102,14 @@ def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
         for row, item in enumerate(read_jsonl(path)):
             found = fields(item, ("image", "question", "answer"), f"{path} line {row + 1}")
             answers = references_of(found["answer"])
-            image = picture(root, str(found["image"]))
+            image = image_file(root, str(found["image"]))
             yield _sample(subset, row, str(found["question"]), answers, image, str(found["image"]))
         return
-    items = read_json(path)
-    if not isinstance(items, list):
-        raise DataError(f"{path}: expected a list of questions: not the official file")
-    for row, item in enumerate(items):
-        found = fields(item, ("imgname", "query", "label"), f"{path} item {row}")
+    for row, (item, where) in enumerate(listed_items(path)):
+        found = fields(item, ("imgname", "query", "label"), where)
         name = str(found["imgname"])
         folder = path.parent.relative_to(root) / "png"
-        image = picture(root, str(folder / name), f"{split}/png/{name}", f"png/{name}")
+        image = image_file(root, str(folder / name), f"{split}/png/{name}", f"png/{name}")
         yield _sample(subset, row, str(found["query"]), references_of(found["label"]), image, name)
 
 

@@ -26,8 +26,8 @@ from evalkit_tasks.general.settings import (
     ProtocolTask,
     Settings,
     answered,
+    image_file,
     lacking,
-    picture,
 )
 
 _SOURCE = "https://rrc.cvc.uab.es/?ch=17 (registration), or hub lmms-lab/DocVQA"
@@ -139,7 +139,7 @@ class DocVQA(ProtocolTask):
             found = fields(item, ("questionId", "question", self.image_field), where)
             name = str(found[self.image_field])
             folders = [f"{folder}{Path(name).name}" for folder in self.names(split).folders]
-            image = picture(root, *folders, name)
+            image = image_file(root, *folders, name)
             identity = _new_id(found["questionId"], seen, where)
             yield Sample(identity, (str(found["question"]),), (image,), _answers(found, split, where), name)
 

@@ -1,6 +1,6 @@
-"""MathVista (Lu et al. 2023), testmini: mathematics in pictures, with options, numbers or lists as answers.
+"""MathVista (Lu et al. 2023), testmini: mathematics in images, with options, numbers or lists as answers.
 
-The paper's figure is VLMEvalKit's, where a judge model extracts the answers that rules do not resolve: while
+The paper's value is VLMEvalKit's, where a judge model extracts the answers that rules do not resolve: while
 such answers wait for a judge `accuracy` is not given; `accuracy_rules`, which counts them wrong, is.
 """
 
@@ -27,8 +27,8 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS_2024,
     ProtocolTask,
     Settings,
+    image_file,
     lacking,
-    picture,
 )
 
 _TSV = "MathVista_MINI.tsv"
@@ -37,7 +37,7 @@ _SOURCE = (
     "https://github.com/lupantech/MathVista (data/testmini.json, images.zip), hub AI4Math/MathVista, "
     "or https://opencompass.openxlab.space/utils/VLMEval/MathVista_MINI.tsv"
 )
-_LICENCE = "CC BY-SA 4.0 (pictures: their authors')"
+_LICENCE = "CC BY-SA 4.0 (images: their authors')"
 _FIELDS = ("question", "answer", "question_type", "answer_type")
 _HINTS: Mapping[tuple[str, str], str] = {
     ("integer", ""): "requiring an integer answer and provide the final value, e.g., 1, 2, 3, at the end.",
@@ -122,7 +122,7 @@ class MathVista(ProtocolTask):
                 where = f"{path} question {identity}"
                 found = fields(item, (*_FIELDS, "image"), where)
                 name = str(found["image"])
-                yield _sample(str(identity), found, picture(root, name, f"data/{name}"), name, where)
+                yield _sample(str(identity), found, image_file(root, name, f"data/{name}"), name, where)
         elif (path := root / _TSV).exists():
             for row in tsv_rows(path, ("index", *_FIELDS)):
                 cells = {**row.cells, "query": row.cells["question"]}  # its question is the whole query

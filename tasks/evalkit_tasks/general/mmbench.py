@@ -59,7 +59,7 @@ _SOURCE = (
     "https://download.openmmlab.com/mmclassification/datasets/mmbench/ or "
     "https://opencompass.openxlab.space/utils/VLMEval/ (MMBench_*.tsv)"
 )
-_LICENCE = "Apache-2.0 (pictures: many sources)"
+_LICENCE = "Apache-2.0 (images: many sources)"
 _ROWS: Mapping[str, int] = {
     "mmbench_dev_20230712.tsv": 4377,
     "mmbench_dev_en_20231003.tsv": 4329,
@@ -121,7 +121,7 @@ class MMBench(ProtocolTask):
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; the TSV of InternVL or VLMEvalKit, or the hub's Parquet files."""
         split = self.splits[0] if split == MINIATURE else split
-        for identity, row in unique(self._rows(split, root), lambda row: row.text("index").strip()):
+        for identity, row in unique(self._rows(split, root), "index"):
             if not identity.isdecimal():
                 raise DataError(f"{row.where}: index {identity!r} is no whole number: not the official file")
             options, index = options_of(row), int(identity)

@@ -1,6 +1,6 @@
-"""MMMU (Yue et al. 2023), validation: college questions with pictures, by options or open.
+"""MMMU (Yue et al. 2023), validation: college questions with images, by options or open.
 
-The paper's figures come from the OpenCompass board, which scores as VLMEvalKit does: an open question becomes
+The paper's values come from the OpenCompass board, which scores as VLMEvalKit does: an open question becomes
 a choice between its answer and "Other Answers". `official` is the benchmark's own parser, without its random
 draw.
 """
@@ -39,7 +39,7 @@ from evalkit_tasks.general.settings import (
 
 _FILE = "MMMU_DEV_VAL.tsv"
 _SOURCE = "https://opencompass.openxlab.space/utils/VLMEval/MMMU_DEV_VAL.tsv, or hub lmms-lab/MMMU"
-_LICENCE = "Apache-2.0 (pictures: many sources)"
+_LICENCE = "Apache-2.0 (images: many sources)"
 _VALIDATION = ("validation", "val", "")
 _OTHER = "Other Answers"
 _GROUPS = ("l2-category", "category")
@@ -70,12 +70,12 @@ class MMMU(ChoiceTask):
         """See `Task.samples`; VLMEvalKit's TSV (its dev rows passed over) or the hub's Parquet files."""
         if (path := root / _FILE).exists():
             rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
-            for identity, row in unique(rows, lambda row: row.text("index").strip()):
+            for identity, row in unique(rows, "index"):
                 if row.text("split") in _VALIDATION:
                     yield self._sample(identity, row, options_of(row))
         elif parquet := parquet_files(root, "validation"):
             rows_of = parquet_rows(parquet, ("id", "question", "options", "answer"))
-            for identity, row in unique(rows_of, lambda row: row.text("id")):
+            for identity, row in unique(rows_of, "id"):
                 texts = literal_list(row.text("options") or "[]", row.where)
                 yield self._sample(identity, row, dict(zip(string.ascii_uppercase, texts, strict=False)))
         else:
@@ -94,7 +94,7 @@ class MMMU(ChoiceTask):
 
     @property
     def wording(self) -> Sequence[str]:
-        """Prompts of example questions: with options, open, of two pictures."""
+        """Prompts of example questions: with options, open, of two images."""
         options = {"A": "a", "B": "b"}
         return [self._prompt("q", "", *case) for case in ((options, 1), ({}, 1), (options, 2))]
 
@@ -112,12 +112,12 @@ class MMMU(ChoiceTask):
         tags = tags_of(row, {name: name for name in _GROUPS})
         return Sample(identity, (prompt,), row.images, target, row.cluster, tags, data)
 
-    def _prompt(self, question: str, hint: str, options: Options, pictures: int) -> str:
+    def _prompt(self, question: str, hint: str, options: Options, images: int) -> str:
         if self.protocol == "official":
             lines = question_lines(question.strip(), "", {k: text.strip() for k, text in options.items()})
             return f"{lines}\n{LETTER_ANSWER if options else SHORT_ANSWER}"
         prompt = vlmevalkit_prompt(question, hint, options)
-        if pictures < 2:
+        if images < 2:
             return prompt
-        named = "\n".join(f"Image-{i}: <image>" for i in range(1, pictures + 1))
-        return f"{named}\n{prompt}{''.join(f'<Image-{i}>' for i in range(1, pictures + 1))}"
+        named = "\n".join(f"Image-{i}: <image>" for i in range(1, images + 1))
+        return f"{named}\n{prompt}{''.join(f'<Image-{i}>' for i in range(1, images + 1))}"

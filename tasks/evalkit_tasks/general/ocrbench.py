@@ -12,12 +12,20 @@ from typing import Any, ClassVar
 from evalkit.contracts import Record, Response, Sample
 from evalkit.data.images import ImageHandle
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json
+from evalkit.files import fields
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.contains import contains_formula, contains_text
 from evalkit.task import DataFile, DataSource, HubSource, record
 from evalkit_tasks.base import drawn
-from evalkit_tasks.general.rows import Row, literal_list, parquet_files, parquet_rows, tsv_rows, unique
+from evalkit_tasks.general.rows import (
+    Row,
+    listed_items,
+    literal_list,
+    parquet_files,
+    parquet_rows,
+    tsv_rows,
+    unique,
+)
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
     VLMEVALKIT_TILES,
@@ -25,8 +33,8 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS_2024,
     ProtocolTask,
     Settings,
+    image_file,
     lacking,
-    picture,
 )
 
 _TSV, _JSON = "OCRBench.tsv", "OCRBench.json"
@@ -34,7 +42,7 @@ _SOURCE = (
     "https://github.com/Yuliang-Liu/MultimodalOCR (OCRBench.json, OCRBench_Images.zip), hub "
     "echo840/OCRBench, or https://opencompass.openxlab.space/utils/VLMEval/OCRBench.tsv"
 )
-_LICENCE = "MIT (pictures: many sources)"
+_LICENCE = "MIT (images: many sources)"
 FORMULAS = "Handwritten Mathematical Expression Recognition"
 
 
@@ -70,7 +78,7 @@ class OCRBench(ProtocolTask):
         """
         if (path := root / _TSV).exists():
             rows = tsv_rows(path, ("index", "question", "answer", "category"))
-            for identity, row in unique(rows, lambda row: row.text("index").strip()):
+            for identity, row in unique(rows, "index"):
                 yield self._from_row(identity, row, "category")
         elif (path := root / _JSON).exists():
             yield from self._from_list(path, root)
@@ -94,14 +102,10 @@ class OCRBench(ProtocolTask):
         return (_OfThousand("score", "right", unit="score", scale=1000.0, binary=True),)
 
     def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
-        items = read_json(path)
-        if not isinstance(items, list):
-            raise DataError(f"{path}: expected a list of questions: not the official file")
-        for number, item in enumerate(items):
-            where = f"{path} item {number}"
+        for number, (item, where) in enumerate(listed_items(path)):
             found = fields(item, ("image_path", "question", "answers", "type"), where)
             name = str(found["image_path"])
-            image = picture(root, name, f"OCRBench_Images/{name}", f"images/{name}")
+            image = image_file(root, name, f"OCRBench_Images/{name}", f"images/{name}")
             answers = found["answers"]
             answers = [str(a) for a in answers] if isinstance(answers, list) else [str(answers)]
             question, kind = str(found["question"]), str(found["type"])

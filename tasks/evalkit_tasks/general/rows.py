@@ -1,7 +1,7 @@
-"""Rows of benchmark tables, from VLMEvalKit's TSV files or the hub's Parquet files, with their pictures.
+"""Rows of benchmark tables, from VLMEvalKit's TSV files or the hub's Parquet files, with their images.
 
-A picture cell holds base64, a list of base64 texts, or the index of the row that holds it; a table may name
-picture files in `image_path` instead. Only an empty cell is missing; "None", "NA" and the like are texts.
+An image cell holds base64, a list of base64 texts, or the index of the row that holds it; a table may name
+image files in `image_path` instead. Only an empty cell is missing; "None", "NA" and the like are texts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,12 @@ from evalkit.data.images import MISSING, ImageFile, ImageHandle, TableImage, dec
 from evalkit.data.locate import hub_files
 from evalkit.data.parquet import read_parquet
 from evalkit.errors import DataError, ImageError
-from evalkit.files import TableRow, read_tsv
+from evalkit.files import TableRow, read_json, read_tsv
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: A picture cell of at most this many characters is the index of another row (as VLMEvalKit takes it).
+#: An image cell of at most this many characters is the index of another row (as VLMEvalKit takes it).
 _REFERENCE = 64
 _LISTED = re.compile(r"""['"]([^'"]*)['"]""")
 
@@ -34,8 +34,8 @@ class Row:
 
     Attributes:
         cells: values by column name; names longer than a letter are in lower case.
-        images: the row's pictures in order.
-        cluster: equal for rows that show the same pictures.
+        images: the row's images in order.
+        cluster: equal for rows that show the same images.
         where: file and place, for errors.
     """
 
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """The `position`-th picture of a TSV cell that lists several."""
+    """The `position`-th image of a TSV cell that lists several."""
 
     table: TableImage
     position: int
@@ -63,7 +63,7 @@ class ListedImage:
         try:
             return b64decode(_LISTED.findall(self.table.cell())[self.position])
         except (IndexError, ValueError) as error:
-            raise ImageError(f"{self.table.path} at byte {self.table.offset}: no picture ({error})") from None
+            raise ImageError(f"{self.table.path} at byte {self.table.offset}: no image ({error})") from None
 
     def open(self) -> Image:
         """See `evalkit.data.images.ImageHandle.open`."""
@@ -87,7 +87,7 @@ class ListedImage:
 
 @dataclass(frozen=True, slots=True)
 class AbsentImage:
-    """A picture that a table names but does not hold; its sample fails with `reason`."""
+    """An image that a table names but does not hold; its sample fails with `reason`."""
 
     reason: str
 
@@ -109,24 +109,24 @@ class AbsentImage:
 
 
 def tsv_rows(path: Path, required: tuple[str, ...]) -> list[Row]:
-    """Rows of a TSV table in file order, references between rows followed; pictures stay in the file.
+    """Rows of a TSV table in file order, references between rows followed; images stay in the file.
 
     Raises:
         DataError: see `evalkit.files.read_tsv`; also an `index` that occurs twice.
     """
-    rows, kept = [], dict[str, _Pictures]()
+    rows, kept = [], dict[str, _ImageCell]()
     for number, row in enumerate(read_tsv(path, required, heavy=()), 1):
         cells = {_name(column): value for column, value in row.cells.items()}
-        pictures = _pictures(row, cells, path.parent)
+        shown = _image_cell(row, cells, path.parent)
         cells.pop("image", None)
         index = cells.get("index", str(number - 1)).strip()
         if index in kept:
             raise DataError(f"{path}: index {index} occurs twice: not the official file, download it again")
-        kept[index] = pictures
-        rows.append((cells, pictures, f"{path} row {number}"))
+        kept[index] = shown
+        rows.append((cells, shown, f"{path} row {number}"))
     return [
-        Row(cells, *_resolved(pictures, kept, where), where) for cells, pictures, where in rows
-    ]  # pictures of later rows may be referred to, so references are followed last
+        Row(cells, *_resolved(shown, kept, where), where) for cells, shown, where in rows
+    ]  # images of later rows may be referred to, so references are followed last
 
 
 def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[Row]:
@@ -139,9 +139,7 @@ def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[R
         images = tuple(row.images.values())
         cells = {_name(column): value for column, value in row.cells.items()}
         cluster = "+".join(image.content[:16] for image in images)
-        yield Row(
-            cells, images or (AbsentImage(f"{row.where}: no picture"),), cluster or row.where, row.where
-        )
+        yield Row(cells, images or (AbsentImage(f"{row.where}: no image"),), cluster or row.where, row.where)
 
 
 def parquet_files(root: Path, split: str, configuration: str | None = None) -> list[Path]:
@@ -154,18 +152,31 @@ def parquet_files(root: Path, split: str, configuration: str | None = None) -> l
     return own or files
 
 
-def unique(rows: Iterable[Row], identify: Callable[[Row], str]) -> Iterator[tuple[str, Row]]:
-    """Rows with their ids.
+def unique(rows: Iterable[Row], column: str) -> Iterator[tuple[str, Row]]:
+    """Rows with their ids, the text of `column`.
 
     Raises:
         DataError: an id occurs twice.
     """
     seen = set[str]()
     for row in rows:
-        if (name := identify(row)) in seen:
+        if (name := row.text(column).strip()) in seen:
             raise DataError(f"{row.where}: id {name} occurs twice: not the official file, download it again")
         seen.add(name)
         yield name, row
+
+
+def listed_items(path: Path) -> Iterator[tuple[Any, str]]:
+    """Items of a JSON list with their places, for errors.
+
+    Raises:
+        DataError: it is no list.
+    """
+    items = read_json(path)
+    if not isinstance(items, list):
+        raise DataError(f"{path}: expected a list of questions: not the official file")
+    for number, item in enumerate(items):
+        yield item, f"{path} item {number}"
 
 
 def literal_list(text: Any, where: str) -> list[str]:
@@ -185,12 +196,12 @@ def literal_list(text: Any, where: str) -> list[str]:
     return [str(item) for item in value]
 
 
-# Picture cells ------------------------------------------------------------------------------------------
+# Image cells ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Pictures:
-    """What a picture cell says: pictures with their content's hash, or the index of another row."""
+class _ImageCell:
+    """What an image cell says: images with their content's hash, or the index of another row."""
 
     images: tuple[ImageHandle, ...] = ()
     content: str = ""
@@ -205,34 +216,32 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _pictures(row: TableRow, cells: Mapping[str, str], folder: Path) -> _Pictures:
+def _image_cell(row: TableRow, cells: Mapping[str, str], folder: Path) -> _ImageCell:
     text = cells.get("image", "").strip()
     if text and len(text) <= _REFERENCE:
-        return _Pictures(reference=text)
+        return _ImageCell(reference=text)
     if text:
         table = row.image(next(column for column in row.columns if _name(column) == "image"))
         if not text.startswith("["):
-            return _Pictures((table,), _hash(text))
+            return _ImageCell((table,), _hash(text))
         count = len(_LISTED.findall(text))
-        return _Pictures(tuple(ListedImage(table, i) for i in range(count)), _hash(text))
+        return _ImageCell(tuple(ListedImage(table, i) for i in range(count)), _hash(text))
     if paths := cells.get("image_path", "").strip():
         names = literal_list(paths, f"{row.path} at byte {row.offset}")
-        return _Pictures(tuple(ImageFile(str(folder / name)) for name in names), _hash(paths))
-    return _Pictures()
+        return _ImageCell(tuple(ImageFile(str(folder / name)) for name in names), _hash(paths))
+    return _ImageCell()
 
 
 def _resolved(
-    pictures: _Pictures, kept: Mapping[str, _Pictures], where: str
+    cell: _ImageCell, kept: Mapping[str, _ImageCell], where: str
 ) -> tuple[tuple[ImageHandle, ...], str]:
-    """Pictures and cluster of a row, its reference followed."""
+    """Images and cluster of a row, its reference followed."""
     seen = set[str]()
-    while (index := pictures.reference) and index not in seen:
+    while (index := cell.reference) and index not in seen:
         seen.add(index)
         if index not in kept:
-            return (
-                AbsentImage(f"{where}: picture is that of row {index}, which is not in the table"),
-            ), index
-        pictures = kept[index]
-    if pictures.images:
-        return pictures.images, pictures.content
-    return (AbsentImage(f"{where}: no picture in the table"),), where
+            return (AbsentImage(f"{where}: image is that of row {index}, which is not in the table"),), index
+        cell = kept[index]
+    if cell.images:
+        return cell.images, cell.content
+    return (AbsentImage(f"{where}: no image in the table"),), where

@@ -12,7 +12,7 @@ from evalkit.errors import DataError
 from evalkit.task import Task
 from evalkit_tasks.base import PaperTask
 
-#: VLMEvalKit divides the tiles down so that all pictures of a question together stay within this.
+#: VLMEvalKit divides the tiles down so that all images of a question together stay within this.
 VLMEVALKIT_TILES = 64
 #: VLMEvalKit's limit of new tokens when the paper was written, and today's.
 VLMEVALKIT_TOKENS_2024 = 1024
@@ -23,7 +23,7 @@ LETTER_ANSWER = "Answer with the option's letter from the given choices directly
 
 
 class Settings(NamedTuple):
-    """A protocol's prompt template, limit of new tokens, tiles a picture, and tiles in all."""
+    """A protocol's prompt template, limit of new tokens, tiles an image, and tiles in all."""
 
     template: str
     new_tokens: int
@@ -52,7 +52,7 @@ def lacking(task: Task, root: Path, names: Sequence[str]) -> DataError:
     )
 
 
-def picture(root: Path, *candidates: str) -> ImageFile:
+def image_file(root: Path, *candidates: str) -> ImageFile:
     """The first of the paths that exists under `root`; else the first, which fails when it is opened.
 
     Lists made on other machines carry their folders ("data/chartqa/test/png/1.png"), so leading folders are
@@ -61,7 +61,7 @@ def picture(root: Path, *candidates: str) -> ImageFile:
     relative = [Path(candidate.lstrip("/\\")) for candidate in candidates]
     for path in relative:
         if ".." in path.parts:
-            raise DataError(f"{path}: a picture's path must lie under the data root {root}")
+            raise DataError(f"{path}: an image's path must lie under the data root {root}")
         for start in range(len(path.parts)):
             if (place := root.joinpath(*path.parts[start:])).is_file():
                 return ImageFile(str(place))

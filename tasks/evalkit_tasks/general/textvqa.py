@@ -25,8 +25,8 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
+    image_file,
     lacking,
-    picture,
 )
 
 _FILE = "TextVQA_0.5.1_val.json"
@@ -80,7 +80,7 @@ class TextVQA(ProtocolTask):
                 where = f"{path} item {number}"
                 found = fields(item, ("question_id", "image_id", "question", "answers"), where)
                 name = str(found["image_id"])
-                image = picture(root, f"train_images/{name}.jpg")
+                image = image_file(root, f"train_images/{name}.jpg")
                 yield _sample(found, image, name, seen, where)
         elif parquet := parquet_files(root, "validation"):
             for row in parquet_rows(parquet, ("question_id", "question", "answers", "image")):

@@ -1,9 +1,9 @@
-"""GMAI-MMBench (Chen et al., NeurIPS 2024): multiple-choice questions on medical pictures, some with several
+"""GMAI-MMBench (Chen et al., NeurIPS 2024): multiple-choice questions on medical images, some with several
 right answers.
 
 Scored as VLMEvalKit scores it: each row by itself (never circular), answers read by rules. VLMEvalKit has no
 code for several right answers, so precision and recall of those rows are a reconstruction from published
-figures (see docs/tasks.md).
+values (see docs/tasks.md).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _VALIDATION_SOURCE = (
     "huggingface.co/datasets/VLMEval/GMAI-MMBench (9.34 GB, md5 254bd581627866f1c499d3d6b4422324)"
 )
 _TEST_SOURCE = "huggingface.co/datasets/OpenGVLab/GMAI-MMBench (gated)"
-LICENCE = "see the data set's card; pictures of 284 source data sets"
+LICENCE = "see the data set's card; images of 284 source data sets"
 
 
 def _export(records: Sequence[Record], path: Path) -> None:
@@ -52,7 +52,7 @@ def _export(records: Sequence[Record], path: Path) -> None:
 
 
 class GmaiMmbench(PaperTask):
-    """Table 9; the figures rest on single-answer rows but mcls_2d_acc and mcls_2d_recall."""
+    """Table 9; the values rest on single-answer rows but mcls_2d_acc and mcls_2d_recall."""
 
     name = "gmai-mmbench"
     title = "GMAI-MMBench"
@@ -81,7 +81,7 @@ class GmaiMmbench(PaperTask):
         public = split != "test"
         names = TEST_PARTS if split == "test" else (VALIDATION,)
         rows = (row for name in names for row in _rows(root / name, public))
-        for index, row in unique(rows, lambda row: row.text("index").strip()):
+        for index, row in unique(rows, "index"):
             yield _sample(index, row, public)
 
     def score(self, sample: Sample, response: Response) -> Record:

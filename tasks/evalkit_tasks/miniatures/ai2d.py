@@ -1,4 +1,4 @@
-"""The miniature of AI2D: `AI2D_TEST.tsv`; a question on a picture already shown refers to its row."""
+"""The miniature of AI2D: `AI2D_TEST.tsv`; a question on an image already shown refers to its row."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _rows() -> Iterator[tuple[object, ...]]:
     rng = generator("ai2d", 0)
     for number in range(DIAGRAMS):
         scene = scenes.quartered(rng, training=False)
-        picture = encoded(scene.view().image)
+        drawn = encoded(scene.view().image)
         for place, asked in enumerate(rng.sample(questions.about_scene(scene, rng), 2)):
             index = 2 * number + place
-            image = str(index - 1) if place else picture
+            image = str(index - 1) if place else drawn
             yield (index, image, asked.text, *asked.options, asked.answer, asked.kind)

@@ -1,7 +1,7 @@
 """Six-camera scenes with one or two large objects: the world of the DriveLM miniature.
 
-Objects are drawn in units of a 128 x 128 tile; a camera's picture is two tiles wide. Centres are given in
-pixels of the 1600 x 900 camera picture, as in DriveLM's c-tags.
+Objects are drawn in units of a 128 x 128 tile; a camera's image is two tiles wide. Centres are given in
+pixels of the 1600 x 900 camera image, as in DriveLM's c-tags.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from evalkit_tasks.miniatures.drawing import (
     COLOURS,
     SIDE,
     Box,
+    LabelledBox,
     Pen,
-    Region,
     View,
     coordinates,
     font,
     reserved,
 )
 
-#: In the order of the stitched picture: three in front, three behind.
+#: In the order of the stitched image: three in front, three behind.
 CAMERAS = (
     "CAM_FRONT_LEFT",
     "CAM_FRONT",
@@ -59,7 +59,7 @@ class Object:
     """A vehicle or barrier in one camera.
 
     Attributes:
-        centre: x and y in pixels of the camera's picture.
+        centre: x and y in pixels of the camera's image.
         status: one of `STATUSES`, empty for a barrier.
     """
 
@@ -74,7 +74,7 @@ class Object:
         return f"<c{number},{self.camera},{self.centre[0]:.1f},{self.centre[1]:.1f}>"
 
     def units(self) -> Box:
-        """The box in drawing units of the camera's picture (256 x 128)."""
+        """The box in drawing units of the camera's image (256 x 128)."""
         x, y = self.centre[0] * 2 * SIDE / WIDTH, self.centre[1] * SIDE / HEIGHT
         return (x - 32, y - 32, x + 32, y + 32)
 
@@ -160,7 +160,7 @@ class Frame:
         return "Slow down gradually without braking." if slow else "Keep going at the same speed."
 
     def camera(self, name: str, size: tuple[int, int]) -> Pen:
-        """One camera's picture of a given size in pixels."""
+        """One camera's image of a given size in pixels."""
         rng = random.Random(f"{self.seed}/{name}")
         pen = Pen(size, (self.sky - 30, self.sky - 10, self.sky), (0, 0, 2 * SIDE, SIDE))
         road = (125 + rng.randint(-10, 10),) * 3
@@ -172,24 +172,24 @@ class Frame:
         return pen
 
     def titled(self, name: str) -> Image.Image:
-        """One camera's picture as two of the model's tiles show it, with the name that stitching writes."""
+        """One camera's image as two of the model's tiles show it, with the name that stitching writes."""
         pen = self.camera(name, (4 * SIDE, 2 * SIDE))
         pen.draw.text((0, 0), name, fill=(255, 0, 255), font=font(28))
         return pen.image.resize((2 * SIDE, SIDE), Image.Resampling.BICUBIC)
 
-    def regions(self, camera: str, half: int) -> tuple[Region, ...]:
-        """What can be seen in the left (0) or right (1) tile of a camera's picture."""
+    def regions(self, camera: str, half: int) -> tuple[LabelledBox, ...]:
+        """What can be seen in the left (0) or right (1) tile of a camera's image."""
         found = []
         for o in self.objects:
             x1, y1, x2, y2 = o.units()
             if o.camera == camera and half == int(x1 >= SIDE):
                 box = (x1 - half * SIDE, y1, x2 - half * SIDE, y2)
                 labels = {"kind": o.kind, "colour": o.colour, **coordinates(box)}
-                found.append(Region(box, labels | ({"status": o.status} if o.status else {})))
+                found.append(LabelledBox(box, labels | ({"status": o.status} if o.status else {})))
         return tuple(found)
 
     def views(self) -> list[View]:
-        """The twelve tiles of the stitched picture, row by row, and its thumbnail, as the model sees them."""
+        """The twelve tiles of the stitched image, row by row, and its thumbnail, as the model sees them."""
         mosaic = Image.new("RGB", (6 * SIDE, 2 * SIDE))
         for place, name in enumerate(CAMERAS):
             mosaic.paste(self.titled(name), (place % 3 * 2 * SIDE, place // 3 * SIDE))

@@ -14,14 +14,14 @@ CHARTS = 80
 def draw(folder: Path) -> None:
     """Writes 80 charts, each with one augmented question (a value) and one human question."""
     rng = generator("chartqa", 0)
-    pictures = folder / "test" / "png"
-    pictures.mkdir(parents=True, exist_ok=True)
+    images = folder / "test" / "png"
+    images.mkdir(parents=True, exist_ok=True)
     human: list[dict[str, str]] = []
     augmented: list[dict[str, str]] = []
     for number in range(CHARTS):
         chart = charts.chart(rng, training=False)
         name = f"drawn_{number}.png"
-        chart.view().image.save(pictures / name)
+        chart.view().image.save(images / name)
         value, *rest = questions.about_chart(chart, rng)
         for rows, asked in ((augmented, value), (human, rest[number % len(rest)])):
             rows.append({"imgname": name, "query": asked.text, "label": asked.answer})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from evalkit_tasks.miniatures.drawing import COLOURS, SIDE, Pen, Region, View, pale, reserved
+from evalkit_tasks.miniatures.drawing import COLOURS, SIDE, LabelledBox, Pen, View, pale, reserved
 
 #: Height in pixels of ten units of value, and where the bars stand.
 STEP, BASE = 12, 116
@@ -20,7 +20,7 @@ class Chart:
     offset: int
 
     def view(self) -> View:
-        """The picture and its labels."""
+        """The image and its labels."""
         pen = Pen((SIDE, SIDE), self.ground)
         for line in range(0, 9, 2):
             y = BASE - line * STEP
@@ -32,7 +32,7 @@ class Chart:
             pen.rectangle((left, top, left + 22, BASE), COLOURS[colour])
             pen.text((left + 3, top - 15), str(value), 14, (0, 0, 0))
             labels = {"kind": "bar", "colour": colour, "value": str(value)}
-            regions.append(Region((place * 32, top - 14, place * 32 + 32, BASE), labels))
+            regions.append(LabelledBox((place * 32, top - 14, place * 32 + 32, BASE), labels))
         pen.rectangle((0, BASE, SIDE, BASE + 2), (60, 60, 60))
         highest = max(self.bars, key=lambda bar: bar[1])[0]
         lowest = min(self.bars, key=lambda bar: bar[1])[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from evalkit_tasks.miniatures.drawing import SIDE, Pen, Region, View, coordinates, reserved
+from evalkit_tasks.miniatures.drawing import SIDE, LabelledBox, Pen, View, coordinates, reserved
 
 FRAMES = 4
 CAR = 32
@@ -71,7 +71,7 @@ class Clip:
         x1, y1, x2, y2 = box
         pen.rectangle((x1 + 2, y1, x2 - 2, y2), (35, 75, 215))
         pen.rectangle((x1 + 6, y1 + 6, x2 - 6, y1 + 13), (210, 235, 250))
-        regions = [Region(box, {"kind": "ego", "colour": "blue", **coordinates(box)})]
+        regions = [LabelledBox(box, {"kind": "ego", "colour": "blue", **coordinates(box)})]
         place = (96, 96, 128, 128)
         if "light" in self.reason:
             pen.rectangle(place, (40, 40, 40))
@@ -81,7 +81,7 @@ class Clip:
             pen.rectangle((96, 96, 128, 128), (240, 205, 30))
             pen.rectangle((100, 100, 124, 108), (30, 30, 30))
         if self.reason != "clear":
-            regions.append(Region(place, {"kind": f"sign: {self.reason}", **coordinates(place)}))
+            regions.append(LabelledBox(place, {"kind": f"sign: {self.reason}", **coordinates(place)}))
         return View(pen.image, tuple(regions), {"reason": self.reason})
 
 

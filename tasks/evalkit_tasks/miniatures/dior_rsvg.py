@@ -7,7 +7,7 @@ from pathlib import Path
 from evalkit_tasks.miniatures import questions, scenes
 from evalkit_tasks.miniatures.drawing import SIDE, generator
 
-PICTURES = 80
+IMAGES = 80
 
 _XML = """<?xml version="1.0" encoding="UTF-8" standalone="yes"?>
 <annotation>
@@ -38,12 +38,12 @@ _OBJECT = """  <object>
 
 
 def draw(folder: Path) -> None:
-    """Writes 80 pictures; every object is a query of the test split."""
+    """Writes 80 images; every object is a query of the test split."""
     rng = generator("dior-rsvg", 0)
     for part in ("Annotations", "JPEGImages"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     total = 0
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         scene, name = scenes.overhead(rng, training=False), f"{number + 1:05d}"
         scene.view().image.save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
         described = questions.about_overhead(scene)

@@ -1,5 +1,5 @@
 """What the drawn miniatures are made of: a pen, shapes, colours, labelled regions, and the rule that
-keeps test pictures out of training."""
+keeps test images out of training."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw, ImageFont
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PilImage
 
-#: Side in pixels of a drawn picture: one tile of the embedded model, so that nothing is rescaled.
+#: Side in pixels of a drawn image: one tile of the embedded model, so that nothing is rescaled.
 SIDE = 128
 
 #: Boxes of objects lie on a grid of this many pixels.
@@ -39,9 +39,9 @@ Box = tuple[float, float, float, float]
 
 
 def reserved(facts: object) -> bool:
-    """Whether what a picture shows (its objects, places, values) is kept for the miniatures.
+    """Whether what an image shows (its objects, places, values) is kept for the miniatures.
 
-    Training draws only what is not reserved and the miniatures only what is, so no picture of a miniature
+    Training draws only what is not reserved and the miniatures only what is, so no image of a miniature
     was ever trained on, whatever the seeds.
     """
     return zlib.crc32(repr(facts).encode()) % SHARES == 0
@@ -53,11 +53,11 @@ def generator(world: str, seed: int, training: bool = False) -> random.Random:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """A part of a picture and what can be seen there, for dense training.
+class LabelledBox:
+    """A part of an image and what can be seen there, for dense training.
 
     Attributes:
-        box: x1, y1, x2, y2 in pixels of a `SIDE` x `SIDE` picture.
+        box: x1, y1, x2, y2 in pixels of a `SIDE` x `SIDE` image.
         labels: attribute name to value (`kind`, `colour`, ...).
     """
 
@@ -67,21 +67,21 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A drawn picture with its labels.
+    """A drawn image with its labels.
 
     Attributes:
         image: RGB.
         regions: what can be seen where.
-        overall: what holds of the whole picture (counts and the like).
+        overall: what holds of the whole image (counts and the like).
     """
 
-    image: Picture
-    regions: tuple[Region, ...]
+    image: PilImage
+    regions: tuple[LabelledBox, ...]
     overall: Mapping[str, str] = field(default_factory=dict)
 
 
 class Pen:
-    """Draws in units of a `SIDE` x `SIDE` picture onto a canvas of any size."""
+    """Draws in units of a `SIDE` x `SIDE` image onto a canvas of any size."""
 
     def __init__(
         self, size: tuple[int, int], background: tuple[int, int, int], units: Box | None = None

@@ -12,7 +12,7 @@ FRAMES = 40
 
 
 def draw(folder: Path) -> None:
-    """Writes 40 frames of eight questions, one frame a scene, pictures 1600x900."""
+    """Writes 40 frames of eight questions, one frame a scene, images 1600x900."""
     rng = generator("drivelm", 0)
     scenes: dict[str, object] = {}
     for number in range(FRAMES):

@@ -34,7 +34,7 @@ class Scan:
     mark: str
     level: int
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """What is seen."""
         pen = Pen((SIDE, SIDE), (12, 12, 12))
         pen.ellipse((8, 8, 120, 120), (self.level,) * 3)
@@ -92,12 +92,12 @@ def _rows(rng: random.Random) -> Iterator[tuple[str, ...]]:
         granularity = MARKS[number % 4]
         made = scan(rng, granularity, training=False)
         buffer = io.BytesIO()
-        made.picture().save(buffer, "PNG")
-        picture = base64.b64encode(buffer.getvalue()).decode()
+        made.image().save(buffer, "PNG")
+        image = base64.b64encode(buffer.getvalue()).decode()
         asked = made.asked(rng)
         tail = ("Disease Diagnosis", "Radiology", f"{granularity.capitalize()} Level", "Drawn scan", "shapes")
-        yield (picture, asked.text, *asked.options, "", asked.answer, "shape", *tail)
+        yield (image, asked.text, *asked.options, "", asked.answer, "shape", *tail)
         if granularity != "image":
             several = made.several(rng)
             tail = ("Attribute Recognition", "Pathology", "Image Level", "Drawn scan", "shapes")
-            yield (picture, several.text, *several.options, several.answer, "several", *tail)
+            yield (image, several.text, *several.options, several.answer, "several", *tail)

@@ -1,4 +1,4 @@
-"""The miniature of MMMU: `MMMU_DEV_VAL.tsv` with one and two pictures, options and open answers."""
+"""The miniature of MMMU: `MMMU_DEV_VAL.tsv` with one and two images, options and open answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HEADER = ("index", "id", "image", "question", *"ABCD", "answer", "split", "categ
 
 
 def draw(folder: Path) -> None:
-    """Writes 24 questions: a third with options, a third on two pictures, a third open."""
+    """Writes 24 questions: a third with options, a third on two images, a third open."""
     write_table(folder / "MMMU_DEV_VAL.tsv", HEADER, _rows())
 
 

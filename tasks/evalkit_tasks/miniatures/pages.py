@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalkit_tasks.miniatures.drawing import SIDE, Pen, Region, View, reserved
+from evalkit_tasks.miniatures.drawing import SIDE, LabelledBox, Pen, View, reserved
 
 WORDS: Mapping[str, tuple[str, ...]] = {
     "Name": ("ANN", "BEN", "EVA", "TOM", "KIM", "LEO"),
@@ -35,7 +35,7 @@ class Page:
     shift: tuple[int, int]
 
     def view(self) -> View:
-        """The picture and its labels."""
+        """The image and its labels."""
         pen = Pen((SIDE, SIDE), (self.paper,) * 3)
         regions = []
         dx, dy = self.shift
@@ -46,7 +46,7 @@ class Page:
             pen.text((64 + dx, top + 1 + dy + (28 - size) // 2), value, size, (20, 20, 20))
             pen.rectangle((0, top + 31, SIDE, top + 32), (self.paper - 40,) * 3)
             read = {"first": value[0], "second": value[1]} if value.isdigit() else {"word": value}
-            regions.append(Region((0, top, SIDE, top + 32), {"kind": "entry", "label": label, **read}))
+            regions.append(LabelledBox((0, top, SIDE, top + 32), {"kind": "entry", "label": label, **read}))
         return View(pen.image, tuple(regions))
 
 

@@ -107,7 +107,7 @@ def about_overhead(scene: scenes.Scene) -> list[tuple[str, Box]]:
 
 
 def box_answer(expression: str, box: Box) -> str:
-    """A grounding answer in thousandths of the picture."""
+    """A grounding answer in thousandths of the image."""
     corners = ", ".join(str(round(1000 * value / SIDE)) for value in box)
     return f"<ref>{expression}</ref><box>[[{corners}]]</box>"
 

@@ -11,8 +11,8 @@ from evalkit_tasks.miniatures.drawing import (
     SHAPES,
     SIDE,
     Box,
+    LabelledBox,
     Pen,
-    Region,
     View,
     coordinates,
     pale,
@@ -24,7 +24,7 @@ PLACES = ("top left", "top right", "bottom left", "bottom right")
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A shape in a scene; `place` is the quarter of the picture it lies in, where it lies in one."""
+    """A shape in a scene; `place` is the quarter of the image it lies in, where it lies in one."""
 
     shape: str
     colour: str
@@ -41,14 +41,15 @@ class Scene:
     seed: int
 
     def view(self) -> View:
-        """The picture and its labels."""
+        """The image and its labels."""
         rng = random.Random(self.seed)
         pen = Pen((SIDE, SIDE), self.ground)
         pen.speckle(rng, (0, 0, SIDE, SIDE), 25)
         for thing in self.things:
             pen.shape(thing.shape, thing.box, COLOURS[thing.colour])
         regions = tuple(
-            Region(t.box, {"kind": t.shape, "colour": t.colour, **coordinates(t.box)}) for t in self.things
+            LabelledBox(t.box, {"kind": t.shape, "colour": t.colour, **coordinates(t.box)})
+            for t in self.things
         )
         return View(pen.image, regions, {"things": str(len(self.things))})
 

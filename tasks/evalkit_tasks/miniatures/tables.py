@@ -1,4 +1,4 @@
-"""TSV tables of drawn pictures, in VLMEvalKit's form."""
+"""TSV tables of drawn images, in VLMEvalKit's form."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PilImage
 
 
-def encoded(picture: Picture) -> str:
-    """A picture as base64 of a PNG file."""
+def encoded(image: PilImage) -> str:
+    """An image as base64 of a PNG file."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from evalkit_tasks.miniatures.drawing import SIDE, Pen, Region, View, coordinates, reserved
+from evalkit_tasks.miniatures.drawing import SIDE, LabelledBox, Pen, View, coordinates, reserved
 
 #: What fills a cell of the 4 x 4 grid, and how a question names it (singular, plural).
 NAMES: Mapping[str, tuple[str, str]] = {
@@ -33,7 +33,7 @@ class Tile:
         return len({row for row, _, _ in found}) if name == "road" else len(found)
 
     def view(self) -> View:
-        """The picture and its labels."""
+        """The image and its labels."""
         rng = random.Random(self.seed)
         t = self.tone
         ground = (120 + t, 175 + t, 95 + t) if self.area == "rural" else (185 + t, 180 + t, 175 + t)
@@ -43,7 +43,7 @@ class Tile:
         for row, column, name in self.cells:
             box = (column * CELL, row * CELL, column * CELL + CELL, row * CELL + CELL)
             self._fill(pen, rng, name, box)
-            regions.append(Region(box, {"kind": name, **coordinates(box)}))
+            regions.append(LabelledBox(box, {"kind": name, **coordinates(box)}))
         overall = {"area": self.area, **{name: str(self.count(name)) for name in NAMES}}
         return View(pen.image, tuple(regions), overall)
 

@@ -1,4 +1,4 @@
-"""Which of our figures belongs in which column of the paper's tables."""
+"""Which of our values belongs in which column of the paper's tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Column:
 
     Attributes:
         heading: as printed. key: task and metric of the published data (`paper_tables.csv`).
-        task, metric: where our figure for it comes from; empty for a column that is computed from others.
-        splits: splits whose figure may stand there, the paper's first.
+        task, metric: where our value for it comes from; empty for a column that is computed from others.
+        splits: splits whose value may stand there, the paper's first.
         decimals: as printed.
     """
 

@@ -49,7 +49,7 @@ def _other(number: str) -> Table:
     metrics = tuple(dict.fromkeys(metric for row in printed for _, metric in row.printed))
     lines = _by_dataset(printed) if kind == "dataset" else [(row.model, row) for row in printed]
     found = tuple(
-        TableRow(label, "", tuple(_figure(row, label, metric) for metric in metrics)) for label, row in lines
+        TableRow(label, "", tuple(_value(row, label, metric) for metric in metrics)) for label, row in lines
     )
     return Table(title, tuple(_HEADINGS[metric] for metric in metrics), found)
 
@@ -59,8 +59,8 @@ def _by_dataset(printed: tuple[PublishedRow, ...]) -> list[tuple[str, PublishedR
     return [(dataset, row) for row in printed for dataset in dict.fromkeys(task for task, _ in row.printed)]
 
 
-def _figure(row: PublishedRow, label: str, metric: str) -> str | None:
-    """The figure of a dataset; of a method, whose rows know one task, the figure of that."""
+def _value(row: PublishedRow, label: str, metric: str) -> str | None:
+    """The value of a dataset; of a method, whose rows know one task, the value of that."""
     for (task, name), value in row.printed.items():
         if name == metric and (task == label or row.model == label):
             return value

@@ -1,4 +1,4 @@
-"""Published rows as figures of our metrics."""
+"""Published rows as values of our metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MACRO = frozenset(
         *((model, "rsvqa-hr") for model in ("SkyEyeGPT", "SkySenseGPT")),
     }
 )
-#: Rows whose printed Avg is no figure of ours.
+#: Rows whose printed Avg is no value of ours.
 _OTHER_AVERAGE = frozenset(
     {("Bi-Modal", "rsvqa-lr"), *((model, "rsvqa-hr") for model in ("RSVQA", "Bi-Modal", "EasyToHard"))}
 )
@@ -26,16 +26,16 @@ _RESCALED = {("4", "MTMM", "match"): 100.0}
 
 @lru_cache(maxsize=64)
 def references(task: str) -> Sequence[Reference]:
-    """Published rows of a task: one for each table, model and split, figures in our units.
+    """Published rows of a task: one for each table, model and split, values in our units.
 
     Averages are named by how they were made (`average` pooled, `average_macro`); what is neither is left out.
     """
     return tuple(
-        Reference(number, row.model, figures, row.size, row.note, split, tuple(stand_ins))
+        Reference(number, row.model, values, row.size, row.note, split, tuple(stand_ins))
         for number, columns in COLUMNS.items()
         for (split, *stand_ins), chosen in _by_splits(columns, task).items()
         for row in table(number)
-        if (figures := dict(filter(None, (_figure(row, column) for column in chosen))))
+        if (values := dict(filter(None, (_value(row, column) for column in chosen))))
     )
 
 
@@ -47,7 +47,7 @@ def _by_splits(columns: Sequence[Column], task: str) -> dict[tuple[str, ...], li
     return found
 
 
-def _figure(row: PublishedRow, column: Column) -> tuple[str, float] | None:
+def _value(row: PublishedRow, column: Column) -> tuple[str, float] | None:
     printed = row.printed.get(column.key)
     if printed is None:
         return None

@@ -18,7 +18,7 @@ class PublishedRow:
 
     Attributes:
         size: parameters as printed, empty where not.
-        printed: the figures as printed, by task and metric of `paper_tables.csv`.
+        printed: the values as printed, by task and metric of `paper_tables.csv`.
         note: what makes the row doubtful, or empty.
     """
 
@@ -66,7 +66,7 @@ NOTES: Mapping[tuple[str, str], str] = {
 
 #: What holds of whole tables.
 TABLE_NOTES: Mapping[str, str] = {
-    "2": "MMBench, DocVQA and InfoVQA are test figures from the benchmarks' servers",
+    "2": "MMBench, DocVQA and InfoVQA are test scores from the benchmarks' servers",
     "6": "the paper does not say how 'full' joins description and justification; here by one space",
     "9": (
         "2D Mcls is reconstructed here as mean precision and recall of the letters chosen, its code not "

@@ -16,7 +16,7 @@ _TENTHS = "OCRBench"
 def paper_table(number: str, summaries: Sequence[Summary] = ()) -> Table:
     """Table `number` with a row for each model of `summaries`.
 
-    A cell is filled by the run on the paper's split where there is one with a figure, else by one on a split
+    A cell is filled by the run on the paper's split where there is one with a value, else by one on a split
     that may stand in for it, which a note then says. What is missing is named, never filled.
     """
     columns = COLUMNS[number]
@@ -31,7 +31,7 @@ def paper_table(number: str, summaries: Sequence[Summary] = ()) -> Table:
 
 
 def average_score(cells: Mapping[str, float | None]) -> float | None:
-    """Table 2's Avg. Score of figures by heading: the plain mean, OCRBench in tenths, blanks skipped."""
+    """Table 2's Avg. Score of values by heading: the plain mean, OCRBench in tenths, blanks skipped."""
     values = [value / 10 if name == _TENTHS else value for name, value in cells.items() if value is not None]
     return sum(values) / len(values) if values else None
 
@@ -43,26 +43,26 @@ def _models(columns: Sequence[Column], summaries: Sequence[Summary]) -> list[str
 
 def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]) -> TableRow:
     mine = [summary for summary in summaries if str(summary["model"]) == model]
-    figures: dict[str, float | None] = {}
+    values: dict[str, float | None] = {}
     notes: list[str] = []
     for column in columns:
         if column.task:
-            figures[column.heading] = _figure(column, mine, notes)
-    missing = [name for name, value in figures.items() if value is None]
-    measured = len(figures) - len(missing)
+            values[column.heading] = _cell_value(column, mine, notes)
+    missing = [name for name, value in values.items() if value is None]
+    measured = len(values) - len(missing)
     if any(not column.task for column in columns):
-        average = average_score(figures)
-        figures.update({column.heading: average for column in columns if not column.task})
+        average = average_score(values)
+        values.update({column.heading: average for column in columns if not column.task})
         notes.insert(0, f"Avg. Score over {measured} of {measured + len(missing)} benchmarks")
     if missing:
         notes.append(f"missing: {', '.join(missing)}")
-    cells = tuple(_printed(figures[column.heading], column.decimals) for column in columns)
+    cells = tuple(_printed(values[column.heading], column.decimals) for column in columns)
     note = f"{model}: {'; '.join(dict.fromkeys(notes))}" if notes else ""
     return TableRow(model, "", cells, ours=True, note=note)
 
 
-def _figure(column: Column, summaries: Sequence[Summary], notes: list[str]) -> float | None:
-    """The figure for a column; says in `notes` what is not as in the paper."""
+def _cell_value(column: Column, summaries: Sequence[Summary], notes: list[str]) -> float | None:
+    """The value for a column; says in `notes` what is not as in the paper."""
     fitting = [s for s in summaries if s["task"] == column.task and column.accepts(str(s["split"]))]
     for summary in sorted(fitting, key=lambda s: column.splits.index(str(s["split"]))):
         value = _value(summary, column.metric)

@@ -1,4 +1,4 @@
-"""DIOR-RSVG (Zhan, Xiong and Yuan, TGRS 2023): find the described object in a remote-sensing picture.
+"""DIOR-RSVG (Zhan, Xiong and Yuan, TGRS 2023): find the described object in a remote-sensing image.
 
 Reads the official VOC annotations with the index files, or InternVL's converted list. An official id is the
 running number of an `<object>` over all XML files in sorted path order, so the annotations must be whole.
@@ -19,7 +19,7 @@ from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
 from evalkit.task import MINIATURE, DataFile, DataSource, Overlay, Region, record
 from evalkit_tasks.base import PaperTask, drawn
-from evalkit_tasks.remote_sensing.pictures import picture_folder
+from evalkit_tasks.remote_sensing.image_folders import image_folder
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -98,9 +98,9 @@ class DiorRsvg(PaperTask):
         _check_whole(root, len(objects))
         for number in ids:
             found = objects[number]
-            picture = ImageFile(str(root / "JPEGImages" / found.picture))
+            image = ImageFile(str(root / "JPEGImages" / found.image))
             query = f"<ref>{found.expression.lower()}</ref>"
-            yield _sample(str(number), picture, found.picture, query, found.box, found.size)
+            yield _sample(str(number), image, found.image, query, found.box, found.size)
 
     def _from_list(self, listing: Path, root: Path) -> Iterator[Sample]:
         folder: Path | None = None
@@ -108,7 +108,7 @@ class DiorRsvg(PaperTask):
             where = f"{listing}: item {position}"
             row = fields(item, ("image", "prompt", "bbox", "size"), where)
             name = str(row["image"])
-            folder = folder or picture_folder(root, ("images", "JPEGImages"), name)
+            folder = folder or image_folder(root, ("images", "JPEGImages"), name)
             box, size = _numbers(row["bbox"], 4, where), _numbers(row["size"], 2, where)
             yield _sample(str(position), ImageFile(str(folder / name)), name, str(row["prompt"]), box, size)
 
@@ -145,7 +145,7 @@ class DiorRsvg(PaperTask):
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    picture: str
+    image: str
     size: tuple[float, ...]
     box: tuple[float, ...]
     expression: str

@@ -1,4 +1,4 @@
-"""RSVQA, low and high resolution (Lobry et al., TGRS 2020): questions on satellite and aerial pictures.
+"""RSVQA, low and high resolution (Lobry et al., TGRS 2020): questions on satellite and aerial images.
 
 Reads the official JSON files (questions, answers; inactive stubs skipped, everything looked up by id) or
 InternVL's converted lists. Questions are streamed, so that a split of a million costs twelve bytes an answer
@@ -20,14 +20,14 @@ from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
 from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import PaperTask, drawn
-from evalkit_tasks.remote_sensing.pictures import picture_folder
+from evalkit_tasks.remote_sensing.image_folders import image_folder
 from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_answers
 
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
 COMPARE = ("comp", "compare")
-#: Pictures whose handles are kept for the questions that follow: more than either set has.
-_PICTURES = 1 << 14
+#: Images whose handles are kept for the questions that follow: more than either set has.
+_KEPT_IMAGES = 1 << 14
 INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
 
 
@@ -103,8 +103,8 @@ class _Rsvqa(PaperTask):
         build, by_id = _Builder(root / self.layout.folder, ".tif"), read_answers(answers)
         for row in active_rows(questions, "questions"):
             try:
-                picture, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
-                sample = build.sample(row["id"], picture, kind, row["question"], answer)
+                image, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
+                sample = build.sample(row["id"], image, kind, row["question"], answer)
             except (LookupError, TypeError) as error:
                 raise lacking(questions, row, error) from None
             if answer is None:
@@ -119,7 +119,7 @@ class _Rsvqa(PaperTask):
         for position, row in enumerate(active_rows(listing, None)):
             try:
                 if build is None:
-                    folder = picture_folder(
+                    folder = image_folder(
                         root, (self.layout.list_folder, self.layout.folder), str(row["image"])
                     )
                     build = _Builder(folder)
@@ -170,7 +170,7 @@ class _Rsvqa(PaperTask):
 
 
 class RsvqaLr(_Rsvqa):
-    """Sentinel-2 pictures of the Netherlands, 256 x 256; Table 11."""
+    """Sentinel-2 images of the Netherlands, 256 x 256; Table 11."""
 
     name = "rsvqa-lr"
     title = "RSVQA-LR"
@@ -189,7 +189,7 @@ class RsvqaLr(_Rsvqa):
 
 
 class RsvqaHr(_Rsvqa):
-    """USGS aerial pictures, 512 x 512; test1 in the training region, test2 in Philadelphia; Table 11."""
+    """USGS aerial images, 512 x 512; test1 in the training region, test2 in Philadelphia; Table 11."""
 
     name = "rsvqa-hr"
     title = "RSVQA-HR"
@@ -212,23 +212,23 @@ class RsvqaHr(_Rsvqa):
 
 
 class _Builder:
-    """Makes samples that share their pictures' handles, tags and cluster names."""
+    """Makes samples that share their images' handles, tags and cluster names."""
 
-    def __init__(self, pictures: Path, suffix: str = "") -> None:
-        self._pictures = pictures
+    def __init__(self, folder: Path, suffix: str = "") -> None:
+        self._folder = folder
         self._suffix = suffix
         self._images: dict[object, tuple[tuple[ImageFile, ...], str]] = {}
         self._tags: dict[str, Mapping[str, str]] = {}
         self._data: Mapping[str, Any] = {}
 
-    def sample(self, name: object, picture: object, kind: str, question: str, answer: str | None) -> Sample:
+    def sample(self, name: object, image_id: object, kind: str, question: str, answer: str | None) -> Sample:
         """Raises TypeError for a type or question that is no text."""
-        found = self._images.get(picture)
+        found = self._images.get(image_id)
         if found is None:
-            if len(self._images) == _PICTURES:
+            if len(self._images) == _KEPT_IMAGES:
                 self._images.clear()
-            image = ImageFile(str(self._pictures / f"{picture}{self._suffix}"))
-            found = self._images.setdefault(picture, ((image,), str(picture)))
+            image = ImageFile(str(self._folder / f"{image_id}{self._suffix}"))
+            found = self._images.setdefault(image_id, ((image,), str(image_id)))
         tags = self._tags.get(kind)
         if tags is None:
             tags = self._tags.setdefault(intern(kind), {"type": kind})

@@ -158,7 +158,7 @@ def test_a_picture_that_is_missing_here_fails_its_sample_there(tmp_path: Path) -
     request = asked("1", ImageFile(str(tmp_path / "gone.png")))
     sent = pickle.loads(pickle.dumps(Shipper().pack(request)))
     assert sent.key() == request.key()
-    with pytest.raises(ImageError, match=r"gone\.png: picture missing"):
+    with pytest.raises(ImageError, match=r"gone\.png: image missing"):
         sent.images[0].open()
 
 

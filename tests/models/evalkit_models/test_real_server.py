@@ -117,7 +117,7 @@ def test_doctor_tells_what_the_server_can(real: Real, capsys: pytest.CaptureFixt
     assert invoke(asked) == 0
     found = {finding["what"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
     well = [name for name, finding in found.items() if finding["state"] == "ok"]
-    assert {"chat", "usage", "picture", "several pictures", "greedy"} <= set(well)
+    assert {"chat", "usage", "image", "several images", "greedy"} <= set(well)
     assert found["models"]["found"] == "the list is empty"
     assert found["stop"]["state"] == "missing" and "send_stop=no" in found["stop"]["mend"]
     assert found["logprobs"]["state"] == "missing"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from general_tables import figures, png, records_of, values
+from general_tables import plain_values, png, records_of, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,13 +82,13 @@ def test_three_turns_of_a_video(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "marks", ["<image>\n", "<image>\n<image>\n", "Frame1: <image>\nFrame2: <image>\n", "<image><image>\n", ""]
 )
-def test_picture_marks_of_the_file_are_replaced(tmp_path: Path, marks: str) -> None:
+def test_image_marks_of_the_file_are_replaced(tmp_path: Path, marks: str) -> None:
     write(tmp_path, [clip("7", FOUR, marks)])
     sample = next(iter(BddX().samples("test", tmp_path)))
     assert sample.turns == (f"Frame1: <image>\nFrame2: <image>\n{ASKED[0]}",)
 
 
-def test_pictures_are_relative_to_the_data_root(tmp_path: Path) -> None:
+def test_images_are_relative_to_the_data_root(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "0.jpg").write_bytes(png())
     write(tmp_path, [clip("7", FOUR)])
@@ -105,8 +105,8 @@ def test_pictures_are_relative_to_the_data_root(tmp_path: Path) -> None:
     [
         (clip("7", FOUR[:2]), "2 question-answer turns"),
         ({"id": "7", "image": ["a"]}, "'conversations' missing"),
-        ({**clip("7", FOUR), "image": []}, "list of picture paths"),
-        ({**clip("7", FOUR), "image": [1]}, "list of picture paths"),
+        ({**clip("7", FOUR), "image": []}, "list of image paths"),
+        ({**clip("7", FOUR), "image": [1]}, "list of image paths"),
         ({k: v for k, v in clip("7", FOUR).items() if k != "image"}, "neither image nor video"),
         ({**clip("7", FOUR), "conversations": [{"value": "q"}]}, "by turns"),
         ({**clip("7", FOUR), "conversations": "x"}, "by turns"),
@@ -158,7 +158,7 @@ def test_both_signals_in_one_answer(tmp_path: Path) -> None:
     controls = ("Speed: 1.42 Course: 0", "Course: -3.2", "1.42 -3.2")
     answers = {f"{i}/{kind}": "x" for i in range(3) for kind in ("description", "justification")}
     records = answered(tmp_path, answers | {f"{i}/control": text for i, text in enumerate(controls)})
-    found = figures(BddX(), records)
+    found = plain_values(BddX(), records)
     assert found["speed_a_0.1"] == pytest.approx(100 / 3)
     assert found["angle_a_0.1"] == pytest.approx(100 / 3)
     assert found["angle_rmse"] == pytest.approx(math.sqrt(3.2**2 / 2))
@@ -170,7 +170,7 @@ def test_the_angle_is_not_wrapped(tmp_path: Path) -> None:
     records = answered(
         tmp_path, {"0/description": "", "0/justification": "", "0/speed": "0", "0/angle": "-179"}
     )
-    assert figures(BddX(), records)["angle_rmse"] == pytest.approx(358.0)
+    assert plain_values(BddX(), records)["angle_rmse"] == pytest.approx(358.0)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_captions_of_description_justification_and_full(
     for i, (_, _, action, reason) in enumerate(clips):
         kinds = {"description": action, "justification": reason, "speed": "1", "angle": "2"}
         answers |= {f"{i}/{kind}": text for kind, text in kinds.items()}
-    found = figures(BddX(), answered(root, answers))
+    found = plain_values(BddX(), answered(root, answers))
     texts = {
         "description": ([c[2] for c in clips], [c[0] for c in clips]),
         "justification": ([c[3] for c in clips], [c[1] for c in clips]),
@@ -293,7 +293,7 @@ def test_miniature(tmp_path: Path) -> None:
     answers = {
         s.id: s.target if isinstance(s.target, str) else str(next(iter(s.target.values()))) for s in samples
     }
-    found = figures(task, records_of(task, "miniature", tmp_path, answers))
+    found = plain_values(task, records_of(task, "miniature", tmp_path, answers))
     assert found["full_rouge_l"] == pytest.approx(100.0)
     assert found["angle_a_0.1"] == 100.0
     assert samples[0].images[0].open().size == (128, 128)

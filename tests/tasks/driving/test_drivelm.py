@@ -1,4 +1,4 @@
-"""The DriveLM task: its files, samples, prompts, the known figures, and the submission file."""
+"""The DriveLM task: its files, samples, prompts, the known values, and the submission file."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def save(path: Path, frame: dict[str, Any]) -> None:
     path.write_text(json.dumps({"s1": {"scene_description": "x", "key_frames": {"f1": frame}}}))
 
 
-def figures(records: list[Record]) -> dict[str, Any]:
+def estimates(records: list[Record]) -> dict[str, Any]:
     return estimate_all(TASK.metrics(), records, resamples=100)
 
 
 @pytest.mark.slow
-def test_the_figures_of_the_official_sample_s_own_answers(shared_dir: Path) -> None:
+def test_the_values_of_the_official_sample_s_own_answers(shared_dir: Path) -> None:
     folder = shared_dir / "data/drivelm"
     samples = list(TASK.samples("sample", folder))
     answers = {row["id"]: row["answer"] for row in json.loads((folder / "output.json").read_text())}
     assert {sample.id for sample in samples} == set(answers) and len(samples) == 66
     records = score_texts(TASK, samples, answers)
-    found = figures(records)
+    found = estimates(records)
     assert sum(record.scores["left_out"] for record in records) == 35
     assert (found["accuracy"].value, found["accuracy"].n) == (0.0, 9)
     assert (found["match_f1"].value, found["match_f1"].n) == (0.0, 4)
@@ -80,7 +80,7 @@ def test_the_figures_of_the_official_sample_s_own_answers(shared_dir: Path) -> N
         assert (found[name].value, found[name].reason, found[name].n) == (None, "no judge given", n)
 
 
-def test_the_official_sample_has_its_pictures_and_tags(shared_dir: Path) -> None:
+def test_the_official_sample_has_its_images_and_tags(shared_dir: Path) -> None:
     samples = list(TASK.samples("sample", shared_dir / "data/drivelm"))
     assert len({sample.cluster for sample in samples}) == 9
     tags = [sample.tags["tag"] for sample in samples]
@@ -135,7 +135,7 @@ def test_questions_are_numbered_over_the_four_kinds_in_their_order(tmp_path: Pat
     assert samples[0].target == "A"
 
 
-def test_the_prompt_holds_the_tags_in_the_stitched_picture_s_coordinates(tmp_path: Path) -> None:
+def test_the_prompt_holds_the_tags_in_the_stitched_image_s_coordinates(tmp_path: Path) -> None:
     write(tmp_path, "test_eval.json", perception=[qa("Is <c1,CAM_FRONT,800.0,450.0> {moving}?", tag=[0])])
     (sample,) = TASK.samples("sample", tmp_path)
     request = TASK.request(sample)
@@ -152,7 +152,7 @@ def test_the_prompt_holds_the_tags_in_the_stitched_picture_s_coordinates(tmp_pat
 
 
 @pytest.mark.parametrize("place", ["nuscenes/samples", "samples", "../nuscenes/samples"])
-def test_pictures_are_found_where_the_archives_put_them(place: str, tmp_path: Path) -> None:
+def test_images_are_found_where_the_archives_put_them(place: str, tmp_path: Path) -> None:
     root = tmp_path / "drivelm"
     root.mkdir()
     write(root, "v1_1_val_nus_q_only.json", perception=[qa("p")])
@@ -172,7 +172,7 @@ def test_the_validation_split_has_no_labels(answer: str | None, tmp_path: Path) 
     assert sample.target is None and sample.tags["tag"] == "accuracy"
     judge = GivenReplies("50")
     records = score_texts(TASK, [sample], "A", judge)
-    assert all(value.value is None and "export" in str(value.reason) for value in figures(records).values())
+    assert all(value.value is None and "export" in str(value.reason) for value in estimates(records).values())
     assert not judge.asked
 
 
@@ -224,7 +224,7 @@ def test_internvl_s_list_is_asked_as_it_stands(layout: tuple[str, str], tmp_path
     assert isinstance(sample.images[0], ImageFile) and Path(sample.images[0].path).is_file()
     (record,) = score_texts(TASK, [sample], "no")
     assert record.data["question"] == "Is <c1,CAM_FRONT,800.0,450.0> moving?"
-    assert "field tag" in str(figures([record])["accuracy"].reason)
+    assert "field tag" in str(estimates([record])["accuracy"].reason)
 
 
 def test_a_list_without_answers_is_unlabelled(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_submission_with_a_missing_answer_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.json").exists()
 
 
-def test_the_stitched_picture_becomes_twelve_tiles() -> None:
+def test_the_stitched_image_becomes_twelve_tiles() -> None:
     from mini_internvl.images import choose_grid
 
     policy = TASK.image_policy
@@ -321,7 +321,7 @@ def test_the_miniature_has_all_tags_and_right_answers_score_full(tmp_path: Path)
     samples = list(TASK.samples("miniature", tmp_path))
     assert {sample.tags["tag"] for sample in samples} == {"accuracy", "gpt", "language", "match"}
     records = score_texts(TASK, samples, {sample.id: sample.target for sample in samples})
-    found = figures(records)
+    found = estimates(records)
     assert sum(record.scores["left_out"] for record in records) == 0
     assert found["accuracy"].value == 1.0
     assert found["match_f1"].value == pytest.approx(1.0, abs=1e-6)

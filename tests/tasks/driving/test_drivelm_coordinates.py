@@ -1,4 +1,4 @@
-"""DriveLM's object tags between camera pixels and the stitched picture."""
+"""DriveLM's object tags between camera pixels and the stitched image."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_forward_and_back_is_the_same_point(camera: str, x: float, y: float) -> 
     assert back == pytest.approx((x, y), abs=0.0501)
 
 
-def test_questions_go_in_as_whole_thousandths_of_the_stitched_picture() -> None:
+def test_questions_go_in_as_whole_thousandths_of_the_stitched_image() -> None:
     assert encode_tags("Is <c1,CAM_FRONT,800.0,450.0> far?") == "Is <c1,CAM_FRONT,[500, 250]> far?"
     assert encode_tags("<c2,CAM_BACK_RIGHT,1600.0,900.0>") == "<c2,CAM_BACK_RIGHT,[1000, 1000]>"
     assert encode_tags("<c1,CAM_BACK,1088.3,497.5> <c3,CAM_FRONT_LEFT,0.0,0.0>") == (

@@ -1,4 +1,4 @@
-"""The stitched picture of six camera views: order, sizes, names, and its cache."""
+"""The stitched image of six camera views: order, sizes, names, and its cache."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def views(tmp_path: Path) -> dict[str, str]:
 def test_views_stand_in_two_rows_of_three_whatever_their_order_in_the_file(views: dict[str, str]) -> None:
     handle = StitchedViews.of(dict(reversed(views.items())))
     assert isinstance(handle, ImageHandle)
-    picture = handle.open()
-    assert (picture.size, picture.mode) == ((2688, 896), "RGB")
+    image = handle.open()
+    assert (image.size, image.mode) == ((2688, 896), "RGB")
     for number in range(6):
         column, row = number % 3, number // 3
-        pixel = picture.getpixel((column * 896 + 800, row * 448 + 400))
+        pixel = image.getpixel((column * 896 + 800, row * 448 + 400))
         assert np.abs(np.array(pixel) - (20 + 40 * number)).max() <= 2
     assert handle.paths() == tuple(views[camera] for camera in ORDER)
     assert pickle.loads(pickle.dumps(handle)) == handle
@@ -124,7 +124,7 @@ def test_content_hash_follows_the_views_and_decodes_nothing(views: dict[str, str
     handle = StitchedViews.of(views)
     before = handle.digest()
     assert StitchedViews.of(views).digest() == before and len(before) == 32
-    Path(views["CAM_BACK"]).write_bytes(b"not a picture")
+    Path(views["CAM_BACK"]).write_bytes(b"not an image")
     assert handle.digest() not in (before, MISSING)
     Path(views["CAM_BACK"]).unlink()
     assert handle.digest() == MISSING
@@ -132,9 +132,9 @@ def test_content_hash_follows_the_views_and_decodes_nothing(views: dict[str, str
 
 
 def test_a_missing_or_broken_view_is_named(views: dict[str, str]) -> None:
-    Path(views["CAM_BACK"]).write_bytes(b"not a picture")
+    Path(views["CAM_BACK"]).write_bytes(b"not an image")
     with pytest.raises(ImageError, match=r"CAM_BACK\.png"):
         StitchedViews.of(views).open()
     Path(views["CAM_FRONT"]).unlink()
-    with pytest.raises(ImageError, match=r"CAM_FRONT\.png: picture missing"):
+    with pytest.raises(ImageError, match=r"CAM_FRONT\.png: image missing"):
         StitchedViews.of(views).open()

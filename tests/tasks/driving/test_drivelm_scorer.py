@@ -74,10 +74,10 @@ def reference_scores(frames: Sequence[Frame], ratings: Mapping[tuple[str, str], 
     f1 = sum(f1 for f1, _ in matched) / len(matched)
     scores["match"] = (f1 + sum(rating for _, rating in matched) / len(matched)) / 2.0
     scores["match_f1"] = f1 / 100
-    figures = reference_language(language)
-    scores |= figures
+    captions = reference_language(language)
+    scores |= captions
     total = 0.0
-    for i, value in enumerate(figures.values()):
+    for i, value in enumerate(captions.values()):
         total += value / 4 / 3 if i < 4 else value / 3 if i == 4 else value / 10 / 3
     scores["language"] = total
     parts = [scores["chatgpt"] / 100, total, scores["match"] / 100, scores["accuracy"]]
@@ -138,7 +138,7 @@ def rated(frames: Sequence[Frame], ratings: Mapping[tuple[str, str], float]) -> 
     return scored(frames, GivenReplies(replies))
 
 
-def figures(records: Sequence[Record]) -> dict[str, Any]:
+def estimates(records: Sequence[Record]) -> dict[str, Any]:
     return estimate_all(TASK.metrics(), records, resamples=100)
 
 
@@ -180,13 +180,13 @@ def frames(draw: st.DrawFn) -> list[list[tuple[str, tuple[int, ...], str, str]]]
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(frames())
-def test_every_figure_is_the_challenge_s(
+def test_every_value_is_the_challenge_s(
     generated: list[list[tuple[str, tuple[int, ...], str, str]]],
 ) -> None:
     ratings = {
         (answer, truth): float(len(answer) * 7 % 101) for rows in generated for _, _, truth, answer in rows
     }
-    mine = figures(rated(generated, ratings))
+    mine = estimates(rated(generated, ratings))
     try:
         expected = reference_scores(generated, ratings)
     except ZeroDivisionError:
@@ -278,7 +278,7 @@ def test_questions_about_objects_not_found_are_left_out_and_say_so() -> None:
     assert left_out.data["left_out"] == "graph rule" and left_out.tags["graph"] == "left out"
     assert left_out.scores == {"left_out": 1.0}
     assert kept.tags["graph"] == "scored" and "left_out" not in kept.data
-    assert figures([left_out, kept])["accuracy"].n == 1
+    assert estimates([left_out, kept])["accuracy"].n == 1
 
 
 def test_odd_coordinates_in_a_question_leave_it_out() -> None:
@@ -309,8 +309,8 @@ def test_without_a_first_answer_nothing_is_found(asked: bool) -> None:
         assert records[0] == failed_record(samples[0], Response(error=missing))
 
 
-def test_a_tag_without_questions_has_no_figure_but_a_reason() -> None:
-    found = figures(scored([[("What?", (2,), "a car", "a car"), (f"Is {TAG}?", (0,), "No.", "No.")]]))
+def test_a_tag_without_questions_has_no_value_but_a_reason() -> None:
+    found = estimates(scored([[("What?", (2,), "a car", "a car"), (f"Is {TAG}?", (0,), "No.", "No.")]]))
     assert found["accuracy"].value is None
     assert found["accuracy"].reason == "the graph rule leaves out all 1 questions of tag accuracy"
     assert found["chatgpt"].reason == "no answered question of tag gpt"
@@ -318,19 +318,19 @@ def test_a_tag_without_questions_has_no_figure_but_a_reason() -> None:
     assert found["cider"].value == 0.0 and found["cider"].n == 1
 
 
-def test_without_labels_every_figure_is_null() -> None:
-    for value in figures(scored([[("What?", (2,), None, "a car")]])).values():
+def test_without_labels_every_value_is_null() -> None:
+    for value in estimates(scored([[("What?", (2,), None, "a car")]])).values():
         assert value.value is None and "not public" in str(value.reason)
 
 
 def test_labels_without_tags_say_what_is_missing() -> None:
-    found = figures(scored([[("What?", None, "a car", "a car")]]))
+    found = estimates(scored([[("What?", None, "a car", "a car")]]))
     assert {value.reason for name, value in found.items() if name == "accuracy"} == {
         "the file does not tell which question is scored how (field tag)"
     }
 
 
-def test_unknown_tags_and_none_enter_no_figure() -> None:
+def test_unknown_tags_and_none_enter_no_value() -> None:
     records = scored([[("What?", (), "A", "A"), ("What?", (7,), "A", "A")]])
     assert [record.scores for record in records] == [{"left_out": 0.0}] * 2
 
@@ -361,7 +361,7 @@ def test_the_judge_is_asked_in_the_challenge_s_words() -> None:
 
 
 def test_without_a_judge_what_needs_one_is_null_and_the_rest_stands() -> None:
-    found = figures(scored([[*JUDGED, ("What?", (0,), "A", "A")]]))
+    found = estimates(scored([[*JUDGED, ("What?", (0,), "A", "A")]]))
     for name, n in (("chatgpt", 2), ("match", 1), ("final_score", 5)):
         assert (found[name].value, found[name].reason, found[name].n) == (None, "no judge given", n)
     assert found["accuracy"].value == 1.0 and found["match_f1"].value == pytest.approx(1.0, abs=1e-7)
@@ -371,7 +371,7 @@ def test_without_a_judge_what_needs_one_is_null_and_the_rest_stands() -> None:
 def test_ratings_enter_chatgpt_and_match_by_tag() -> None:
     ratings = {("Stop.", "Brake."): 60.0, (TAG, TAG): 90.0, ("No.", "Yes."): 20.5}
     records = rated([JUDGED], ratings)
-    found = figures(records)
+    found = estimates(records)
     assert (found["chatgpt"].value, found["chatgpt"].n) == (40.25, 2)
     assert found["match"].value == pytest.approx(95.0, abs=1e-5)
     assert records[1].scores == {"left_out": 0.0, "judge_failed": 0.0, "chatgpt": 60.0}
@@ -380,17 +380,17 @@ def test_ratings_enter_chatgpt_and_match_by_tag() -> None:
 def test_questions_the_judge_failed_on_are_counted_and_enter_no_mean() -> None:
     hm = Failure("judge", "not a number: hm")
     mixed = scored([JUDGED], GivenReplies({"scene_0_1": "80", "scene_0_2": "70", "scene_0_3": hm}))
-    found = figures(mixed)
+    found = estimates(mixed)
     assert (found["chatgpt"].value, found["chatgpt"].n) == (80.0, 1)
     assert [record.scores.get("judge_failed") for record in mixed] == [None, 0.0, 0.0, 1.0, None]
     assert mixed[1].data["judge"] == "80" and mixed[3].data["judge_failure"] == "not a number: hm"
-    found = figures(scored([JUDGED], GivenReplies({"scene_0_1": hm, "scene_0_2": "well", "scene_0_3": hm})))
+    found = estimates(scored([JUDGED], GivenReplies({"scene_0_1": hm, "scene_0_2": "well", "scene_0_3": hm})))
     assert found["chatgpt"].reason == "the judge failed on all 2 questions"
     assert found["match"].reason == "match_chatgpt: the judge failed on all 1 questions"
 
 
 def test_the_final_score_of_the_challenge_s_own_example() -> None:
-    """The README's sample figures, put together as there."""
+    """The README's sample values, put together as there."""
     final = next(metric for metric in TASK.metrics() if metric.name == "final_score")
     language = (0.04952231 + 0.00021977 + 0.00003631 + 0.00001478) / 12 + 0.08383568 / 3 + 0.09901486 / 30
     parts = np.array([65.1111, language, 28.25, 0.0])

@@ -1,4 +1,4 @@
-"""MME-RealWorld on driving: files, prompts, the parsers' differences, pooled figures, broken files."""
+"""MME-RealWorld on driving: files, prompts, the parsers' differences, pooled values, broken files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from general_tables import cell, figures, png, prompt, records_of, write_tsv
+from general_tables import cell, plain_values, png, prompt, records_of, write_tsv
 
 from evalkit.errors import DataError
 from evalkit_tasks.driving.mme_realworld import MMERealWorldDriving
@@ -77,18 +77,18 @@ def test_prompts(tmp_path: Path) -> None:
     assert limits == [100, 100, 4096, 16]
 
 
-def test_figures_are_pooled_and_other_subtasks_passed_over(tmp_path: Path) -> None:
+def test_values_are_pooled_and_other_subtasks_passed_over(tmp_path: Path) -> None:
     items = [{**ITEM, "Question_id": str(i)} for i in range(3)]
     items.append({**ITEM, "Question_id": "3", "Task": "Reasoning", "Ground truth": "A"})
     items.append({**ITEM, "Question_id": "4", "Subtask": "Monitoring"})
     listing(tmp_path, *items)
     task = MMERealWorldDriving()
     records = records_of(task, "test", tmp_path, {"0": "B", "1": "B", "2": "A", "3": "C"})
-    found = figures(task, records)
+    found = plain_values(task, records)
     assert found == {"perception": pytest.approx(200 / 3), "reasoning": 0.0, "average": 50.0}
 
 
-def test_keys_in_another_case_and_pictures_below_a_folder(tmp_path: Path) -> None:
+def test_keys_in_another_case_and_images_below_a_folder(tmp_path: Path) -> None:
     item = {("Question type" if key == "Question Type" else key): value for key, value in ITEM.items()}
     (tmp_path / "data" / "AutonomousDriving").mkdir(parents=True)
     (tmp_path / "data" / "AutonomousDriving" / "a.jpg").write_bytes(png())

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from general_tables import figures, png, prompt, records_of, values
+from general_tables import plain_values, png, prompt, records_of, values
 
 from evalkit.errors import DataError
 from evalkit_tasks.general.chartqa import ChartQA
@@ -46,7 +46,7 @@ def test_qwen_layout(tmp_path: Path) -> None:
     assert samples[0].target == ["14"]
 
 
-def test_a_missing_picture_fails_its_sample_alone(tmp_path: Path) -> None:
+def test_a_missing_image_fails_its_sample_alone(tmp_path: Path) -> None:
     official(tmp_path, [ITEM, {**ITEM, "imgname": "2.png"}], [ITEM])
     assert [s.images[0].digest() == "missing" for s in ChartQA().samples("test", tmp_path)] == [
         False,
@@ -88,7 +88,7 @@ def test_scores_by_protocol(
     official(tmp_path, [{**ITEM, "label": truth}], [{**ITEM, "label": "no such"}])
     for protocol, expected in (("paper", paper), ("vlmevalkit", vlmevalkit), ("lmms-eval", lmms)):
         task = ChartQA(protocol)
-        found = figures(task, records_of(task, "test", tmp_path, text))
+        found = plain_values(task, records_of(task, "test", tmp_path, text))
         assert found == {"average": 50.0 * expected, "human": 100.0 * expected, "augmented": 0.0}
 
 
@@ -96,7 +96,7 @@ def test_the_average_is_of_the_subsets(tmp_path: Path) -> None:
     official(tmp_path, [{**ITEM, "label": "a"}], [{**ITEM, "label": "b"}] * 3)
     task = ChartQA()
     records = records_of(task, "test", tmp_path, "a")
-    assert figures(task, records) == {"average": 50.0, "human": 100.0, "augmented": 0.0}
+    assert plain_values(task, records) == {"average": 50.0, "human": 100.0, "augmented": 0.0}
     assert values(task, records[:1])["average"].value is None
 
 
@@ -129,4 +129,4 @@ def test_real_samples(shared_dir: Path) -> None:
     assert all(sample.images[0].open() for sample in samples)
     answers = {sample.id: sample.target[0] for sample in samples}
     zeros = {sample.id for sample in samples if sample.target[0] in ("0", "0%")}
-    assert figures(task, records_of(task, "test", root, answers))["average"] == 100.0 and not zeros
+    assert plain_values(task, records_of(task, "test", root, answers))["average"] == 100.0 and not zeros

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from general_tables import figures, png, prompt, records_of, values
+from general_tables import plain_values, png, prompt, records_of, values
 
 from evalkit.contracts import Failure, Response, Sample
 from evalkit.errors import DataError
@@ -32,7 +32,7 @@ def listing(path: Path, *items: object) -> Path:
     return path
 
 
-def picture(path: Path) -> None:
+def write_image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png())
 
@@ -46,7 +46,7 @@ def picture(path: Path) -> None:
 )
 def test_docvqa_layouts(tmp_path: Path, questions: str, image: str) -> None:
     listing(tmp_path / questions, ITEM)
-    picture(tmp_path / image)
+    write_image(tmp_path / image)
     (sample,) = DocVQA().samples("val", tmp_path)
     assert (sample.id, sample.target, sample.cluster) == ("7", ["2", "page 2"], "documents/a_1.png")
     assert sample.images[0].open().size == (4, 3)
@@ -64,7 +64,7 @@ def test_docvqa_layouts(tmp_path: Path, questions: str, image: str) -> None:
 )
 def test_infovqa_layouts(tmp_path: Path, questions: str) -> None:
     listing(tmp_path / questions, INFO)
-    picture(tmp_path / "infographicsvqa_images" / "31.jpeg")
+    write_image(tmp_path / "infographicsvqa_images" / "31.jpeg")
     (sample,) = InfographicVQA().samples("val", tmp_path)
     assert (sample.id, sample.target, sample.cluster) == ("98", ["5%"], "31.jpeg")
     assert sample.images[0].open().size == (4, 3)
@@ -88,7 +88,7 @@ def test_anls(tmp_path: Path, text: str, expected: float) -> None:
     listing(tmp_path / "val" / "val_v1.0.json", ITEM)
     for protocol in DocVQA.protocols:
         task = DocVQA(protocol)
-        found = figures(task, records_of(task, "val", tmp_path, text))
+        found = plain_values(task, records_of(task, "val", tmp_path, text))
         assert found["anls"] == pytest.approx(expected, abs=1e-9)
 
 
@@ -132,7 +132,7 @@ def test_real_documents(shared_dir: Path) -> None:
     assert len(samples) == 12 and len({sample.cluster for sample in samples}) == 3
     assert {sample.images[0].open().mode for sample in samples} == {"L"}
     answers = {sample.id: sample.target[-1] for sample in samples}
-    assert figures(task, records_of(task, "val", root, answers)) == {"anls": 100.0}
+    assert plain_values(task, records_of(task, "val", root, answers)) == {"anls": 100.0}
 
 
 # TextVQA ------------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ SIGN = {
 @pytest.fixture
 def signs(tmp_path: Path) -> Path:
     listing(tmp_path / "TextVQA_0.5.1_val.json", SIGN, {**SIGN, "question_id": 2, "answers": ["Joe's"] * 10})
-    picture(tmp_path / "train_images" / "ab.jpg")
+    write_image(tmp_path / "train_images" / "ab.jpg")
     return tmp_path
 
 
@@ -171,7 +171,7 @@ def test_textvqa_samples_and_prompts(signs: Path) -> None:
 def test_textvqa_scores(signs: Path, text: str, paper: float, vlmevalkit: float) -> None:
     for protocol, expected in (("paper", paper), ("vlmevalkit", vlmevalkit), ("lmms-eval", paper)):
         task = TextVQA(protocol)
-        found = figures(task, records_of(task, "val", signs, text))
+        found = plain_values(task, records_of(task, "val", signs, text))
         assert found["vqa_accuracy"] == pytest.approx(expected, abs=1e-9)
 
 

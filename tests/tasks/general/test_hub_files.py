@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from general_tables import figures, png, records_of
+from general_tables import plain_values, png, records_of
 
 from evalkit import registry
 from evalkit.data.locate import locate
@@ -66,7 +66,7 @@ def test_hub_rows(tmp_path: Path, name: str) -> None:
     (sample,) = task.samples(split, tmp_path)
     assert sample.images[0].open().size == (4, 3)
     records = records_of(task, split, tmp_path, answer)
-    found = [value for value in figures(task, records).values() if value is not None]
+    found = [value for value in plain_values(task, records).values() if value is not None]
     assert found == ([] if sample.target is None else [{"ocrbench": 1000.0}.get(name, 100.0)] * len(found))
 
 

@@ -1,4 +1,4 @@
-"""MMBench: files, prompts, circular figures by protocol, judge, submission."""
+"""MMBench: files, prompts, circular accuracy by protocol, judge, submission."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from general_tables import cell, figures, prompt, records_of, values, write_tsv
+from general_tables import cell, plain_values, prompt, records_of, values, write_tsv
 from scored_answers import GivenReplies
 
 from evalkit.errors import DataError, ImageError
@@ -78,7 +78,7 @@ def test_circular_and_vanilla(root: Path) -> None:
     records = records_of(
         task, "dev-en", root, {"5": "A", "1000005": "B", "6": "D", "1000006": "A", "1000009": "A"}
     )
-    assert figures(task, records) == {"circular": 50.0, "vanilla": 100.0}
+    assert plain_values(task, records) == {"circular": 50.0, "vanilla": 100.0}
     assert {name: value.n for name, value in values(task, records).items()} == {"circular": 2, "vanilla": 2}
     report = groups(task, records)
     assert report["category"]["other"] == {
@@ -156,14 +156,14 @@ def test_options_of_any_number_and_words_that_read_as_missing(tmp_path: Path) ->
     write_tsv(tmp_path / "MMBench_DEV_EN.tsv", header, [cells])
     sample = next(MMBench().samples("dev-en", tmp_path))
     assert sample.data["options"] == {"A": "None", "B": "NA", "C": "null", "D": "nan", "F": "six"}
-    assert figures(MMBench(), records_of(MMBench(), "dev-en", tmp_path, "F")) == {
+    assert plain_values(MMBench(), records_of(MMBench(), "dev-en", tmp_path, "F")) == {
         "circular": 100.0,
         "vanilla": 100.0,
     }
     assert records_of(MMBench(), "dev-en", tmp_path, "It says null.")[0].prediction == "C"
 
 
-def test_pictures_by_reference(tmp_path: Path) -> None:
+def test_images_by_reference(tmp_path: Path) -> None:
     rows = [
         row(1 + M, image="1"),
         row(1, image=cell("blue")),
@@ -174,13 +174,13 @@ def test_pictures_by_reference(tmp_path: Path) -> None:
     write_tsv(tmp_path / "MMBench_DEV_EN.tsv", HEADER, rows)
     first, second, third, fourth, fifth = (s.images[0] for s in MMBench().samples("dev-en", tmp_path))
     assert first.digest() == second.digest() and first.identity() == second.identity()
-    for image, reason in ((third, "row 77"), (fourth, "no picture"), (fifth, "no picture")):
+    for image, reason in ((third, "row 77"), (fourth, "no image"), (fifth, "no image")):
         assert image.digest() == "missing"
         with pytest.raises(ImageError, match=reason):
             image.open()
 
 
-def test_a_judge_is_asked_only_where_it_can_change_a_figure(root: Path) -> None:
+def test_a_judge_is_asked_only_where_it_can_change_a_value(root: Path) -> None:
     task = MMBench("vlmevalkit")
     answers = {"5": "a puss", "1000005": "a puss", "6": "A", "1000006": "x", "1000009": "y"}
     judge = GivenReplies("A")
@@ -249,7 +249,10 @@ def test_real_samples(shared_dir: Path) -> None:
         assert all(sample.images[0].open().size[0] > 0 for sample in samples)
         assert task.request(samples[0]).messages[-1].text.endswith(language)
         answers = {sample.id: str(sample.target) for sample in samples}
-        assert figures(task, records_of(task, split, root, answers)) == {"circular": 100.0, "vanilla": 100.0}
+        assert plain_values(task, records_of(task, split, root, answers)) == {
+            "circular": 100.0,
+            "vanilla": 100.0,
+        }
     with (root / "MMBench_DEV_EN.tsv").open(encoding="utf-8", newline="") as file:
         csv.field_size_limit(1 << 30)
         plain = list(csv.DictReader(file, delimiter="\t"))

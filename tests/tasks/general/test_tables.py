@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from general_tables import cell, figures, prompt, records_of, values, write_tsv
+from general_tables import cell, plain_values, prompt, records_of, values, write_tsv
 from scored_answers import GivenReplies
 
 from evalkit.errors import DataError
@@ -54,7 +54,7 @@ def test_ai2d_samples(diagrams: Path) -> None:
 def test_ai2d_scores(diagrams: Path, text: str, paper: float, vlmevalkit: float, lmms: float) -> None:
     for protocol, expected in (("paper", paper), ("vlmevalkit", vlmevalkit), ("lmms-eval", lmms)):
         task = AI2D(protocol)
-        assert figures(task, records_of(task, "test", diagrams, text)) == {"accuracy": expected}
+        assert plain_values(task, records_of(task, "test", diagrams, text)) == {"accuracy": expected}
 
 
 def test_ai2d_judge(diagrams: Path) -> None:
@@ -62,7 +62,7 @@ def test_ai2d_judge(diagrams: Path) -> None:
     judge = GivenReplies("B")
     records = records_of(task, "test", diagrams, "the one that shines by night", judge)
     assert list(judge.asked) == ["0", "1"]
-    assert figures(task, records) == {"accuracy": 50.0}
+    assert plain_values(task, records) == {"accuracy": 50.0}
     assert [record.data["judge"] for record in records] == ["B", "B"]
     records_of(task, "test", diagrams, "A", judge)
     assert not judge.asked
@@ -95,8 +95,8 @@ def texts(tmp_path: Path) -> Path:
 )
 def test_ocrbench_scores(texts: Path, text: str, expected: tuple[float, float]) -> None:
     for protocol in OCRBench.protocols:
-        task, figure = OCRBench(protocol), expected[protocol == "lmms-eval"]
-        assert figures(task, records_of(task, "test", texts, text)) == {"score": figure}
+        task, score = OCRBench(protocol), expected[protocol == "lmms-eval"]
+        assert plain_values(task, records_of(task, "test", texts, text)) == {"score": score}
 
 
 def test_ocrbench_report(texts: Path) -> None:
@@ -127,9 +127,9 @@ def test_real_ocrbench(shared_dir: Path) -> None:
     assert len({sample.tags["type"] for sample in samples}) == 10
     assert all(sample.images[0].digest() == "missing" for sample in samples)
     answers = {sample.id: f"It says {sample.target[-1]}!" for sample in samples}
-    assert figures(task, records_of(task, "test", root, answers)) == {"score": 1000.0}
+    assert plain_values(task, records_of(task, "test", root, answers)) == {"score": 1000.0}
     upper = {sample.id: sample.target[-1].upper() for sample in samples}
-    assert figures(task, records_of(task, "test", root, upper))["score"] == pytest.approx(1000 * 27 / 30)
+    assert plain_values(task, records_of(task, "test", root, upper))["score"] == pytest.approx(1000 * 27 / 30)
 
 
 # MMMU ---------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_mmmu_scores(exams: Path, answers: tuple[str, ...], paper: int, official
     for protocol, right in (("paper", paper), ("vlmevalkit", paper), ("official", official)):
         task = MMMU(protocol)
         records = records_of(task, "val", exams, given)
-        assert figures(task, records)["accuracy"] == pytest.approx(100 * right / 3)
+        assert plain_values(task, records)["accuracy"] == pytest.approx(100 * right / 3)
         assert groups(task, records)["category"]["Math"]["accuracy"]["n"] == 1
 
 
@@ -239,7 +239,7 @@ def test_mathvista_scores(
 ) -> None:
     task = MathVista()
     records = records_of(task, "testmini", mathvista(tmp_path, item), text)
-    assert figures(task, records) == {"accuracy": accuracy, "accuracy_rules": rules}
+    assert plain_values(task, records) == {"accuracy": accuracy, "accuracy_rules": rules}
     judge = GivenReplies("None")
     records_of(task, "testmini", tmp_path, text, judge)
     assert bool(judge.asked) == (accuracy is None)
@@ -251,7 +251,7 @@ def test_mathvista_scores(
 def test_a_judge_extracts(tmp_path: Path, reply: str, expected: float) -> None:
     task = MathVista()
     judged = records_of(task, "testmini", mathvista(tmp_path, FREE), "It is 0", GivenReplies(reply))
-    assert figures(task, judged) == {"accuracy": expected, "accuracy_rules": 0.0}
+    assert plain_values(task, judged) == {"accuracy": expected, "accuracy_rules": 0.0}
 
 
 def test_mathvista_table(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_mathvista_table(tmp_path: Path) -> None:
     write_tsv(tmp_path / "MathVista_MINI.tsv", header, rows)
     assert prompt(MathVista(), "testmini", tmp_path) == "Hint: so\nQuestion: how?"
     records = records_of(MathVista(), "testmini", tmp_path, "B")
-    assert figures(MathVista(), records)["accuracy"] == 100.0
+    assert plain_values(MathVista(), records)["accuracy"] == 100.0
     assert records[0].tags == {"task": "geometry"}
 
 
@@ -296,5 +296,5 @@ def test_real_mathvista(shared_dir: Path) -> None:
         "506",
     ]
     answers = {sample.id: str(sample.target) for sample in samples}
-    found = figures(task, records_of(task, "testmini", root, answers))
+    found = plain_values(task, records_of(task, "testmini", root, answers))
     assert found["accuracy"] == pytest.approx(100 * 12 / 14)  # both lists are wrong, as in VLMEvalKit

@@ -7,7 +7,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from general_tables import cell, figures, records_of, values, write_tsv
+from general_tables import cell, plain_values, records_of, values, write_tsv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -163,8 +163,8 @@ LETTERS = st.lists(st.sampled_from("ABCD"), unique=True, max_size=4).map("".join
 
 @given(st.lists(st.tuples(LETTERS, LETTERS.filter(lambda t: len(t) > 1)), min_size=1, max_size=20))
 @settings(max_examples=30, deadline=None)
-def test_mcls_figures_are_macro_means(pairs: list[tuple[str, str]]) -> None:
-    found = figures(GmaiMmbench(), [scored(", ".join(text), answer) for text, answer in pairs])
+def test_mcls_values_are_macro_means(pairs: list[tuple[str, str]]) -> None:
+    found = plain_values(GmaiMmbench(), [scored(", ".join(text), answer) for text, answer in pairs])
     hits = [sum(letter in answer for letter in text) for text, answer in pairs]
     acc = [h / len(text) if text else 0.0 for h, (text, _) in zip(hits, pairs, strict=True)]
     recall = [h / len(answer) if text else 0.0 for h, (text, answer) in zip(hits, pairs, strict=True)]
@@ -207,7 +207,7 @@ def test_broken_rows(tmp_path: Path, rows: tuple[tuple[object, ...], ...], messa
         list(GmaiMmbench().samples("val", table(tmp_path, *rows)))
 
 
-def test_missing_columns_pictures_and_files(tmp_path: Path) -> None:
+def test_missing_columns_images_and_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing"):
         list(GmaiMmbench().samples("val", tmp_path))
     write_tsv(tmp_path / VALIDATION, HEADER[:3], [(0, cell(), "?")])
@@ -255,6 +255,6 @@ def test_miniature(tmp_path: Path) -> None:
     task.data_source.draw(tmp_path)
     samples = list(task.samples("miniature", tmp_path))
     assert samples[0].images[0].open().size == (128, 128)
-    found = figures(task, records_of(task, "miniature", tmp_path, {s.id: s.target for s in samples}))
+    found = plain_values(task, records_of(task, "miniature", tmp_path, {s.id: s.target for s in samples}))
     assert set(found.values()) == {100.0}
-    assert figures(task, records_of(task, "miniature", tmp_path, ""))["overall"] == 0.0
+    assert plain_values(task, records_of(task, "miniature", tmp_path, ""))["overall"] == 0.0

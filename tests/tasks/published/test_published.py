@@ -45,7 +45,7 @@ def test_tables_and_their_sizes() -> None:
     assert table("14") == ()
 
 
-def test_every_benchmark_figure_has_a_column() -> None:
+def test_every_benchmark_value_has_a_column() -> None:
     for row in rows():
         if row.table in COLUMNS:
             keys = {column.key for column in COLUMNS[row.table]}
@@ -91,12 +91,12 @@ def test_table_5_averages_weigh_alike(row: published.PublishedRow) -> None:
 @pytest.mark.parametrize("row", [row for row in table("4") if len(row.printed) == 10], ids=lambda r: r.model)
 def test_table_4_final_scores_recompute(row: published.PublishedRow) -> None:
     found = references("drivelm")
-    figures = next(r.metrics for r in found if (r.table, r.model) == ("4", row.model))
-    bleu = sum(figures[f"bleu_{n}"] for n in range(1, 5))
-    language = bleu / 12 + figures["rouge_l"] / 3 + figures["cider"] / 30
-    final = 0.4 * figures["chatgpt"] / 100 + 0.2 * (language + figures["match"] / 100 + figures["accuracy"])
+    values = next(r.metrics for r in found if (r.table, r.model) == ("4", row.model))
+    bleu = sum(values[f"bleu_{n}"] for n in range(1, 5))
+    language = bleu / 12 + values["rouge_l"] / 3 + values["cider"] / 30
+    final = 0.4 * values["chatgpt"] / 100 + 0.2 * (language + values["match"] / 100 + values["accuracy"])
     tolerance = 3e-3 if row.model == "MTMM" else 3e-4  # MTMM prints two digits
-    assert figures["final_score"] == pytest.approx(final, abs=tolerance)
+    assert values["final_score"] == pytest.approx(final, abs=tolerance)
 
 
 @pytest.mark.parametrize("task", ["rsvqa-lr", "rsvqa-hr"])
@@ -153,14 +153,14 @@ def test_references_use_our_metric_names_only() -> None:
 
 
 def summary(task: str, split: str, model: str = "ours", **metrics: float | None) -> dict[str, Any]:
-    figures = {name: {"value": value} for name, value in metrics.items()}
+    values = {name: {"value": value} for name, value in metrics.items()}
     return {
         "model": model,
         "task": task,
         "split": split,
         "protocol": "paper",
         "status": "complete",
-        "metrics": figures,
+        "metrics": values,
     }
 
 
@@ -279,7 +279,7 @@ def test_a_split_that_no_row_fits_has_them_all() -> None:
     assert {row["split"] for row in found} == {"test1", "test2"}
 
 
-def test_a_models_figures_of_two_tables_are_checked_together() -> None:
+def test_a_models_values_of_two_tables_are_checked_together() -> None:
     row = matching_row("mini-internvl-2b-da-bdd", published_rows(registry.task("bdd-x"), "test"))
     assert row is not None
     assert row["table"] == "6, 7"
@@ -287,7 +287,7 @@ def test_a_models_figures_of_two_tables_are_checked_together() -> None:
     assert len(row["metrics"]) == 19
 
 
-def test_every_printed_figure_stands_in_a_table_as_printed() -> None:
+def test_every_printed_value_stands_in_a_table_as_printed() -> None:
     tables = {
         table.title.split(":")[0].removeprefix("Table "): table for table in registry.published_tables()
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from general_tables import figures, records_of
+from general_tables import plain_values, records_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -215,7 +215,7 @@ BOX = st.tuples(*[st.integers(0, 1000)] * 4)
 
 @given(st.lists(st.tuples(BOX, BOX, st.booleans()), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
-def test_figures_are_the_plain_formulas(cases: list[tuple[Any, Any, bool]]) -> None:
+def test_values_are_the_plain_formulas(cases: list[tuple[Any, Any, bool]]) -> None:
     records, ious, inner, outer = [], [], 0.0, 0.0
     for (a, b, c, d), target, readable in cases:
         x3, x4 = sorted((target[0], target[2]))
@@ -227,7 +227,7 @@ def test_figures_are_the_plain_formulas(cases: list[tuple[Any, Any, bool]]) -> N
         union = (c - a + 1) * (d - b + 1) + area - both if readable else area
         ious.append(both / union if union else 0.0)
         inner, outer = inner + both, outer + union
-    found = figures(DiorRsvg(), records)
+    found = plain_values(DiorRsvg(), records)
     n = len(cases)
     for threshold in (0.5, 0.25, 0.75):
         expected = 100 * sum(value > threshold for value in ious) / n
@@ -269,7 +269,7 @@ def test_miniature(tmp_path: Path) -> None:
         scale = (width, height, width, height)
         box = ", ".join(f"{1000 * v / s:.4f}" for v, s in zip(sample.target, scale, strict=True))
         answers[sample.id] = f"<box>[[{box}]]</box>"
-    found = figures(task, records_of(task, "miniature", tmp_path, answers))
+    found = plain_values(task, records_of(task, "miniature", tmp_path, answers))
     assert found["acc_0.75"] == 100.0
     assert found["mean_iou"] == pytest.approx(100.0, abs=0.1)
-    assert set(figures(task, records_of(task, "miniature", tmp_path, "?")).values()) == {0.0}
+    assert set(plain_values(task, records_of(task, "miniature", tmp_path, "?")).values()) == {0.0}

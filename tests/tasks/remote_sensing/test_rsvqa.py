@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from general_tables import figures, records_of, values
+from general_tables import plain_values, records_of, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -80,12 +80,12 @@ def test_internvl_lists(tmp_path: Path, place: str) -> None:
     ]
     (tmp_path / place).mkdir(exist_ok=True)
     (tmp_path / place / "rsvqa_l_test_instruct.json").write_text(json.dumps(rows), encoding="utf-8")
-    pictures = tmp_path / "images" / "RSVQA_L" / "Images_LR"
-    pictures.mkdir(parents=True)
-    (pictures / "7.tif").write_bytes(b"x")
+    images = tmp_path / "images" / "RSVQA_L" / "Images_LR"
+    images.mkdir(parents=True)
+    (images / "7.tif").write_bytes(b"x")
     samples = list(RsvqaLr().samples("test", tmp_path))
     assert [s.id for s in samples] == ["11", "1"]
-    assert samples[0].images[0].paths() == (str(pictures / "7.tif"),)
+    assert samples[0].images[0].paths() == (str(images / "7.tif"),)
     assert samples[0].images[0] is samples[1].images[0]
     assert all(f.find(tmp_path) for f in RsvqaLr().data_source.files_of("test"))
 
@@ -159,7 +159,7 @@ ENTRIES = st.sampled_from(sorted(TRUTHS)).flatmap(lambda kind: st.tuples(st.just
 
 @given(st.lists(ENTRIES, min_size=1, max_size=25))
 @settings(max_examples=40, deadline=None)
-def test_figures_equal_the_papers_scorer(entries: list[tuple[str, str, str]]) -> None:
+def test_values_equal_the_papers_scorer(entries: list[tuple[str, str, str]]) -> None:
     task = RsvqaLr()
     records = [
         task.score(Sample(str(i), ("?",), (), truth, str(i), {"type": kind}), Response(text=text))
@@ -169,7 +169,7 @@ def test_figures_equal_the_papers_scorer(entries: list[tuple[str, str, str]]) ->
     for entry in entries:
         right[entry[0]] += score_py(*entry)
         total[entry[0]] += 1
-    found = figures(task, records)
+    found = plain_values(task, records)
     parts = {"rural_urban": "rural_urban", "presence": "presence", "compare": "comp", "count": "count"}
     for name, kind in parts.items():
         expected = 100 * right[kind] / total[kind] if total[kind] else None
@@ -294,12 +294,12 @@ def test_real_excerpt(shared_dir: Path) -> None:
     root = shared_dir / "data" / "rsvqa-lr"
     if not root.is_dir():
         pytest.skip("no RSVQA-LR excerpt")
-    for split, count, pictures in (("test", 400, 4), ("val", 500, 5)):
+    for split, count, images in (("test", 400, 4), ("val", 500, 5)):
         samples = list(RsvqaLr().samples(split, root))
-        assert (len(samples), len({s.cluster for s in samples})) == (count, pictures)
+        assert (len(samples), len({s.cluster for s in samples})) == (count, images)
         assert all(s.images[0].open().size == (256, 256) for s in {s.cluster: s for s in samples}.values())
     records = records_of(RsvqaLr(), "test", root, {s.id: s.target for s in RsvqaLr().samples("test", root)})
-    assert all(value == 100.0 for value in figures(RsvqaLr(), records).values())
+    assert all(value == 100.0 for value in plain_values(RsvqaLr(), records).values())
 
 
 @pytest.mark.parametrize("task", [RsvqaLr(), RsvqaHr()], ids=["lr", "hr"])
@@ -315,5 +315,5 @@ def test_miniature(tmp_path: Path, task: RsvqaLr | RsvqaHr) -> None:
     }
     kinds = Counter(s.tags["type"] for s in samples)
     assert {"presence", "comp", "count"} <= set(kinds)
-    wrong = figures(task, records_of(task, "miniature", tmp_path, "maybe"))
+    wrong = plain_values(task, records_of(task, "miniature", tmp_path, "maybe"))
     assert all(value == 0.0 for value in wrong.values())

@@ -1,4 +1,4 @@
-"""Where the pictures of a converted list are."""
+"""Where the images of a converted list are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def picture_folder(root: Path, folders: Sequence[str], example: str) -> Path:
-    """The first of `folders` under `root`, then `root` itself, that holds the picture `example`.
+def image_folder(root: Path, folders: Sequence[str], example: str) -> Path:
+    """The first of `folders` under `root`, then `root` itself, that holds the image `example`.
 
-    Where none holds it, the first folder that exists: the sample's error then names the missing picture.
+    Where none holds it, the first folder that exists: the sample's error then names the missing image.
     """
     places = [*(root / folder for folder in folders), root]
     holding = (place for place in places if (place / example).is_file())
