@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class TableRow:
+class PrintedRow:
     """A row of a table: what was measured, and a cell for each column (None: blank).
 
     Attributes:
@@ -48,7 +48,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[TableRow, ...]
+    rows: tuple[PrintedRow, ...]
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:

@@ -12,7 +12,7 @@ from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
-    from evalkit.data.check import Report
+    from evalkit.data.check import SplitReport
     from evalkit.task import DataFile, Task
 
 
@@ -162,7 +162,7 @@ def _where_text(task: Task, item: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _report(report: Report) -> dict[str, Any]:
+def _report(report: SplitReport) -> dict[str, Any]:
     return {
         "split": report.split,
         "folder": report.folder,
@@ -176,7 +176,7 @@ def _report(report: Report) -> dict[str, Any]:
     }
 
 
-def _report_text(report: Report) -> str:
+def _report_text(report: SplitReport) -> str:
     published = f" of {report.published:,}" if report.published else ""
     count = len(report.problems) + report.more
     state = "complete" if report.complete else f"{count} problem{'s' * (count > 1)}"

@@ -17,7 +17,7 @@ NAMED = 10
 
 
 @dataclass(slots=True)
-class Report:
+class SplitReport:
     """What was found of one split.
 
     Attributes:
@@ -50,9 +50,11 @@ class Report:
             self.more += 1
 
 
-def check(task: Task, split: str, folder: Path, pictures: bool = True) -> Report:
+def check(task: Task, split: str, folder: Path, pictures: bool = True) -> SplitReport:
     """Read the whole split under `folder`, decode each picture once, compare with the published size."""
-    report = Report(task.name, split, str(folder), published=task.data_source.published_size(split, folder))
+    report = SplitReport(
+        task.name, split, str(folder), published=task.data_source.published_size(split, folder)
+    )
     if split != MINIATURE:
         _check_files(task, split, folder, report)
     seen, opened = set[str](), set[str]()
@@ -73,7 +75,7 @@ def check(task: Task, split: str, folder: Path, pictures: bool = True) -> Report
     return report
 
 
-def _check_files(task: Task, split: str, folder: Path, report: Report) -> None:
+def _check_files(task: Task, split: str, folder: Path, report: SplitReport) -> None:
     absent = missing_files(task, split, folder)
     for file in task.data_source.files_of(split):
         place = file.find(folder)
@@ -85,7 +87,7 @@ def _check_files(task: Task, split: str, folder: Path, report: Report) -> None:
             report.add(f"{place} has {place.stat().st_size} bytes, published are {file.size}")
 
 
-def _samples(task: Task, split: str, folder: Path, report: Report) -> Iterator[Sample]:
+def _samples(task: Task, split: str, folder: Path, report: SplitReport) -> Iterator[Sample]:
     if report.problems and not any(place for _, place in report.files):
         return
     try:
@@ -94,7 +96,7 @@ def _samples(task: Task, split: str, folder: Path, report: Report) -> Iterator[S
         report.add(str(error))
 
 
-def _open(image: ImageHandle, identifier: str, report: Report) -> None:
+def _open(image: ImageHandle, identifier: str, report: SplitReport) -> None:
     try:
         image.open()
     except ImageError as error:

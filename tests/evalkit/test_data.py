@@ -193,7 +193,7 @@ def test_check_names_the_first_problems(tmp_path: Path) -> None:
 
 def test_check_of_broken_texts(tmp_path: Path) -> None:
     docvqa(tmp_path, ITEM, ITEM)
-    assert "questionId 7 occurs twice" in check(registry.task("docvqa"), "val", tmp_path).problems[0]
+    assert "id 7 occurs twice" in check(registry.task("docvqa"), "val", tmp_path).problems[0]
     report = check(registry.task("docvqa"), "test", tmp_path)
     assert report.problems[0].startswith("test/test_v1.0.json is missing")
 

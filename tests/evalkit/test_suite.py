@@ -6,7 +6,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.errors import UsageError
-from evalkit.suite import Suite, Table, TableRow, Target
+from evalkit.suite import PrintedRow, Suite, Table, Target
 
 
 def test_targets_of_names_lists_globs_and_suites() -> None:
@@ -63,8 +63,8 @@ def test_table_text_marks_our_rows_and_numbers_notes() -> None:
         "Title",
         ("Accuracy", "B"),
         (
-            TableRow("published", "2B", ("1.0", None), note="doubtful"),
-            TableRow("模型", "", ("12.5", "3"), ours=True, note="other"),
+            PrintedRow("published", "2B", ("1.0", None), note="doubtful"),
+            PrintedRow("模型", "", ("12.5", "3"), ours=True, note="other"),
         ),
         ("general",),
     )

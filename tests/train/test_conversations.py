@@ -117,7 +117,7 @@ def test_a_meta_file_is_an_object_of_different_names(tmp_path: Path) -> None:
     meta = write(tmp_path, {})
     entry = meta.read_text()[1:-1]
     meta.write_text(f"{{{entry}, {entry}}}")
-    with pytest.raises(TrainingDataError, match="'set' stands there twice"):
+    with pytest.raises(TrainingDataError, match="'set' occurs twice"):
         read_meta(meta)
     meta.write_text("[]")
     with pytest.raises(TrainingDataError, match="object of data sets"):

@@ -108,7 +108,7 @@ def recipe_path(tmp_path: Path) -> Path:
     return path
 
 
-def test_from_recipe_to_model_and_gone_on_with(recipe_path: Path, tmp_path: Path) -> None:
+def test_from_recipe_to_model_and_resumed(recipe_path: Path, tmp_path: Path) -> None:
     whole = distill(read_distillation(recipe_path), **QUIET)
     parts = read_distillation(recipe_path, {"output": str(tmp_path / "parts")})
     distill(parts, **QUIET)

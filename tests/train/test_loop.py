@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from mini_internvl_train.loop import Loop, StepResult
 from mini_internvl_train.recipe import Recipe, read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+#: Child processes import what this process imports, whichever checkout is installed.
+SOURCES = [str(REPOSITORY / name) for name in ("tests", ".", "tasks", "models", "train", "leaderboard_app")]
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 
 
@@ -51,7 +54,12 @@ def log_lines(recipe: Recipe) -> list[dict[str, Any]]:
 def run_script(script: str, folder: Path, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     path = folder / "script.py"
     path.write_text(script)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([*SOURCES, os.environ.get("PYTHONPATH", "")]),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     return subprocess.run(
         [sys.executable, *launcher, str(path)],
         env=environment,
@@ -83,7 +91,7 @@ def test_one_batch_overfits(tmp_path: Path) -> None:
     assert answer == colour["conversations"][1]["value"]
 
 
-def test_broken_off_and_gone_on_with_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_training_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_recipe(tmp_path, output=str(tmp_path / "whole"))
     train(whole, **QUIET)
     broken = make_recipe(tmp_path, output=str(tmp_path / "broken"))
@@ -147,8 +155,6 @@ def test_resume_is_bit_equal_in_bf16_whatever_learns(tmp_path: Path, trainable: 
     parts = make_recipe(tmp_path, output=str(tmp_path / "parts"), **settings)
     train(parts, **QUIET)
     for folder in ("step-000006", "final"):
-        import shutil
-
         shutil.rmtree(tmp_path / "parts" / folder)
     train(parts, **QUIET)
     assert equal(tmp_path / "whole/final", tmp_path / "parts/final")
@@ -249,10 +255,48 @@ def test_a_changed_picture_is_refused(tmp_path: Path) -> None:
 
 
 def test_saving_and_evaluation_settings_may_change(tmp_path: Path) -> None:
-    train(make_recipe(tmp_path, steps__max_steps=2), **QUIET)
-    other = make_recipe(tmp_path, steps__max_steps=2, checkpoints__keep=1, name="other")
-    train(other, **QUIET)
-    assert [line["step"] for line in log_lines(other)] == [1, 2], "nothing is trained twice"
+    first = make_recipe(tmp_path)
+    train(first, **QUIET)
+    before = weights(tmp_path / "out/final")
+    shutil.rmtree(tmp_path / "out/step-000006")
+    lines: list[str] = []
+    changed = make_recipe(tmp_path, checkpoints__keep=1, checkpoints__every=1, name="other")
+    train(changed, say=lines.append, quiet=True)
+    assert f"continuing from {tmp_path / 'out/step-000004'}" in lines
+    assert [path.name for path in (tmp_path / "out").glob("step-*")] == ["step-000006"]
+    after = weights(tmp_path / "out/final")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_drop_path_acts_in_training(tmp_path: Path) -> None:
+    losses = {}
+    for rate in (0.0, 0.9):
+        recipe = make_recipe(tmp_path, output=str(tmp_path / str(rate)), drop_path=rate, steps__max_steps=3)
+        train(recipe, **QUIET)
+        losses[rate] = [line["loss"] for line in log_lines(recipe)]
+    assert losses[0.0] != losses[0.9]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: set[str] = set()
+    fsync, rename = os.fsync, Path.rename
+
+    def noted(descriptor: int) -> None:
+        flushed.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    def checked(self: Path, target: Path) -> Path:
+        if self.name.startswith(".step-"):
+            assert {str(path) for path in self.rglob("*")} | {str(self)} <= flushed
+            assert str(self.parent / "log.jsonl") in flushed
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "rename", checked)
+    train(make_recipe(tmp_path, steps__max_steps=1), **QUIET)
+    assert str(tmp_path / "out/.step-000001.tmp/training/state.json") in flushed
 
 
 def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,37 +385,3 @@ def test_tables_come_before_the_first_step(tmp_path: Path) -> None:
     text = "\n".join(lines)
     assert "vision encoder" in text
     assert "expected memory" in text
-
-
-def test_drop_path_acts_while_training(tmp_path: Path) -> None:
-    """Layers are left out at random in training, and only there."""
-    first = {}
-    for rate in (0.0, 0.9):
-        recipe = make_recipe(tmp_path, drop_path=rate, steps__max_steps=1, output=str(tmp_path / str(rate)))
-        train(recipe, **QUIET)
-        first[rate] = log_lines(recipe)[0]["loss"]
-    assert abs(first[0.0] - first[0.9]) > 1e-4
-
-
-def test_a_checkpoint_is_on_the_disk_before_it_is_named_the_latest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not Path("/proc/self/fd").is_dir():
-        pytest.skip("names of open files are read from /proc")
-    flushed: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def noted(descriptor: int) -> None:
-        fsync(descriptor)
-        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-
-    def named(self: Path, target: Path) -> Path:
-        if Path(target).name == "latest":
-            assert {"model.safetensors", "state.json", "log.jsonl"} <= set(flushed)
-            flushed.clear()
-        return replace(self, target)
-
-    monkeypatch.setattr(os, "fsync", noted)
-    monkeypatch.setattr(Path, "replace", named)
-    train(make_recipe(tmp_path), **QUIET)
-    assert (tmp_path / "out/latest").resolve().name == "step-000006"

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_training import make_recipe
 
+from mini_internvl_train import packing
 from mini_internvl_train.errors import RecipeError, TrainingDataError
-from mini_internvl_train.packing import (
-    Bounds,
-    Length,
-    Pack,
-    PackOrder,
-    SamplePool,
-    epoch_order,
-    mix,
-    plan_packs,
-)
+from mini_internvl_train.packing import Bounds, Length, PackOrder, SamplePool, epoch_order, mix, plan_packs
+from mini_internvl_train.recipe import Data, Recipe, Steps
 
 lengths = st.lists(
     st.builds(Length, tokens=st.integers(1, 100), tiles=st.integers(0, 13)), min_size=1, max_size=200
@@ -30,24 +19,17 @@ lengths = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(lengths, st.integers(0, 5))
-def test_packs_hold_every_sample_once_within_bounds(sizes: list[Length], seed: int) -> None:
+@given(lengths, st.integers(0, 5), st.sampled_from([7, 512]))
+def test_packs_hold_every_sample_once_within_bounds(sizes: list[Length], seed: int, window: int) -> None:
     order = epoch_order(len(sizes), seed, 0)
-    packs = plan_packs(sizes, order, Bounds(120, 16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "WINDOW", window)
+        packs = plan_packs(sizes, order, Bounds(120, 16))
+        assert packs == plan_packs(sizes, order, Bounds(120, 16))
     assert Counter(index for pack in packs for index in pack) == Counter(order)
     for pack in packs:
         assert sum(sizes[index].tokens for index in pack) <= 120
         assert sum(sizes[index].tiles for index in pack) <= 16
-    assert packs == plan_packs(sizes, order, Bounds(120, 16))
-
-
-@pytest.mark.parametrize("count", [511, 512, 513, 1024, 1500])
-def test_packs_hold_every_sample_once_whatever_their_number(count: int) -> None:
-    """Samples are packed window by window; none is lost or doubled at a window's end."""
-    sizes = [Length(tokens=1 + place % 97, tiles=place % 13) for place in range(count)]
-    order = epoch_order(count, 3, 0)
-    packs = plan_packs(sizes, order, Bounds(120, 16))
-    assert sorted(index for pack in packs for index in pack) == list(range(count))
 
 
 def test_packing_is_tight() -> None:
@@ -101,35 +83,33 @@ def test_ratio_without_general_data_is_an_error() -> None:
         mix([SamplePool("d", 0, 10)], [], ratio=0.5, share=None, seed=0)
 
 
-def steps_of(folder: Path, lengths: Sequence[Length], **settings: Any) -> tuple[PackOrder, list[list[Pack]]]:
-    """The packs of all steps of a recipe that counts epochs."""
-    recipe = make_recipe(
-        folder, packing__max_tokens=100, packing__max_tiles=9, steps__max_steps=None, **settings
-    )
-    order = PackOrder(lengths, range(len(lengths)), recipe)
-    return order, [order.step(step) for step in range(order.total_steps)]
+def order_of(steps: Steps, samples: int = 10) -> PackOrder:
+    """Two samples a pack: five packs an epoch."""
+    recipe = Recipe("a", "b", "c", Data("d"), steps=steps)
+    return PackOrder([Length(recipe.packing.max_tokens // 2, 1, 1)] * samples, range(samples), recipe)
 
 
-@pytest.mark.parametrize(("epochs", "each"), [(1, 4), (2, 4), (3, 7), (1, 100), (1.5, 4), (0.5, 3)])
-def test_epochs_are_seen_whole_and_in_as_few_steps_as_hold_them(
-    tmp_path: Path, epochs: float, each: int
-) -> None:
-    """One sample a pack, 10 samples: `epochs` times 10 packs, `each` a step, the last with the rest."""
-    lengths = [Length(tokens=60, tiles=1)] * 10
-    order, steps = steps_of(tmp_path, lengths, steps__epochs=epochs, steps__packs_per_step=each)
-    packs = int(epochs * 10)
-    assert order.total_steps == -(-packs // each)
-    assert [len(step) for step in steps[:-1]] == [each] * (len(steps) - 1)
-    seen = [(pack.epoch, index) for step in steps for pack in step for index in pack.samples]
-    assert len(seen) == len(set(seen)) == packs
-    for number in range(int(epochs)):
-        assert sorted(index for epoch, index in seen if epoch == number) == list(range(10))
-    assert [epoch for epoch, _ in seen] == sorted(epoch for epoch, _ in seen)
+def seen(order: PackOrder) -> list[tuple[int, int]]:
+    """(epoch, sample) in training order."""
+    packs = [pack for step in range(order.total_steps) for pack in order.step(step)]
+    return [(pack.epoch, index) for pack in packs for index in pack.samples]
 
 
-def test_a_fixed_number_of_steps_goes_on_into_the_next_epoch(tmp_path: Path) -> None:
-    recipe = make_recipe(tmp_path, packing__max_tokens=100, steps__max_steps=7, steps__packs_per_step=4)
-    order = PackOrder([Length(tokens=60, tiles=1)] * 10, range(10), recipe)
-    epochs = [pack.epoch for step in range(order.total_steps) for pack in order.step(step)]
-    assert epochs == [0] * 10 + [1] * 10 + [2] * 8
-    assert order.step(5) == PackOrder([Length(tokens=60, tiles=1)] * 10, range(10), recipe).step(5)
+def test_epochs_see_every_sample_once_each() -> None:
+    order = order_of(Steps(packs_per_step=3, epochs=2.0))
+    assert (order.total_packs, order.total_steps) == (10, 4)
+    assert [len(order.step(step)) for step in range(4)] == [3, 3, 3, 1]
+    assert sorted(seen(order)) == [(epoch, index) for epoch in range(2) for index in range(10)]
+
+
+def test_part_of_an_epoch() -> None:
+    order = order_of(Steps(packs_per_step=2, epochs=1.4))
+    assert (order.total_packs, order.total_steps) == (7, 4)
+    assert Counter(epoch for epoch, _ in seen(order)) == {0: 10, 1: 4}
+
+
+def test_a_number_of_steps_takes_whole_steps_across_epochs() -> None:
+    order = order_of(Steps(packs_per_step=3, max_steps=4))
+    assert [len(order.step(step)) for step in range(order.total_steps)] == [3, 3, 3, 3]
+    assert Counter(epoch for epoch, _ in seen(order)) == {0: 10, 1: 10, 2: 4}
+    assert [pack.epoch for pack in order.step(1)] == [0, 0, 1]

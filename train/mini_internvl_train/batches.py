@@ -23,7 +23,7 @@ class Batch:
     """Rows of packs.
 
     Attributes:
-        input_ids, labels, position_ids: int64 `[rows, length]`; padding stands on the right.
+        input_ids, labels, position_ids: int64 `[rows, length]`; padding is on the right.
         weights: float `[rows, length]`.
         segment_lengths: tokens of each row's samples, in order; what is left of the row is padding.
         tiles: uint8 `[tiles, 3, size, size]` of all rows in order, or None.
@@ -61,7 +61,7 @@ def collate(
         packs: each pack's samples, in order.
         tiles: tiles of all samples of all packs, in order.
         weighting: of the loss.
-        pad_id: fills rows on the right; carries neither loss nor attention.
+        pad_id: of padding, which is on the right and carries neither loss nor attention.
     """
     length = max(sum(len(sample.input_ids) for sample in pack) for pack in packs)
     shape = (len(packs), length)

@@ -2,8 +2,8 @@
 
 `step-000100/` is a model folder in the released layout, in the recipe's precision, with `training/` beside
 its files: float32 master weights where the model's are rounded, the optimizers' state, and `state.json`. With
-LoRA it holds `adapter.safetensors` and a reference to its base in place of a model. Random numbers need no
-storing (`loop.seed_step`); nothing is pickled.
+LoRA it holds `adapter.safetensors` and a reference to its base instead of a model. Random generators' states
+are not stored (see `loop.seed_step`); nothing is pickled.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a training stands.
+    """Progress of a training.
 
     Attributes:
         step: optimizer steps done. samples, tokens: seen so far.
@@ -149,7 +149,7 @@ def published(folder: Path) -> Iterator[Path]:
 def write_training(
     folder: Path, masters: Mapping[str, Tensor] | None, optimizer: Mapping[str, Tensor], state: State
 ) -> None:
-    """What only training reads: master weights if the model's are not exact, optimizer state, the counts."""
+    """Writes what only training reads: master weights if the model's are rounded, optimizers, counts."""
     from safetensors.torch import save_file
 
     if masters is not None:
@@ -159,7 +159,7 @@ def write_training(
 
 
 def copy_model(checkpoint: Path, final: Path) -> None:
-    """The model of a checkpoint by itself."""
+    """Copies the model of a checkpoint, without what only training reads."""
     with published(final) as temporary:
         shutil.copytree(checkpoint, temporary, ignore=shutil.ignore_patterns("training"), dirs_exist_ok=True)
 

@@ -104,7 +104,7 @@ def run(
 ) -> int:
     """Train RECIPE, or continue the training in its output folder."""
     given = _given({"output": output, "data.skip_bad": skip_bad or None})
-    with _told():
+    with _training_errors():
         from mini_internvl_train.fine_tuning import train as train_recipe
 
         quiet = _quiet()
@@ -123,7 +123,7 @@ def run(
 @terminal.verbosity
 def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: int, as_json: bool) -> int:
     """Estimate what training RECIPE takes."""
-    with _told():
+    with _training_errors():
         from mini_internvl_train.plan import plan_lines, plan_of, rate_of
 
         read = _read(recipe, settings)
@@ -144,7 +144,7 @@ def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: i
 @terminal.verbosity
 def merge(checkpoint: Path, output: Path | None) -> int:
     """Write CHECKPOINT (step-000100) as a plain model, its logits checked against the unmerged."""
-    with _told():
+    with _training_errors():
         from mini_internvl_train.merge import merge as fold
 
         folder = checkpoint.resolve()
@@ -175,7 +175,7 @@ def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
             f"no converter {name!r}{nearest(chosen, list(CONVERTERS))}; there are {', '.join(CONVERTERS)}"
         )
     found = data_root / chosen
-    with _told():
+    with _training_errors():
         written = convert_files(chosen, found if found.is_dir() else data_root, output, split)
     for item in written:
         click.echo(f"{item.path}: {item.samples:,} samples")
@@ -189,7 +189,7 @@ def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
 @terminal.verbosity
 def distill(recipe: str, settings: tuple[str, ...]) -> int:
     """Distil by RECIPE (default: the packaged `distill`), or go on where its output folder left off."""
-    with _told():
+    with _training_errors():
         from mini_internvl_train.distill import distill as run_distillation
         from mini_internvl_train.distill import read_distillation
 
@@ -226,7 +226,7 @@ def compare_methods(
 ) -> int:
     """Train RECIPE by each method on the same data order; memory, speed, and scores by step."""
     given = [*evaluation, *_given({"output": output})]
-    with _told():
+    with _training_errors():
         from mini_internvl_train.compare_methods import METHODS, table
         from mini_internvl_train.compare_methods import compare_methods as compare
 
@@ -281,7 +281,7 @@ def _say(quiet: bool) -> Callable[[str], None]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _training_errors() -> Iterator[None]:
     """Turns training's errors into evalkit's, one line and an exit status each."""
     from evalkit.errors import CheckpointError, DataError, EvalkitError, UsageError
     from mini_internvl import MiniInternVLError
@@ -290,9 +290,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        told = EvalkitError(str(stopped))
-        told.exit_code = 130
-        raise told from stopped
+        interrupted = EvalkitError(str(stopped))
+        interrupted.exit_code = 130
+        raise interrupted from stopped
     except RecipeError as error:
         raise UsageError(str(error)) from error
     except TrainingDataError as error:

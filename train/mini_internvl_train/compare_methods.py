@@ -1,6 +1,6 @@
 """Full fine-tuning, frozen encoder and LoRA from one checkpoint on one data order (Table 13, Fig. 5).
 
-Each method is a training of its own, in a process of its own, so that its peak memory is its own.
+Each method trains in a separate process, so that peak memory is measured for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAILED = "evalkit train: "
 SAYS_EVERY = 60.0
 """Seconds between two lines on a training's progress."""
 WARM_UP = 10
-"""Steps left out of speed, or a third of all where there are fewer than thirty."""
+"""First steps left out when speed is measured; a third of all steps if there are fewer than thirty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Outcome:
     """One method.
 
     Attributes:
-        learns: trainable parameters.
-        memory: peak bytes before the first evaluation, of the GPU where there is one. memory_of: which.
+        learns: number of trainable parameters.
+        memory: peak bytes before the first evaluation, of the GPU if there is one. memory_of: which.
         seconds: of a step, median. iterations: steps an hour. samples: a second.
         loss: mean of the last tenth of the steps.
         scores: by step, `task/metric` to value.
@@ -70,7 +70,7 @@ def compare_methods(
     """Trains every method and gathers its log; a method that is done already is only read.
 
     Args:
-        recipe: of all; its `trainable` is replaced, and each method has a folder of its own in its output.
+        recipe: of all methods; `trainable` is replaced, and each method gets its own folder in the output.
         methods: values of `trainable`; the first is what the others are set against.
         devices: processes of each training, one a GPU.
         say: where progress goes.
@@ -92,7 +92,7 @@ def compare_methods(
             output=str(output / method),
         )
         say(f"{method}: training in {own.output}")
-        _train_apart(own, output / f"{method}.yaml", devices, say)
+        _train_in_processes(own, output / f"{method}.yaml", devices, say)
         outcomes.append(read_outcome(own))
     content = [dataclasses.asdict(outcome) for outcome in outcomes]
     (output / "comparison.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -101,7 +101,7 @@ def compare_methods(
 
 
 def read_outcome(recipe: Recipe) -> Outcome:
-    """What a training's log says of it."""
+    """Reads a finished training from its log."""
     lines = read_log(Path(recipe.output) / LOG)
     steps = [line for line in lines if "loss" in line]
     if not steps:
@@ -150,7 +150,7 @@ def table(outcomes: Sequence[Outcome]) -> list[str]:
     rows.append("|---|---|" + "---:|" * len(_steps(outcomes)))
     for metric in metrics:
         for o in outcomes:
-            shown = [_figure(o.scores.get(step, {}).get(metric)) for step in _steps(outcomes)]
+            shown = [_shown(o.scores.get(step, {}).get(metric)) for step in _steps(outcomes)]
             rows.append(f"| {metric} | {o.method} | " + " | ".join(shown) + " |")
     return rows
 
@@ -159,12 +159,12 @@ def _steps(outcomes: Sequence[Outcome]) -> list[int]:
     return sorted({step for outcome in outcomes for step in outcome.scores})
 
 
-def _figure(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def _train_apart(recipe: Recipe, path: Path, devices: int, say: Callable[[str], None]) -> None:
-    """Trains in processes of its own, told of every minute."""
+def _train_in_processes(recipe: Recipe, path: Path, devices: int, say: Callable[[str], None]) -> None:
+    """Trains in separate processes; reports progress every minute."""
     import yaml
 
     from evalkit.registry import included_files
@@ -183,9 +183,11 @@ def _train_apart(recipe: Recipe, path: Path, devices: int, say: Callable[[str], 
             child.wait()
             raise
         errors.seek(0)
-        told = [line for line in errors.read().splitlines() if line.strip()]
+        messages = [line for line in errors.read().splitlines() if line.strip()]
     if child.returncode:
-        last = next((line for line in reversed(told) if line.startswith(FAILED)), told[-1] if told else "")
+        last = next(
+            (line for line in reversed(messages) if line.startswith(FAILED)), messages[-1] if messages else ""
+        )
         raise TrainingError(
             f"{recipe.output}: training ended with status {child.returncode}: {last.removeprefix(FAILED)}"
         )

@@ -27,7 +27,7 @@ ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assi
 
 
 KEYS = ("root", "annotation", "repeat_time", "max_dynamic_patch", "data_augment", "length")
-"""Of a meta file's entry; `length` is informational, the lines are counted anew."""
+"""Keys of a meta file's entry; `length` is informational: lines are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class DataSet:
 
 @dataclass(slots=True)
 class BadLines:
-    """Lines that were left out under an explicit `skip_bad`, counted and listed."""
+    """Lines skipped under `skip_bad`."""
 
     messages: list[str] = field(default_factory=list)
 
@@ -96,7 +96,7 @@ class BadLines:
 def read_meta(path: str | Path) -> list[DataSet]:
     """Data sets of a meta JSON, in its order.
 
-    Relative paths count from the meta file's folder; what is not there, from the current one.
+    Relative paths are resolved from the meta file's folder, then from the current folder.
 
     Raises:
         TrainingDataError: not such a file, or an entry without root or annotation, or a wrong repeat_time.
@@ -117,7 +117,7 @@ def _unique(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose names differ; json would keep the last of two data sets of one name."""
     names = [name for name, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise TrainingDataError(f"{path}: {twice!r} stands there twice")
+        raise TrainingDataError(f"{path}: {twice!r} occurs twice; rename one")
     return dict(pairs)
 
 
@@ -154,14 +154,14 @@ def _data_set(path: Path, name: str, entry: Any) -> DataSet:
 
 
 def _located(meta: Path, name: str) -> Path:
-    """A path in a meta file: from its own folder, or from the current one, as in published files."""
+    """A path in a meta file, resolved from its folder, or else from the current one."""
     own = meta.parent / name
     return own if own.exists() or not Path(name).exists() else Path(name)
 
 
 @contextmanager
 def left_out(bad: BadLines | None) -> Iterator[None]:
-    """Notes a bad line in `bad` and goes on; with None, the error passes."""
+    """Notes a bad line in `bad` and continues; with None, the error is raised."""
     try:
         yield
     except TrainingDataError as error:
@@ -180,7 +180,7 @@ class Line:
 
 
 def read_lines(data_set: DataSet) -> Iterator[Line]:
-    """The lines that hold something."""
+    """The lines that are not blank."""
     with data_set.annotation.open("rb") as file:
         offset = 0
         for number, content in enumerate(file, 1):
@@ -209,7 +209,7 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
         raise TrainingDataError(f"{where}: image must be a path or a list of paths")
     video = raw.get("video")
     if video is not None and (images or not isinstance(video, str)):
-        raise TrainingDataError(f"{where}: video must be a path, and stands without image")
+        raise TrainingDataError(f"{where}: video must be one path, without image")
     turns = _turns(raw.get("conversations"), where)
     if video is not None:
         turns = _with_marks(turns, "<video>", 1, where)
@@ -257,7 +257,7 @@ def _turns(raw: Any, where: str) -> tuple[Turn, ...]:
 
 
 def _with_marks(turns: tuple[Turn, ...], mark: str, count: int, where: str) -> tuple[Turn, ...]:
-    """Turns with exactly `count` marks in user turns; one that is missing altogether goes in front."""
+    """Turns with exactly `count` marks in user turns; a single missing mark is put in front."""
     found = sum(turn.text.count(mark) for turn in turns if turn.role == "user")
     if found == 0 and count == 1:
         first = next(i for i, turn in enumerate(turns) if turn.role == "user")

@@ -63,7 +63,7 @@ def _world(name: str, lessons: int, folder: Path) -> Converted:
 
 
 def _lines(name: str, count: int, images: Path) -> Iterator[Line]:
-    """A line for each question: in evaluation, too, none sees another."""
+    """A line for each question, which sees no other question, as in evaluation."""
     images.mkdir(parents=True, exist_ok=True)
     rng = drawing.generator(f"demo/{name}", SEED, training=True)
     for number in range(count):
@@ -76,10 +76,10 @@ def _lines(name: str, count: int, images: Path) -> Iterator[Line]:
 
 
 def demonstrate(folder: Path) -> int:
-    """Runs the demonstration; returns 1 where a score became worse or the domain's did not rise.
+    """Runs the demonstration; returns 1 if a score became worse or the domain's did not rise.
 
     Args:
-        folder: of data, checkpoints and runs; one that is there is made anew.
+        folder: of data, checkpoints and runs; an existing one is replaced.
     """
     from evalkit.cli.main import invoke
     from mini_internvl_train.fine_tuning import train

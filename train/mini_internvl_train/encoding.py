@@ -1,7 +1,7 @@
 """A conversation as token ids and labels: the loss is on assistant answers and their stop token only.
 
-Each segment (system and user marks, an answer) is tokenised by itself and the ids joined, so no offset can
-drift; an answer is tokenised as what follows a control token, which is how generation meets it.
+Each segment (system and user marks, or an answer) is tokenised separately and the ids are joined, so offsets
+cannot drift. An answer is tokenised as the continuation of a control token, as in generation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Encoded:
 
     Attributes:
         input_ids: the whole conversation, visual tokens included.
-        labels: the ids again where there is loss, `IGNORED` elsewhere; not shifted.
+        labels: the id at positions with loss, `IGNORED` elsewhere; not shifted.
         tile_counts: tiles of each image, in order.
     """
 
@@ -40,7 +40,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class ConversationEncoder:
-    """What a checkpoint knows about writing conversations.
+    """Tokenises conversations as a checkpoint expects them.
 
     Attributes:
         tokenizer, template, system_message: the checkpoint's own; the template is never a free choice.
@@ -89,8 +89,8 @@ class ConversationEncoder:
     def _segments(self, conversation: Conversation) -> list[tuple[str, bool]]:
         """(text, whether it is trained), whose texts together are the rendered conversation.
 
-        Each image stands there as one visual token, which becomes as many as it has after tokenising: a
-        control token is an id by itself whatever surrounds it, and thousands of them take long to tokenise.
+        Each image is written as one visual token, which is repeated after tokenising: a control token has its
+        own id whatever surrounds it, and tokenising thousands of them takes long.
         """
         template, turns = self.template, list(conversation.turns)
         system = turns.pop(0).text if turns[0].role == "system" else self.system_message
@@ -125,6 +125,6 @@ class ConversationEncoder:
         return expanded
 
     def _continuation(self, text: str) -> list[int]:
-        """Ids of a text as they stand behind a control token."""
+        """Ids of a text that follows a control token."""
         anchor = self.tokenizer.encode(self.template.separator)
         return self.tokenizer.encode(self.template.separator + text)[len(anchor) :]

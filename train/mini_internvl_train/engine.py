@@ -1,4 +1,4 @@
-"""Accelerate's engine for this process, the lock on the output folder, and being told to stop."""
+"""Accelerate's engine for this process, the lock on the output folder, and signals to stop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_accelerator(precision: Precision, *, cpu: bool = False) -> Accelerator:
     AcceleratorState._reset_state()
     GradientState._reset_state()
     waits = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # the others wait while one evaluates
-    # without being told, Accelerate starts no process group on a machine that has only CPUs
+    # without `cpu=True`, Accelerate starts no process group on a machine that has only CPUs
     cpu = cpu or not torch.accelerator.is_available()
     plain = precision == "float32" or (cpu and emulated(precision, torch.device("cpu")))
     mixed = "no" if plain else precision
@@ -41,6 +41,7 @@ def make_accelerator(precision: Precision, *, cpu: bool = False) -> Accelerator:
 
 
 def sharded(accelerator: Accelerator) -> bool:
+    """Whether weights are sharded over ranks (FSDP)."""
     from accelerate.utils import DistributedType
 
     return bool(accelerator.distributed_type == DistributedType.FSDP)
@@ -57,7 +58,7 @@ def locked(output: Path, accelerator: Accelerator) -> Iterator[None]:
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TrainingError(f"{output}: the output folder cannot be made ({error.strerror})") from None
+        raise TrainingError(f"{output}: the output folder cannot be created ({error.strerror})") from None
     try:
         with FileLock(output / ".lock", timeout=0):
             yield
@@ -71,7 +72,7 @@ class Interruption:
     """Notes SIGTERM and SIGINT, so that a step is finished and saved; a second SIGINT stops at once."""
 
     def __init__(self) -> None:
-        self.told = False
+        self.requested = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
@@ -85,6 +86,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        if self.told and number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.told = True
+        self.requested = True

@@ -1,4 +1,4 @@
-"""Errors a user can act on: one line that says what, where and the mend."""
+"""Errors a user can act on: one line that says what, where and the fix."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ class DivergedError(TrainingError):
 
 
 class Stopped(KeyboardInterrupt):
-    """A training that was told to stop, and saved; its text says how to go on."""
+    """A training that was stopped by a signal and saved; its text says how to continue."""

@@ -49,7 +49,7 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
     """Runs the recipe's tasks on a saved checkpoint.
 
     The model is called `<recipe>@step-000100` and its manifest names the checkpoint folder, which is how
-    `evalkit history` and the leaderboard find the step. A run that was broken off is gone on with.
+    `evalkit history` and the leaderboard find the step. An interrupted run is continued.
 
     Args:
         recipe: its `evaluation` says what is run.
@@ -76,7 +76,7 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
             result = evalkit.run(
                 model, task, **settings, checkpoint=folder, output=recipe.evaluation.runs, quiet=True
             )
-            scores[task] = {name: figure.value for name, figure in result.metrics.items()}
+            scores[task] = {name: metric.value for name, metric in result.metrics.items()}
     finally:
         model.close()
     return scores

@@ -34,9 +34,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Images (one tile each), the user's text before the question, and questions apart from each other.
+    """Images (one tile each), the user's text before the question, and separate questions.
 
-    `opening` holds `<image>` marks; `tiles` says how many tiles stand at each.
+    `opening` holds `<image>` marks; `tiles` gives the number of tiles of each.
     """
 
     views: tuple[View, ...]

@@ -1,4 +1,4 @@
-"""What a training says while it runs: `log.jsonl`, TensorBoard scalars and a progress bar."""
+"""The log of a training: `log.jsonl`, TensorBoard scalars and a progress bar."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StepLog:
         step: steps done. epoch: of the step's first pack.
         loss: weighted mean over the step. lr: of the step. grad_norm: before clipping.
         samples, tokens: of the step, over all ranks. seconds: it took.
-        memory: peak bytes of this process so far (of the GPU where there is one).
+        memory: peak bytes of this process so far (of the GPU if there is one).
     """
 
     step: int
@@ -93,13 +93,13 @@ class TrainingLog:
                     self._scalar(f"eval/{task}/{name}", value, step)
 
     def flush(self) -> None:
-        """Puts everything on the disk, as before a checkpoint."""
+        """Flushes everything to the disk, as before a checkpoint."""
         if self._main:
             os.fsync(self._file.fileno())
             self._board.flush()
 
     def close(self) -> None:
-        """Ends bar and files."""
+        """Closes bar and files."""
         if self._main:
             self._bar.close()
             self._file.close()
@@ -114,7 +114,7 @@ class TrainingLog:
 
 
 def peak_memory() -> int:
-    """Peak bytes so far: of the GPU where one is used, otherwise of this process."""
+    """Peak bytes so far: of the GPU if one is used, otherwise of this process."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return torch.cuda.max_memory_allocated()
     import resource
@@ -132,7 +132,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def truncate(path: Path, done: int) -> None:
-    """Drops what was logged after the step gone on from; its own evaluation is made anew."""
+    """Drops what was logged after step `done`, and that step's evaluation, which is made again."""
     if not path.is_file():
         return
     kept = [line for line in read_log(path) if _before(line, done)]

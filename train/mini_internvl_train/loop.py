@@ -62,7 +62,7 @@ class Settings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What the passes of one step gave.
+    """Results of the forward and backward passes of one step.
 
     Attributes:
         loss: this rank's share; the shares of all ranks sum to the step's loss.
@@ -96,7 +96,7 @@ class Objective(ABC):
 
     @abstractmethod
     def rates(self, step: int) -> Sequence[float]:
-        """Learning rate of one step, counted from 0, for each parameter group; one rate serves all groups."""
+        """Learning rate of one step, counted from 0, for each parameter group, or one for all of them."""
 
     @abstractmethod
     def batches(self, first: int) -> Generator[Any, None, None]:
@@ -219,7 +219,7 @@ class Loop:
         if self.accelerator.scaler is not None and state.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         self.done, self.samples, self.tokens = state.step, state.samples, state.tokens
-        self.say(f"going on from {resumed.folder}")
+        self.say(f"continuing from {resumed.folder}")
 
     def run(self, log: TrainingLog, interruption: Interruption) -> None:
         """All steps that are left."""
@@ -243,12 +243,12 @@ class Loop:
                     )
 
     def _step(self, batches: Iterator[Any], log: TrainingLog, interruption: Interruption) -> bool:
-        """One optimizer step; returns whether the training was told to stop."""
+        """One optimizer step; returns whether a signal asked to stop."""
         began = time.monotonic()
         seed_step(self.settings.seed, self.done, self.accelerator.process_index)
         rate = self._set_rates()
         result = self.objective.backward(self, batches)
-        loss, told = self._reduced(result, interruption.told)
+        loss, stop = self._reduced(result, interruption.requested)
         self._check("loss", loss)
         norm = self._clip()
         for optimizer in self.optimizers:
@@ -260,7 +260,7 @@ class Loop:
         self.tokens += result.tokens
         seconds, counts = time.monotonic() - began, (result.samples, result.tokens)
         log.step(StepLog(self.done, result.epoch, loss, rate, norm, *counts, seconds, peak_memory()))
-        return told
+        return stop
 
     def _set_rates(self) -> float:
         """Sets the learning rate of every parameter group; returns the first."""
@@ -270,9 +270,9 @@ class Loop:
             group["lr"] = rate
         return rates[0]
 
-    def _reduced(self, result: StepResult, told: bool) -> tuple[float, bool]:
-        """The loss over all ranks, and whether any of them was told to stop; keeps the details."""
-        parts = [result.loss.detach().reshape(1), result.loss.new_tensor([float(told)])]
+    def _reduced(self, result: StepResult, requested: bool) -> tuple[float, bool]:
+        """The loss over all ranks, and whether any of them is asked to stop; keeps the details."""
+        parts = [result.loss.detach().reshape(1), result.loss.new_tensor([float(requested)])]
         if result.details is not None:
             parts.append(result.details.detach())
         loss, stop, *self._details = self.accelerator.reduce(torch.cat(parts), "sum").tolist()
@@ -338,7 +338,7 @@ class Loop:
             try:
                 scores = self.objective.evaluate(folder, self._details)
             except EvalkitError as error:  # a checkpoint can be evaluated later; the training is worth more
-                logger.warning("step %d: evaluation failed, training goes on: %s", self.done, error)
+                logger.warning("step %d: evaluation failed, training continues: %s", self.done, error)
             else:
                 if scores:
                     log.evaluation(self.done, scores)

@@ -43,7 +43,7 @@ class Merged:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a checkpoint folder holds an adapter in place of a model."""
+    """Whether a checkpoint folder holds an adapter instead of a model."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
@@ -88,7 +88,9 @@ def load_adapted(checkpoint: Path) -> ChatModel:
     base = settings["base"]
     network = mini_internvl.load(base["model"], dtype="float32", device="cpu")
     if network.fingerprint != base["fingerprint"]:
-        raise ResumeError(f"{checkpoint}: its base {base['model']} has other weights than it was trained on")
+        raise ResumeError(
+            f"{checkpoint}: its base {base['model']} has other weights than the adapter was trained on"
+        )
     network.config = replace(
         network.config, system_message=network.system_message, max_dynamic_patch=settings["max_tiles"]
     )

@@ -54,7 +54,7 @@ def mix(
         domain, general: the pools; a pool's repeat_time is applied first.
         ratio: general samples for each domain sample (paper section 3.3's r), every general set at the same
             fraction; more than the pool holds repeats it.
-        share: in place of the ratio, the fraction of the general pool.
+        share: instead of a ratio, the fraction of the general pool.
         seed: of the choice of lines.
 
     Raises:
@@ -94,7 +94,7 @@ WINDOW = 512
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """What a sample costs.
+    """Size of a sample.
 
     Attributes:
         tokens: of its whole sequence, visual ones included. tiles: of all its images.
@@ -126,7 +126,7 @@ def sample_weight(trained: int, weighting: Weighting) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one pack may hold."""
+    """Upper bounds of one pack."""
 
     max_tokens: int
     max_tiles: int
@@ -248,7 +248,7 @@ class PackOrder:
             order = [self._mixed[position] for position in shuffled]
             bounds = Bounds(packing.max_tokens, packing.max_tiles)
             packs = plan_packs(self._lengths, order, bounds, enabled=packing.enabled)
-            # two epochs are kept: the feed may be in the next one already
+            # two epochs are kept: the loader may be in the next one already
             self._cached = {n: p for n, p in self._cached.items() if abs(n - number) == 1}
             self._cached[number] = [Pack(number, pack) for pack in packs]
         return self._cached[number]

@@ -25,7 +25,7 @@ UTILISATION = 0.4
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """A training in figures.
+    """Size and cost of a training.
 
     Attributes:
         parts: parameters by part. memory: of one rank without sharding.
@@ -108,7 +108,7 @@ def operations(
     """Floating-point operations of forward and backward passes, recomputation included.
 
     Two for each weight and token forward, two for the gradient that passes through, two for that of a
-    weight that learns; attention's products besides.
+    weight that learns; attention's products are added.
 
     Args:
         network, recipe: what learns, and whether layers are recomputed.
@@ -126,9 +126,9 @@ def operations(
     total = layers * tokens * (2 * (2 + again) + learns) + head * trained * (4 + learns)
     total += 4 * squares * int(llm["hidden_size"]) * int(llm["num_hidden_layers"]) * (3 + again)
     patches = tiles * (vision.grid**2 + 1)
-    eye = counts["vision encoder"]
-    passes = 3 + again if eye.trainable else 1
-    total += 2 * eye.total * patches * passes
+    encoder = counts["vision encoder"]
+    passes = 3 + again if encoder.trainable else 1
+    total += 2 * encoder.total * patches * passes
     total += 4 * patches * (vision.grid**2 + 1) * vision.hidden_size * vision.num_hidden_layers * passes
     return total + 6.0 * counts["projector"].total * tiles * network.config.num_image_token
 
@@ -146,7 +146,7 @@ def largest_micro_step(order: PackOrder, lengths: Sequence[Length], recipe: Reci
 
 
 def rate_of(recipe: Recipe, stated: float | None = None) -> tuple[float, str]:
-    """Operations a second of this machine's device, and where the figure comes from."""
+    """Operations a second of this machine's device, and where the value comes from."""
     if stated is not None:
         return stated, "as stated"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

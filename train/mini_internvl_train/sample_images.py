@@ -28,7 +28,7 @@ VIDEO_FRAMES = 8
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """What decides an image's tiles: the checkpoint's own settings and the recipe's bound."""
+    """How images are tiled: the checkpoint's settings and the recipe's bound."""
 
     tile_size: int
     max_tiles: int
@@ -66,7 +66,7 @@ def image_grids(conversation: Conversation, tiling: Tiling) -> list[tuple[int, i
 
 
 def tile_count(grid: tuple[int, int], thumbnail: bool) -> int:
-    """Tiles of a grid with its thumbnail, which a single tile has not."""
+    """Tiles of a grid and its thumbnail; a single tile has none."""
     tiles = grid[0] * grid[1]
     return tiles + (1 if thumbnail and tiles > 1 else 0)
 
@@ -85,7 +85,7 @@ def image_size(path: str, where: str) -> tuple[int, int]:
 
 
 def check_decoder(where: str) -> None:
-    """Raises TrainingError where PyAV is not installed: no fault of the sample, so never skipped."""
+    """Raises TrainingError if PyAV is not installed: not the sample's fault, so it is never skipped."""
     if find_spec("av") is None:
         raise TrainingError(f"{where}: video needs PyAV: pip install 'evalkit[video]'")
 
@@ -96,7 +96,7 @@ def video_frames(path: str, clip: tuple[float, float] | None, count: int, where:
     Args:
         path: of the video.
         clip: first and last second; None takes the whole file.
-        count: parts of equal length, of each the frame in its middle.
+        count: parts of equal length, each gives the frame in its middle.
         where: file and line of the sample, for messages.
 
     Raises:
@@ -171,9 +171,9 @@ def jpeg_quality(seed: int, epoch: int, sample_id: str) -> int:
 
 
 def line_damage(data_set: DataSet, line: Line) -> str | None:
-    """What is wrong with the pixels of a line's images, with file and line; None if all can be decoded.
+    """The damage to the pixels of a line's images, with file and line; None if all can be decoded.
 
-    A header says nothing of a file that ends early. A line that cannot be read at all has no images yet.
+    A header does not show that a file is truncated. A line that cannot be parsed has no images yet.
     """
     try:
         conversation = parse_line(data_set, line)

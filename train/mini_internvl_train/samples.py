@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """One sample whole: its conversation with video frames expanded, its images' grids, its ids."""
+    """One sample: its conversation with video frames expanded, its images' grids, its ids."""
 
     conversation: Conversation
     grids: tuple[tuple[int, int], ...]
@@ -51,13 +51,13 @@ class TrainingSample:
 
 
 class TrainingSet:
-    """Everything a run learns from, as an index: a sample is read from its file when its pack is built.
+    """An index of all samples: a sample is read from its file when its pack is built.
 
     Attributes:
         lengths: of every sample, by index.
         domain, general: pools of indices for mixing.
         fingerprints: by data set, over annotation contents, settings and lengths.
-        bad: lines left out under skip_bad.
+        bad: lines skipped under `skip_bad`.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class TrainingSet:
         return SamplePool(data_set.name, first, len(self) - first, data_set.repeat_time)
 
     def sample(self, index: int) -> TrainingSample:
-        """One sample, read anew from its file.
+        """One sample, read again from its file.
 
         Raises:
             TrainingDataError: the file has changed since it was indexed.
@@ -169,7 +169,7 @@ def read_training_set(
     """Indexes all data sets of a recipe.
 
     Args:
-        data: which, and how bad lines are taken.
+        data: which sets, and whether bad lines are skipped.
         encoder, tiling: of the checkpoint.
         regime: of a length in tokens (`packing.Length.regime`).
         bounds: of a pack, which every sample has to fit.

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A loaded checkpoint with what training needs to know of it.
+    """A loaded checkpoint and what training needs to know about it.
 
     Attributes:
         network: float32 on the CPU, nothing prepared yet.
         encoder, tiling: how its conversations and images become tensors.
         pad_id: fills rows.
-        folder: where its files are; tokenizer files are copied from there.
+        folder: of its files; tokenizer files are copied from there.
     """
 
     network: ChatModel
@@ -43,7 +43,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
 
     Args:
         recipe: names it, and bounds tiles and tokens.
-        model: in place of the recipe's: the checkpoint that training goes on from.
+        model: the checkpoint that training continues from, instead of the recipe's.
 
     Raises:
         MiniInternVLError: it cannot be loaded. RecipeError: it has no tokenizer.
@@ -54,7 +54,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     network = mini_internvl.load(name, dtype="float32", device="cpu")
     if network.tokenizer is None or network.image_token_id is None or network.folder is None:
         raise RecipeError(f"model: {name} has no tokenizer files, which training needs")
-    # what was trained with is what the saved checkpoint says of itself
+    # a saved checkpoint states the settings that it was trained with
     config = replace(
         network.config, system_message=network.system_message, max_dynamic_patch=recipe.data.max_tiles
     )
@@ -98,7 +98,7 @@ def uses_lora(trainable: Trainable) -> bool:
 
 
 def prepare(network: MiniInternVL, recipe: Recipe) -> None:
-    """Adds adapters where asked for, and marks in place which parameters move."""
+    """Adds adapters if the recipe has them, and marks in place which parameters learn."""
     what = recipe.trainable
     if uses_lora(what):
         add_lora(network, recipe.lora, recipe.seed)
@@ -117,12 +117,12 @@ def _recompute(language_model: Any) -> None:
 
 
 def mark_trainable(network: MiniInternVL, what: Trainable) -> None:
-    """Sets in place which parameters take gradients; adapters are there already."""
+    """Sets in place which parameters take gradients; adapters must have been added."""
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(_moves(name, what))
+        parameter.requires_grad_(_learns(name, what))
 
 
-def _moves(name: str, what: Trainable) -> bool:
+def _learns(name: str, what: Trainable) -> bool:
     projector = name.startswith("mlp1.")
     if what == "full":
         return True
@@ -134,7 +134,7 @@ def _moves(name: str, what: Trainable) -> bool:
 
 
 def _drop_path(network: MiniInternVL, recipe: Recipe) -> list[float]:
-    """Stochastic depth by layer, rising linearly from 0; none where the encoder does not learn."""
+    """Stochastic depth by layer, rising linearly from 0; none if the encoder does not learn."""
     layers = network.config.vision.num_hidden_layers
     top = recipe.drop_path if recipe.trainable == "full" else 0.0
     return [top * index / max(layers - 1, 1) for index in range(layers)]
@@ -183,7 +183,7 @@ class PartCount:
 
 
 def count(network: nn.Module) -> list[PartCount]:
-    """Parameters by part, adapters apart from the language model they sit in."""
+    """Parameters by part; adapters are counted apart from their language model."""
     counts = []
     for part, prefix in PARTS.items():
         named = [(n, p) for n, p in network.named_parameters() if n.startswith(prefix) and ADAPTER not in n]

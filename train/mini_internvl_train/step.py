@@ -79,7 +79,7 @@ class TrainingStep(nn.Module):
             features = network.encode_images(batch.tiles)
             embeddings = network.embed(batch.input_ids, features)
         else:
-            # every rank must reach every parameter, or gradient averaging would wait for it for ever
+            # every rank must use every parameter, or gradient averaging would wait for ever
             size = network.config.image_size
             white = torch.full((1, 3, size, size), WHITE, dtype=torch.uint8, device=batch.input_ids.device)
             unused = network.encode_images(white).float().sum() * 0.0
@@ -134,10 +134,10 @@ def segment_attention(
         query: `[rows, heads, length, head_dim]`. key, value: `[rows, kv_heads, length, head_dim]`.
         attention_mask: not read where segments are given.
         scaling: of the scores. dropout: of the weights.
-        segment_lengths: lengths of each row's samples, which stand first in it; the rest is padding.
+        segment_lengths: lengths of each row's samples, from its beginning; the rest is padding.
 
     Returns:
-        `[rows, length, heads, head_dim]`, zeros at padding, and None in place of the weights.
+        `[rows, length, heads, head_dim]`, zeros at padding, and None instead of the weights.
     """
     if segment_lengths is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward

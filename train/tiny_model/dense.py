@@ -1,4 +1,4 @@
-"""The first stage: vision encoder and projector learn to tell what lies under each visual token."""
+"""The first stage: vision encoder and projector learn to predict what lies under each visual token."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class EncoderStage(Stage):
 
     @torch.no_grad()
     def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
-        """Share of held-out tokens that tell each attribute rightly."""
+        """Share of held-out tokens that predict each attribute correctly."""
         held_out = next(batches(self.seed, training=False))
         logits = self.network.head(self.network.model.encode_images(pixels(held_out)))
         return {"accuracy": accuracies(logits, encode(held_out, self.network.side))}

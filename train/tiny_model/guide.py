@@ -1,4 +1,4 @@
-"""Attention that is told where to look.
+"""Attention that is taught where to look.
 
 Finding what a question names takes two heads that work together, and left to itself training spends most of
 its steps before either begins. Here two heads are taught directly: one lets a word that names a thing look at

@@ -1,4 +1,4 @@
-"""Dense labels: what every visual token is to tell about the image, and the head that is thrown away."""
+"""Dense labels: what every visual token should say about the image, and the head that is thrown away."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOCAL: Mapping[str, tuple[str, ...]] = {
     "status": cameras.STATUSES,
 }
 
-#: Attributes of the whole image, told by every token.
+#: Attributes of the whole image, predicted by every token.
 OVERALL: Mapping[str, tuple[str, ...]] = {
     "things": _COUNTS,
     "highest": _COLOURS,
@@ -118,7 +118,7 @@ def dense_loss(logits: Sequence[Tensor], labels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def accuracies(logits: Sequence[Tensor], labels: Tensor) -> dict[str, float]:
-    """Share of tokens that tell each attribute rightly; for `kind`, of those that lie on an object."""
+    """Share of tokens that predict each attribute correctly; for `kind`, of those that lie on an object."""
     found = {}
     for slot, (name, part) in enumerate(zip(_NAMES, logits, strict=True)):
         target = labels[..., slot]

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 
 import streamlit as st
 
-from evalkit.suite import Table, TableRow
+from evalkit.suite import PrintedRow, Table
 from evalkit_leaderboard import components
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.marks import Mark, is_ranked
@@ -44,7 +44,7 @@ def show(table: Table, marks: Mapping[str, Sequence[Mark]] | None = None, rows_a
         components.notes(f"[{number}] {text}" for number, text in enumerate(notes, 1))
 
 
-def _name(row: TableRow, number: str, marks: Sequence[Mark]) -> HtmlCell:
+def _name(row: PrintedRow, number: str, marks: Sequence[Mark]) -> HtmlCell:
     size = f"{escape(row.size)} · " if row.size else ""
     words = f'<span class="ek-sub">{size}{components.kind(not row.ours)}</span>'
     return HtmlCell(f"{escape(row.label, 80)}{number}{words}{components.chips(marks)}", "ek-name", row.label)

@@ -38,8 +38,8 @@ from evalkit_tasks.driving.drivelm_coordinates import (
 from evalkit_tasks.driving.drivelm_questions import KINDS, TAG_NAMES, Question, extract, offer_choices
 from evalkit_tasks.driving.drivelm_scene import RECIPE, StitchedViews
 
-#: The paper's sentence about object tags. The place behind the question and the whole numbers in brackets are
-#: ours, after public copies of InternVL's training list; a prompt from InternVL's list is used as it stands.
+#: The paper's sentence about object tags. It stands after the question, and tags hold whole numbers in
+#: brackets, as in public copies of InternVL's training list. A prompt from InternVL's list is used unchanged.
 TAG_SENTENCE = (
     "Objects are encoded using <c,CAM,[cx,cy]>, where c is the identifier, CAM indicates the camera where "
     "the object’s center point is situated, and x, y represent the horizontal and vertical coordinates of "
@@ -137,7 +137,7 @@ class DriveLM(PaperTask):
                 yield _sample(sample_id, encode_tags(asked.question), views, asked)
 
     def request(self, sample: Sample) -> Request:
-        """The official prompt; one from InternVL's list is sent as it stands."""
+        """The official prompt; one from InternVL's list is sent unchanged."""
         request = super().request(sample)
         if sample.data.get("listed"):
             return dataclasses.replace(request, messages=(Message("user", sample.turns[-1]),))
@@ -173,7 +173,7 @@ def _frames(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
 
 
 def _views(frame: Mapping[str, Any], images: Path, where: str) -> StitchedViews:
-    """The six views in `images`, a folder a camera; of the paths in the file only the names count."""
+    """The six views in `images`, a folder a camera; only the file names of the official paths are used."""
     paths = fields(frame["image_paths"], tuple(CAMERAS), where)
     return StitchedViews.of(
         {camera: str(images / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
@@ -227,7 +227,7 @@ def _sample(sample_id: str, prompt: str, image: ImageHandle, asked: Question, li
 
 
 def _listed(path: Path, root: Path) -> Iterator[Sample]:
-    """Samples of InternVL's list: prompts as they stand, images stitched already."""
+    """Samples of InternVL's list: prompts unchanged, images already stitched."""
     folders = [root, root / "images/drivelm/stitch", root / "../images/drivelm/stitch", root / "stitch"]
     for row, item in enumerate(read_jsonl(path), 1):
         where = f"{path}: line {row}"

@@ -1,7 +1,7 @@
 """The values of the DriveLM challenge, in the units of Table 4: fractions, `chatgpt` and `match` 0 to 100.
 
 A value rests on the records of its tag that pass the graph rule. Where a tag has none, the challenge's code
-divides by zero; here the value is null with its reason, and so is every value made of it.
+divides by zero; here the value is null with its reason, and so is every value computed from it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _pairs(records: Sequence[Record]) -> list[CaptionPair]:
 
 
 class _Explained(Metric):
-    """A metric of one tag, which says why where it has no value."""
+    """A metric of one tag that says why it has no value."""
 
     def __init__(self, metric: Metric, tag: int) -> None:
         super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)
@@ -152,7 +152,7 @@ class _Rating(Mean):
 
 
 class _Combined(Composite):
-    """A composite that passes on the general reasons of its parts without naming the part."""
+    """A composite that gives its parts' general reasons without naming the part."""
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """The first part's reason."""

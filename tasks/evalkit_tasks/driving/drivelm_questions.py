@@ -2,8 +2,8 @@
 
 `extract` does what the challenge's extract_data.py does to a frame (which questions are asked, and with
 which tag), `offer_choices` what its convert_data.py does (two kinds of questions become multiple choice).
-There the choices are drawn without a seed; here they follow from the sample's id, so that a question is the
-same on every machine (but not the one of the official file).
+The challenge draws the choices without a seed. Here the sample's id decides them, so a question is the same
+on every machine (but differs from the official file's).
 """
 
 from __future__ import annotations

@@ -42,8 +42,8 @@ RECIPE = "stitched-2688x896 bicubic DejaVuSans-Bold-50 jpeg-75 1"
 class StitchedViews:
     """Handle of a frame's stitched image.
 
-    Stitched images are kept under `<cache>/drivelm-stitched` by content: one that is there, absent, deleted
-    meanwhile, broken or written by another machine makes no difference but time.
+    Stitched images are cached under `<cache>/drivelm-stitched` by content. A file that is missing, broken or
+    from another machine costs time, nothing else.
 
     Attributes:
         views: the six files in the order of `CAMERAS`.
@@ -117,7 +117,7 @@ def _labels() -> tuple[Image, ...]:
 
 @lru_cache(maxsize=1)
 def _encoder() -> str:
-    """Digits for the JPEG encoder at hand: two versions may encode one image in different bytes."""
+    """Digits that name the JPEG encoder: two versions may encode an image in different bytes."""
     import PIL
     from PIL import features
 
@@ -126,19 +126,19 @@ def _encoder() -> str:
 
 
 def _kept_image(path: Path) -> Image | None:
-    """The image in the cache, or None where it is not there or not whole."""
+    """The cached image, or None where it is missing or incomplete."""
     try:
         image = decode(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
     except (OSError, ImageError) as error:
-        log.warning("%s: broken in the cache (%s); stitched anew", path, error)
+        log.warning("%s: broken in the cache (%s); stitched again", path, error)
         return None
     return image if image.size == STITCHED_SIZE else None
 
 
 def _keep(encoded: bytes, path: Path) -> bytes:
-    """Write a stitched image into the cache, whole or not at all; returns it unchanged."""
+    """Write a stitched image into the cache atomically; returns it unchanged."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -156,5 +156,5 @@ def _keep(encoded: bytes, path: Path) -> bytes:
 
 @lru_cache(maxsize=8)
 def _warn_unwritable(folder: Path, cause: str) -> None:
-    """Say once for each folder and cause that nothing is kept."""
-    log.warning("%s: stitched images cannot be kept (%s); each is stitched when needed", folder, cause)
+    """Warn once for each folder and cause."""
+    log.warning("%s: stitched images cannot be cached (%s); each is stitched when needed", folder, cause)

@@ -1,7 +1,7 @@
 """The scorer of the DriveLM challenge (CVPR 2024): graph rule, matching, and metrics as sums of statistics.
 
-The arithmetic is that of the challenge's evaluation.py (protocols.md section 4, "Scorer"); where that program
-stops with an error, this one goes on in a way that is counted and documented (docs/tasks.md).
+The arithmetic is that of the challenge's evaluation.py (protocols.md section 4, "Scorer"). Where that program
+stops with an error, this one continues; docs/tasks.md lists the cases, and each is counted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GRAPH_RULE = "graph rule"
 
 Point = tuple[float, float]
 
-#: The challenge's `\d+\.\d+`; looking behind finds the same, without a search from every digit of a long run.
+#: The challenge's `\d+\.\d+`. The lookbehind changes no match; it avoids a search from each digit.
 _DECIMAL = re.compile(r"(?<!\d)\d+\.\d+")
 _SYSTEM = "an evaluator who rates my answer based on the correct answer"
 _REQUEST = (

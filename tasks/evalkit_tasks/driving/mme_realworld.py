@@ -25,6 +25,7 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
+    each_once,
     image_file,
     lacking,
 )
@@ -93,14 +94,12 @@ class MMERealWorldDriving(ProtocolTask):
         self._wording, self.template = self.template, "{question}"
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
-        """See `Task.samples`; the official list, or VLMEvalKit's TSV. Other subtasks are passed over."""
-        seen = set[str]()
-        for sample in self._samples(root):
-            if sample.id in seen:
-                raise DataError(f"{root}: Question_id {sample.id} occurs twice: not the official file")
-            seen.add(sample.id)
+        """See `Task.samples`; the official list, or VLMEvalKit's TSV. Other subtasks are skipped."""
+        found = False
+        for sample in each_once(self._samples(root), root):
+            found = True
             yield sample
-        if not seen:
+        if not found:
             raise DataError(f"{self.name}: {root} holds no question of the subtask {SUBTASK}")
 
     def score(self, sample: Sample, response: Response) -> Record:

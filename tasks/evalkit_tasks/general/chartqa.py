@@ -114,7 +114,7 @@ def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
 
 
 def references_of(value: object) -> list[str]:
-    """One reference, or the several that a list holds; a text is never taken apart."""
+    """One reference, or the several that a list holds; a text is never split."""
     return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 

@@ -26,6 +26,7 @@ from evalkit_tasks.general.settings import (
     ProtocolTask,
     Settings,
     answered,
+    each_once,
     image_file,
     lacking,
 )
@@ -114,9 +115,9 @@ class DocVQA(ProtocolTask):
         split = self.splits[0] if split == MINIATURE else split
         names = self.names(split).annotations
         if (path := find(root, names)) is not None:
-            yield from self._read(path, root, split)
+            yield from each_once(self._read(path, root, split), root)
         elif parquet := parquet_files(root, _HUB_SPLITS[split], self.hub_configuration):
-            yield from self._from_hub(parquet, split)
+            yield from each_once(self._from_hub(parquet, split), root)
         else:
             raise lacking(self, root, names)
 
@@ -133,20 +134,18 @@ class DocVQA(ProtocolTask):
         content = fields(read_json(path), ("data",), str(path))
         if not isinstance(content["data"], list):
             raise DataError(f"{path}: field 'data' is no list: not the official file")
-        seen = set[str]()
         for number, item in enumerate(content["data"]):
             where = f"{path} item {number}"
             found = fields(item, ("questionId", "question", self.image_field), where)
             name = str(found[self.image_field])
             folders = [f"{folder}{Path(name).name}" for folder in self.names(split).folders]
             image = image_file(root, *folders, name)
-            identity = _new_id(found["questionId"], seen, where)
+            identity = _identity(found["questionId"], where)
             yield Sample(identity, (str(found["question"]),), (image,), _answers(found, split, where), name)
 
     def _from_hub(self, paths: Sequence[Path], split: str) -> Iterator[Sample]:
-        seen = set[str]()
         for row in parquet_rows(paths, ("questionId", "question", "image", "answers")):
-            identity = _new_id(row.cells["questionid"], seen, row.where)
+            identity = _identity(row.cells["questionid"], row.where)
             target = _answers(row.cells, split, row.where)
             yield Sample(identity, (row.text("question"),), row.images[:1], target, row.cluster)
 
@@ -168,14 +167,11 @@ class InfographicVQA(DocVQA):
         return _infovqa_names(split)
 
 
-def _new_id(value: object, seen: set[str], where: str) -> str:
-    """The question's id, a whole number as the submission needs it; DataError where it is not, or not new."""
+def _identity(value: object, where: str) -> str:
+    """The question's id, a whole number as the submission needs it."""
     text = str(value)
     if not text.isdecimal():
         raise DataError(f"{where}: questionId {text[:40]!r} is no whole number: not the official file")
-    if text in seen:
-        raise DataError(f"{where}: questionId {text} occurs twice: not the official file, download it again")
-    seen.add(text)
     return text
 
 

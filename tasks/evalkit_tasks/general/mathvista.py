@@ -1,7 +1,7 @@
 """MathVista (Lu et al. 2023), testmini: mathematics in images, with options, numbers or lists as answers.
 
-The paper's value is VLMEvalKit's, where a judge model extracts the answers that rules do not resolve: while
-such answers wait for a judge `accuracy` is not given; `accuracy_rules`, which counts them wrong, is.
+The paper's value is VLMEvalKit's, where a judge model extracts the answers that rules do not resolve. While
+such answers wait for a judge, `accuracy` is null; `accuracy_rules`, which counts them wrong, is always given.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS_2024,
     ProtocolTask,
     Settings,
+    each_once,
     image_file,
     lacking,
 )
@@ -83,12 +84,7 @@ class MathVista(ProtocolTask):
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; the official JSON, VLMEvalKit's TSV or the hub's Parquet files."""
-        seen = set[str]()
-        for sample in self._samples(root):
-            if sample.id in seen:
-                raise DataError(f"{root}: question {sample.id} occurs twice: not the official file")
-            seen.add(sample.id)
-            yield sample
+        return each_once(self._samples(root), root)
 
     def parse(self, sample: Sample, response: Response) -> bool | None:
         """Whether the answer is right; None where rules cannot read it."""
@@ -135,7 +131,7 @@ class MathVista(ProtocolTask):
 
 
 class _JudgedAccuracy(Accuracy):
-    """Accuracy that is not given while answers wait for a judge."""
+    """Accuracy that is null while answers wait for a judge."""
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """Says how many answers need a judge."""

@@ -67,7 +67,7 @@ class MMMU(ChoiceTask):
     )
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
-        """See `Task.samples`; VLMEvalKit's TSV (its dev rows passed over) or the hub's Parquet files."""
+        """See `Task.samples`; VLMEvalKit's TSV (without its dev rows) or the hub's Parquet files."""
         if (path := root / _FILE).exists():
             rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
             for identity, row in unique(rows, "index"):

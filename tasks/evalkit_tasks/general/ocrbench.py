@@ -1,6 +1,6 @@
 """OCRBench (Liu et al. 2023): a thousand questions about text; the score counts answers that hold the truth.
 
-`paper` is VLMEvalKit's way. The score is stated of 1000, so it is the published count on the whole set.
+`paper` is VLMEvalKit's protocol. The score is out of 1000, so on the whole set it is the published count.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class OCRBench(ProtocolTask):
 
 
 class _OfThousand(Mean):
-    """A share stated of 1000."""
+    """A share out of 1000."""
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -109,7 +109,7 @@ class AbsentImage:
 
 
 def tsv_rows(path: Path, required: tuple[str, ...]) -> list[Row]:
-    """Rows of a TSV table in file order, references between rows followed; images stay in the file.
+    """Rows of a TSV table in file order, references between rows resolved; images stay in the file.
 
     Raises:
         DataError: see `evalkit.files.read_tsv`; also an `index` that occurs twice.
@@ -126,7 +126,7 @@ def tsv_rows(path: Path, required: tuple[str, ...]) -> list[Row]:
         rows.append((cells, shown, f"{path} row {number}"))
     return [
         Row(cells, *_resolved(shown, kept, where), where) for cells, shown, where in rows
-    ]  # images of later rows may be referred to, so references are followed last
+    ]  # a row may refer to a later one, so references are resolved last
 
 
 def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[Row]:
@@ -235,12 +235,13 @@ def _image_cell(row: TableRow, cells: Mapping[str, str], folder: Path) -> _Image
 def _resolved(
     cell: _ImageCell, kept: Mapping[str, _ImageCell], where: str
 ) -> tuple[tuple[ImageHandle, ...], str]:
-    """Images and cluster of a row, its reference followed."""
+    """Images and cluster of a row, its reference resolved."""
     seen = set[str]()
     while (index := cell.reference) and index not in seen:
         seen.add(index)
         if index not in kept:
-            return (AbsentImage(f"{where}: image is that of row {index}, which is not in the table"),), index
+            reason = f"{where}: refers to the image of row {index}, which is not in the table"
+            return (AbsentImage(reason),), index
         cell = kept[index]
     if cell.images:
         return cell.images, cell.content

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from evalkit.contracts import Generation, ImagePolicy, Record
+from evalkit.contracts import Generation, ImagePolicy, Record, Sample
 from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
 from evalkit.task import Task
 from evalkit_tasks.base import PaperTask
 
-#: VLMEvalKit divides the tiles down so that all images of a question together stay within this.
+#: VLMEvalKit reduces the tiles so that all images of a question together have at most this many.
 VLMEVALKIT_TILES = 64
 #: VLMEvalKit's limit of new tokens when the paper was written, and today's.
 VLMEVALKIT_TOKENS_2024 = 1024
@@ -56,7 +56,7 @@ def image_file(root: Path, *candidates: str) -> ImageFile:
     """The first of the paths that exists under `root`; else the first, which fails when it is opened.
 
     Lists made on other machines carry their folders ("data/chartqa/test/png/1.png"), so leading folders are
-    left off one by one.
+    dropped one by one.
     """
     relative = [Path(candidate.lstrip("/\\")) for candidate in candidates]
     for path in relative:
@@ -66,6 +66,20 @@ def image_file(root: Path, *candidates: str) -> ImageFile:
             if (place := root.joinpath(*path.parts[start:])).is_file():
                 return ImageFile(str(place))
     return ImageFile(str(root / relative[0]))
+
+
+def each_once(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:
+    """The samples.
+
+    Raises:
+        DataError: an id occurs twice.
+    """
+    seen = set[str]()
+    for sample in samples:
+        if sample.id in seen:
+            raise DataError(f"{root}: id {sample.id} occurs twice: not the official file, download it again")
+        seen.add(sample.id)
+        yield sample
 
 
 def answered(records: Sequence[Record]) -> list[Record]:

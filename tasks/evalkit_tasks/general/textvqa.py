@@ -25,6 +25,7 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TOKENS,
     ProtocolTask,
     Settings,
+    each_once,
     image_file,
     lacking,
 )
@@ -56,7 +57,7 @@ class TextVQA(ProtocolTask):
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; official JSON or the hub's Parquet files."""
-        for sample in self._read(root):
+        for sample in each_once(self._read(root), root):
             if self.protocol == "lmms-eval":  # its prompt capitalises the question, lowering all the rest
                 sample = dataclasses.replace(sample, turns=(sample.turns[0].capitalize(),))
             yield sample
@@ -73,7 +74,6 @@ class TextVQA(ProtocolTask):
         return (Mean("vqa_accuracy"),)
 
     def _read(self, root: Path) -> Iterator[Sample]:
-        seen = set[str]()
         if (path := root / _FILE).exists():
             content = fields(read_json(path), ("data",), str(path))
             for number, item in enumerate(content["data"]):
@@ -81,19 +81,16 @@ class TextVQA(ProtocolTask):
                 found = fields(item, ("question_id", "image_id", "question", "answers"), where)
                 name = str(found["image_id"])
                 image = image_file(root, f"train_images/{name}.jpg")
-                yield _sample(found, image, name, seen, where)
+                yield _sample(found, image, name, where)
         elif parquet := parquet_files(root, "validation"):
             for row in parquet_rows(parquet, ("question_id", "question", "answers", "image")):
-                yield _sample(row.cells, row.images[0], row.cluster, seen, row.where)
+                yield _sample(row.cells, row.images[0], row.cluster, row.where)
         else:
             raise lacking(self, root, (_FILE,))
 
 
-def _sample(item: Mapping[str, Any], image: ImageHandle, cluster: str, seen: set[str], where: str) -> Sample:
+def _sample(item: Mapping[str, Any], image: ImageHandle, cluster: str, where: str) -> Sample:
     identity, answers = str(item["question_id"]), item["answers"]
-    if identity in seen:
-        raise DataError(f"{where}: question_id {identity} occurs twice: not the official file")
     if not isinstance(answers, list) or len(answers) != _HUMANS:
         raise DataError(f"{where}: expected {_HUMANS} answers: not the official file")
-    seen.add(identity)
     return Sample(identity, (str(item["question"]),), (image,), [str(a) for a in answers], cluster)

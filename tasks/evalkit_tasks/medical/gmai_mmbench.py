@@ -117,7 +117,7 @@ class GmaiMmbench(PaperTask):
         ]
 
     def group_metrics(self) -> Sequence[Metric]:
-        """Groups are split by accuracy alone, as VLMEvalKit's reports are."""
+        """Groups report accuracy alone, as VLMEvalKit does."""
         return [Accuracy("overall", "accuracy")]
 
     @property
@@ -131,7 +131,7 @@ def _of(column: str) -> Select:
 
 
 def _column(granularity: str) -> str | None:
-    """The published strings were not seen: the granularity's word anywhere in the cell, in any case."""
+    """The published strings are unknown: the granularity's word may be anywhere in the cell, in any case."""
     words = granularity.lower()
     return next((column for word, column in COLUMNS.items() if word in words), None)
 

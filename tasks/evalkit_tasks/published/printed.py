@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evalkit.suite import Table, TableRow
+from evalkit.suite import PrintedRow, Table
 from evalkit_tasks.published.columns import COLUMNS
 from evalkit_tasks.published.rows import PublishedRow, rows, table
 from evalkit_tasks.published.tables import paper_table
 
-#: Tables that hold no benchmark results: their titles and what a row of theirs is.
+#: Tables without benchmark results: title, and what a row is.
 _OTHERS = {
     "3": ("Table 3: data of general multimodal instruction tuning", "dataset"),
     "8": ("Table 8: data of the medical domain", "dataset"),
@@ -49,7 +49,7 @@ def _other(number: str) -> Table:
     metrics = tuple(dict.fromkeys(metric for row in printed for _, metric in row.printed))
     lines = _by_dataset(printed) if kind == "dataset" else [(row.model, row) for row in printed]
     found = tuple(
-        TableRow(label, "", tuple(_value(row, label, metric) for metric in metrics)) for label, row in lines
+        PrintedRow(label, "", tuple(_value(row, label, metric) for metric in metrics)) for label, row in lines
     )
     return Table(title, tuple(_HEADINGS[metric] for metric in metrics), found)
 
@@ -60,7 +60,7 @@ def _by_dataset(printed: tuple[PublishedRow, ...]) -> list[tuple[str, PublishedR
 
 
 def _value(row: PublishedRow, label: str, metric: str) -> str | None:
-    """The value of a dataset; of a method, whose rows know one task, the value of that."""
+    """The value of a dataset, or of a method, whose rows have one task."""
     for (task, name), value in row.printed.items():
         if name == metric and (task == label or row.model == label):
             return value

@@ -16,7 +16,7 @@ _MACRO = frozenset(
         *((model, "rsvqa-hr") for model in ("SkyEyeGPT", "SkySenseGPT")),
     }
 )
-#: Rows whose printed Avg is no value of ours.
+#: Rows whose printed Avg is neither of our averages.
 _OTHER_AVERAGE = frozenset(
     {("Bi-Modal", "rsvqa-lr"), *((model, "rsvqa-hr") for model in ("RSVQA", "Bi-Modal", "EasyToHard"))}
 )
@@ -28,7 +28,7 @@ _RESCALED = {("4", "MTMM", "match"): 100.0}
 def references(task: str) -> Sequence[Reference]:
     """Published rows of a task: one for each table, model and split, values in our units.
 
-    Averages are named by how they were made (`average` pooled, `average_macro`); what is neither is left out.
+    An average is named by how it was computed (`average` pooled, `average_macro`); others are left out.
     """
     return tuple(
         Reference(number, row.model, values, row.size, row.note, split, tuple(stand_ins))

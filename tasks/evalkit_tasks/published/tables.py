@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evalkit.contracts import Json
-from evalkit.suite import Summary, Table, TableRow
+from evalkit.suite import PrintedRow, Summary, Table
 from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
 from evalkit_tasks.published.rows import TABLE_NOTES, table
 
@@ -16,12 +16,14 @@ _TENTHS = "OCRBench"
 def paper_table(number: str, summaries: Sequence[Summary] = ()) -> Table:
     """Table `number` with a row for each model of `summaries`.
 
-    A cell is filled by the run on the paper's split where there is one with a value, else by one on a split
-    that may stand in for it, which a note then says. What is missing is named, never filled.
+    A cell holds the run on the paper's split, else a run on a split that may stand in for it; a note says so.
+    What is missing is named, never filled.
     """
     columns = COLUMNS[number]
     published = [
-        TableRow(row.model, row.size, tuple(row.printed.get(column.key) for column in columns), note=row.note)
+        PrintedRow(
+            row.model, row.size, tuple(row.printed.get(column.key) for column in columns), note=row.note
+        )
         for row in table(number)
     ]
     ours = [_our_row(columns, model, summaries) for model in _models(columns, summaries)]
@@ -41,7 +43,7 @@ def _models(columns: Sequence[Column], summaries: Sequence[Summary]) -> list[str
     return list(dict.fromkeys(str(summary["model"]) for summary in summaries if summary["task"] in tasks))
 
 
-def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]) -> TableRow:
+def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]) -> PrintedRow:
     mine = [summary for summary in summaries if str(summary["model"]) == model]
     values: dict[str, float | None] = {}
     notes: list[str] = []
@@ -58,11 +60,11 @@ def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]
         notes.append(f"missing: {', '.join(missing)}")
     cells = tuple(_printed(values[column.heading], column.decimals) for column in columns)
     note = f"{model}: {'; '.join(dict.fromkeys(notes))}" if notes else ""
-    return TableRow(model, "", cells, ours=True, note=note)
+    return PrintedRow(model, "", cells, ours=True, note=note)
 
 
 def _cell_value(column: Column, summaries: Sequence[Summary], notes: list[str]) -> float | None:
-    """The value for a column; says in `notes` what is not as in the paper."""
+    """The value for a column; adds to `notes` what differs from the paper."""
     fitting = [s for s in summaries if s["task"] == column.task and column.accepts(str(s["split"]))]
     for summary in sorted(fitting, key=lambda s: column.splits.index(str(s["split"]))):
         value = _value(summary, column.metric)

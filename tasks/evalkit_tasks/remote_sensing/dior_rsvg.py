@@ -1,7 +1,7 @@
 """DIOR-RSVG (Zhan, Xiong and Yuan, TGRS 2023): find the described object in a remote-sensing image.
 
 Reads the official VOC annotations with the index files, or InternVL's converted list. An official id is the
-running number of an `<object>` over all XML files in sorted path order, so the annotations must be whole.
+running number of an `<object>` over all XML files in sorted path order, so the annotations must be complete.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class DiorRsvg(PaperTask):
         read, pixel = (double_bracketed_box, 1.0) if strict else (first_four_fields_box, 0.0)
         box = read(response.text, width, height)
         if box is None:
-            # Nothing is met, and the target still counts in the union.
+            # No intersection; the target still counts in the union.
             intersection, union = 0.0, overlap(sample.target, sample.target, pixel=pixel)[1]
         else:
             intersection, union = overlap(box, sample.target, pixel=pixel)

@@ -26,7 +26,7 @@ from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
 COMPARE = ("comp", "compare")
-#: Images whose handles are kept for the questions that follow: more than either set has.
+#: Image handles kept for later questions at most: more than either set has.
 _KEPT_IMAGES = 1 << 14
 INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
 

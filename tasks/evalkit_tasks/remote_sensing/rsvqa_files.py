@@ -15,7 +15,7 @@ from evalkit.files import read_json_items
 
 
 def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
-    """Records of a file that are no stubs of another split."""
+    """Records of a file, without the stubs of other splits."""
     for row in read_json_items(path, key):
         if type(row) is not dict:
             raise DataError(f"{path}: a record is no object: not the official file")
@@ -24,7 +24,7 @@ def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
 
 
 def lacking(path: Path, row: Mapping[str, Any], error: Exception) -> DataError:
-    """What to tell the user of a record without a field, or with another kind of value in it."""
+    """The error for a record that lacks a field or holds another kind of value."""
     what = f"field {error} missing" if isinstance(error, KeyError) else str(error)
     return DataError(f"{path}: record {row.get('id')}: {what}: not the official file")
 

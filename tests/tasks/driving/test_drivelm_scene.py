@@ -117,7 +117,7 @@ def test_a_cache_that_cannot_be_written_is_said_once(
     monkeypatch.setenv("EVALKIT_CACHE", str(blocked))
     handle = StitchedViews.of(views)
     assert handle.open().size == handle.open().size == (2688, 896)
-    assert caplog.text.count("cannot be kept") == 1
+    assert caplog.text.count("cannot be cached") == 1
 
 
 def test_content_hash_follows_the_views_and_decodes_nothing(views: dict[str, str]) -> None:

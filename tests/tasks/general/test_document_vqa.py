@@ -109,7 +109,7 @@ def test_the_test_split_is_submitted(tmp_path: Path) -> None:
 def test_malformed_documents(tmp_path: Path) -> None:
     path = tmp_path / "val" / "val_v1.0.json"
     for items, message in (
-        ([ITEM, ITEM], "questionId 7 occurs twice"),
+        ([ITEM, ITEM], "id 7 occurs twice"),
         ([{**ITEM, "questionId": "x"}], "'x' is no whole number"),
         ([{**ITEM, "answers": []}], "'answers' missing or empty"),
         ([{"questionId": 1}], "field 'question' missing"),
@@ -177,7 +177,7 @@ def test_textvqa_scores(signs: Path, text: str, paper: float, vlmevalkit: float)
 
 def test_malformed_textvqa(tmp_path: Path) -> None:
     for items, message in (
-        ([SIGN, SIGN], "question_id 1 occurs twice"),
+        ([SIGN, SIGN], "id 1 occurs twice"),
         ([{**SIGN, "answers": ["a"]}], "expected 10 answers"),
         ([{"question_id": 1}], "'image_id' missing"),
     ):

@@ -1,6 +1,6 @@
 """BDD-X: frames of a clip and its questions on action, justification, speed and turning angle.
 
-Each question is a sample of its own, as it is asked in evaluation, so that no answer leans on another.
+Each question is a separate sample, as in evaluation, so that no answer depends on another.
 """
 
 from __future__ import annotations

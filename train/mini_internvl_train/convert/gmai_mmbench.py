@@ -1,7 +1,7 @@
 """GMAI-MMBench: medical multiple choice; several right answers are their letters together.
 
 The benchmark has no training split. Its validation rows in training form are for adapting to the form of the
-questions; figures on rows that were learned mean nothing.
+questions; scores on rows that were learned mean nothing.
 """
 
 from __future__ import annotations

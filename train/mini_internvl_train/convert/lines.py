@@ -70,13 +70,13 @@ def task_lines(
 
 
 def prompt(task: Task, sample: Sample) -> str:
-    """The task's question, with an `<image>` line for each image where it names none itself."""
+    """The task's question, with an `<image>` line for each image if it has none."""
     text = task.request(sample).messages[-1].text
     return text if IMAGE in text else f"{IMAGE}\n" * len(sample.images) + text
 
 
 def image_path(image: Any, root: Path, folder: Path | None, name: str) -> str:
-    """An image's path from `root`; written to `folder` first where it is no file of its own."""
+    """An image's path from `root`; written to `folder` first if it is not a file."""
     if folder is None:
         (path,) = image.paths()
         return relative(Path(path), root)
