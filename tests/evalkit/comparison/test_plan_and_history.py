@@ -148,7 +148,7 @@ def test_history_follows_the_first_metric_that_all_runs_have(
     assert found["stands_in_for"]["metric"] == "accuracy"
     assert "no value in 1 of 2 runs" in found["stands_in_for"]["reason"]
     assert invoke(series) == 0
-    assert "rmse stands in for accuracy, the headline: no value in 1 of 2" in capsys.readouterr().out
+    assert "rmse replaces accuracy, the headline metric: no value in 1 of 2" in capsys.readouterr().out
     assert invoke([*series, "--metric", "accuracy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["metric"] == "accuracy" and found["stands_in_for"] is None
