@@ -21,8 +21,16 @@ from PIL import Image
 
 import evalkit
 from evalkit import registry
-from evalkit.contracts import MetricValue, Model, ModelInfo, ModelOptions, Request, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import (
+    ImageHandle,
+    MetricValue,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+    Sample,
+)
 from evalkit.data.locate import locate
 from evalkit.task import MINIATURE
 

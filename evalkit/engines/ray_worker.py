@@ -18,8 +18,8 @@ from pathlib import Path
 
 from evalkit.contracts import Json, Model, ModelInfo, Request, Response
 from evalkit.engines.base import Load, is_bound_to_samples, portable
+from evalkit.environment import git_revision, peak_memory, versions
 from evalkit.errors import EvalkitError, UsageError
-from evalkit.pipeline.environment import git_revision, peak_memory, versions
 
 #: Seconds after which answers are handed over though their parcel is not finished.
 _FLUSH = 1.0
@@ -169,7 +169,7 @@ def _include(sources: Sequence[tuple[str, str]]) -> None:
 
 
 def _accelerators() -> tuple[str, ...]:
-    from evalkit.pipeline.environment import hardware
+    from evalkit.environment import hardware
 
     return tuple(hardware().get("accelerators", ()))
 

@@ -7,8 +7,8 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from evalkit.contracts import Request
-from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, decode
+from evalkit.contracts import ImageHandle, Request
+from evalkit.data.images import ImageBytes, ImageFile, TableImage, decode
 from evalkit.errors import ImageError, UsageError
 
 if TYPE_CHECKING:

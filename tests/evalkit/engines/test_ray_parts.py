@@ -23,8 +23,8 @@ from evalkit.engines.ray_cluster import Shape
 from evalkit.engines.ray_crew import Crew
 from evalkit.engines.ray_worker import Delivery, RayWorker, Report, data_hash
 from evalkit.engines.shipping import Shipper
+from evalkit.environment import git_revision, versions
 from evalkit.errors import CheckpointError, EvalkitError, ImageError, UsageError
-from evalkit.pipeline.environment import git_revision, versions
 from evalkit.pipeline.options import RunOptions
 
 
