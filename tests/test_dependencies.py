@@ -47,7 +47,7 @@ USED_OTHERWISE = {
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
     "pytest-xdist": ("Makefile", "pytest -n"),
-    "ruff": ("Makefile", "ruff check"),
+    "ruff", "vulture": ("Makefile", "ruff check"),
 }
 
 
