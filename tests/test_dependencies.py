@@ -47,7 +47,8 @@ USED_OTHERWISE = {
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
     "pytest-xdist": ("Makefile", "pytest -n"),
-    "ruff", "vulture": ("Makefile", "ruff check"),
+    "ruff": ("Makefile", "ruff check"),
+    "vulture": ("Makefile", "vulture"),
 }
 
 
