@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data.images import MISSING, decode
+from evalkit.data.strict_json import twice
 from evalkit.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read_parquet(paths: Sequence[Path], required: tuple[str, ...]) -> Iterator[P
     """Rows of the files in order; memory holds a few rows' pictures at a time.
 
     Raises:
-        DataError: missing, not Parquet, or a column of `required` missing.
+        DataError: missing, not Parquet, a column of `required` missing, or a column that occurs twice.
     """
     for path in paths:
         yield from _read_file(path, required)
@@ -85,6 +86,8 @@ def _read_file(path: Path, required: tuple[str, ...]) -> Iterator[ParquetRow]:
             names = file.schema_arrow.names
             if absent := [name for name in required if name not in names]:
                 raise DataError(f"{path}: column {absent[0]!r} missing (found {', '.join(names)})")
+            if name := twice(names):
+                raise DataError(f"{path}: column {name!r} occurs twice: not the official file")
             pictures = [field.name for field in file.schema_arrow if _holds_pictures(field.type)]
             for group in range(file.num_row_groups):
                 row = 0
