@@ -1,7 +1,7 @@
 """Responses as they finish: append-only JSON Lines, one line a response, one file a worker.
 
-A line is complete once its newline is there. Whatever follows the last newline was torn by a kill or a full
-disk: readers leave it out, and a writer cuts it off before it goes on. The last response of an id wins.
+A line is complete once its newline is there. What follows the last newline was torn by a kill or a full disk:
+readers skip it, and a writer removes it before it appends. The last response of an id wins.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class ResponseLog:
             self.flush()
 
     def flush(self) -> None:
-        """Make every line so far last through a power cut."""
+        """Write every line so far to the disk itself, so that a power cut does not lose it."""
         if self._pending:
             try:
                 os.fsync(self._file.fileno())
@@ -148,7 +148,7 @@ class ResponseLog:
             view = view[self._file.write(view) :]
 
     def _undo(self) -> None:
-        """Cut off the half line that a full disk took."""
+        """Remove the half line that fitted on a full disk."""
         try:
             self._file.truncate(self._size)
         except OSError as error:

@@ -336,7 +336,7 @@ def test_the_gate_takes_the_engine_from_policy_and_flags(
         raise UsageError("enough")
 
     monkeypatch.setattr(workflow, "ray_pool", pool)
-    monkeypatch.setattr("evalkit.comparison.check.baseline_runs", lambda policy: {})
+    monkeypatch.setattr("evalkit.comparison.policy.baseline_runs", lambda policy: {})
     (tmp_path / "evalkit.toml").write_text(
         'baseline = "b"\ntasks = ["chartqa@miniature"]\n[run]\nengine = "ray"\ncpus_per_worker = 3\n'
     )
