@@ -70,7 +70,7 @@ def test_a_column_twice(tmp_path: Path) -> None:
     hub = tmp_path / "rows.parquet"
     columns = [pyarrow.array(["1"]), pyarrow.array(["A"]), pyarrow.array(["B"])]
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=["index", "answer", "answer"]), hub)
-    with pytest.raises(DataError, match="rows.parquet: .*answer"):
+    with pytest.raises(DataError, match=r"rows\.parquet: .*answer"):
         list(read_rows([hub], ("index",)))
 
 
