@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalkit.contracts import ImageHandle
 from evalkit.errors import ImageError
 
 if TYPE_CHECKING:
