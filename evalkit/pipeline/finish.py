@@ -56,7 +56,12 @@ def finish(
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
-        scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
+        scored={
+            "at": manifest.now(),
+            "seconds": time.monotonic() - started,
+            "data": job.data,
+            "older_data": job.older_data,
+        },
         judge=judge.to_json() if judge else None,
         signature=summary["signature"],
     )
@@ -91,7 +96,7 @@ def score_run(
     """
     with open_for_scoring(path) as folder:
         job = make_job(*manifest.stored_options(folder.manifest, folder.path, data_root, offline))
-        if job.data != folder.manifest.get("data", {}).get("hash"):
+        if not job.asks_data_of(folder.manifest):
             log.warning(
                 "%s: the data is not what the answers were generated from; the signature names the new data",
                 path,

@@ -18,7 +18,7 @@ from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
 from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
-from evalkit.pipeline.signature import data_hash, signature, subset_hash
+from evalkit.pipeline.signature import data_hash, older_data_hash, signature, subset_hash
 from evalkit.task import MINIATURE, Task
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ class Job:
 
     Attributes:
         samples: the selected ones, in file order. every: the whole split's.
-        data: content hash of the whole split. subset: hash of the ids where not all are asked.
+        data: content hash of the whole split. older_data: as runs of earlier versions have it.
+        subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
     """
 
@@ -40,6 +41,7 @@ class Job:
     samples: Sequence[Sample]
     every: Sequence[Sample]
     data: str
+    older_data: str
     subset: str | None
     overrides: Overrides
     nonstandard: Mapping[str, Json]
@@ -48,6 +50,12 @@ class Job:
     def limited(self) -> bool:
         """Whether some of the split's samples are left out."""
         return self.subset is not None
+
+    def asks_data_of(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether the data is what a stored run was made from, as far as its form of hash tells."""
+        data = manifest.get("data")
+        data = data if isinstance(data, Mapping) else {}
+        return bool(data.get("hash") == (self.data if "older_hash" in data else self.older_data))
 
     def split_ids(self) -> frozenset[str]:
         """Ids of the whole split."""
@@ -131,6 +139,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         samples=chosen,
         every=every,
         data=data_hash(every),
+        older_data=older_data_hash(every),
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),

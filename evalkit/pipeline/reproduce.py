@@ -172,7 +172,7 @@ def _check_requests(
 ) -> None:
     job = make_job(name, options)
     data = _part(stored, "data").get("hash")
-    if job.data != data:
+    if not job.asks_data_of(stored.manifest):
         raise DataError(
             f"{stored.path}: the data under {job.root} has changed (hash {job.data[:12]}, then "
             f"{str(data)[:12]}); give --data-root with the original data"

@@ -79,6 +79,11 @@ class StoredRun:
         table = read_table(self.path).select(["id", "request_key"])
         return dict(zip(table["id"].to_pylist(), table["request_key"].to_pylist(), strict=True))
 
+    def image_keys(self) -> dict[str, str | None]:
+        """Content hash of each scored sample's images, by sample id; None where an earlier version scored."""
+        table = read_table(self.path).select(["id", "image_key"])
+        return dict(zip(table["id"].to_pylist(), table["image_key"].to_pylist(), strict=True))
+
     def responses(self) -> dict[str, StoredResponse]:
         """The last stored response of each sample id."""
         return read_responses(self.path)
