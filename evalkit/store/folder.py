@@ -216,6 +216,8 @@ def open_run(
     except OSError as error:
         raise disk_error(error, parent) from None
     with lock.held(parent):
+        for scratch in parent.glob(".new-*"):  # left by a killed process: whoever creates holds the lock
+            shutil.rmtree(scratch, ignore_errors=True)
         found = _latest(parent, identity) if resume else None
         path = found or _create(parent, {**manifest, "identity": identity})
         held = lock.acquire(path)

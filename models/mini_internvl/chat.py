@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,13 +19,12 @@ from mini_internvl.generation import (
     TokenRules,
     cut_at_stop,
 )
-from mini_internvl.identity import checkpoint_identity
+from mini_internvl.identity import Identified
 from mini_internvl.images import Source, open_image, tile_images
 from mini_internvl.model import MiniInternVL
 from mini_internvl.prompt_groups import TokenSequence
 from mini_internvl.prompts import INTERNVL_SYSTEM, Template, build_prompt, find_template
 from mini_internvl.tokenizers import MARKUP, Tokenizer
-from mini_internvl.weights import fingerprint, weight_files
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Answer:
     new_tokens: int
 
 
-class ChatModel(MiniInternVL):
+class ChatModel(Identified, MiniInternVL):
     """A Mini-InternVL that answers questions; made by `mini_internvl.load`.
 
     It is the network itself (`model(input_ids=…)` gives logits), so it can be trained and saved as well.
@@ -94,30 +92,14 @@ class ChatModel(MiniInternVL):
 
     name: str = ""
     revision: str | None = None
-    folder: Path | None = None
     tokenizer: Tokenizer | None = None
     system_message: str = INTERNVL_SYSTEM
-    untrained: bool = False
     int8: bool = False
 
     @cached_property
     def template(self) -> Template:
         """The conversation template of the checkpoint."""
         return find_template(self.config.template)
-
-    @cached_property
-    def weights_fingerprint(self) -> str:
-        """SHA-256 over the contents of the weight files; `untrained` where there are none."""
-        if self.untrained or self.folder is None:
-            return "untrained"
-        return fingerprint(weight_files(self.folder))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over every file that decides an answer; `untrained` where there are no weights."""
-        if self.untrained or self.folder is None:
-            return "untrained"
-        return checkpoint_identity(self.folder, self.weights_fingerprint)
 
     @cached_property
     def rules(self) -> TokenRules:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
+
+from mini_internvl.weights import fingerprint, weight_files
 
 #: Files beside the weights that decide answers: settings, tokenizer, template, preprocessing, adapters.
 DECIDING = (
@@ -41,3 +44,29 @@ def checkpoint_identity(folder: Path, weights: str) -> str:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
+
+
+class Identified:
+    """A model that knows where its files are.
+
+    Attributes:
+        folder: where its files are.
+        untrained: whether the weights are random because there is no weights file.
+    """
+
+    folder: Path | None = None
+    untrained: bool = False
+
+    @cached_property
+    def weights_fingerprint(self) -> str:
+        """SHA-256 over the contents of the weight files; `untrained` where there are none."""
+        if self.untrained or self.folder is None:
+            return "untrained"
+        return fingerprint(weight_files(self.folder))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every file that decides an answer; `untrained` where there are no weights."""
+        if self.untrained or self.folder is None:
+            return "untrained"
+        return checkpoint_identity(self.folder, self.weights_fingerprint)
