@@ -19,7 +19,7 @@ from evalkit.data.images import ImageHandle
 Json = Any
 
 FinishReason = Literal["stop", "length"]
-Flag = Literal["unparsed", "truncated", "error"]
+Flag = Literal["unparsed", "truncated", "near_miss", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Record:
     Attributes:
         text: the raw answer. prediction: what the parser made of it (JSON). target: the reference (JSON).
         scores: per-sample numbers by name (`accuracy` 0/1, `iou`, `anls` ...).
-        flags: `unparsed`, `truncated`, `error`.
+        flags: `unparsed`, `truncated`, `near_miss` (its kind is in `data`), `error`.
         data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).
         error: set exactly where flags holds `error`; such a record enters no metric.
     """

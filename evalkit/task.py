@@ -18,6 +18,7 @@ from evalkit.answers import ParsedAnswer, failed_record, record
 from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
+from evalkit.near_miss import ExactScores, exact_scores
 from evalkit.task_parts import (
     MINIATURE,
     DataFile,
@@ -138,6 +139,11 @@ class Task(ABC):
     def group_metrics(self) -> Sequence[Metric]:
         """Metrics reported for each value of the `group_by` tags; default: all."""
         return self.metrics()
+
+    @property
+    def exact_scores(self) -> ExactScores:
+        """Scores that say whether an answer is right: groups, of each the first that a record has."""
+        return exact_scores(self.metrics())
 
     # What follows from it -----------------------------------------------------------------------------------
 

@@ -14,7 +14,15 @@ from evalkit.pipeline.job import Job, make_job
 from evalkit.pipeline.options import JudgeOptions
 from evalkit.pipeline.results import RunResult
 from evalkit.pipeline.score import Asks, score
-from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.pipeline.summary import (
+    counts,
+    groups,
+    metric_json,
+    metric_values,
+    near_misses,
+    published_rows,
+    status,
+)
 from evalkit.store import RunFolder, open_for_scoring, write_records
 
 log = logging.getLogger(__name__)
@@ -39,12 +47,12 @@ def finish(
     found = counts(records, len(job.samples))
     summary: dict[str, Any] = {
         "run": str(folder.path),
-        "status": status(found, job.limited),
+        "status": status(found, job.limited, job.excerpt),
         "model": model["name"],
         "task": job.task.name,
         "split": job.split,
         "protocol": job.task.protocol,
-        "counts": {**found, **known},
+        "counts": {**found, **known, **published_counts(job)},
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
@@ -53,6 +61,10 @@ def finish(
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),
         "notes": list(notes),
+        "exact_scores": [list(group) for group in job.task.exact_scores],
+        **(
+            {"near_misses": found_near} if (found_near := near_misses(records, job.task.exact_scores)) else {}
+        ),
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
@@ -62,6 +74,13 @@ def finish(
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
+
+
+def published_counts(job: Job) -> dict[str, int]:
+    """What the files hold and what the benchmark publishes, where the two differ."""
+    if job.published in (None, len(job.every)):
+        return {}
+    return {"in_files": len(job.every), "published": job.published or 0}
 
 
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:

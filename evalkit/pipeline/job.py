@@ -30,6 +30,7 @@ class Job:
 
     Attributes:
         samples: the selected ones, in file order. every: the whole split's.
+        published: samples that the benchmark publishes for the split, where it is known.
         data: content hash of the whole split. subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
     """
@@ -43,11 +44,17 @@ class Job:
     subset: str | None
     overrides: Overrides
     nonstandard: Mapping[str, Json]
+    published: int | None = None
 
     @property
     def limited(self) -> bool:
         """Whether some of the split's samples are left out."""
         return self.subset is not None
+
+    @property
+    def excerpt(self) -> bool:
+        """Whether the files at hand hold fewer samples than the benchmark publishes."""
+        return self.published is not None and len(self.every) < self.published
 
     def split_ids(self) -> frozenset[str]:
         """Ids of the whole split."""
@@ -133,6 +140,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
+        published=None if split == MINIATURE else task.data_source.published_size(split, root),
     )
 
 

@@ -112,6 +112,11 @@ class BddX(PaperTask):
             data=sample.data,
         )
 
+    @property
+    def exact_scores(self) -> Sequence[Sequence[str]]:
+        """A signal within the narrowest threshold; a caption is never right or wrong."""
+        return [["speed_a_0.1"], ["angle_a_0.1"]]
+
     def metrics(self) -> Sequence[Metric]:
         """The columns of Table 6, those of Table 7, and the captions' scores by other packages."""
         captions = ((DESCRIPTION,), (JUSTIFICATION,), (DESCRIPTION, JUSTIFICATION))

@@ -86,6 +86,7 @@ class _Explained(Metric):
         super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)
         self.binary = metric.binary
         self.variant = metric.variant
+        self.parts = (metric,)
         self._metric = metric
         self._tag = tag
 

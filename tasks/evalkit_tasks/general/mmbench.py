@@ -66,6 +66,10 @@ _ROWS: Mapping[str, int] = {
     "mmbench_dev_cn_20231003.tsv": 4329,
     "mmbench_test_en_20231003.tsv": 6666,
     "mmbench_test_cn_20231003.tsv": 6666,
+    "MMBench_DEV_EN.tsv": 4329,
+    "MMBench_DEV_CN.tsv": 4329,
+    "MMBench_TEST_EN.tsv": 6666,
+    "MMBench_TEST_CN.tsv": 6666,
 }
 _COLUMNS = ("index", "question", "A", "B")
 _LMMS_HEADER = "There are several options:"
@@ -162,6 +166,11 @@ class MMBench(ProtocolTask):
     def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
         """Circular and vanilla scores, on the base rows; rows without a target get none."""
         return [_record(answer, choice, score) for answer, (choice, score) in self._scored(answers)]
+
+    @property
+    def exact_scores(self) -> Sequence[Sequence[str]]:
+        """Each row by itself, whatever its rotations."""
+        return [["right"]]
 
     def metrics(self) -> Sequence[Metric]:
         """Circular (all rotations right) and vanilla (the base row right) accuracy."""
