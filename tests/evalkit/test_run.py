@@ -20,7 +20,11 @@ def test_a_run_has_the_documented_shape(bench) -> None:
     assert run["status"] == "complete" and run["model"] == "fake" and run["task"] == "yes-no"
     assert run["split"] == "test" and run["protocol"] == "paper"
     assert run["counts"] == {
-        **{"expected": 20, "answered": 20, "errors": 0, "unparsed": 0, "truncated": 0},
+        "expected": 20,
+        "answered": 20,
+        "errors": 0,
+        "unparsed": 0,
+        "truncated": 0,
         "near_miss": 0,
     }
     accuracy = run["metrics"]["accuracy"]
