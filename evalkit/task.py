@@ -140,6 +140,19 @@ class Task(ABC):
         """Metrics reported for each value of the `group_by` tags; default: all."""
         return self.metrics()
 
+    def impossible_key(self, sample: Sample) -> str | None:
+        """Why no answer can match a sample's key, or None where one can.
+
+        The default knows multiple choice: `data["options"]` maps letters to texts, and the target is one of
+        either.
+        """
+        options, target = sample.data.get("options"), sample.target
+        if not isinstance(options, Mapping) or not options or not isinstance(target, str):
+            return None
+        if target in options or target in options.values():
+            return None
+        return f"answer {target[:40]!r} is none of the options {', '.join(map(str, options))}"
+
     @property
     def exact_scores(self) -> ExactScores:
         """Scores that say whether an answer is right: groups, of each the first that a record has."""

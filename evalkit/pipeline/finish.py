@@ -52,7 +52,7 @@ def finish(
         "task": job.task.name,
         "split": job.split,
         "protocol": job.task.protocol,
-        "counts": {**found, **known, **published_counts(job)},
+        "counts": {**found, **known, **more_counts(job)},
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
@@ -76,11 +76,12 @@ def finish(
     return RunResult(folder.stored, summary)
 
 
-def published_counts(job: Job) -> dict[str, int]:
-    """What the files hold and what the benchmark publishes, where the two differ."""
-    if job.published in (None, len(job.every)):
-        return {}
-    return {"in_files": len(job.every), "published": job.published or 0}
+def more_counts(job: Job) -> dict[str, int]:
+    """What the files hold and what the benchmark publishes, where they differ; keys that nothing matches."""
+    found = {"impossible_keys": job.impossible} if job.impossible else {}
+    if job.published is None or job.published == len(job.every):
+        return found
+    return {**found, "in_files": len(job.every), "published": job.published}
 
 
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:

@@ -30,6 +30,7 @@ class Job:
 
     Attributes:
         samples: the selected ones, in file order. every: the whole split's.
+        impossible: selected samples with an answer key that no answer can match.
         published: samples that the benchmark publishes for the split, where it is known.
         data: content hash of the whole split. subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
@@ -45,6 +46,7 @@ class Job:
     overrides: Overrides
     nonstandard: Mapping[str, Json]
     published: int | None = None
+    impossible: int = 0
 
     @property
     def limited(self) -> bool:
@@ -130,6 +132,10 @@ def make_job(name: str, options: RunOptions) -> Job:
     if not every:
         raise DataError(f"{root}: {name} {split} holds no samples; see `evalkit data check {name}`")
     chosen = select(every, options.limit, options.sample_ids, options.seed)
+    impossible = [(sample.id, why) for sample in chosen if (why := task.impossible_key(sample))]
+    if impossible:
+        log.warning("%s: %s %s: %d of %d samples count as wrong whatever is answered (sample %s: %s)",
+                    root, name, split, len(impossible), len(chosen), *impossible[0])  # fmt: skip
     return Job(
         task=task,
         split=split,
@@ -140,6 +146,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
+        impossible=len(impossible),
         published=None if split == MINIATURE else task.data_source.published_size(split, root),
     )
 

@@ -145,6 +145,7 @@ def test_an_unreadable_picture_is_an_error_record_with_path_and_cause(bench, dam
         "errors": 4,
         "unparsed": 0,
         "truncated": 0,
+        "near_miss": 0,
     }
     assert bench.result["metrics"]["accuracy"]["n"] == 16
     failed = [record for record in load_run(bench.result["run"]).records() if record.failed]
