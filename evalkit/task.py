@@ -155,6 +155,11 @@ class Task(ABC):
         """Six hexadecimal digits that change with `wording`."""
         return hashlib.sha256("\0".join(self.wording).encode()).hexdigest()[:6]
 
+    @property
+    def strips_reasoning(self) -> bool:
+        """Whether the protocol takes reasoning and outer white space off every answer before it is scored."""
+        return self.protocol == "lmms-eval"
+
     def scorer_version(self) -> str:
         """Names protocol and version in the signature, e.g. `paper.1`."""
         return f"{self.protocol}.{self.version}"

@@ -11,6 +11,7 @@ from evalkit.answers import ParsedAnswer, failed_record
 from evalkit.contracts import Failure, Record, Response, Sample
 from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
+from evalkit.reasoning import REASONING, ReasoningMode, as_scored
 from evalkit.store import Scored, StoredResponse, image_reference
 from evalkit.task import JudgeQuestion, Task
 
@@ -33,15 +34,22 @@ def score(
     samples: Sequence[Sample],
     responses: Mapping[str, StoredResponse],
     judge: Asks | None = None,
+    reasoning: ReasoningMode = "auto",
 ) -> list[Scored]:
     """Score every sample that has a response, in sample order.
+
+    Args:
+        reasoning: whether reasoning in an answer is scored with it.
 
     Raises:
         TaskError: the task's own code fails on an answer.
         JudgeError: the judge cannot be reached at all.
     """
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
-    records = _records(task, [(sample, stored.response) for sample, stored in answered], judge)
+    asked = [
+        (sample, as_scored(stored.response, reasoning, task.strips_reasoning)) for sample, stored in answered
+    ]
+    records = [_with_reasoning(*each) for each in zip(_records(task, asked, judge), asked, strict=True)]
     return [
         Scored(
             record=record,
@@ -52,6 +60,11 @@ def score(
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]
+
+
+def _with_reasoning(record: Record, asked: tuple[Sample, Response]) -> Record:
+    reasoning = asked[1].reasoning
+    return dataclasses.replace(record, data={**record.data, REASONING: reasoning}) if reasoning else record
 
 
 def _records(task: Task, asked: Sequence[tuple[Sample, Response]], judge: Asks | None) -> list[Record]:

@@ -331,6 +331,7 @@ def _response(answer: Completion, generation: Generation, seconds: float) -> Res
         prompt_tokens=answer.prompt_tokens or 0,
         new_tokens=new_tokens,
         seconds=seconds,
+        reasoning=answer.reasoning,
     )
 
 
