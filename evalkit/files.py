@@ -1,7 +1,7 @@
-"""Readers of benchmark files as downloaded, with errors that say file, place and mend.
+"""Readers of benchmark files as downloaded, with errors that name file, place and fix.
 
-TSV tables are indexed by record, so that a table of many gigabytes of base64 pictures costs one pass over its
-bytes and no memory for the pictures.
+TSV tables are indexed by record, so that a table of many gigabytes of base64 images costs one pass over its
+bytes and no memory for the images.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class TableRow:
     columns: Mapping[str, int]
 
     def image(self, column: str) -> TableImage:
-        """Handle of the base64 picture in `column`."""
+        """Handle of the base64 image in `column`."""
         return TableImage(self.path, self.offset, self.length, self.columns[column])
 
 

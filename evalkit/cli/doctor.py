@@ -123,6 +123,7 @@ def _extras() -> Iterator[Finding]:
         "leaderboard": ("streamlit", "altair", "duckdb"),
         "ray": ("ray",),
         "video": ("av",),
+        "api": ("openai",),
     }
     for extra, modules in extras.items():
         absent = [module for module in modules if find_spec(module) is None]

@@ -30,14 +30,14 @@ Row = tuple[Mapping[str, Any], str]
 
 
 class Predictions:
-    """Answers by sample id from a file; asks nothing of pictures or hardware."""
+    """Answers by sample id from a file; needs neither images nor hardware."""
 
     def __init__(self, path: Path, id_field: str | None = None, text_field: str | None = None) -> None:
         """Read the whole file.
 
         Raises:
             DataError: missing, broken (with the place), or an id twice with different texts.
-            UsageError: the fields cannot be told.
+            UsageError: more than one field may be the answer.
         """
         self.path = path
         data = _read(path)
@@ -109,7 +109,7 @@ class PredictionsFamily:
         extra = dict(options.extra)
         id_field, text_field = extra.pop("id_field", None), extra.pop("text_field", None)
         if extra:
-            known = "id_field and text_field, beside the settings of generation"
+            known = "id_field, text_field and the settings of generation"
             raise UsageError(f"--gen {next(iter(extra))}: {SCHEME}FILE knows {known}")
         name = spec.removeprefix(SCHEME)
         if not name:
@@ -137,7 +137,7 @@ def _collect(path: Path, data: bytes, id_field: str | None, text_field: str | No
         if text is None:
             continue
         if texts.setdefault(identifier, text) != text:
-            raise DataError(f"{where}: id {identifier!r} is there before with another text; keep one of them")
+            raise DataError(f"{where}: id {identifier!r} occurs before with another text; keep one of them")
     if not texts:
         raise DataError(f"{path}: holds no predictions")
     return texts
@@ -163,7 +163,7 @@ def _list(path: Path, text: str) -> Iterator[Row]:
             f"{path}: line {error.lineno} column {error.colno}: broken JSON ({error.msg})"
         ) from None
     except RecursionError:
-        raise DataError(f"{path}: JSON nested too deeply; no predictions file") from None
+        raise DataError(f"{path}: JSON nested too deeply: not a predictions file") from None
     for number, item in enumerate(items, 1):
         yield _object(item, f"{path}: item {number}")
 

@@ -16,8 +16,7 @@ from string import ascii_uppercase
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy, Mean, Metric, Select
-from evalkit.metrics.multiple_choice import vlmevalkit_choice
-from evalkit.metrics.selections import chosen_letters, precision_recall
+from evalkit.metrics.multiple_choice import chosen_letters, precision_recall, vlmevalkit_choice
 from evalkit.task import DataFile, DataSource, HubSource, Submission, record
 from evalkit_tasks.base import PaperTask, drawn
 from evalkit_tasks.general.choices import options_of, tags_of, vlmevalkit_prompt
