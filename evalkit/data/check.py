@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evalkit.contracts import Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Sample
 from evalkit.data.locate import missing_files
 from evalkit.errors import DataError, ImageError
 from evalkit.task import MINIATURE, DataFile, Task

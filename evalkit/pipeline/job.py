@@ -13,8 +13,8 @@ from typing import Any
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Request, Sample
 from evalkit.data.locate import locate
+from evalkit.environment import evalkit_version
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
-from evalkit.pipeline.environment import evalkit_version
 from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
