@@ -19,6 +19,7 @@ from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
 from evalkit.pipeline.signature import data_hash, signature, subset_hash
+from evalkit.reasoning import ReasoningMode, unusual_mode
 from evalkit.task import MINIATURE, Task
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Job:
         published: samples that the benchmark publishes for the split, where it is known.
         data: content hash of the whole split. subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
+        reasoning: whether reasoning in the answers is scored.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class Job:
     nonstandard: Mapping[str, Json]
     published: int | None = None
     impossible: int = 0
+    reasoning: ReasoningMode = "auto"
 
     @property
     def limited(self) -> bool:
@@ -82,6 +85,7 @@ class Job:
             judge=judge,
             inputs=inputs,
             nonstandard=self.nonstandard,
+            reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
         )
 
 
@@ -149,6 +153,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
         impossible=len(impossible),
         published=None if split == MINIATURE else task.data_source.published_size(split, root),
+        reasoning=options.reasoning,
     )
 
 

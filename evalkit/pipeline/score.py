@@ -12,6 +12,7 @@ from evalkit.contracts import Failure, Flag, Record, Response, Sample
 from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
 from evalkit.near_miss import NEAR_MISS, better, corrected, is_wrong
+from evalkit.reasoning import REASONING, ReasoningMode, as_scored
 from evalkit.store import Scored, StoredResponse, image_reference
 from evalkit.task import JudgeQuestion, Task
 
@@ -34,8 +35,12 @@ def score(
     samples: Sequence[Sample],
     responses: Mapping[str, StoredResponse],
     judge: Asks | None = None,
+    reasoning: ReasoningMode = "auto",
 ) -> list[Scored]:
     """Score every sample that has a response, in sample order.
+
+    Args:
+        reasoning: whether reasoning in an answer is scored with it.
 
     Raises:
         TaskError: the task's own code fails on an answer.
@@ -43,7 +48,9 @@ def score(
     """
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
     asked = [(sample, _filtered(task, stored.response)) for sample, stored in answered]
+    asked = [(sample, as_scored(each, reasoning, task.strips_reasoning)) for sample, each in asked]
     records = _with_near_misses(task, asked, _records(task, asked, judge))
+    records = [_with_reasoning(*each) for each in zip(records, asked, strict=True)]
     return [
         Scored(
             record=record,
@@ -54,6 +61,11 @@ def score(
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]
+
+
+def _with_reasoning(record: Record, asked: tuple[Sample, Response]) -> Record:
+    reasoning = asked[1].reasoning
+    return dataclasses.replace(record, data={**record.data, REASONING: reasoning}) if reasoning else record
 
 
 def _filtered(task: Task, response: Response) -> Response:
