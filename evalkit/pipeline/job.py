@@ -19,6 +19,7 @@ from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
 from evalkit.pipeline.signature import data_hash, older_data_hash, signature, subset_hash
+from evalkit.reasoning import ReasoningMode, unusual_mode
 from evalkit.task import MINIATURE, Task
 
 log = logging.getLogger(__name__)
@@ -30,9 +31,12 @@ class Job:
 
     Attributes:
         samples: the selected ones, in file order. every: the whole split's.
+        impossible: selected samples with an answer key that no answer can match.
+        published: samples that the benchmark publishes for the split, where it is known.
         data: content hash of the whole split. older_data: as runs of earlier versions have it.
         subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
+        reasoning: whether reasoning in the answers is scored.
     """
 
     task: Task
@@ -45,6 +49,9 @@ class Job:
     subset: str | None
     overrides: Overrides
     nonstandard: Mapping[str, Json]
+    published: int | None = None
+    impossible: int = 0
+    reasoning: ReasoningMode = "auto"
 
     @property
     def limited(self) -> bool:
@@ -56,6 +63,11 @@ class Job:
         data = manifest.get("data")
         data = data if isinstance(data, Mapping) else {}
         return bool(data.get("hash") == (self.data if "older_hash" in data else self.older_data))
+
+    @property
+    def excerpt(self) -> bool:
+        """Whether the files at hand hold fewer samples than the benchmark publishes."""
+        return self.published is not None and len(self.every) < self.published
 
     def split_ids(self) -> frozenset[str]:
         """Ids of the whole split."""
@@ -81,6 +93,7 @@ class Job:
             judge=judge,
             inputs=inputs,
             nonstandard=self.nonstandard,
+            reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
         )
 
 
@@ -132,6 +145,10 @@ def make_job(name: str, options: RunOptions) -> Job:
     if not every:
         raise DataError(f"{root}: {name} {split} holds no samples; see `evalkit data check {name}`")
     chosen = select(every, options.limit, options.sample_ids, options.seed)
+    impossible = [(sample.id, why) for sample in chosen if (why := task.impossible_key(sample))]
+    if impossible:
+        log.warning("%s: %s %s: %d of %d samples count as wrong whatever is answered (sample %s: %s)",
+                    root, name, split, len(impossible), len(chosen), *impossible[0])  # fmt: skip
     return Job(
         task=task,
         split=split,
@@ -143,6 +160,9 @@ def make_job(name: str, options: RunOptions) -> Job:
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
+        impossible=len(impossible),
+        published=None if split == MINIATURE else task.data_source.published_size(split, root),
+        reasoning=options.reasoning,
     )
 
 

@@ -46,7 +46,7 @@ class RunResult:
 
     @property
     def status(self) -> str:
-        """`running`, `complete`, `partial` (limited or interrupted) or `failed`."""
+        """`running`, `complete`, `excerpt` (a part), `partial` (limited, interrupted), `failed`."""
         return str(self.summary["status"])
 
     @property
@@ -161,6 +161,7 @@ def describe(stored: StoredRun) -> dict[str, Any]:
             "errors": errors,
             "unparsed": 0,
             "truncated": sum(stored.response.finish == "length" for stored in responses),
+            "near_miss": 0,
         },
         "metrics": {},
         "groups": {},
