@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mini_internvl.batching import BatchRunner
-from mini_internvl.errors import MiniInternVLError, TokenizerError, first_error_raised
+from mini_internvl.errors import MiniInternVLError, NotFiniteError, TokenizerError, first_error_raised
 from mini_internvl.generation import (
     Finish,
     Generated,
@@ -278,7 +278,10 @@ class ChatModel(Identified, MiniInternVL):
                 sequences[place] = sequence
         if sequences:
             stop_text = self._holds(settings.stop) if settings.stop else None
-            found = self._runner.run_each([*sequences.values()], settings, self.rules, stop_text)
+            try:
+                found = self._runner.run_each([*sequences.values()], settings, self.rules, stop_text)
+            except NotFiniteError as error:
+                raise NotFiniteError([*sequences][error.place], error.part) from None
             for (place, sequence), result in zip(sequences.items(), found, strict=True):
                 if isinstance(result, Generated):
                     results[place] = self._answer(sequence, result, settings)
