@@ -63,22 +63,22 @@ def in_process(folder: Path) -> dict[str, Any]:
     from evalkit.engines.base import InProcess
     from evalkit.pipeline import run as workflow
 
-    return counted(lambda: workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options(folder, "alone")))
+    return counted(lambda: workflow.run_task("rsvqa-hr", InProcess(AtOnce()), options(folder, "alone")))
 
 
 def on_ray(folder: Path) -> dict[str, Any]:
     """Two actors of a Ray that is started here; starting it is told of on its own."""
     import scale  # by the name under which the actors find it
 
-    from evalkit.engines.ray_pool import RayOptions, RayPool
+    from evalkit.engines.ray_engine import RayEngine, RayOptions
     from evalkit.pipeline import run as workflow
 
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
     started = time.perf_counter()
-    pool = RayPool(scale.LoadAtOnce(), RayOptions(cores=1))
+    pool = RayEngine(scale.LoadAtOnce(), RayOptions(cores=1))
     ready = time.perf_counter() - started
     try:
-        return counted(lambda: workflow.run_task("rsvqa-lr", pool, options(folder, "ray"))) | {"ready": ready}
+        return counted(lambda: workflow.run_task("rsvqa-hr", pool, options(folder, "ray"))) | {"ready": ready}
     finally:
         pool.close()
 
@@ -92,7 +92,7 @@ def by_ranks(folder: Path) -> dict[str, Any]:
     other = multiprocessing.get_context("spawn").Process(target=second_rank, args=(folder,))
     other.start()
     found = counted(
-        lambda: workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(0, 2)))
+        lambda: workflow.run_task("rsvqa-hr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(0, 2)))
     )
     other.join()
     return found
@@ -104,7 +104,7 @@ def second_rank(folder: Path) -> None:
     from evalkit.engines.rank import Rank
     from evalkit.pipeline import run as workflow
 
-    workflow.run_share("rsvqa-lr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(1, 2)))
+    workflow.run_share("rsvqa-hr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(1, 2)))
 
 
 def counted(work: Callable[[], Any]) -> dict[str, Any]:

@@ -212,6 +212,33 @@ class TableImage:
 
 
 @dataclass(frozen=True, slots=True)
+class DoubledImage:
+    """Another image as RGB, doubled in width and height (bilinear)."""
+
+    image: ImageHandle
+
+    def open(self) -> Image:
+        """See `ImageHandle.open`."""
+        from PIL import Image
+
+        plain = self.image.open().convert("RGB")
+        return plain.resize((plain.width * 2, plain.height * 2), Image.Resampling.BILINEAR)
+
+    def digest(self) -> str:
+        """See `ImageHandle.digest`."""
+        content = self.image.digest()
+        return content if content == MISSING else f"{content}x2"
+
+    def identity(self) -> str:
+        """The image's, and what is done to it."""
+        return f"{self.image.identity()}x2"
+
+    def paths(self) -> tuple[str, ...]:
+        """The image's."""
+        return self.image.paths()
+
+
+@dataclass(frozen=True, slots=True)
 class VideoFrame:
     """One frame of a video file: the middle of the `position`-th of `of` equal parts (extra `video`)."""
 

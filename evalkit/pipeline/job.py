@@ -59,8 +59,7 @@ class Job:
 
     def signature(self, dtype: str | None, judge: str | None, inputs: str | None = None) -> str:
         """The signature of a result of this job."""
-        standard = Request("", (), (), self.task.generation, self.task.image_policy)
-        settings = self.overrides.apply(standard)
+        settings = self.request(0)
         return signature(
             self.task,
             self.split,
@@ -116,6 +115,8 @@ def make_job(name: str, options: RunOptions) -> Job:
         DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
     """
     task, split = choose_task(name, options.split, options.protocol)
+    if task.rules != task.protocol:
+        log.info("%s: protocol %s scores exactly as %s does", name, task.protocol, task.rules)
     generation, _ = parse_gen(options.gen_items)
     overrides = Overrides(options.max_tiles, generation, options.seed)
     root = locate(task, split, options.root, options.offline)

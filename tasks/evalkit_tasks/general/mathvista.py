@@ -69,6 +69,7 @@ class MathVista(ProtocolTask):
         "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
     }
     protocols = tuple(settings)
+    same_scorer: ClassVar = {"vlmevalkit": "paper"}
     group_by = ("task",)
     data_source = DataSource(
         files={
