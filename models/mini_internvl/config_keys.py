@@ -33,7 +33,7 @@ HARMLESS = _words(
     vision_end_token_id vision_token_id
     """
 )
-"""Keys of any configuration that say how weights are stored or trained or text is searched; no logit changes."""
+"""Keys of any configuration that say how weights are stored or trained, or text is searched for."""
 
 _LANGUAGE = _words(
     """

@@ -174,6 +174,17 @@ def _rows(folder: Path) -> int | None:
     return rows if isinstance(rows, int) else None
 
 
+def control_ids(tokenizer: Tokenizer) -> set[int]:
+    """Ids of the special tokens that steer a conversation, so that they may not be generated.
+
+    Special tokens behind the image tokens were added by a fine-tuning (`<loc>`) and belong into its answers,
+    as the grounding marks do.
+    """
+    marks = {tokenizer.token_id(token) for token in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END)}
+    last = max((i for i in marks if i is not None), default=len(tokenizer))
+    return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
+
+
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copies the tokenizer files, and the published template, from one checkpoint folder to another."""
     for name in (*FILES, "conversation.py"):

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mini_internvl.errors import TokenizerError
-from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+from mini_internvl.tokenizers import Tokenizer, control_ids, read_tokenizer
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_tokenizers.json").read_text(encoding="utf-8"))
 WRITERS: dict[str, Callable[..., Path]] = {
@@ -204,3 +204,24 @@ def test_phi3_tokens_take_the_space_after_them_in_every_form(tmp_path: Path) -> 
     assert before is not None and after is not None
     prompt = "<|system|>\nthe<|end|><|user|>\n<img><IMG_CONTEXT></img>\nWhat<|end|><|assistant|>\n"
     assert after.encode(prompt) == before.encode(prompt)
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_only_control_tokens_are_forbidden(family: str, tmp_path: Path) -> None:
+    """Special tokens that a fine-tuning added behind the published ones belong into answers."""
+    folder = WRITERS[family](tmp_path)
+    before = read_tokenizer(folder)
+    assert before is not None
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    token = dict(found["added_tokens_decoder"][str(before.token_id("<box>"))])
+    for place, text in enumerate(("<loc>", "</loc>", "<|point|>")):
+        found["added_tokens_decoder"][str(len(before) + place)] = {**token, "content": text}
+        found["additional_special_tokens"].append(text)
+    path.write_text(json.dumps(found), encoding="utf-8")
+    after = read_tokenizer(folder)
+    assert after is not None and after.token_id("<loc>") == len(before)
+    assert "<loc>" in after.special_ids
+    assert control_ids(after) == control_ids(before)
+    stop = "<|end|>" if family == "phi3" else "<|im_end|>"
+    assert {after.token_id(t) for t in ("<img>", "</img>", "<IMG_CONTEXT>", stop)} <= control_ids(after)
