@@ -33,7 +33,7 @@ from evalkit.contracts import Message, Model, Request, Response
 from evalkit.data.images import ImageFile
 from evalkit.pipeline.options import RunOptions
 
-#: Questions about one picture, as RSVQA asks them.
+#: Questions about one image, as RSVQA asks them.
 QUESTIONS = 100
 #: Driver's seconds in `simulate`: what `overhead` and `planned` measured (docs/scaling.md).
 DRIVER = Driver(exchange=0.0025, request=0.00005)
@@ -171,7 +171,7 @@ def drive(count: int, answered: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        request = picture_request(folder)
+        request = image_request(folder)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()
         plan = make_plan(request(position) for position in range(count))
@@ -214,8 +214,8 @@ def drive(count: int, answered: int) -> dict[str, Any]:
     }
 
 
-def picture_request(folder: Path) -> Callable[[int], Request]:
-    """Requests by position: a hundred about each picture, of which there are as many files as may be open."""
+def image_request(folder: Path) -> Callable[[int], Request]:
+    """Requests by position: a hundred about each image, of which there are as many files as may be open."""
     from PIL import Image
 
     files = [folder / f"{number}.png" for number in range(256)]
@@ -224,16 +224,16 @@ def picture_request(folder: Path) -> Callable[[int], Request]:
 
     def make(position: int) -> Request:
         group = position // QUESTIONS
-        picture = ImageFile(f"{files[group % len(files)]}") if group < len(files) else Numbered(group)
+        image = ImageFile(f"{files[group % len(files)]}") if group < len(files) else Numbered(group)
         text = f"Is a building number {position} present?\nAnswer the question using a single word or phrase."
-        return Request(str(position), (Message("user", text),), (picture,))
+        return Request(str(position), (Message("user", text),), (image,))
 
     return make
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A picture that is nowhere: as many as there are groups."""
+    """An image that is nowhere: as many as there are groups."""
 
     number: int
 

@@ -1,4 +1,4 @@
-"""The plain data that flows through the house, from sample to summary, and the model contract.
+"""The plain data that flows from sample to summary, and the model contract.
 
 All are frozen and hold only JSON-like values, so they hash, serialise and travel between processes unchanged.
 """
@@ -11,15 +11,42 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from evalkit.data.images import ImageHandle
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: What `json.dumps` takes without help.
 Json = Any
 
+
+@runtime_checkable
+class ImageHandle(Protocol):
+    """An image that can be opened later."""
+
+    def open(self) -> Image:
+        """Decode to a PIL image (EXIF orientation applied, any mode).
+
+        Raises:
+            ImageError: missing, truncated or absurd, naming the file and the cause.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Content hash of the encoded image, `missing` where it cannot be read. Never raises."""
+        ...
+
+    def identity(self) -> str:
+        """What planning groups by: equal for equal images, found without reading the file."""
+        ...
+
+    def paths(self) -> tuple[str, ...]:
+        """Files the image comes from, to show and to check."""
+        ...
+
+
 FinishReason = Literal["stop", "length"]
-Flag = Literal["unparsed", "truncated", "error"]
+Flag = Literal["unparsed", "truncated", "near_miss", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,7 @@ class Response:
             or where it is not known (stored predictions).
         prompt_tokens: text tokens of the prompt; visual_tokens: image tokens; new_tokens: generated ones.
         seconds: model time attributed to this answer.
+        reasoning: what the model thought before it answered, where that is told apart from the text.
     """
 
     text: str = ""
@@ -149,6 +177,7 @@ class Response:
     new_tokens: int = 0
     seconds: float = 0.0
     error: Failure | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +185,10 @@ class Record:
     """One scored sample: everything that metrics, comparison and the leaderboard need of it.
 
     Attributes:
-        text: the raw answer. prediction: what the parser made of it (JSON). target: the reference (JSON).
+        text: the answer as it was scored; reasoning that was taken out is in `data`.
+        prediction: what the parser made of it (JSON). target: the reference (JSON).
         scores: per-sample numbers by name (`accuracy` 0/1, `iou`, `anls` ...).
-        flags: `unparsed`, `truncated`, `error`.
+        flags: `unparsed`, `truncated`, `near_miss` (its kind is in `data`), `error`.
         data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).
         error: set exactly where flags holds `error`; such a record enters no metric.
     """

@@ -48,6 +48,7 @@ USED_OTHERWISE = {
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
     "pytest-xdist": ("Makefile", "pytest -n"),
     "ruff": ("Makefile", "ruff check"),
+    "vulture": ("Makefile", "vulture"),
 }
 
 

@@ -14,39 +14,15 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
+from evalkit.contracts import ImageHandle
 from evalkit.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MISSING = "missing"
-
-
-@runtime_checkable
-class ImageHandle(Protocol):
-    """An image that can be opened later."""
-
-    def open(self) -> Image:
-        """Decode to a PIL image (EXIF orientation applied, any mode).
-
-        Raises:
-            ImageError: missing, truncated or absurd, naming the file and the cause.
-        """
-        ...
-
-    def digest(self) -> str:
-        """Content hash of the encoded image, `missing` where it cannot be read. Never raises."""
-        ...
-
-    def identity(self) -> str:
-        """What planning groups by: equal for equal images, found without reading the file."""
-        ...
-
-    def paths(self) -> tuple[str, ...]:
-        """Files the image comes from, to show and to check."""
-        ...
 
 
 def decode(data: bytes, where: str) -> Image:

@@ -31,8 +31,8 @@ from evalkit.engines.heartbeat import (
 )
 from evalkit.engines.rank import Rank
 from evalkit.engines.scheduler import Answer, Groups
+from evalkit.environment import versions
 from evalkit.errors import EvalkitError, RankLost, RunFolderError
-from evalkit.pipeline.environment import versions
 from evalkit.store import lock
 from evalkit.store.responses import read_responses, reserve, responses_path
 

@@ -17,8 +17,8 @@ from evalkit.engines.base import Load, must_equal
 from evalkit.engines.ray_nodes import Node, Place, Shape
 from evalkit.engines.ray_worker import RayWorker, Report
 from evalkit.engines.scheduler import Assignment
+from evalkit.environment import git_revision, versions
 from evalkit.errors import EvalkitError
-from evalkit.pipeline.environment import git_revision, versions
 
 log = logging.getLogger(__name__)
 

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.contracts import Json, Model, ModelInfo, Request, Response
-from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, decode
+from evalkit.contracts import ImageHandle, Json, Model, ModelInfo, Request, Response
+from evalkit.data.images import ImageBytes, ImageFile, TableImage, decode
 from evalkit.engines.base import Load, is_bound_to_samples, portable
+from evalkit.environment import git_revision, peak_memory, versions
 from evalkit.errors import EvalkitError, ImageError, UsageError
-from evalkit.pipeline.environment import git_revision, peak_memory, versions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -180,7 +180,7 @@ def _include(sources: Sequence[tuple[str, str]]) -> None:
 
 
 def _accelerators() -> tuple[str, ...]:
-    from evalkit.pipeline.environment import hardware
+    from evalkit.environment import hardware
 
     return tuple(hardware().get("accelerators", ()))
 

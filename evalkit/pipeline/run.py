@@ -14,9 +14,9 @@ from evalkit.contracts import Json, ModelInfo, Request, Sample
 from evalkit.engines.base import Engine, InProcess, Load, LoadModel
 from evalkit.engines.heartbeat import RankZeroBusy
 from evalkit.engines.ranks import RankZero, join
+from evalkit.environment import peak_memory
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
 from evalkit.pipeline import manifest
-from evalkit.pipeline.environment import peak_memory
 from evalkit.pipeline.finish import finish
 from evalkit.pipeline.generate import generate
 from evalkit.pipeline.job import Job, identity, make_job

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.contracts import Failure, Json, Record, Response
-from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
+from evalkit.contracts import Failure, ImageHandle, Json, Record, Response
+from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage, VideoFrame
 from evalkit.errors import ImageError, RunFolderError
 from evalkit.store.atomic import write_whole
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Failure, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.data import strict_json
 from evalkit.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
@@ -157,7 +158,9 @@ def _rows(path: Path, data: bytes) -> Iterator[Row]:
 
 def _list(path: Path, text: str) -> Iterator[Row]:
     try:
-        items = json.loads(text)
+        items = strict_json.loads(text)
+    except strict_json.AmbiguousJson as error:
+        raise DataError(f"{path}: {error}; say what the answer is") from None
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno} column {error.colno}: broken JSON ({error.msg})"
@@ -175,7 +178,9 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"{path}: line {number}"
         try:
-            item = json.loads(line)
+            item = strict_json.loads(line)
+        except strict_json.AmbiguousJson as error:
+            raise DataError(f"{where}: {error}; say what the answer is") from None
         except (json.JSONDecodeError, RecursionError) as error:
             cause = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise DataError(f"{where}: not JSON ({cause})") from None
@@ -198,6 +203,8 @@ def _table(path: Path, text: str, delimiter: str) -> Iterator[Row]:
                 continue
             if header is None:
                 header = [name.strip() for name in cells]
+                if name := strict_json.twice(header):
+                    raise DataError(f"{path}: line {reader.line_num}: column {name!r} occurs twice; keep one")
                 continue
             where = f"{path}: line {reader.line_num}"
             if len(cells) != len(header):

@@ -310,6 +310,6 @@ def _with_old_rope(llm: dict[str, Any]) -> dict[str, Any]:
 def _same_rope(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> bool:
     """Whether two scalings say the same of what both of them say."""
     if new is None:
-        return old.get("rope_type", old.get("type")) == "default"
+        return bool(old.get("rope_type", old.get("type")) == "default")
     kinds = {"longrope" if k == "su" else k for k in (old.get("rope_type", old.get("type")), new["type"])}
     return len(kinds) == 1 and all(old[k] == v for k, v in new.items() if k in old and k != "type")

@@ -312,9 +312,7 @@ def test_an_interrupted_process_does_not_wait_for_a_judge_that_stalls(server: Se
     while not server.bodies:
         time.sleep(0.01)
     process.send_signal(2)
-    start = time.monotonic()
-    process.communicate(timeout=15)
-    assert time.monotonic() - start < 10
+    process.communicate(timeout=15)  # the server answers after 20 s
     assert process.returncode != 0
 
 

@@ -19,7 +19,14 @@ def test_a_run_has_the_documented_shape(bench) -> None:
     run = bench.result
     assert run["status"] == "complete" and run["model"] == "fake" and run["task"] == "yes-no"
     assert run["split"] == "test" and run["protocol"] == "paper"
-    assert run["counts"] == {"expected": 20, "answered": 20, "errors": 0, "unparsed": 0, "truncated": 0}
+    assert run["counts"] == {
+        "expected": 20,
+        "answered": 20,
+        "errors": 0,
+        "unparsed": 0,
+        "truncated": 0,
+        "near_miss": 0,
+    }
     accuracy = run["metrics"]["accuracy"]
     assert accuracy["unit"] == "percent" and accuracy["n"] == 20
     low, high = accuracy["ci95"]
@@ -138,6 +145,7 @@ def test_an_unreadable_picture_is_an_error_record_with_path_and_cause(bench, dam
         "errors": 4,
         "unparsed": 0,
         "truncated": 0,
+        "near_miss": 0,
     }
     assert bench.result["metrics"]["accuracy"]["n"] == 16
     failed = [record for record in load_run(bench.result["run"]).records() if record.failed]
@@ -165,6 +173,19 @@ def test_max_errors_decides_the_status(bench, allowed: str, status: int) -> None
     (bench.folder / "p2.png").unlink()
     assert bench.run("--max-errors", allowed) == status
     assert bench.result["metrics"]["accuracy"]["n"] == 16
+
+
+def test_fifty_failures_after_one_answer_do_not_stop_a_run(bench) -> None:
+    """Only the first samples show a wrong set-up; scattered failures of a long run are counted."""
+    from toy import make_benchmark
+
+    make_benchmark(bench.folder, samples=120)
+    for path in bench.folder.glob("*.png"):
+        if path.name != "p0.png":
+            path.unlink()
+    assert bench.run("-q") == 4
+    assert len(bench.model.asked) == 120
+    assert bench.result["counts"] == {**bench.result["counts"], "answered": 4, "errors": 116}
 
 
 def test_the_run_stops_when_the_first_fifty_fail(bench) -> None:

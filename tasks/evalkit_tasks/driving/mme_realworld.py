@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.contracts import Record, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields
 from evalkit.metrics.base import Accuracy, Metric
@@ -116,6 +115,13 @@ class MMERealWorldDriving(ProtocolTask):
         letter = first_capital(text, choices, prefixes)
         scores = {"accuracy": float(letter == sample.target)}
         return record(sample, response, prediction=letter, scores=scores, unparsed=not letter)
+
+    def impossible_key(self, sample: Sample) -> str | None:
+        """See `Task.impossible_key`; choices are texts that begin with their letter."""
+        letters = [str(choice).strip("( ")[:1] for choice in sample.data["choices"]]
+        if sample.target in letters:
+            return None
+        return f"answer {sample.target[:40]!r} is none of the options {', '.join(letters)}"
 
     def metrics(self) -> Sequence[Metric]:
         """Columns of Table 5; the average is over all questions alike."""

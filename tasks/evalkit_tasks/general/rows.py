@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.images import MISSING, ImageFile, ImageHandle, TableImage, decode
+from evalkit.contracts import ImageHandle
+from evalkit.data.images import MISSING, ImageFile, TableImage, decode
 from evalkit.data.locate import hub_files
 from evalkit.data.tables import read_rows
 from evalkit.errors import DataError, ImageError

@@ -254,7 +254,7 @@ class Ranks:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self.wishes = ground.folder / "wishes.json"
-        self.environment = {**os.environ, "PYTHONPATH": str(install(ground.folder / "plugin"))}
+        self.environment = {**os.environ, "PYTHONPATH": install(ground.folder / "plugin")}
         self.processes: list[subprocess.Popen[str]] = []
         self.command = ["-m", "evalkit", "run", "-m", f"puppet:{self.wishes}", "-t", "yes-no", "--json"]
         self.command += ["--include", str(ground.task), "--data-root", str(ground.folder / "data")]

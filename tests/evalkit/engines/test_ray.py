@@ -105,7 +105,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(install(folder / "plugin")))
+        patch.setenv("PYTHONPATH", install(folder / "plugin"))
         ray_nodes.import_ray()
         made = Cluster(folder)
         try:

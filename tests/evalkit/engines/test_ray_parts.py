@@ -21,8 +21,8 @@ from evalkit.engines import ray_actors, ray_nodes
 from evalkit.engines.ray_actors import ActorPool
 from evalkit.engines.ray_nodes import NodeStatistics, Shape
 from evalkit.engines.ray_worker import Delivery, RayWorker, Report, Shipper, data_hash
+from evalkit.environment import git_revision, versions
 from evalkit.errors import CheckpointError, EvalkitError, ImageError, UsageError
-from evalkit.pipeline.environment import git_revision, versions
 from evalkit.pipeline.options import RunOptions
 
 

@@ -128,6 +128,14 @@ def test_prompts(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("protocol", "hint"), [("paper", ""), ("vlmevalkit", ""), ("lmms-eval", ""), ("lmms-eval", "nan")]
+)
+def test_no_hint_leaves_nothing_in_front_of_the_question(tmp_path: Path, protocol: str, hint: str) -> None:
+    write_tsv(tmp_path / "MMBench_DEV_EN.tsv", HEADER, [row(1, hint=hint)])
+    assert prompt(MMBench(protocol), "dev-en", tmp_path).startswith("What is it?")
+
+
 def test_the_language_of_the_instruction(tmp_path: Path) -> None:
     """InternVL goes by the data set, VLMEvalKit by Chinese characters in the text."""
     write_tsv(tmp_path / "MMBench_DEV_CN.tsv", HEADER, [row(1)])
