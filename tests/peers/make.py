@@ -2,13 +2,14 @@
 
     python tests/peers/make.py --lmms-eval FOLDER --vlmevalkit FOLDER --internvl FOLDER [--task NAME]
 
-The folders hold the source trees at the commits of `COMMITS` (of InternVL the folder internvl_chat/eval); what
-they import must be installed too. Questions and answers are drawn with a fixed seed. An answer takes each harness's
-whole path behind the model. For lmms-eval: the task's filter, stripping of reasoning, `process_results`, and the
-aggregation. For VLMEvalKit: `evaluate` of the data set's class without a judge, or what it calls line by line, on a
-pickled table (its spreadsheets turn an empty answer, and texts such as None or NA, into the text nan). For InternVL:
-what its scripts call on the list of answers. No weights, images or network are needed. The project itself runs none
-of their code: it compares with the stored scores.
+The folders hold the source trees at the commits of `COMMITS` (of InternVL the folder internvl_chat/eval);
+what they import must be installed too. Questions and answers are drawn with a fixed seed. An answer takes
+each harness's whole path behind the model. For lmms-eval: the task's filter, stripping of reasoning,
+`process_results`, and the aggregation. For VLMEvalKit: `evaluate` of the data set's class without a judge,
+or what it calls line by line, on a pickled table (its spreadsheets turn an empty answer, and texts such as
+None or NA, into the text nan). For InternVL: what its scripts call on the list of answers. No weights,
+images or network are needed. The project itself runs none of their code: it compares with the stored
+scores.
 
 One gzip file a task: questions as lines `{"id", "target", "tags", "data"}`, then lines
 `[question, answer, {protocol: score}]` (null: the harness stops with an error there), then one line
