@@ -19,7 +19,7 @@ from evalkit.answers import REPLY
 from evalkit.contracts import Record
 from evalkit.metrics.base import Metric
 from evalkit.metrics.captions import tokenize
-from evalkit.statistics import Resampler, Tally, difference, estimate
+from evalkit.statistics import ClusterSums, Resampler, difference, estimate
 from evalkit_tasks.driving.drivelm_metrics import metrics
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
 
@@ -88,8 +88,8 @@ def main() -> None:
     replicates = rescoring(final, base, options.baseline_resamples)
     theirs = (time.perf_counter() - started) / options.baseline_resamples * options.resamples
 
-    tally = Tally.of(final, base)
-    print(f"{tally.n} records in {tally.clusters} frames, {options.resamples} resamples of {final.name}")
+    sums = ClusterSums.of(final, base)
+    print(f"{sums.n} records in {sums.clusters} frames, {options.resamples} resamples of {final.name}")
     print(f"value {value.value:.4f}, 95% interval {value.ci95}")
     print(f"cluster sums, interval        {ours:9.2f} s")
     print(

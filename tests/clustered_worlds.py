@@ -17,8 +17,8 @@ from evalkit.contracts import Record
 from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
 from evalkit.metrics.boxes import CumulativeIoU
 from evalkit.metrics.captions import Cider
-from evalkit.statistics import Clusters, Tally
-from evalkit.statistics.swaps import PairedSums
+from evalkit.statistics import Clusters, ClusterSums
+from evalkit.statistics.paired import PairedSums
 from evalkit_tasks.driving.drivelm_metrics import metrics as drivelm_metrics
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
 
@@ -99,18 +99,18 @@ class World:
         """The base run's figure over the population."""
         return float(self.metric.value(self.base.sum(axis=0)))
 
-    def draw(self, rng: np.random.Generator, clusters: int) -> Tally:
+    def draw(self, rng: np.random.Generator, clusters: int) -> ClusterSums:
         """An experiment of so many clusters."""
         chosen = rng.integers(0, len(self.base), clusters)
         right = None if self.right is None else self.right[chosen]
-        return Tally(self.metric, self.base[chosen], self.sizes[chosen], right)
+        return ClusterSums(self.metric, self.base[chosen], self.sizes[chosen], right)
 
-    def draw_unclustered(self, rng: np.random.Generator, clusters: int) -> Tally:
+    def draw_unclustered(self, rng: np.random.Generator, clusters: int) -> ClusterSums:
         """The same, with every sample taken for a cluster of its own."""
         chosen = rng.integers(0, len(self.base), clusters)
         rows = np.concatenate([self.rows[self.members.codes == cluster] for cluster in chosen])
         right = None if self.right is None else rows[:, 0].astype(np.intp)
-        return Tally(self.metric, rows, np.ones(len(rows), dtype=np.intp), right)
+        return ClusterSums(self.metric, rows, np.ones(len(rows), dtype=np.intp), right)
 
     def draw_pair(self, rng: np.random.Generator, clusters: int) -> PairedSums:
         """Two runs of the same clusters that do not differ: in each, a coin says which is which."""

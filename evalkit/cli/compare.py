@@ -79,9 +79,9 @@ def compare(
     evalkit compare mini-internvl-2b my-finetune
     evalkit compare runs/a/… runs/b/… --max-drop average=0.5 --format markdown
     """
+    from evalkit.comparison.baselines import resolve
     from evalkit.comparison.compare import compare_runs
-    from evalkit.comparison.runs import resolve
-    from evalkit.comparison.thresholds import Thresholds, parse
+    from evalkit.comparison.verdicts import Thresholds, parse
     from evalkit.errors import NotComparableError
     from evalkit.pipeline.options import comma_list
 
@@ -108,7 +108,7 @@ def compare(
 def print_comparison(comparison: Any, style: str) -> None:
     """Print a comparison on stdout in one of `FORMATS`."""
     from evalkit import reports
-    from evalkit.comparison.to_json import comparison_json
+    from evalkit.comparison.compare import comparison_json
 
     if style == "json":
         terminal.print_json(comparison_json(comparison))
@@ -124,7 +124,7 @@ def print_comparison(comparison: Any, style: str) -> None:
 def print_refusal(reason: str, style: str) -> None:
     """Print that nothing can be compared, in the formats for machines."""
     from evalkit import reports
-    from evalkit.comparison.to_json import refusal_json
+    from evalkit.comparison.compare import refusal_json
 
     if style == "json":
         terminal.print_json(refusal_json(reason))
@@ -159,9 +159,8 @@ def check(
     \b
     evalkit check -m mini-internvl-2b --checkpoint work/checkpoint-2000
     """
-    from evalkit.comparison.check import baseline_runs
-    from evalkit.comparison.check import check as judge
-    from evalkit.comparison.policy import find, load
+    from evalkit.comparison.policy import baseline_runs, find, load
+    from evalkit.comparison.policy import check as judge
     from evalkit.errors import NotComparableError
     from evalkit.pipeline.options import RunOptions
 
@@ -228,7 +227,7 @@ def set_command(name: str, runs: tuple[str, ...], output: Path, as_json: bool) -
     evalkit baseline set release mini-internvl-2b
     """
     from evalkit.comparison import baselines
-    from evalkit.comparison.runs import resolve
+    from evalkit.comparison.baselines import resolve
 
     paths = [path for run in runs for path in resolve(run, output).values()]
     _print(baselines.save(output, name, paths), as_json)

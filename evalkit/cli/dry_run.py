@@ -15,10 +15,9 @@ from evalkit.pipeline.progress import clock
 from evalkit.text import visible
 
 if TYPE_CHECKING:
-    from evalkit.pipeline.cost_estimate import Costs, Speed
+    from evalkit.pipeline.cost_estimate import CostEstimate, Costs, Speed
     from evalkit.pipeline.job import Job
     from evalkit.pipeline.options import RunOptions
-    from evalkit.pipeline.plan import Outlook
     from evalkit.suite import Target
 
 #: Image tokens a tile of the released checkpoints.
@@ -28,9 +27,9 @@ _TOKENS_PER_TILE = 256
 def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) -> int:
     """Print the plan of every task."""
     from evalkit import registry
-    from evalkit.pipeline.cost_estimate import CostAware, measure
+    from evalkit.pipeline.cost_estimate import CostAware, estimate_cost, measure
     from evalkit.pipeline.job import make_job
-    from evalkit.pipeline.plan import make_plan, outlook
+    from evalkit.pipeline.plan import make_plan
 
     family = registry.family(options.model)
     costs = family.costs(options.model, options.weights) if isinstance(family, CostAware) else None
@@ -39,7 +38,7 @@ def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) ->
     for target in targets:
         job = make_job(target.task, dataclasses.replace(options, split=target.split))
         plan = make_plan(job.request(position) for position in range(len(job.samples)))
-        estimate = outlook(plan, job.request)
+        estimate = estimate_cost(plan, job.request)
         forecast = _forecast(estimate, costs, speed, options.batch or BATCHING.conversations_on_cpu)
         if as_json:
             documents.append(_document(job, estimate) | {"forecast": forecast})
@@ -64,18 +63,18 @@ def _batching_text(batching: dict[str, dict[str, float]]) -> str:
 
 
 def _forecast(
-    outlook: Outlook, costs: Costs | None, speed: Speed | None, batch: int
+    cost: CostEstimate, costs: Costs | None, speed: Speed | None, batch: int
 ) -> dict[str, Any] | None:
     """Tokens, time and memory with and without prefix caching; None if the model's costs are not known."""
     if costs is None or speed is None:
         return None
-    from evalkit.pipeline.cost_estimate import estimate, memory
+    from evalkit.pipeline.cost_estimate import estimate_work, memory
 
-    ways = {"shared": estimate(outlook, costs, speed, True, batch)}
-    ways["one_by_one"] = estimate(outlook, costs, speed, False, 1)
+    ways = {"shared": estimate_work(cost, costs, speed, True, batch)}
+    ways["one_by_one"] = estimate_work(cost, costs, speed, False, 1)
     return {
         **{name: dataclasses.asdict(way) for name, way in ways.items()},
-        "memory_bytes": memory(outlook, costs, batch),
+        "memory_bytes": memory(cost, costs, batch),
         "cpu_flops": speed.flops,
         "cpu_bytes_per_second": speed.bytes,
     }
@@ -92,7 +91,7 @@ def _forecast_lines(forecast: dict[str, Any]) -> list[str]:
     ]
 
 
-def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
+def _document(job: Job, estimate: CostEstimate) -> dict[str, Any]:
     first = job.request(0)
     return {
         "task": job.task.name,
@@ -109,12 +108,12 @@ def _document(job: Job, estimate: Outlook) -> dict[str, Any]:
     }
 
 
-def _text(job: Job, estimate: Outlook, forecast: dict[str, Any] | None) -> str:
+def _text(job: Job, estimate: CostEstimate, forecast: dict[str, Any] | None) -> str:
     first = job.request(0)
     lines = [
         f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
         f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by image",
-        f"images     {estimate.pictures} distinct, shown {estimate.picture_uses} times",
+        f"images     {estimate.images} distinct, shown {estimate.image_uses} times",
         f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
         f"{estimate.tiles} if each image is encoded once",
         f"text       about {estimate.text_tokens} tokens of prompts, "

@@ -14,7 +14,7 @@ from evalkit.text import table
 
 if TYPE_CHECKING:
     from evalkit.comparison.history import History
-    from evalkit.comparison.need import MetricNeed
+    from evalkit.comparison.sample_size import MetricSampleSize
 
 
 @click.command(short_help="How many samples it takes to detect a difference.")
@@ -55,10 +55,12 @@ def plan(
     evalkit plan -t rsvqa-lr --detect 1.0
     evalkit plan -t rsvqa-lr --detect 1.0 --run runs/a/… --run runs/b/…
     """
-    from evalkit.comparison import need
+    from evalkit.comparison import sample_size
 
-    paths = need.choose_runs(task, runs, output)
-    needs = need.plan(paths, detect, metrics=metrics, correlation=correlation, alpha=alpha, power=power)
+    paths = sample_size.choose_runs(task, runs, output)
+    needs = sample_size.plan(
+        paths, detect, metrics=metrics, correlation=correlation, alpha=alpha, power=power
+    )
     if as_json:
         terminal.print_json(
             {
@@ -77,7 +79,7 @@ def plan(
 
 
 def _plan_text(
-    needs: list[MetricNeed], paths: list[Path], alpha: float, power: float, correlation: float
+    needs: list[MetricSampleSize], paths: list[Path], alpha: float, power: float, correlation: float
 ) -> str:
     from evalkit.text import value_text
 
@@ -88,8 +90,8 @@ def _plan_text(
             [
                 f"{item.metric.name} ({unit})",
                 value_text(item.change, unit),
-                "-" if item.need is None else str(item.need.clusters),
-                "-" if item.need is None else str(item.need.samples),
+                "-" if item.needed is None else str(item.needed.clusters),
+                "-" if item.needed is None else str(item.needed.samples),
                 f"{item.clusters} / {item.samples}",
                 value_text(item.now, unit),
                 item.reason or "",

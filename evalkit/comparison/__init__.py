@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from evalkit.comparison.api import compare
-from evalkit.comparison.compare import Comparison, TaskComparison, compare_runs
+from evalkit.comparison.compare import Comparison, TaskComparison, compare_runs, comparison_json
 from evalkit.comparison.flips import Flip, Flips
 from evalkit.comparison.runs import Key
-from evalkit.comparison.thresholds import Thresholds
-from evalkit.comparison.to_json import comparison_json
-from evalkit.comparison.verdicts import MetricResult
+from evalkit.comparison.verdicts import MetricResult, Thresholds
 
 __all__ = [
     "Comparison",

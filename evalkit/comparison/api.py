@@ -6,9 +6,10 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from evalkit.comparison.baselines import resolve
 from evalkit.comparison.compare import RESAMPLES, Comparison, compare_runs
-from evalkit.comparison.runs import Key, key_of, resolve
-from evalkit.comparison.thresholds import Thresholds, number
+from evalkit.comparison.runs import Key, key_of
+from evalkit.comparison.verdicts import Thresholds, number
 from evalkit.pipeline.results import RunResult
 
 Run = str | os.PathLike[str] | RunResult

@@ -1,20 +1,25 @@
-"""Baselines: names for runs that later ones are judged against, kept in `<output>/baselines/<name>.json`."""
+"""Runs by name: what a user names (a folder, a model, a baseline) becomes run folders by task and split.
+
+Baselines are names for runs that later ones are judged against, kept in `<output>/baselines/<name>.json`.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from evalkit import registry
-from evalkit.comparison.runs import Key, key_of, load_side, model_of
+from evalkit.comparison.runs import Key, key_of, load_for_comparison, model_of
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
-from evalkit.store import load_run
+from evalkit.store import StoredRun, find_runs, load_run
 from evalkit.store.atomic import read_json, write_json
+from evalkit.store.folder import folder_name
 
 FOLDER = "baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -133,7 +138,7 @@ def _digest(run: Path) -> str:
 
 
 def _describe(path: Path) -> BaselineRun:
-    load_side(path)
+    load_for_comparison(path)
     run = load_run(path)
     signature = str((run.summary or {}).get("signature", ""))
     return BaselineRun(key_of(run), path, model_of(run), signature, _digest(path))
@@ -156,3 +161,88 @@ def _to_json(baseline: Baseline, folder: Path) -> dict[str, object]:
             for run in baseline.runs
         ],
     }
+
+
+def complete_runs(folder: Path, limited: bool = False) -> Iterator[StoredRun]:
+    """Complete runs below a folder in the order of their names, which begin with the time.
+
+    Broken folders are skipped; a user who means one of them names it.
+
+    Args:
+        folder: is searched.
+        limited: also runs of a part of the split that answered the whole part.
+    """
+    for path in find_runs(folder):
+        try:
+            run = load_run(path)
+            summary = run.summary
+        except RunFolderError:
+            continue
+        if summary is not None and (
+            summary.get("status") == "complete" or (limited and _all_of_part(summary))
+        ):
+            yield run
+
+
+def _all_of_part(summary: Mapping[str, Any]) -> bool:
+    counts = summary.get("counts", {})
+    done = counts.get("answered", 0) + counts.get("errors", 0)
+    return bool(summary.get("limited")) and done == counts.get("expected") and counts.get("answered", 0) > 0
+
+
+def latest(runs: Iterable[StoredRun]) -> dict[Key, Path]:
+    """The latest run of every task and split."""
+    return {key_of(run): run.path for run in sorted(runs, key=lambda run: run.path.name)}
+
+
+def asked_as(spec: str, output: Path) -> list[StoredRun]:
+    """Complete runs that were started with exactly this `--model`."""
+    return [run for run in complete_runs(output) if (run.manifest.get("model") or {}).get("spec") == spec]
+
+
+def model_folder(output: Path, model: str) -> Path | None:
+    """The folder of a model's runs, or None; a folder name is accepted in place of the model's."""
+    for name in (folder_name(model), model):
+        if name and (output / name).is_dir() and Path(name).name == name:
+            return output / name
+    return None
+
+
+def model_names(output: Path) -> list[str]:
+    """Folder names of the models that have runs."""
+    if not output.is_dir():
+        return []
+    return sorted(
+        path.name for path in output.iterdir() if path.is_dir() and next(find_runs(path), None) is not None
+    )
+
+
+def resolve(name: str, output: Path) -> dict[Key, Path]:
+    """Run folders by task and split, of a run folder, a folder above runs, a baseline or a model.
+
+    Raises:
+        UsageError: there is nothing of that name. NotComparableError: it has no complete run.
+    """
+    path = Path(name)
+    if (path / "manifest.json").is_file():
+        try:
+            return {key_of(load_run(path)): path}
+        except RunFolderError as error:
+            raise NotComparableError(str(error)) from None
+    if exists(output, name):
+        return load(output, name).paths()
+    folder = path if path.is_dir() else model_folder(output, name)
+    if folder is None and (runs := asked_as(name, output)):
+        return latest(runs)
+    if folder is None:
+        known = [*names(output), *model_names(output)]
+        hint = registry.nearest(name, known)
+        raise UsageError(
+            f"{name}: no run folder, and no model or baseline of that name in {output}{hint}; "
+            "`evalkit list runs` shows all"
+        )
+    if found := latest(complete_runs(folder)):
+        return found
+    raise NotComparableError(
+        f"{folder}: no complete run below it; limited, running or broken runs must be named one by one"
+    )

@@ -1,27 +1,72 @@
-"""Two results, task by task: the same samples, one verdict."""
+"""Two results, task by task: the same samples, one verdict; and the JSON document of it."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from evalkit import registry
 from evalkit.comparison.flips import Flips, find_flips
 from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
-from evalkit.comparison.pairing import Pairs, pair, timed
-from evalkit.comparison.runs import Key, Side, load_side
-from evalkit.comparison.thresholds import Thresholds
-from evalkit.comparison.verdicts import MetricResult, decide
-from evalkit.comparison.vitals import answer_vitals, errors, speed
-from evalkit.contracts import Json
+from evalkit.comparison.runs import SECONDS, Key, LoadedRun, Pairs, load_for_comparison, pair, timed
+from evalkit.comparison.verdicts import MetricResult, Thresholds, decide
+from evalkit.contracts import Flag, Json, Record
 from evalkit.errors import NotComparableError, UsageError
-from evalkit.metrics.base import Metric
+from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
 from evalkit.pipeline.summary import groups
 from evalkit.statistics import Difference, Resampler, difference
 from evalkit.task import Task
+
+
+class FlagShare(Metric):
+    """Percentage of samples with a flag: `error` of all samples, others of the answered ones."""
+
+    def __init__(self, name: str, flag: Flag) -> None:
+        super().__init__(name, higher_is_better=False, binary=True)
+        self._flag = flag
+
+    def selected(self, records: Sequence[Record]) -> BoolArray:
+        """Answered samples; for errors, all."""
+        if self._flag == "error":
+            return np.ones(len(records), dtype=np.bool_)
+        return super().selected(records)
+
+    def outcomes(self, records: Sequence[Record]) -> FloatArray:
+        """1 where the flag is set."""
+        flagged = np.array([float(self._flag in record.flags) for record in records], dtype=np.float64)
+        return np.where(self.selected(records), flagged, np.nan)
+
+    def statistics(self, records: Sequence[Record]) -> FloatArray:
+        """[flagged, 1]."""
+        chosen = self.selected(records)
+        flagged = np.where(chosen, self.outcomes(records), 0.0)
+        return np.stack([flagged, chosen.astype(np.float64)], axis=1)
+
+    def value(self, sums: FloatArray) -> FloatArray:
+        """100 * flagged / count."""
+        return 100.0 * ratio(sums[..., 0], sums[..., 1])
+
+
+def errors() -> Metric:
+    """Samples without an answer, percent of all."""
+    return FlagShare("errors", "error")
+
+
+def answer_health() -> list[Metric]:
+    """Answers that could not be parsed or were cut, percent of the answered samples."""
+    return [FlagShare("unparsed", "unparsed"), FlagShare("truncated", "truncated")]
+
+
+def speed() -> Metric:
+    """Mean model time a sample."""
+    return Mean(SECONDS, SECONDS, unit="s", scale=1.0, higher_is_better=False)
+
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +80,7 @@ class TaskComparison:
 
     Attributes:
         base, new: the run folders. samples: paired ones; answered: by both sides.
-        base_groups, new_groups: figures by tag, as in a summary.
+        base_groups, new_groups: values by tag, as in a summary.
         tags: tags that reports are split by.
     """
 
@@ -97,7 +142,7 @@ def compare_runs(
 
     Args:
         names: of both sides, for reports.
-        allow: fields of the signature that may differ (pairing.py).
+        allow: fields of the signature that may differ (see `pair`).
         with_speed: also judge the mean model time a sample.
 
     Raises:
@@ -114,7 +159,7 @@ def compare_runs(
     parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
     differences = [item for _, found in parts for item in found]
     metrics = decide(differences, thresholds or Thresholds(), alpha)
-    by_key = {key: [r for r in metrics if r.key == key and not r.vital] for key in shared}
+    by_key = {key: [r for r in metrics if r.key == key and not r.health] for key in shared}
     headlines = [headline(registry.task(key.task), by_key[key]) for key in shared]
     tasks = tuple(task for task, _ in parts)
     missing = [f"{key} is only in {names[0]}: not compared" for key in base if key not in new]
@@ -139,7 +184,7 @@ def _compare_task(
     alpha: float,
     with_speed: bool,
 ) -> tuple[TaskComparison, list[tuple[Key, Difference, bool]]]:
-    base, new = load_side(base_path), load_side(new_path)
+    base, new = load_for_comparison(base_path), load_for_comparison(new_path)
     pairs = pair(base, new, allow)
     answered = pairs.answered()
     if not answered.base:
@@ -147,19 +192,19 @@ def _compare_task(
     log.info("%s: %d pairs", base.key, len(answered.base))
     metrics = list(base.task.metrics())
 
-    def differ(metric: Metric, on: Pairs, vital: bool) -> tuple[Key, Difference, bool]:
-        return base.key, difference(metric, on.base, on.new, resampler, alpha=alpha), vital
+    def differ(metric: Metric, on: Pairs, health: bool) -> tuple[Key, Difference, bool]:
+        return base.key, difference(metric, on.base, on.new, resampler, alpha=alpha), health
 
     found = [differ(metric, answered, False) for metric in metrics]
     found.append(differ(errors(), pairs, True))
-    found += [differ(metric, answered, True) for metric in answer_vitals()]
+    found += [differ(metric, answered, True) for metric in answer_health()]
     if with_speed:
         found.append(differ(speed(), timed(answered, base, new), True))
     return _describe(base, new, pairs, answered, base.task, metrics), found
 
 
 def _describe(
-    base: Side, new: Side, pairs: Pairs, answered: Pairs, task: Task, metrics: Sequence[Metric]
+    base: LoadedRun, new: LoadedRun, pairs: Pairs, answered: Pairs, task: Task, metrics: Sequence[Metric]
 ) -> TaskComparison:
     notes = list(pairs.notes)
     if left := len(pairs.base) - len(answered.base):
@@ -177,3 +222,97 @@ def _describe(
         tags=task.group_by,
         notes=tuple(notes),
     )
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Json]:
+    """Verdict, metrics, flips by task, reasons; full precision, no NaN or Infinity."""
+    return {
+        "verdict": comparison.verdict,
+        "base": comparison.base,
+        "new": comparison.new,
+        "alpha": comparison.alpha,
+        "metrics": [metric_json(result) for result in comparison.metrics],
+        "flips": {str(task.key): task.flips.to_json(task.tags) for task in comparison.tasks},
+        "tasks": [_task_json(task) for task in comparison.tasks],
+        "forgetting": [change.to_json() for change in comparison.forgetting],
+        "reasons": list(comparison.reasons),
+    }
+
+
+def refusal_json(reason: str) -> dict[str, Json]:
+    """The document of runs that cannot be compared."""
+    return {"verdict": "not_comparable", "metrics": [], "flips": {}, "reasons": [reason]}
+
+
+def metric_json(result: MetricResult) -> dict[str, Json]:
+    """One element of `metrics`."""
+    difference = result.difference
+    exact = difference.mcnemar
+    return {
+        "task": result.key.task,
+        "split": result.key.split,
+        "metric": result.name,
+        "unit": difference.metric.unit,
+        "higher_is_better": difference.metric.higher_is_better,
+        "base": _finite(difference.base),
+        "new": _finite(difference.new),
+        "difference": _finite(difference.difference),
+        "ci95": None if difference.ci95 is None else [_finite(end) for end in difference.ci95],
+        "p": _finite(difference.p),
+        "p_adjusted": _finite(result.p_adjusted),
+        "verdict": result.verdict,
+        "detectable": _finite(result.detectable),
+        "n": difference.n,
+        "clusters": difference.clusters,
+        "judged": result.judged,
+        "max_drop": result.max_drop,
+        "margin": result.margin,
+        "failure": result.failure,
+        "mcnemar": None
+        if exact is None
+        else {"right_to_wrong": exact.right_to_wrong, "wrong_to_right": exact.wrong_to_right, "p": exact.p},
+        "notes": list(result.notes),
+    }
+
+
+def _task_json(task: TaskComparison) -> dict[str, Json]:
+    return {
+        "task": task.key.task,
+        "split": task.key.split,
+        "base": str(task.base),
+        "new": str(task.new),
+        "samples": task.samples,
+        "answered": task.answered,
+        "clusters": task.clusters,
+        "groups": group_rows(task),
+    }
+
+
+def group_rows(task: TaskComparison) -> list[dict[str, Any]]:
+    """The per-tag table: a row for each tag value and metric, with the flips in it."""
+    counts = task.flips.by_tag(task.tags)
+    rows = []
+    for tag, values in task.base_groups.items():
+        for value, metrics in values.items():
+            lost, won = counts.get(tag, {}).get(value, (0, 0))
+            for name, before in metrics.items():
+                after = task.new_groups.get(tag, {}).get(value, {}).get(name, {})
+                base, new = before.get("value"), after.get("value")
+                rows.append(
+                    {
+                        "tag": tag,
+                        "value": value,
+                        "metric": name,
+                        "n": before.get("n"),
+                        "base": base,
+                        "new": new,
+                        "difference": None if base is None or new is None else new - base,
+                        "right_to_wrong": lost,
+                        "wrong_to_right": won,
+                    }
+                )
+    return rows
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -19,7 +19,7 @@ class Flip:
     """A sample whose outcome changed.
 
     Attributes:
-        metric: the figure in which it did. before, after: the sample's outcome on each side.
+        metric: the one in which it did. before, after: the sample's outcome on each side.
     """
 
     metric: str

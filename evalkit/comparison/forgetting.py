@@ -1,4 +1,4 @@
-"""What a model gained in its domain beside what it lost in general (the look of the paper's Fig. 4)."""
+"""What a model gained in its domain beside what it lost in general, as in Fig. 4 of the paper."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NORMAL = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class SuiteChange:
-    """Mean change of the headline figures of a suite's tasks, in points.
+    """Mean change of the headline metrics of a suite's tasks, in points.
 
     Attributes:
-        headlines: each task's headline metric, where both sides have a figure.
+        headlines: each task's headline metric, where both sides have a value.
         change: mean gain in points (percent, or a fraction times 100). ci95: of the mean, tasks independent.
     """
 
@@ -42,13 +42,13 @@ class SuiteChange:
 
 
 def headline(task: Task, results: Sequence[MetricResult]) -> MetricResult | None:
-    """The task's headline metric, or the first after it that has a figure in points on both sides."""
+    """The task's headline metric, or the first after it that has a value in points on both sides."""
     usable = [result for result in results if _scale(result) and result.difference.gain is not None]
     return next((r for r in usable if r.name == task.headline), next(iter(usable), None))
 
 
 def forgetting(points: Sequence[MetricResult]) -> list[SuiteChange]:
-    """General suite first, then the domains, of the tasks compared; empty unless both kinds are there.
+    """Changes of the suites compared, general first, then the domains; empty unless both kinds are there.
 
     Args:
         points: headline of each task.

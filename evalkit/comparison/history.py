@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from evalkit.comparison.pairing import Pairs, pair
-from evalkit.comparison.runs import Key, Side, complete_runs, key_of, load_side, model_folder, model_names
+from evalkit.comparison.baselines import complete_runs, model_folder, model_names
+from evalkit.comparison.runs import Key, LoadedRun, Pairs, key_of, load_for_comparison, pair
 from evalkit.contracts import Json, MetricValue, Record
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import FloatArray, Metric
@@ -28,7 +28,7 @@ class Point:
 
     Attributes:
         label: the checkpoint's folder, or the model's revision or fingerprint. created: when it was run.
-        value: the figure with its interval. change: against the first checkpoint, None for that itself.
+        value: the metric with its interval. change: against the first checkpoint, None for that itself.
         p_adjusted: Holm's over all changes. significant: whether it is at most alpha.
     """
 
@@ -143,13 +143,13 @@ def history(
 ) -> History:
     """Follow a metric over runs; all are compared with the first of them.
 
-    Without `metric` it is the task's headline, or where a run has no figure of that the first metric that all
-    have a figure of.
+    Without `metric` it is the task's headline. Where a run has no value of the headline, it is the first
+    metric of which all runs have a value.
 
     Raises:
         UsageError: unknown metric. NotComparableError: the first run cannot be read.
     """
-    first = load_side(runs[0].path)
+    first = load_for_comparison(runs[0].path)
     pairs, left_out = _comparable(first, runs[1:], allow)
     kept = [runs[0], *(run for run, _ in pairs)]
     series: list[Sequence[Record]] = [first.records, *(found.new for _, found in pairs)]
@@ -167,10 +167,10 @@ def history(
 
 
 def usual_metric(names: Sequence[str], headline: str, in_all: Callable[[str], bool]) -> str:
-    """The headline if all runs have a figure of it, or the first metric that they have, or else the headline.
+    """The headline if all runs have it, else the first metric that all runs have, else the headline.
 
     Args:
-        names: the task's metrics in its order. in_all: whether all runs have a figure of a metric.
+        names: the task's metrics in its order. in_all: whether all runs have a value of a metric.
     """
     usual = headline if headline in names else names[0]
     return next((name for name in (usual, *names) if in_all(name)), usual)
@@ -213,13 +213,13 @@ def label(run: StoredRun) -> str:
 
 
 def _comparable(
-    first: Side, runs: Sequence[StoredRun], allow: Collection[str]
+    first: LoadedRun, runs: Sequence[StoredRun], allow: Collection[str]
 ) -> tuple[list[tuple[StoredRun, Pairs]], list[str]]:
     """Runs with their samples beside the first run's, and why others have none."""
     found, left_out = [], []
     for run in runs:
         try:
-            pairs = pair(first, load_side(run.path), allow).answered()
+            pairs = pair(first, load_for_comparison(run.path), allow).answered()
         except NotComparableError as error:
             left_out.append(str(error))
             continue
@@ -228,26 +228,26 @@ def _comparable(
 
 
 def _choose(
-    side: Side, name: str | None, series: Sequence[Sequence[Record]]
+    side: LoadedRun, name: str | None, series: Sequence[Sequence[Record]]
 ) -> tuple[Metric, list[MetricValue], tuple[str, str] | None]:
-    """The metric to follow, its figures, and the headline that it stands in for, with the reason."""
+    """The metric to follow, its values, and the headline that it stands in for, with the reason."""
     known = {metric.name: metric for metric in side.task.metrics()}
     if name is not None and name not in known:
         raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
 
     @functools.cache
-    def figures(metric: str) -> list[MetricValue]:
+    def values(metric: str) -> list[MetricValue]:
         return [estimate(known[metric], records) for records in series]
 
     if name is not None:
-        return known[name], figures(name), None
+        return known[name], values(name), None
     headline = side.task.headline or next(iter(known))
-    usual = usual_metric(list(known), headline, lambda each: all(v.value is not None for v in figures(each)))
+    usual = usual_metric(list(known), headline, lambda each: all(v.value is not None for v in values(each)))
     if usual == headline:
-        return known[usual], figures(usual), None
-    missing = [value for value in figures(headline) if value.value is None]
-    reason = f"no figure in {len(missing)} of {len(series)} runs: {missing[0].reason}"
-    return known[usual], figures(usual), (headline, reason)
+        return known[usual], values(usual), None
+    missing = [value for value in values(headline) if value.value is None]
+    reason = f"no value in {len(missing)} of {len(series)} runs: {missing[0].reason}"
+    return known[usual], values(usual), (headline, reason)
 
 
 def _common(series: Sequence[Sequence[Record]]) -> list[list[Record]]:

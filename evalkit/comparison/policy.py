@@ -1,17 +1,21 @@
-"""The policy of `evalkit check`: `evalkit.toml`, or `[tool.evalkit]` in pyproject.toml."""
+"""`evalkit check`: a policy in `evalkit.toml`, or `[tool.evalkit]` of pyproject.toml, and the gate by it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evalkit import registry
-from evalkit.comparison.thresholds import Thresholds, number
-from evalkit.errors import UsageError
+from evalkit.comparison.baselines import resolve
+from evalkit.comparison.compare import Comparison, compare_runs
+from evalkit.comparison.runs import Key
+from evalkit.comparison.verdicts import Thresholds, number
+from evalkit.errors import NotComparableError, UsageError
 from evalkit.pipeline.options import RunSettings, current_name, options_of
+from evalkit.pipeline.results import RunResult
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -157,3 +161,51 @@ def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if "data_root" in flags:
         flags["data_root"] = str(path.parent / flags["data_root"])
     return flags
+
+
+#: Runs one task@split of a loaded model.
+Runner = Callable[[Key], RunResult]
+
+
+def targets(policy: Policy) -> list[Key]:
+    """What the policy runs.
+
+    Raises:
+        UsageError: unknown tasks or suites.
+    """
+    found = registry.targets(policy.tasks, policy.run.get("split"))
+    return [Key(t.task, t.split or registry.task(t.task).splits[0]) for t in found]
+
+
+def baseline_runs(policy: Policy) -> dict[Key, Path]:
+    """The baseline's runs of the policy's tasks; called before anything is generated.
+
+    Raises:
+        NotComparableError: the baseline lacks one. UsageError: there is no such baseline.
+    """
+    base = resolve(policy.baseline, policy.output)
+    wanted = targets(policy)
+    if lacking := [key for key in wanted if key not in base]:
+        raise NotComparableError(
+            f"baseline {policy.baseline}: has no run of {', '.join(map(str, lacking))}; add it with "
+            f"`evalkit baseline set {policy.baseline} RUN …`"
+        )
+    return {key: base[key] for key in wanted}
+
+
+def check(policy: Policy, model: str, base: dict[Key, Path], run: Runner) -> Comparison:
+    """Run every task and judge the results.
+
+    Raises:
+        EvalkitError: a task that cannot be run. NotComparableError: a result unlike the baseline's.
+    """
+    new = {key: run(key).path for key in base}
+    return compare_runs(
+        base,
+        new,
+        names=(policy.baseline, model),
+        thresholds=policy.thresholds,
+        alpha=policy.alpha,
+        allow=policy.allow,
+        with_speed=policy.speed,
+    )

@@ -1,8 +1,9 @@
-"""From what the user names (a folder, a model, a baseline) to runs that can be compared."""
+"""Complete runs as a comparison reads them, and pairs of their records, or why they are not comparable."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,7 @@ from evalkit import registry
 from evalkit.contracts import Record
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
 from evalkit.pipeline.results import describe
-from evalkit.store import StoredRun, find_runs, load_run
-from evalkit.store.names import folder_name
+from evalkit.store import StoredRun, load_run
 from evalkit.task import Task
 
 
@@ -27,8 +27,8 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Side:
-    """One complete run, read for a comparison.
+class LoadedRun:
+    """One complete run with its records.
 
     Attributes:
         model: name as in the run. signature: fields of the signature by name.
@@ -54,7 +54,7 @@ def signature_fields(signature: str) -> dict[str, str]:
     return named
 
 
-def load_side(path: Path) -> Side:
+def load_for_comparison(path: Path) -> LoadedRun:
     """Read a run.
 
     Raises:
@@ -79,7 +79,7 @@ def load_side(path: Path) -> Side:
             f"{path}: responses of {len(lost)} scored samples are gone (first: {lost[0]}): "
             "a file was cut; give the `evalkit run` command again"
         )
-    return Side(
+    return LoadedRun(
         path=path,
         key=Key(task.name, str(named.get("split"))),
         model=str(summary.get("model", "")),
@@ -95,8 +95,8 @@ def _summary(run: StoredRun) -> dict[str, Any]:
     if run.summary is not None:
         return describe(run)
     what = "is still running" if run.status == "running" else "was broken off before its end"
-    mend = "wait for it" if run.status == "running" else "give its `evalkit run` command again to finish it"
-    raise NotComparableError(f"{run.path}: the run {what} (no summary.json); {mend}")
+    fix = "wait for it" if run.status == "running" else "give its `evalkit run` command again to finish it"
+    raise NotComparableError(f"{run.path}: the run {what} (no summary.json); {fix}")
 
 
 def _manifest_part(run: StoredRun, name: str) -> Mapping[str, Any]:
@@ -139,88 +139,104 @@ def model_of(run: StoredRun) -> str:
     return str(_manifest_part(run, "model").get("name", ""))
 
 
-def complete_runs(folder: Path, limited: bool = False) -> Iterator[StoredRun]:
-    """Complete runs below a folder in the order of their names, which begin with the time.
+#: Fields without which there is nothing in common to compare.
+_FIXED = ("task", "split", "protocol")
+#: Signature fields that change the request itself, and so its hash.
+_REQUEST_FIELDS = frozenset({"tiles", "prompt", "gen", "nonstandard", "request"})
+#: Signature fields that say which samples were asked.
+_SAMPLE_FIELDS = frozenset({"n", "subset", "data"})
 
-    Broken folders are passed over: somebody who means one of them names it.
+#: Name of the score that holds a sample's model time.
+SECONDS = "seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Records of both sides, in the same order.
+
+    Attributes:
+        base, new: all paired samples. notes: what the reader must know of the pairing.
+    """
+
+    base: Sequence[Record]
+    new: Sequence[Record]
+    notes: tuple[str, ...] = ()
+
+    def answered(self) -> Pairs:
+        """Only samples that both sides answered."""
+        kept = [(a, b) for a, b in zip(self.base, self.new, strict=True) if not (a.failed or b.failed)]
+        return Pairs([a for a, _ in kept], [b for _, b in kept], self.notes)
+
+
+def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
+    """Pair two runs by sample id, after checking that they measure the same thing.
 
     Args:
-        folder: is searched.
-        limited: also runs of a part of the split that answered all of that part.
-    """
-    for path in find_runs(folder):
-        try:
-            run = load_run(path)
-            summary = run.summary
-        except RunFolderError:
-            continue
-        if summary is not None and (
-            summary.get("status") == "complete" or (limited and _all_of_part(summary))
-        ):
-            yield run
-
-
-def _all_of_part(summary: Mapping[str, Any]) -> bool:
-    counts = summary.get("counts", {})
-    done = counts.get("answered", 0) + counts.get("errors", 0)
-    return bool(summary.get("limited")) and done == counts.get("expected") and counts.get("answered", 0) > 0
-
-
-def latest(runs: Iterable[StoredRun]) -> dict[Key, Path]:
-    """The latest run of every task and split."""
-    return {key_of(run): run.path for run in sorted(runs, key=lambda run: run.path.name)}
-
-
-def asked_as(spec: str, output: Path) -> list[StoredRun]:
-    """Complete runs whose model was asked for by these very words (`--model`)."""
-    return [run for run in complete_runs(output) if (run.manifest.get("model") or {}).get("spec") == spec]
-
-
-def model_folder(output: Path, model: str) -> Path | None:
-    """The folder of a model's runs, or None; a folder name is accepted in place of the model's."""
-    for name in (folder_name(model), model):
-        if name and (output / name).is_dir() and Path(name).name == name:
-            return output / name
-    return None
-
-
-def model_names(output: Path) -> list[str]:
-    """Folder names of the models that have runs."""
-    if not output.is_dir():
-        return []
-    return sorted(
-        path.name for path in output.iterdir() if path.is_dir() and next(find_runs(path), None) is not None
-    )
-
-
-def resolve(name: str, output: Path) -> dict[Key, Path]:
-    """Run folders by task and split, of a run folder, a folder above runs, a baseline or a model.
+        allow: signature fields that may differ (`dtype`, `evalkit`, `tiles` ...), `request` for request
+            hashes, `n` or `subset` for different samples, of which the common ones are then compared.
 
     Raises:
-        UsageError: there is nothing of that name. NotComparableError: it has no complete run.
+        NotComparableError: naming the fields or samples that differ.
     """
-    from evalkit.comparison import baselines
+    where = f"{base.path} and {new.path}"
+    _check_signatures(base, new, allow, where)
+    mine, theirs = {r.id: r for r in base.records}, {r.id: r for r in new.records}
+    notes = _check_samples(mine.keys(), theirs.keys(), allow, where)
+    common = [name for name in mine if name in theirs]
+    if not _REQUEST_FIELDS & set(allow):
+        differing = [name for name in common if base.request_keys[name] != new.request_keys[name]]
+        if differing:
+            raise NotComparableError(
+                f"{where}: {len(differing)} requests differ (first: {differing[0]}): prompt, images or "
+                "settings are not the same; --allow request compares them knowingly"
+            )
+    return Pairs([mine[name] for name in common], [theirs[name] for name in common], notes)
 
-    path = Path(name)
-    if (path / "manifest.json").is_file():
-        try:
-            return {key_of(load_run(path)): path}
-        except RunFolderError as error:
-            raise NotComparableError(str(error)) from None
-    if baselines.exists(output, name):
-        return baselines.load(output, name).paths()
-    folder = path if path.is_dir() else model_folder(output, name)
-    if folder is None and (runs := asked_as(name, output)):
-        return latest(runs)
-    if folder is None:
-        known = [*baselines.names(output), *model_names(output)]
-        hint = registry.nearest(name, known)
-        raise UsageError(
-            f"{name}: no run folder, and no model or baseline of that name in {output}{hint}; "
-            "`evalkit list runs` shows all"
-        )
-    if found := latest(complete_runs(folder)):
-        return found
-    raise NotComparableError(
-        f"{folder}: no complete run below it; limited, running or broken runs must be named one by one"
+
+def _check_signatures(base: LoadedRun, new: LoadedRun, allow: Collection[str], where: str) -> None:
+    names = list(dict.fromkeys([*_FIXED, *base.signature, *new.signature]))
+    differing = [name for name in names if base.signature.get(name) != new.signature.get(name)]
+    fixed = [name for name in differing if name in _FIXED]
+    refused = fixed or [name for name in differing if name not in allow]
+    if not refused:
+        return
+    listed = ", ".join(
+        f"{name} ({base.signature.get(name, 'none')} | {new.signature.get(name, 'none')})" for name in refused
     )
+    fix = (
+        "score or run one of them again under the other's"
+        if fixed
+        else "to compare them knowingly: " + " ".join(f"--allow {name}" for name in refused)
+    )
+    raise NotComparableError(f"{where}: {listed} differ{'s' if len(refused) == 1 else ''}; {fix}")
+
+
+def _check_samples(
+    mine: Collection[str], theirs: Collection[str], allow: Collection[str], where: str
+) -> tuple[str, ...]:
+    only_base = [name for name in mine if name not in theirs]
+    only_new = [name for name in theirs if name not in mine]
+    if not only_base and not only_new:
+        return ()
+    first = (only_base or only_new)[0]
+    what = f"{len(only_base)} samples only in BASE, {len(only_new)} only in NEW (first: {first})"
+    if len(only_base) == len(mine):
+        raise NotComparableError(f"{where}: no sample in common: {what}")
+    if not _SAMPLE_FIELDS & set(allow):
+        raise NotComparableError(f"{where}: {what}; --allow subset compares the common ones")
+    return (f"compared on the {len(mine) - len(only_base)} common samples: {what}",)
+
+
+def timed(pairs: Pairs, base: LoadedRun, new: LoadedRun) -> Pairs:
+    """The same pairs, each record with its model time as a score."""
+    return Pairs(
+        [_timed(record, base) for record in pairs.base],
+        [_timed(record, new) for record in pairs.new],
+        pairs.notes,
+    )
+
+
+def _timed(record: Record, side: LoadedRun) -> Record:
+    if record.failed or record.id not in side.seconds:
+        return record
+    return dataclasses.replace(record, scores={**record.scores, SECONDS: side.seconds[record.id]})

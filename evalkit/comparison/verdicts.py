@@ -1,15 +1,87 @@
-"""A verdict for every metric of a comparison, and whether it fails the gate."""
+"""Thresholds that the user sets, and a verdict for every metric of a comparison: does it fail the gate?"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import fnmatch
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from evalkit import registry
 from evalkit.comparison.runs import Key
-from evalkit.comparison.thresholds import Thresholds
+from evalkit.errors import UsageError
 from evalkit.statistics import Difference, holm
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Largest drops by metric pattern (`METRIC`, `TASK:METRIC`, `TASK@SPLIT:METRIC`; globs), in its unit.
+
+    Attributes:
+        max_drop: a significant drop larger than this fails.
+        margin: fails unless a drop larger than this is excluded.
+    """
+
+    max_drop: Mapping[str, float] = field(default_factory=dict)
+    margin: Mapping[str, float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.max_drop or self.margin)
+
+    def of(self, key: Key, metric: str) -> tuple[float | None, float | None]:
+        """max_drop and margin of a metric; the last matching pattern counts."""
+        return _find(self.max_drop, key, metric), _find(self.margin, key, metric)
+
+    def check(self, known: Iterable[tuple[Key, str]]) -> None:
+        """Raises UsageError for a pattern that names no metric of the comparison."""
+        pairs = list(known)
+        for flag, patterns in (("--max-drop", self.max_drop), ("--margin", self.margin)):
+            for pattern in patterns:
+                if not any(_matches(pattern, key, metric) for key, metric in pairs):
+                    names = dict.fromkeys(metric for _, metric in pairs)
+                    hint = registry.nearest(pattern, [*names, *(f"{key.task}:{m}" for key, m in pairs)])
+                    raise UsageError(
+                        f"{flag} {pattern}: no such metric here{hint}; there are {', '.join(names)}"
+                    )
+
+
+def _matches(pattern: str, key: Key, metric: str) -> bool:
+    names = (metric, f"{key.task}:{metric}", f"{key}:{metric}")
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _find(patterns: Mapping[str, float], key: Key, metric: str) -> float | None:
+    found = [value for pattern, value in patterns.items() if _matches(pattern, key, metric)]
+    return found[-1] if found else None
+
+
+def parse(items: Iterable[str], flag: str) -> dict[str, float]:
+    """`METRIC=x` items, also comma-separated.
+
+    Raises:
+        UsageError: no `=`, or x is not a number of 0 or more.
+    """
+    found: dict[str, float] = {}
+    for item in (part.strip() for text in items for part in text.split(",") if part.strip()):
+        name, equals, text = item.rpartition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{flag} {item}: write METRIC=NUMBER, e.g. {flag} accuracy=0.5")
+        found[name.strip()] = number(text, f"{flag} {item}")
+    return found
+
+
+def number(value: object, where: str) -> float:
+    """A threshold. Raises UsageError unless it is a finite number of 0 or more."""
+    try:
+        result = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        result = math.nan
+    if not (math.isfinite(result) and result >= 0):
+        raise UsageError(f"{where}: write a number of 0 or more, in the metric's unit")
+    return result
+
 
 Verdict = Literal["improved", "regressed", "no_evidence"]
 
@@ -22,8 +94,9 @@ class MetricResult:
     """One metric of one task in a comparison.
 
     Attributes:
-        difference: the figures, their interval and tests.
-        vital: a count of what went wrong (errors, unparsed, truncated) or speed, judged whatever is asked.
+        difference: both values, with their interval and tests.
+        health: whether it counts what went wrong (errors, unparsed, truncated) or is speed; such a metric
+            is always judged.
         judged: whether the gate rests on it. p_adjusted: Holm's, over the metrics judged (of a metric that
             is not judged: over all but the variants, of a variant over all).
         detectable: the smallest drop that would have been called regressed with 80% power.
@@ -33,7 +106,7 @@ class MetricResult:
 
     key: Key
     difference: Difference
-    vital: bool = False
+    health: bool = False
     judged: bool = True
     p_adjusted: float | None = None
     verdict: Verdict = "no_evidence"
@@ -54,23 +127,23 @@ def decide(
 ) -> list[MetricResult]:
     """Judge all metrics of a comparison together.
 
-    Where thresholds are given, the gate rests on the metrics they name and on the vital ones, otherwise on
+    Where thresholds are given, the gate rests on the metrics they name and on those of health, otherwise on
     all but variants. Holm's family are the judged metrics that differ at all: one that is the same in every
     sample cannot be rejected, so that leaving it out keeps the level (Tarone 1990).
 
     Args:
-        differences: with key, and whether it is vital.
+        differences: with key, and whether it is a metric of health.
 
     Raises:
         UsageError: a threshold names no metric here.
     """
     thresholds.check((key, difference.metric.name) for key, difference, _ in differences)
     results = []
-    for key, difference, vital in differences:
+    for key, difference, health in differences:
         max_drop, margin = thresholds.of(key, difference.metric.name)
         named = max_drop is not None or margin is not None
-        judged = vital or named or not (thresholds or difference.metric.variant)
-        results.append(MetricResult(key, difference, vital, judged, max_drop=max_drop, margin=margin))
+        judged = health or named or not (thresholds or difference.metric.variant)
+        results.append(MetricResult(key, difference, health, judged, max_drop=max_drop, margin=margin))
     gated = _adjust([result for result in results if result.judged])
     usual = _adjust([result for result in results if not result.difference.metric.variant])
     everything = _adjust(results)

@@ -1,6 +1,6 @@
 """Metrics as functions of sums of per-sample statistics.
 
-`statistics(records)` gives one row of numbers a record; `value(sums)` makes the figure from column sums over
+`statistics(records)` gives one row of numbers a record; `value(sums)` makes the value from column sums over
 any set of records. So one vectorised path (evalkit.statistics) gives the value, the clustered interval, the
 paired comparison and the power of every metric; a metric never resamples anything itself.
 """
@@ -10,19 +10,33 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
 from evalkit.contracts import Record
 
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Select = Callable[[Record], bool]
 
 
+class MetricOptions(TypedDict, total=False):
+    """Keyword arguments that every metric passes on to `Metric`."""
+
+    unit: str
+    higher_is_better: bool
+    select: Select | None
+    bounds: tuple[float, float] | None
+    binary: bool
+
+
 class Metric(ABC):
-    """One figure of a report.
+    """One value of a report.
 
     Attributes:
         name: as in reports and JSON.
@@ -43,17 +57,18 @@ class Metric(ABC):
         higher_is_better: bool = True,
         select: Select | None = None,
         bounds: tuple[float, float] | None = None,
+        binary: bool = False,
     ) -> None:
         self.name = name
         self.unit = unit
         self.higher_is_better = higher_is_better
-        self.binary = False
+        self.binary = binary
         self._select = select
         self._bounds = bounds
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Range that the figure cannot leave, at which intervals end.
+        """Range that the value cannot leave, at which intervals end.
 
         As given, else by unit: 0 to 100 for percent, 0 to 1 for a fraction, none for others. A metric that
         can leave it (CIDEr in percent) says so here.
@@ -63,7 +78,7 @@ class Metric(ABC):
         return {"percent": (0.0, 100.0), "fraction": (0.0, 1.0)}.get(self.unit, (-math.inf, math.inf))
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
-        """Which records the figure rests on, [n]; errors never belong."""
+        """Which records the value rests on, [n]; errors never belong."""
         select = self._select
         return np.fromiter(
             (not r.failed and (select is None or select(r)) for r in records),
@@ -72,7 +87,7 @@ class Metric(ABC):
         )
 
     def reason(self, records: Sequence[Record]) -> str | None:
-        """Why the figure cannot be computed from these records, or None where it can."""
+        """Why the value cannot be computed from these records, or None where it can."""
         if self.selected(records).any():
             return None
         answered = [r for r in records if not r.failed]
@@ -81,7 +96,7 @@ class Metric(ABC):
         return "no answered sample of this kind"
 
     def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
-        """Per-sample figures [n] (NaN where not selected) for flips and McNemar, or None."""
+        """Per-sample values [n] (NaN where not selected) for flips and McNemar, or None."""
         return None
 
     @abstractmethod
@@ -94,7 +109,7 @@ class Metric(ABC):
 
     @abstractmethod
     def value(self, sums: FloatArray) -> FloatArray:
-        """The figure [...] from column sums [..., k]; NaN where undefined (nothing selected)."""
+        """The value [...] from column sums [..., k]; NaN where undefined (nothing selected)."""
 
 
 def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
@@ -115,17 +130,12 @@ class Mean(Metric):
         name: str,
         score: str | None = None,
         *,
-        unit: str = "percent",
         scale: float = 100.0,
-        select: Select | None = None,
-        higher_is_better: bool = True,
-        binary: bool = False,
-        bounds: tuple[float, float] | None = None,
+        **options: Unpack[MetricOptions],
     ) -> None:
-        super().__init__(name, unit=unit, higher_is_better=higher_is_better, select=select, bounds=bounds)
+        super().__init__(name, **options)
         self.score = score or name
         self.scale = scale
-        self.binary = binary
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that carry the score and pass `select`."""
@@ -161,24 +171,19 @@ class Accuracy(Mean):
         name: str,
         score: str | None = None,
         *,
-        unit: str = "percent",
         scale: float = 100.0,
-        select: Select | None = None,
+        **options: Unpack[MetricOptions],
     ) -> None:
-        super().__init__(name, score, unit=unit, scale=scale, select=select, binary=True)
+        options.setdefault("binary", True)
+        super().__init__(name, score, scale=scale, **options)
 
 
 class RootMeanSquare(Metric):
     """Root of the mean of the squared per-sample error `score`; smaller is better."""
 
     def __init__(self, name: str, score: str, *, unit: str, select: Select | None = None) -> None:
-        super().__init__(name, unit=unit, higher_is_better=False, select=select)
-        self._mean = Mean(name, score, unit=unit, scale=1.0, select=select)
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """A root of squares is not negative."""
-        return 0.0, math.inf
+        super().__init__(name, unit=unit, higher_is_better=False, select=select, bounds=(0.0, math.inf))
+        self._mean = Mean(name, score, scale=1.0, select=select)
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that carry the error."""
@@ -200,18 +205,16 @@ class RootMeanSquare(Metric):
 
 
 class Composite(Metric):
-    """A figure made of other figures: `combine` maps part values [..., parts] to [...]."""
+    """A value made of other values: `combine` maps part values [..., parts] to [...]."""
 
     def __init__(
         self,
         name: str,
         parts: Sequence[Metric],
         combine: Callable[[FloatArray], FloatArray],
-        *,
-        unit: str = "percent",
-        higher_is_better: bool = True,
+        **options: Unpack[MetricOptions],
     ) -> None:
-        super().__init__(name, unit=unit, higher_is_better=higher_is_better)
+        super().__init__(name, **options)
         self.parts = tuple(parts)
         self._combine = combine
         self._widths: tuple[int, ...] | None = None
@@ -242,7 +245,7 @@ class Composite(Metric):
         return np.split(sums, np.cumsum(self._widths)[:-1], axis=-1)
 
     def combine(self, values: FloatArray) -> FloatArray:
-        """The figure [...] from the parts' figures [..., parts]."""
+        """The value [...] from the parts' values [..., parts]."""
         return self._combine(values)
 
     def value(self, sums: FloatArray) -> FloatArray:

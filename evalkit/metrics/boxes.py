@@ -38,10 +38,10 @@ def bracketed(text: str) -> str | None:
 
 
 def double_bracketed_box(text: str, width: float, height: float) -> Box | None:
-    """The box of an answer as rs_det/caculate.py reads it: `[[x1, y1, x2, y2]]`, thousandths of the picture.
+    """The box of an answer as rs_det/caculate.py reads it: `[[x1, y1, x2, y2]]`, thousandths of the image.
 
     The first bracketed hit must be a JSON list whose first element holds exactly four numbers; they are
-    scaled to `width` x `height` pixels and clamped to the picture. Single brackets, five numbers, two boxes
+    scaled to `width` x `height` pixels and clamped to the image. Single brackets, five numbers, two boxes
     in one list, text in place of numbers and NaN give None; fractions (0 to 1) are thousandths like all else.
     """
     found = bracketed(text)
@@ -64,7 +64,7 @@ def first_four_fields_box(text: str, width: float, height: float) -> Box | None:
     """The box of an answer as InternVL's RefCOCO script reads it: the first four comma fields in brackets.
 
     Single brackets and later boxes do no harm. Four numbers that sum to less than 4 are fractions of the
-    picture, others thousandths; nothing is clamped. Unreadable fields give None (the script scores the empty
+    image, others thousandths; nothing is clamped. Unreadable fields give None (the script scores the empty
     box (0, 0, 0, 0) instead, which no target meets).
     """
     found = bracketed(text)

@@ -1,8 +1,7 @@
 """Caption metrics of records: BLEU-1 to BLEU-4, ROUGE-L and CIDEr with pycocoevalcap's digits.
 
-The functions that compute them take tokenised texts and know no records: `tokenize`, `bleu_statistics` and
-`bleu_value`, `rouge_l_scores`, `cider_scores` (one module each). Here they become metrics, by way of pairs of
-a hypothesis and its references taken from records.
+The functions that compute them (caption_scores.py) take tokenised texts and know no records. Here they become
+metrics of pairs of a hypothesis and its references, taken from records.
 """
 
 from __future__ import annotations
@@ -11,16 +10,17 @@ import functools
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import BoolArray, FloatArray, Metric, Select, ratio
-from evalkit.metrics.bleu import bleu_statistics, bleu_value
-from evalkit.metrics.cider import cider_scores
+from evalkit.metrics.base import BoolArray, FloatArray, Metric, MetricOptions, Select, ratio
+from evalkit.metrics.caption_scores import bleu_statistics, bleu_value, cider_scores, rouge_l_scores
 from evalkit.metrics.ptb import tokenize
-from evalkit.metrics.rouge_l import rouge_l_scores
+
+if TYPE_CHECKING:
+    from typing import Unpack  # Python 3.11
 
 __all__ = [
     "Bleu",
@@ -102,6 +102,16 @@ def _tokenized(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(tokenize(texts))
 
 
+class CaptionOptions(MetricOptions, total=False):
+    """Keyword arguments of a caption metric.
+
+    `scale` is the value of a perfect corpus; `pairs` finds the captions of the records.
+    """
+
+    scale: float
+    pairs: Pairs
+
+
 class _CaptionMetric(Metric):
     """A metric of pairs; subclasses compute one row of statistics for each."""
 
@@ -111,12 +121,11 @@ class _CaptionMetric(Metric):
         self,
         name: str,
         *,
-        unit: str = "percent",
         scale: float = 100.0,
-        select: Select | None = None,
         pairs: Pairs = prediction_pairs,
+        **options: Unpack[MetricOptions],
     ) -> None:
-        super().__init__(name, unit=unit, select=select)
+        super().__init__(name, **options)
         self.scale = scale
         self._pairs = pairs
 
@@ -164,17 +173,8 @@ class Bleu(_CaptionMetric):
 
     _width = 10
 
-    def __init__(
-        self,
-        name: str,
-        order: int,
-        *,
-        unit: str = "percent",
-        scale: float = 100.0,
-        select: Select | None = None,
-        pairs: Pairs = prediction_pairs,
-    ) -> None:
-        super().__init__(name, unit=unit, scale=scale, select=select, pairs=pairs)
+    def __init__(self, name: str, order: int, **options: Unpack[CaptionOptions]) -> None:
+        super().__init__(name, **options)
         if not 1 <= order <= 4:
             raise ValueError(f"BLEU goes from 1 to 4, not {order}")
         self.order = order
@@ -184,8 +184,8 @@ class Bleu(_CaptionMetric):
 
     def value(self, sums: FloatArray) -> FloatArray:
         """scale * BLEU."""
-        figures = self.scale * bleu_value(sums[..., :-1])[..., self.order - 1]
-        return np.where(sums[..., -1] > 0, figures, np.nan)
+        values = self.scale * bleu_value(sums[..., :-1])[..., self.order - 1]
+        return np.where(sums[..., -1] > 0, values, np.nan)
 
 
 class _MeanOfScores(_CaptionMetric):

@@ -1,4 +1,4 @@
-"""Which option an answer means, by the rules of each scorer, and the circular scoring of MMBench.
+"""Which option an answer means, by the rules of each scorer; precision and recall of several letters.
 
 Options are given as letter to text, in letter order. No rule ever guesses: what it cannot resolve is None.
 """
@@ -6,7 +6,7 @@ Options are given as letter to text, in letter order. No rule ever guesses: what
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from evalkit.metrics.words import word_lists
 
@@ -23,6 +23,7 @@ _REFUSALS = (
     "Cannot determine the answer",
 )
 _PUNCTUATION = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
+_BETWEEN_LETTERS = str.maketrans(dict.fromkeys(".,;:!?()[]{}*#/&+|'\"-", " "))
 _ANSWER_IS = re.compile(r"answer\s+is\s+\**([ABCD])", re.IGNORECASE)
 #: What may surround a letter for lmms-eval, in the order it tries.
 _DECORATIONS = (
@@ -133,3 +134,21 @@ def first_capital(text: str, choices: Sequence[str], prefixes: Sequence[str]) ->
         return ""
     lowered = text.lower()
     return next((choice[1] for choice in choices if lowered in choice.lower()), "")
+
+
+def chosen_letters(text: str, letters: Set[str]) -> frozenset[str]:
+    """Letters that an answer names: words made of distinct option letters (`A, C`, `AC`, `A and C`)."""
+    chosen: set[str] = set()
+    for words in word_lists(text.translate(_BETWEEN_LETTERS)):
+        for word in words:
+            if len(word) <= len(letters) and set(word) <= letters and len(set(word)) == len(word):
+                chosen.update(word)
+    return frozenset(chosen)
+
+
+def precision_recall(chosen: Set[str], right: Set[str]) -> tuple[float, float]:
+    """|chosen & right| / |chosen| and / |right|; both 0 where nothing was chosen."""
+    if not chosen:
+        return 0.0, 0.0
+    hits = len(chosen & right)
+    return hits / len(chosen), hits / len(right)

@@ -1,6 +1,6 @@
 """BLEU as nltk computes it and ROUGE-L as rouge-score computes it, from the packages' own functions.
 
-Many papers print figures made with these packages. They differ from pycocoevalcap's, which the paper's tables
+Many papers print values made with these packages. They differ from pycocoevalcap's, which the paper's tables
 use. The settings are the usual ones:
 
 - nltk: `corpus_bleu` with equal weights and no smoothing, over lower-case words of

@@ -19,8 +19,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from evalkit.metrics import ptb_java
-from evalkit.metrics.ptb_automaton import Automaton, UnknownLexerError, utf16_units
-from evalkit.metrics.ptb_rules import UncertainTokenError
+from evalkit.metrics.ptb_automaton import Automaton, UncertainTokenError, UnknownLexerError, utf16_units
 
 #: As pycocoevalcap spells them; compared with tokens that are in lower case already.
 PUNCTUATION = frozenset(

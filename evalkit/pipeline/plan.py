@@ -1,4 +1,4 @@
-"""Which samples are asked, and in which order: what shares a picture together, then what shares a prefix.
+"""Which samples are asked, and in which order: what shares images together, then what shares a prefix.
 
 Both are functions of the samples alone, so that a resumed, limited or repeated run plans the same.
 """
@@ -14,14 +14,10 @@ from itertools import groupby
 from evalkit import registry
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import ImagePolicy, Message, Request, Sample
-from evalkit.data.images import ImageHandle
-from evalkit.errors import DataError, ImageError, UsageError
+from evalkit.errors import DataError, UsageError
 
 #: Positions of requests that share their images.
 Group = tuple[int, ...]
-
-#: Distinct pictures opened to estimate tiles.
-_PROBES = 48
 
 
 def unique(samples: Iterable[Sample], where: str) -> list[Sample]:
@@ -135,115 +131,3 @@ def _hash(history: Sequence[Message]) -> int:
     text = "\0".join(f"{message.role}\0{message.text}" for message in history)
     data = text.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-
-
-def tile_count(width: int, height: int, policy: ImagePolicy, tile: int = 448) -> int:
-    """Tiles of one picture, thumbnail included (InternVL 1.5 dynamic tiling, protocols' shared facts).
-
-    Among grids of min_tiles to max_tiles tiles the one with the nearest aspect ratio; on a tie the larger one
-    if the picture has more than half its area.
-    """
-    if policy.grid is not None:
-        chosen = policy.grid[0] * policy.grid[1]
-    else:
-        span = range(1, policy.max_tiles + 1)
-        fits = {(c, r) for c in span for r in span if policy.min_tiles <= c * r <= policy.max_tiles}
-        best, chosen = float("inf"), 1
-        for columns, rows in sorted(fits, key=lambda grid: grid[0] * grid[1]):
-            distance = abs(width / height - columns / rows)
-            area = columns * rows
-            if distance < best or (distance == best and width * height > 0.5 * tile * tile * area):
-                best, chosen = distance, area
-    return chosen + 1 if policy.thumbnail and chosen > 1 else chosen
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What a plan would cost: tiles estimated from a probe of the pictures, text at 4 characters a token.
-
-    Attributes:
-        pictures: distinct ones; picture_uses: counted once for every request that shows them.
-        tiles: of the distinct pictures; tile_uses: counted once a use, as without sharing.
-        unreadable: one line for each probed picture that cannot be opened.
-        group_tiles: counted once a group, as the language model reads them with sharing.
-        text_tokens: of all prompts; repeated_text_tokens: those that sharing need not read again.
-        new_tokens_at_most: max_new_tokens of all requests together.
-    """
-
-    requests: int
-    groups: int
-    pictures: int
-    picture_uses: int
-    tiles: int
-    tile_uses: int
-    group_tiles: int
-    text_tokens: int
-    repeated_text_tokens: int
-    new_tokens_at_most: int
-    unreadable: tuple[str, ...]
-
-    def prefilled(self, tokens_per_tile: int, shared: bool) -> int:
-        """Prompt tokens that the language model reads, image tokens included.
-
-        Args:
-            tokens_per_tile: of the model.
-            shared: whether what the requests of a group begin with is read once.
-        """
-        if shared:
-            return self.group_tiles * tokens_per_tile + self.text_tokens - self.repeated_text_tokens
-        return self.tile_uses * tokens_per_tile + self.text_tokens
-
-    def to_json(self) -> dict[str, object]:
-        """Field names to values."""
-        return dataclasses.asdict(self)
-
-
-def _common(texts: Sequence[str]) -> int:
-    """Characters that all begin with."""
-    low, high = min(texts), max(texts)
-    return next((at for at, pair in enumerate(zip(low, high, strict=False)) if pair[0] != pair[1]), len(low))
-
-
-def outlook(plan: Plan, request: Callable[[int], Request]) -> Outlook:
-    """Estimate a plan's cost, opening a few dozen pictures at most."""
-    uses: dict[str, int] = {}
-    handles: dict[str, tuple[ImageHandle, ImagePolicy]] = {}
-    characters = repeated = answers = group_uses = 0
-    for group in plan.groups:
-        texts: list[str] = []
-        for position in group:
-            asked = request(position)
-            texts.append("".join(message.text for message in asked.messages))
-            answers += asked.generation.max_new_tokens
-            for image in asked.images:
-                name = image.identity()
-                uses[name] = uses.get(name, 0) + 1
-                handles.setdefault(name, (image, asked.image_policy))
-        group_uses += len(asked.images)
-        characters += sum(map(len, texts))
-        repeated += (len(texts) - 1) * _common(texts)
-    names = list(handles)
-    step = max(1, len(names) // _PROBES)
-    tiles: list[int] = []
-    unreadable: list[str] = []
-    for name in names[::step]:
-        image, policy = handles[name]
-        try:
-            width, height = image.open().size
-            tiles.append(tile_count(width, height, policy))
-        except ImageError as error:
-            unreadable.append(str(error))
-    mean = sum(tiles) / len(tiles) if tiles else 0.0
-    return Outlook(
-        requests=plan.size,
-        groups=len(plan.groups),
-        pictures=len(names),
-        picture_uses=sum(uses.values()),
-        tiles=round(mean * len(names)),
-        tile_uses=round(mean * sum(uses.values())),
-        group_tiles=round(mean * group_uses),
-        text_tokens=characters // 4,
-        repeated_text_tokens=repeated // 4,
-        new_tokens_at_most=answers,
-        unreadable=tuple(unreadable),
-    )

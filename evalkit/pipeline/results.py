@@ -58,7 +58,7 @@ class RunResult:
 
     @property
     def signature(self) -> str:
-        """What the figures measure, in one line."""
+        """What the values measure, in one line."""
         return str(self.summary["signature"])
 
     def records(self) -> pd.DataFrame:
@@ -98,8 +98,8 @@ class RunResult:
         return Dataset.from_dict(columns, Features(types))
 
     def __repr__(self) -> str:
-        figures = ", ".join(f"{name} {value.value}" for name, value in self.metrics.items())
-        return f"<RunResult {self.path} {self.status}: {figures}>"
+        values = ", ".join(f"{name} {value.value}" for name, value in self.metrics.items())
+        return f"<RunResult {self.path} {self.status}: {values}>"
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -178,10 +178,10 @@ def _check(summary: Mapping[str, Any], path: Path) -> None:
     """Refuse a summary that is not as this package writes it."""
     wrong = next((name for name, kind in _SHAPE.items() if not isinstance(summary.get(name), kind)), None)
     if wrong is None:
-        figures = [summary["counts"].get(name) for name in ("expected", "answered", "errors")]
+        counted = [summary["counts"].get(name) for name in ("expected", "answered", "errors")]
         rows = [(row, ("metrics", "model", "table")) for row in summary["reference"]]
         rows += [(content, ("value", "unit", "n")) for content in summary["metrics"].values()]
-        if not all(isinstance(figure, int) for figure in figures):
+        if not all(isinstance(count, int) for count in counted):
             wrong = "counts"
         elif not all(isinstance(row, dict) and all(name in row for name in names) for row, names in rows):
             wrong = "metrics or reference"

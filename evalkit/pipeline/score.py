@@ -46,9 +46,8 @@ def score(
         JudgeError: the judge cannot be reached at all.
     """
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
-    asked = [
-        (sample, as_scored(stored.response, reasoning, task.strips_reasoning)) for sample, stored in answered
-    ]
+    asked = [(sample, _filtered(task, stored.response)) for sample, stored in answered]
+    asked = [(sample, as_scored(each, reasoning, task.strips_reasoning)) for sample, each in asked]
     records = [_with_reasoning(*each) for each in zip(_records(task, asked, judge), asked, strict=True)]
     return [
         Scored(
@@ -65,6 +64,13 @@ def score(
 def _with_reasoning(record: Record, asked: tuple[Sample, Response]) -> Record:
     reasoning = asked[1].reasoning
     return dataclasses.replace(record, data={**record.data, REASONING: reasoning}) if reasoning else record
+
+
+def _filtered(task: Task, response: Response) -> Response:
+    if response.error is not None:
+        return response
+    text = _guarded(task, "filtered() fails", task.filtered, response.text)
+    return response if text == response.text else dataclasses.replace(response, text=text)
 
 
 def _records(task: Task, asked: Sequence[tuple[Sample, Response]], judge: Asks | None) -> list[Record]:

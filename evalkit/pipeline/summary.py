@@ -1,4 +1,4 @@
-"""The summary of a run: figures with what they rest on, the reasons where there is none, the signature."""
+"""The summary of a run: values of metrics with what they rest on, or the reason where there is none."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def metric_values(task: Task, records: Sequence[Record]) -> dict[str, MetricValu
 
 
 def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[str, Json]]]:
-    """`{tag: {value: {metric: {value, n}}}}` for the tags of `Task.group_by`; a metric is left out of a group
-    that none of its samples is in.
+    """`{tag: {value: {metric: {value, n}}}}` for the tags of `Task.group_by`.
 
-    Corpus constants (CIDEr's document frequencies) are those of all records.
+    A metric without samples in a group is left out of it. Corpus constants (CIDEr's document frequencies) are
+    those of all records.
     """
     members = {tag: _members(records, tag) for tag in task.group_by}
     if not any(members.values()):
@@ -40,8 +40,8 @@ def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[st
             for value, places in values.items():
                 n = int(chosen[places].sum())
                 if n:
-                    figure = None if rows is None else float(metric.value(rows[places].sum(axis=0)))
-                    report[tag][value][metric.name] = _grouped(figure, n, reason)
+                    result = None if rows is None else float(metric.value(rows[places].sum(axis=0)))
+                    report[tag][value][metric.name] = _grouped(result, n, reason)
     return report
 
 
@@ -60,18 +60,18 @@ def _grouped(value: float | None, n: int, reason: str | None) -> dict[str, Json]
 
 
 def metric_json(value: MetricValue) -> dict[str, Json]:
-    """A figure as in interface `metrics`: full precision, null with its reason where there is none."""
-    figure = value.value if value.value is not None and math.isfinite(value.value) else None
-    interval = value.ci95 if figure is not None else None
+    """A metric's value in JSON: full precision, null with its reason where there is none."""
+    number = value.value if value.value is not None and math.isfinite(value.value) else None
+    interval = value.ci95 if number is not None else None
     content: dict[str, Json] = {
-        "value": figure,
+        "value": number,
         "unit": value.unit,
         "n": value.n,
         "ci95": list(interval) if interval is not None and all(map(math.isfinite, interval)) else None,
     }
-    reason = value.reason or ("undefined for these answers" if figure is None else None)
-    said = {"reason": reason, "note": value.note}
-    return {**content, **{name: text for name, text in said.items() if text}}
+    reason = value.reason or ("undefined for these answers" if number is None else None)
+    remarks = {"reason": reason, "note": value.note}
+    return {**content, **{name: text for name, text in remarks.items() if text}}
 
 
 def metric_from_json(content: Mapping[str, Any]) -> MetricValue:

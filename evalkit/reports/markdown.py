@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evalkit.comparison.compare import Comparison, TaskComparison
-from evalkit.comparison.to_json import group_rows
+from evalkit.comparison.compare import Comparison, TaskComparison, group_rows
 from evalkit.reports import wording
 from evalkit.text import one_line, value_text
 

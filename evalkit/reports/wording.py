@@ -56,12 +56,12 @@ def _said(result: MetricResult) -> str:
 
 
 def shown(comparison: Comparison, task: TaskComparison) -> list[MetricResult]:
-    """A task's metrics; vital ones only where they are not 0 on both sides."""
+    """A task's metrics; those of health only where they are not 0 on both sides."""
     return [
         result
         for result in comparison.metrics
         if result.key == task.key
-        and not (result.vital and not result.difference.base and not result.difference.new)
+        and not (result.health and not result.difference.base and not result.difference.new)
     ]
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from evalkit.statistics.estimate import estimate, estimate_all
-from evalkit.statistics.hypotheses import McNemar, holm, mcnemar
+from evalkit.statistics.hypotheses import McNemar, SampleSize, Trend, detectable, holm, mcnemar, needed, trend
 from evalkit.statistics.paired import Difference, difference
-from evalkit.statistics.power import Need, detectable, needed
-from evalkit.statistics.resampling import Clusters, Resampler, Tally
-from evalkit.statistics.trend import Trend, trend
+from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
 
 __all__ = [
+    "ClusterSums",
     "Clusters",
     "Difference",
     "McNemar",
-    "Need",
     "Resampler",
-    "Tally",
+    "SampleSize",
     "Trend",
     "detectable",
     "difference",

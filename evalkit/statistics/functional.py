@@ -1,4 +1,4 @@
-"""Figures as smooth functions of cluster sums, with the standard error of every resample.
+"""Values as smooth functions of cluster sums, with the standard error of every resample.
 
 A metric, the difference of a metric between two runs and the slope of a metric over checkpoints are all
 functions F of column sums. With d_g = grad F . S_g the influence of cluster g, the clustered standard error
@@ -15,7 +15,7 @@ import numpy as np
 from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
 from evalkit.statistics.resampling import Resampler
 
-#: Maps column sums [..., k] to figures [...]; NaN where undefined.
+#: Maps column sums [..., k] to values [...]; NaN where undefined.
 Functional = Callable[[FloatArray], FloatArray]
 
 #: Step of the numerical derivative, as a share of a column's total.
@@ -24,8 +24,8 @@ _STEP = 1e-6
 _NOTHING = 1e-7
 
 
-def gradient(figure: Functional, sums: FloatArray, cluster_sums: FloatArray) -> FloatArray:
-    """Derivatives of `figure` at `sums` [..., k] by every column, [..., k].
+def gradient(function: Functional, sums: FloatArray, cluster_sums: FloatArray) -> FloatArray:
+    """Derivatives of `function` at `sums` [..., k] by every column, [..., k].
 
     Central differences; at the edge of a column that holds no negative number, one-sided.
     """
@@ -39,7 +39,7 @@ def gradient(figure: Functional, sums: FloatArray, cluster_sums: FloatArray) -> 
         if positive[column]:
             below[..., column] = np.maximum(below[..., column], 0.0)
         distance = above[..., column] - below[..., column]
-        result[..., column] = (figure(above) - figure(below)) / distance
+        result[..., column] = (function(above) - function(below)) / distance
     return result
 
 
@@ -58,7 +58,7 @@ def metric_gradient(metric: Metric, sums: FloatArray, cluster_sums: FloatArray) 
 
 
 def part_slopes(metric: Composite, values: FloatArray) -> FloatArray:
-    """Derivatives of a composite by its parts' figures, at `values` [..., parts]."""
+    """Derivatives of a composite by its parts' values, at `values` [..., parts]."""
     slopes = np.zeros_like(values)
     for place in range(values.shape[-1]):
         step = np.zeros(values.shape[-1])
@@ -75,7 +75,7 @@ def standard_error(influence: FloatArray) -> float:
     return float(np.sqrt(count / (count - 1) * (spread @ spread)))
 
 
-def jackknife_error(figure: Functional, cluster_sums: FloatArray) -> float:
+def jackknife_error(function: Functional, cluster_sums: FloatArray) -> float:
     """Standard error from leaving out one cluster at a time.
 
     Larger than the delta method's where clusters are few and unequal, and there the more honest one
@@ -83,55 +83,55 @@ def jackknife_error(figure: Functional, cluster_sums: FloatArray) -> float:
     """
     count, total = len(cluster_sums), cluster_sums.sum(axis=0)
     with np.errstate(all="ignore"):
-        changes = figure(total - cluster_sums) - figure(total)
+        changes = function(total - cluster_sums) - function(total)
     return float(np.sqrt((count - 1) / count * np.nansum(changes**2)))
 
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
-    """A figure with its resamples.
+    """A value with its resamples.
 
     Attributes:
-        value: the figure; se: its clustered standard error; clusters: what it rests on.
-        figures, errors: figure and standard error of each resample, [resamples], NaN where undefined.
+        value: over the sample; se: its clustered standard error; clusters: what it rests on.
+        values, errors: value and standard error of each resample, [resamples], NaN where undefined.
     """
 
     value: float
     se: float
     clusters: int
-    figures: FloatArray
+    values: FloatArray
     errors: FloatArray
 
     @property
     def defined(self) -> BoolArray:
         """Resamples of which the studentised deviation can be taken, [resamples]."""
         with np.errstate(invalid="ignore"):
-            usable: BoolArray = np.isfinite(self.figures) & (self.errors > _NOTHING * self.se)
+            usable: BoolArray = np.isfinite(self.values) & (self.errors > _NOTHING * self.se)
         return usable
 
     def deviations(self) -> FloatArray:
-        """(figure - value) / error of the usable resamples, sorted."""
+        """(resampled value - value) / error of the usable resamples, sorted."""
         keep = self.defined
-        return np.sort((self.figures[keep] - self.value) / self.errors[keep])
+        return np.sort((self.values[keep] - self.value) / self.errors[keep])
 
 
 def replicate(
-    figure: Functional, slope: Functional, cluster_sums: FloatArray, resampler: Resampler
+    function: Functional, slope: Functional, cluster_sums: FloatArray, resampler: Resampler
 ) -> Replicates:
-    """Resample clusters and evaluate `figure` and its standard error on each resample.
+    """Resample clusters and evaluate `function` and its standard error on each resample.
 
     Args:
-        slope: derivatives [..., k] of the figure at column sums [..., k].
+        slope: derivatives [..., k] of the function at column sums [..., k].
         cluster_sums: statistics by cluster, [clusters, k], at least two clusters.
     """
     count, total = len(cluster_sums), cluster_sums.sum(axis=0)
-    value = float(figure(total))
-    figures, errors = [], []
+    value = float(function(total))
+    values, errors = [], []
     with np.errstate(all="ignore"):
         se = standard_error(cluster_sums @ slope(total))
         for weights in resampler.weights(count):
             sums = weights @ cluster_sums
-            figures.append(figure(sums))
+            values.append(function(sums))
             influence = slope(sums) @ cluster_sums.T
             weights *= influence
             total = weights.sum(axis=1)
@@ -139,4 +139,4 @@ def replicate(
             del weights, influence  # before the next are made
             variance = count / (count - 1) * (squares - total**2 / count)
             errors.append(np.sqrt(np.maximum(variance, 0.0)))
-    return Replicates(value, se, count, np.concatenate(figures), np.concatenate(errors))
+    return Replicates(value, se, count, np.concatenate(values), np.concatenate(errors))

@@ -1,7 +1,7 @@
 """Intervals from resamples: bootstrap-t, and what takes its place where resampling shows nothing.
 
 Bootstrap-t (Efron 1981; Hall 1988) divides each resample's deviation by that resample's own standard error.
-It is second-order accurate: skewed figures (RMSE, CIDEr) keep their coverage, where percentile intervals lose
+It is second-order accurate: skewed metrics (RMSE, CIDEr) keep their coverage, where percentile intervals lose
 several points.
 """
 
@@ -27,7 +27,7 @@ _WIDEST = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A figure with Student's t, for few clusters: jackknife error, degrees of freedom."""
+    """A value with Student's t, for few clusters: jackknife error, degrees of freedom."""
 
     value: float
     error: float
@@ -41,7 +41,7 @@ class Student:
         return self.value - reach, self.value + reach
 
     def p(self) -> float:
-        """Two-sided p value of a figure of 0."""
+        """Two-sided p value of the hypothesis that the true value is 0."""
         from scipy.stats import t
 
         if not self.error:
@@ -65,15 +65,15 @@ def freedom(sizes: npt.NDArray[np.intp], thinnest: int) -> float:
 
 
 def bootstrap_t(replicates: Replicates, few: Student | None = None, alpha: float = 0.05) -> Interval | None:
-    """Bootstrap-t interval; None where the figure is undefined in most resamples.
+    """Bootstrap-t interval; None where the value is undefined in most resamples.
 
     With `few` clusters it is joined with Student's interval and may reach at most twice as far; where most
     resamples have no variance (a handful of clusters), Student's stands alone.
     """
-    if 2 * np.isfinite(replicates.figures).sum() < len(replicates.figures):
+    if 2 * np.isfinite(replicates.values).sum() < len(replicates.values):
         return None
     deviations = replicates.deviations()
-    if 2 * len(deviations) < len(replicates.figures):
+    if 2 * len(deviations) < len(replicates.values):
         return few.interval(alpha) if few else None
     low, high = np.quantile(deviations, [alpha / 2, 1 - alpha / 2])
     value, se = replicates.value, replicates.se
@@ -101,7 +101,7 @@ def alike(value: float, clusters: int, bounds: Interval, alpha: float = 0.05) ->
     """Interval where all clusters are alike (every answer right, say), so that resamples never differ.
 
     If a share q of all clusters were different, G drawn ones would be alike with probability (1 - q)^G; the
-    largest q not excluded is 1 - (alpha / 2)^(1 / G), and such clusters move the figure at most to its
+    largest q not excluded is 1 - (alpha / 2)^(1 / G), and such clusters move the value at most to its
     bounds. None for a metric without bounds.
     """
     if not (math.isfinite(bounds[0]) and math.isfinite(bounds[1]) and bounds[0] <= value <= bounds[1]):

@@ -1,9 +1,15 @@
 """The difference of a metric between two runs on the same samples.
 
-Base and new are two halves of one table of cluster sums, so a resample gives both sides the same clusters and
-the difference is one more figure to resample (functional.py). Beside the bootstrap stands the swap test
-(swaps.py). With few clusters neither can say much; Student's t takes their place, and the swap test of single
-samples guards it.
+Base and new are two halves of one table of cluster sums. So a resample gives both sides the same clusters,
+and the difference is one more value to resample (functional.py).
+
+Beside the bootstrap stands the swap test: if two runs do not differ, exchanging them in any cluster changes
+nothing in law. It is approximate randomisation (Noreen 1989), by clusters, and exact for any number of
+clusters. It guards the bootstrap where few answers changed: three changed answers that all went one way say
+nothing, but no resample of them goes the other way.
+
+With few clusters neither can say much. Student's t takes their place, guarded by the swap test of single
+samples.
 """
 
 from __future__ import annotations
@@ -15,9 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Metric
-from evalkit.statistics.functional import Replicates, jackknife_error, replicate
-from evalkit.statistics.hypotheses import McNemar, mcnemar
+from evalkit.metrics.base import FloatArray, Metric
+from evalkit.statistics.functional import Replicates, jackknife_error, metric_gradient, replicate
+from evalkit.statistics.hypotheses import McNemar, detectable, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     Interval,
@@ -28,9 +34,99 @@ from evalkit.statistics.intervals import (
     freedom,
     join,
 )
-from evalkit.statistics.power import detectable
-from evalkit.statistics.resampling import Clusters, Resampler, Tally
-from evalkit.statistics.swaps import PairedSums, swap
+from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
+
+#: Relative difference below which two studentised values are the same number.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class PairedSums:
+    """A metric's statistics on both sides, summed by cluster, [clusters, k] each."""
+
+    metric: Metric
+    base: FloatArray
+    new: FloatArray
+
+    def sums(self) -> FloatArray:
+        """Both sides in one table, [clusters, 2k]."""
+        return np.concatenate([self.base, self.new], axis=1)
+
+    def bounds(self) -> Interval:
+        """Range of the difference."""
+        low, high = self.metric.bounds
+        return low - high, high - low
+
+    def difference(self, sums: FloatArray) -> FloatArray:
+        """new - base from column sums [..., 2k]."""
+        width = self.base.shape[1]
+        return self.metric.value(sums[..., width:]) - self.metric.value(sums[..., :width])
+
+    def slope(self, sums: FloatArray) -> FloatArray:
+        """Derivatives of `difference` at column sums [..., 2k]; each side's columns move that side alone."""
+        width = self.base.shape[1]
+        before = metric_gradient(self.metric, sums[..., :width], self.base)
+        after = metric_gradient(self.metric, sums[..., width:], self.new)
+        return np.concatenate([-before, after], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Swaps:
+    """Studentised difference, what it becomes when clusters are swapped at random, and its error."""
+
+    observed: float
+    swapped: FloatArray
+    error: float
+
+    def p(self) -> float:
+        """Two-sided p value, never 0."""
+        reached = (self.swapped >= abs(self.observed) * (1 - _SAME)).sum()
+        return float((reached + 1) / (len(self.swapped) + 1))
+
+    def interval(self, value: float, alpha: float, freedom: float) -> Interval:
+        """value -+ the error times the quantile of the swapped values; holds 0 exactly where p > alpha.
+
+        Where that quantile is infinite (swaps without variance), Student's takes its place.
+        """
+        count = len(self.swapped)
+        rank = min(count, math.ceil((1 - alpha) * (count + 1)))
+        quantile = float(self.swapped[rank - 1])
+        if not math.isfinite(quantile):
+            return self.guard(Student(value, self.error, freedom).interval(alpha), value, alpha)
+        return self.guard((value - quantile * self.error, value + quantile * self.error), value, alpha)
+
+    def guard(self, interval: Interval, value: float, alpha: float) -> Interval:
+        """The interval, widened to hold 0 where p > alpha."""
+        return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
+
+
+def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
+    """Swap the two runs in random clusters.
+
+    The error of a swapped difference comes from the influences at the mean of both sides, where the sums lie
+    when the runs do not differ; swapping a cluster turns its influence's sign.
+    """
+    middle = (pair.base + pair.new) / 2
+    centre, half = middle.sum(axis=0), (pair.new - pair.base) / 2
+    values = []
+    with np.errstate(all="ignore"):
+        slope = 2 * half @ metric_gradient(pair.metric, centre, middle)
+        squares, count = float(slope @ slope), len(slope)
+        for signs in resampler.swaps(count):
+            shift = signs @ half
+            change = pair.metric.value(centre + shift) - pair.metric.value(centre - shift)
+            values.append(np.abs(change) / _error(squares, signs @ slope, count))
+        error = float(_error(squares, slope.sum(), count))
+    swapped = np.concatenate(values)
+    swapped[np.isnan(swapped)] = np.inf
+    return Swaps(value / error if error else math.inf, np.sort(swapped), error)
+
+
+def _error(squares: float, total: FloatArray, count: int) -> FloatArray:
+    """Standard error of a sum of influences with these squares; 0 where all influences are the same."""
+    variance = count / (count - 1) * (squares - total**2 / count)
+    return np.sqrt(np.where(variance > _SAME * squares, variance, 0.0))
+
 
 #: Below this share of a difference its standard error is rounding.
 _ROUNDING = 1e-12
@@ -41,7 +137,7 @@ class Difference:
     """New minus base of one metric, paired by sample.
 
     Attributes:
-        base, new: the figures; None where they cannot be computed, with `reason`.
+        base, new: the values; None where they cannot be computed, with `reason`.
         ci95, interval: 95% interval of the difference, and the one at the level that was asked for.
         p: two-sided p value, the larger of bootstrap (with few clusters Student's t) and swap test.
         se: clustered standard error of the difference; freedom: its degrees of freedom.
@@ -126,7 +222,7 @@ def difference(
     if not (math.isfinite(before) and math.isfinite(after)):
         return _unknown(metric, base, new, n, clusters.count, "undefined for these answers")
     exact = _mcnemar(metric, base, new)
-    count = min(Tally.of(metric, base, on_base).thinnest, Tally.of(metric, new, on_new).thinnest)
+    count = min(ClusterSums.of(metric, base, on_base).thinnest, ClusterSums.of(metric, new, on_new).thinnest)
     if count < 2:
         reason = "one cluster: no interval and no test"
         return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
@@ -159,7 +255,7 @@ def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
     freedom = len(pair.base) - 1.0
     if np.array_equal(pair.base, pair.new):
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
-    replicates = replicate(pair.figure, pair.slope, pair.sums(), resampler)
+    replicates = replicate(pair.difference, pair.slope, pair.sums(), resampler)
     swaps = swap(pair, replicates.value, resampler)
     if replicates.se <= _ROUNDING * max(1.0, abs(replicates.value)):  # every cluster changed alike
         same = replicates.value, replicates.value
@@ -187,8 +283,8 @@ def judge_few(
     if np.array_equal(rows.base, rows.new):
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
     sums = pair.sums()
-    value = float(pair.figure(sums.sum(axis=0)))
-    student = Student(value, jackknife_error(pair.figure, sums), freedom)
+    value = float(pair.difference(sums.sum(axis=0)))
+    student = Student(value, jackknife_error(pair.difference, sums), freedom)
     swaps = swap(rows, value, resampler)
     ci95, interval = (
         cut(swaps.guard(student.interval(level), value, level), pair.bounds(), value)
@@ -218,10 +314,10 @@ def _mcnemar(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> M
 def _unknown(
     metric: Metric, base: Sequence[Record], new: Sequence[Record], n: int, clusters: int, reason: str
 ) -> Difference:
-    """A difference that cannot be computed, with whichever figure can."""
-    figures = [
+    """A difference that cannot be computed, with whichever value can."""
+    values = [
         None if metric.reason(records) is not None else float(metric.value(metric.statistics(records).sum(0)))
         for records in (base, new)
     ]
-    known = [figure if figure is not None and math.isfinite(figure) else None for figure in figures]
+    known = [value if value is not None and math.isfinite(value) else None for value in values]
     return Difference(metric, known[0], known[1], n, clusters, reason=reason)

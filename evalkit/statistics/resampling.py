@@ -112,24 +112,26 @@ class Clusters:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ClusterSums:
     """A metric over one set of records, summed by cluster; only clusters with a selected sample count.
 
     Attributes:
-        sums: statistics, [clusters, k]. sizes: selected samples, [clusters].
+        rows: statistics, [clusters, k]. sizes: selected samples, [clusters].
         right: samples with outcome 1, [clusters], of a binary metric; otherwise None.
         parts: of a composite, each over its own clusters.
     """
 
     metric: Metric
-    sums: FloatArray
+    rows: FloatArray
     sizes: IntArray
     right: IntArray | None
-    parts: tuple[Tally, ...] = ()
+    parts: tuple[ClusterSums, ...] = ()
 
     @classmethod
-    def of(cls, metric: Metric, records: Sequence[Record], statistics: FloatArray | None = None) -> Tally:
-        """Tally of `metric` over `records`, of which at least one must be selected.
+    def of(
+        cls, metric: Metric, records: Sequence[Record], statistics: FloatArray | None = None
+    ) -> ClusterSums:
+        """Sums of `metric` over `records`, of which at least one must be selected.
 
         Args:
             statistics: the metric's over the records, [n, k], where they are at hand.
@@ -143,7 +145,7 @@ class Tally:
         right = None
         if outcomes is not None:
             right = np.bincount(clusters.codes[outcomes[selected] == 1], minlength=clusters.count)
-        parts: tuple[Tally, ...] = ()
+        parts: tuple[ClusterSums, ...] = ()
         if isinstance(metric, Composite):
             blocks = zip(metric.parts, metric.blocks(statistics), strict=True)
             parts = tuple(cls.of(part, records, block) for part, block in blocks)
@@ -151,22 +153,22 @@ class Tally:
 
     @property
     def thinnest(self) -> int:
-        """Clusters under the figure, for a composite those under its thinnest part."""
+        """Clusters under the value, for a composite those under its thinnest part."""
         return min((part.thinnest for part in self.parts), default=self.clusters)
 
     @property
     def n(self) -> int:
-        """Samples that the figure rests on."""
+        """Samples that the value rests on."""
         return int(self.sizes.sum())
 
     @property
     def clusters(self) -> int:
-        """Clusters that the figure rests on."""
-        return len(self.sums)
+        """Clusters that the value rests on."""
+        return len(self.rows)
 
     def value(self) -> float:
-        """The figure itself; NaN where undefined."""
-        return float(self.metric.value(self.sums.sum(axis=0)))
+        """The value; NaN where undefined."""
+        return float(self.metric.value(self.rows.sum(axis=0)))
 
     def rarest(self) -> int | None:
         """Clusters that hold the rarer outcome of a binary metric, or of a composite's part where they are

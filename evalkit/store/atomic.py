@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and disk errors in one line."""
+"""Files that are written whole or not at all, and disk errors in one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def disk_error(error: OSError, path: Path) -> RunFolderError:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` last through a power cut, where the system can."""
+    """Write renames in `folder` to the disk itself, where the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

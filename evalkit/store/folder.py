@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -18,20 +20,22 @@ from evalkit.contracts import Json, Record
 from evalkit.errors import RunFolderError
 from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
-from evalkit.store.names import folder_name
 from evalkit.store.records import RECORDS_NAME, read_records, read_table
 from evalkit.store.responses import StoredResponse, read_responses
 
 MANIFEST_NAME = "manifest.json"
 SUMMARY_NAME = "summary.json"
 
-#: Runs lie three levels under the output folder; somebody may point at any folder above them.
+#: Runs are three levels below the output folder; a user may name any folder above them.
 _DEPTH = 5
+#: Of a folder's name: most characters, and what Windows reserves.
+_LIMIT = 100
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
 @dataclass
 class StoredRun:
-    """A run folder as it lies on disk; reading changes nothing.
+    """A run folder on disk. Reading changes nothing.
 
     Attributes:
         path: the folder.
@@ -129,11 +133,11 @@ class RunFolder:
         write_json(self.path / MANIFEST_NAME, self.manifest)
 
     def write_summary(self, summary: Mapping[str, Json]) -> None:
-        """Write the summary; its presence says that what was asked is done."""
+        """Write the summary. Its presence says that the run is done."""
         write_json(self.path / SUMMARY_NAME, summary)
 
     def drop_summary(self) -> None:
-        """Take the summary away before responses are added that it does not know of."""
+        """Remove the summary before responses are added that it does not cover."""
         try:
             (self.path / SUMMARY_NAME).unlink(missing_ok=True)
             sync_folder(self.path)
@@ -142,7 +146,7 @@ class RunFolder:
 
 
 def open_for_scoring(path: Path) -> RunFolder:
-    """Take an existing run folder for writing.
+    """Open an existing run folder for writing.
 
     Raises:
         RunFolderError: it is none, broken, or another process has it.
@@ -156,8 +160,27 @@ def open_for_scoring(path: Path) -> RunFolder:
         raise
 
 
+def folder_name(name: str) -> str:
+    """A harmless single path component that still reads like `name`.
+
+    A slash or colon becomes a double dash. Where anything else had to go (other characters, leading dots,
+    length, names that Windows reserves), a short hash keeps different names apart.
+    """
+    kept = re.sub(r"[/:\\]+", "--", name)
+    safe = re.sub(r"[^A-Za-z0-9._+=@-]", "-", kept).lstrip(".-").rstrip(".-")
+    lost = safe != kept or len(safe) > _LIMIT or _RESERVED.fullmatch(safe) is not None or not safe
+    if not lost:
+        return safe
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return (
+        f"{safe[: _LIMIT - 7] or 'unnamed'}-{digest}"
+        if not _RESERVED.fullmatch(safe)
+        else f"x-{safe}-{digest}"
+    )
+
+
 def place_of_runs(output: Path, model: str, task: str, split: str) -> Path:
-    """The folder in which the runs of a model on a split lie."""
+    """The folder that holds the runs of a model on a split."""
     return output / folder_name(model) / f"{folder_name(task)}@{folder_name(split)}"
 
 
@@ -194,12 +217,12 @@ def _latest(parent: Path, identity: str) -> Path | None:
             if read_json(folder / MANIFEST_NAME).get("identity") == identity:
                 return folder
         except RunFolderError:
-            continue  # a broken folder is never gone on with; readers show it as broken
+            continue  # a broken folder is never resumed; readers show it as broken
     return None
 
 
 def _create(parent: Path, manifest: Mapping[str, Json]) -> Path:
-    """A new folder that has its manifest from the first moment it can be seen."""
+    """A new folder. It has its manifest as soon as it can be seen."""
     path = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     scratch = parent / f".new-{path.name}"
     try:

@@ -1,4 +1,4 @@
-"""One writer a run folder, held by the operating system so that a killed process never leaves it locked."""
+"""One writer for each run folder. The operating system holds the lock, so a killed process leaves none."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from evalkit.errors import RunFolderError
 
 LOCK_NAME = ".lock"
 
-#: A reader that looks whether the lock is held takes it for an instant; a writer waits that out.
+#: Seconds that a writer waits: a reader that tests the lock holds it for an instant.
 _PATIENCE = 1.0
 
 
 def acquire(folder: Path, patience: float = _PATIENCE) -> FileLock:
-    """Take the folder for this process.
+    """Lock the folder for this process.
 
     Raises:
         RunFolderError: another process has it, or the file system cannot lock.
@@ -37,7 +37,7 @@ def acquire(folder: Path, patience: float = _PATIENCE) -> FileLock:
 
 @contextmanager
 def held(folder: Path, patience: float = 30.0) -> Iterator[None]:
-    """The folder's lock for the length of a block."""
+    """Hold the folder's lock during a block."""
     lock = acquire(folder, patience)
     try:
         yield

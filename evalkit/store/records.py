@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.contracts import Failure, Json, Record, Response
-from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
+from evalkit.contracts import Failure, ImageHandle, Json, Record, Response
+from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage, VideoFrame
 from evalkit.errors import ImageError, RunFolderError
 from evalkit.store.atomic import write_whole
 
@@ -42,7 +42,9 @@ class Scored:
 
 
 def image_reference(handle: ImageHandle) -> tuple[str, ...]:
-    """Where a picture is, as text: its files, or file and byte range of a table's cell."""
+    """Where an image is, as text: its files, or file and byte range of a table's cell."""
+    if isinstance(handle, DoubledImage):
+        return image_reference(handle.image)
     if isinstance(handle, TableImage):
         return (f"{handle.path}#bytes={handle.offset}+{handle.length}&column={handle.column}",)
     if isinstance(handle, VideoFrame):
@@ -57,7 +59,7 @@ _FRAME = re.compile(r"(.+)#(\d+)/(\d+)", re.DOTALL)
 
 
 def open_reference(reference: str) -> Image:
-    """Decode the picture that `image_reference` named.
+    """Decode the image that `image_reference` named.
 
     Raises:
         ImageError: it is gone, broken, or was in memory alone.
@@ -69,7 +71,7 @@ def open_reference(reference: str) -> Image:
         handle = VideoFrame(frame[1], int(frame[2]), int(frame[3]))
     for path in handle.paths():
         if not Path(path).is_file():
-            raise ImageError(f"{path}: no such picture file: put it back where the run read it")
+            raise ImageError(f"{path}: no such image file: put it back where the run read it")
     return handle.open()
 
 
@@ -192,30 +194,35 @@ def read_records(folder: Path) -> list[Record]:
         RunFolderError: see `read_table`; a cell that should hold JSON does not.
     """
     try:
-        return [_record(row) for row in read_table(folder).to_pylist()]
+        batches = read_table(folder).to_batches(max_chunksize=_ROWS_AT_ONCE)
+        return [record_of(row) for batch in batches for row in batch.to_pylist()]
     except (ValueError, TypeError, RecursionError) as error:
         raise _broken(folder, f"{type(error).__name__}: {error}") from None
 
 
-def _record(row: Mapping[str, Any]) -> Record:
+def record_of(
+    row: Mapping[str, Any],
+    text: Callable[[str], str] = str,
+    value: Callable[[str], Json] = json.loads,
+) -> Record:
+    """The record of one row of the table.
+
+    Args:
+        text: makes a text of a stored text. value: makes a value of stored JSON.
+
+    Raises:
+        ValueError, TypeError: whatever these raise for a broken cell.
+    """
     failed = row["error_kind"] is not None
     return Record(
         id=row["id"],
         cluster=row["cluster"],
-        text=row["text"],
-        prediction=_loads(row["prediction"]),
-        target=_loads(row["target"]),
-        scores=_pairs(row["scores"]),
-        tags=_pairs(row["tags"]),
+        text=text(row["text"]),
+        prediction=value(row["prediction"]),
+        target=value(row["target"]),
+        scores=dict(row["scores"]),
+        tags=dict(row["tags"]),
         flags=tuple(row["flags"]),
-        data=_loads(row["data"]),
-        error=Failure(row["error_kind"], row["error_message"]) if failed else None,
+        data=value(row["data"]) or {},
+        error=Failure(row["error_kind"], text(row["error_message"] or "")) if failed else None,
     )
-
-
-def _loads(text: str) -> Json:
-    return json.loads(text)
-
-
-def _pairs(items: Sequence[tuple[str, Any]] | Mapping[str, Any]) -> dict[str, Any]:
-    return dict(items)

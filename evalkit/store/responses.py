@@ -1,7 +1,7 @@
 """Responses as they finish: append-only JSON Lines, one line a response, one file a worker.
 
-A line is complete once its newline is there. Whatever follows the last newline was torn by a kill or a full
-disk: readers leave it out, and a writer cuts it off before it goes on. The last response of an id wins.
+A line is complete once its newline is there. What follows the last newline was torn by a kill or a full disk:
+readers skip it, and a writer removes it before it appends. The last response of an id wins.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -129,7 +130,7 @@ class ResponseLog:
             self.flush()
 
     def flush(self) -> None:
-        """Make every line so far last through a power cut."""
+        """Write every line so far to the disk itself, so that a power cut does not lose it."""
         if self._pending:
             try:
                 os.fsync(self._file.fileno())
@@ -151,7 +152,7 @@ class ResponseLog:
             view = view[self._file.write(view) :]
 
     def _undo(self) -> None:
-        """Cut off the half line that a full disk took."""
+        """Remove the half line that fitted on a full disk."""
         try:
             self._file.truncate(self._size)
         except OSError as error:
@@ -175,7 +176,7 @@ class ResponseLogs:
     def append(self, worker: str, identifier: str, request_key: str, response: Response) -> None:
         """Store a response in the file of the worker that gave it; see `ResponseLog.append`."""
         if worker not in self._logs:
-            self._logs[worker] = ResponseLog(self._folder / f"responses-{worker}.jsonl")
+            self._logs[worker] = ResponseLog(responses_path(self._folder, worker))
         self._logs[worker].append(identifier, request_key, response)
 
     def close(self) -> None:
@@ -183,6 +184,20 @@ class ResponseLogs:
         with ExitStack() as stack:
             for log in self._logs.values():
                 stack.callback(log.close)
+
+
+def responses_path(folder: Path, worker: str) -> Path:
+    """The responses file of a worker."""
+    return folder / f"responses-{worker}.jsonl"
+
+
+def reserve(folder: Path, name: str) -> str:
+    """Create an empty responses file that nobody has; returns its worker's name, `name-1`, `name-2` ..."""
+    for attempt in count(1):
+        with suppress(FileExistsError):
+            responses_path(folder, f"{name}-{attempt}").touch(exist_ok=False)
+            break
+    return f"{name}-{attempt}"
 
 
 def _cut_torn_line(path: Path) -> int:

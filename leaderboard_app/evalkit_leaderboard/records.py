@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from evalkit.contracts import Failure, Record
+from evalkit.contracts import Record
 from evalkit_leaderboard.components import LONGEST_TEXT
 from evalkit_leaderboard.runs import RECORDS
 
@@ -207,21 +207,9 @@ def _conditions(wanted: Filter) -> tuple[list[str], list[Any]]:
 
 
 def _sample(item: Mapping[str, Any]) -> Sample:
-    error = None
-    if item["error_kind"] is not None:
-        error = Failure(item["error_kind"], _cut(item["error_message"] or ""))
-    record = Record(
-        id=item["id"],
-        cluster=item["cluster"],
-        text=_cut(item["text"]),
-        prediction=_value(item["prediction"]),
-        target=_value(item["target"]),
-        scores=dict(item["scores"]),
-        tags=dict(item["tags"]),
-        flags=tuple(item["flags"]),
-        data=_value(item["data"]) or {},
-        error=error,
-    )
+    from evalkit.store.records import record_of
+
+    record = record_of(item, text=_cut, value=_value)
     return Sample(
         record,
         _cut(item["question"]),

@@ -99,7 +99,7 @@ def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
     processor = _guarded(spec, "processor", lambda: _processor(folder))
     template = getattr(processor, "chat_template", None)
     if not isinstance(template, str):
-        raise CheckpointError(f"{spec}: has no chat template, so nobody can tell how it is to be asked")
+        raise CheckpointError(f"{spec}: has no chat template, so its prompt format is unknown")
     model = _guarded(spec, "model", lambda: _model(folder, dtype)).to(place)
     model.generation_config = _token_ids(model, processor.tokenizer)
     return Loaded(model, processor, template, fingerprint(weights))

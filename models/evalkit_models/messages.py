@@ -1,4 +1,4 @@
-"""A request as messages whose images stand among the text, for chat templates that are not ours."""
+"""A request as messages with images among the text, for the chat templates of other models."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class NetworkBatchConfig:
             no faster, and a prompt alone needs no padding and no mask, with which attention computes what
             lies ahead as well.
         tree_tokens_on_cpu, tree_tokens_on_gpu: tokens of a prefix tree: enough for products at full speed,
-            few beside what attention among unlike sequences costs.
+            few enough that attention between unrelated sequences costs little.
         sequences_on_cpu, sequences_on_gpu: sequences decoded together. Larger batches gain nothing: the time
             of a step then grows linearly.
         join_below: new sequences join when no more than this share of the batch is left: prefilling few at a

@@ -49,7 +49,7 @@ class BatchRunner:
     Attributes:
         share: whether sequences about the same images are decoded after their shared prefix.
         most_sequences: decoded together, at most.
-        most_tokens: whose keys and values are held at a time, at most; found at the first run, halved when
+        most_tokens: bound on the tokens whose keys and values are held; found at the first run, halved when
             memory ran out.
     """
 
@@ -106,7 +106,7 @@ class BatchRunner:
                 if not is_out_of_memory(error):
                     raise
                 cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-            # outside the handler, whose traceback would keep the failed batch's tensors alive
+            # outside the handler: its traceback would keep the failed batch's tensors alive
             self._shrink(session, queue, cause)
         return [session.answers[place] for place in range(len(sequences))]
 
@@ -158,7 +158,7 @@ class _Session:
 
     @property
     def takes_more(self) -> bool:
-        """Whether so many sequences have left that others may join."""
+        """Whether enough sequences have left for others to join."""
         return not self._full and self._decoder.rows <= self._config.join_below * self._largest
 
     @torch.inference_mode()

@@ -86,8 +86,8 @@ class ChatModel(MiniInternVL):
         revision: on the hub, if one was given.
         folder: where its files are.
         tokenizer: None where the folder has none; then only tensors go in and out.
-        system_message: goes first in every conversation.
-        untrained: whether the weights are random, for want of a weights file.
+        system_message: begins every conversation.
+        untrained: whether the weights are random because there is no weights file.
         int8: whether the language model's weights were rounded to 8 bits.
     """
 
@@ -276,7 +276,7 @@ class ChatModel(MiniInternVL):
     def answer_each(
         self, prompts: Sequence[Prompt], settings: GenerationSettings | None = None
     ) -> list[Answer | MiniInternVLError]:
-        """As `answer`, but what is wrong with one conversation stands in the place of its answer."""
+        """As `answer`, but an error of one conversation is returned in place of its answer."""
         settings = settings or GenerationSettings()
         results: dict[int, Answer | MiniInternVLError] = {}
         sequences: dict[int, TokenSequence] = {}

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 HEAD = "language_model.lm_head.weight"
 
-LET_GO = 1 << 28
-"""Bytes that are converted before the mapped pages they came from are let go of."""
+RELEASE_AFTER = 1 << 28
+"""Bytes that are converted before the mapped pages they came from are released."""
 
 Network = TypeVar("Network", bound=MiniInternVL)
 
@@ -61,7 +61,7 @@ def read_network(
     """Builds the network on the meta device and assigns the stored weights, trainable, in evaluation mode.
 
     Memory stays near the size of the weights in the wanted type: a tensor already of it is used where it is
-    mapped, and what others were converted from is let go of.
+    mapped, and the sources of converted ones are released.
 
     Args:
         folder: a checkpoint in the released or in transformers' native layout.
@@ -102,9 +102,9 @@ def read_network(
         state[name] = tensor.to(target)
         if state[name] is not tensor:
             converted += tensor.nbytes
-            if converted > LET_GO:
+            if converted > RELEASE_AFTER:
                 converted = 0
-                reader.let_go()
+                reader.release()
     if misshapen:
         raise CheckpointError(f"{folder}: {_listed(misshapen, 'of another shape than config.json says')}")
     network.load_state_dict(state, strict=False, assign=True)
@@ -137,7 +137,7 @@ def save_checkpoint(
         network: any Mini-InternVL.
         folder: is made if need be; each file is replaced as a whole.
         state: weights in place of the network's own, under its names (gathered from shards, for example).
-        tokenizer_from: a folder whose tokenizer files are copied along.
+        tokenizer_from: a folder; its tokenizer files are copied.
         dtype: of the stored weights; None keeps theirs.
         shard_bytes: most bytes of one weight file.
 

@@ -1,8 +1,8 @@
 """Parts of a network run by what `torch.compile` makes of them: the encoder's layers and the decoding step.
 
-Of a step the two parts around attention are compiled; attention, whose keys grow by one a step, stays as it
-is. All layers share one compiled function each, whose only variable is the number of rows or tiles. On a GPU
-the step's parts are CUDA graphs besides, one for each padded number of rows (`decode_step.padded_rows`):
+The two parts of a step around attention are compiled; attention is not, since its keys grow by one a step.
+All layers share one compiled function for each part; only the number of rows or tiles varies. On a GPU the
+parts of a step are CUDA graphs as well, one for each padded number of rows (`decode_step.padded_rows`):
 launching the kernels of a few rows one by one may take longer there than running them. On a CPU reading the
 weights bounds a step, and compiling it saves nothing (docs/performance.md): only the encoder is compiled.
 """

@@ -202,7 +202,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(parsed, dict):
-        raise ConfigError(f"{path}: holds a {type(parsed).__name__} where an object is due")
+        raise ConfigError(f"{path}: holds a {type(parsed).__name__} instead of an object")
     return parsed
 
 

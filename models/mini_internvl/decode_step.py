@@ -26,7 +26,7 @@ class Step:
     """The language model of a network, one new token of every row at a time. For inference only.
 
     Args:
-        network: whose weights are used, as they are at every call, in the compiled way where it has one.
+        network: its weights are used as they are at every call; its compiled parts where it has them.
     """
 
     def __init__(self, network: MiniInternVL) -> None:

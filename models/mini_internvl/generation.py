@@ -31,7 +31,7 @@ class GenerationSettings:
 
     Attributes:
         max_new_tokens: most tokens of an answer, the stop token included.
-        min_new_tokens: the stop token is held back before so many tokens.
+        min_new_tokens: the stop token is not allowed before this many tokens.
         temperature: 0 is greedy; above, tokens are drawn.
         top_p: draw from the smallest set of tokens with this probability.
         num_beams: above 1, beam search; temperature is then not used.

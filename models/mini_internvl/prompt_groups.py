@@ -115,7 +115,7 @@ def _members(sequences: Sequence[TokenSequence], share: bool) -> Iterable[list[i
 
 
 def _common_length(sequences: Sequence[TokenSequence], members: Iterable[int]) -> int:
-    """Tokens that all begin with, so many that each has at least one left."""
+    """Length of the longest common beginning that leaves each at least one token."""
     ids = [list(sequences[place].ids) for place in members]
     low, high = min(ids), max(ids)
     most = min(map(len, ids)) - 1

@@ -47,7 +47,7 @@ class Template:
 
         Args:
             turns: (question, answer) pairs; the last answer is None where the model is to speak.
-            system_message: goes first.
+            system_message: begins the text.
         """
         text = f"{self.system}{system_message}{self.separator}"
         for question, answer in turns:
@@ -108,7 +108,7 @@ def build_prompt(
         tile_counts: tiles of each image of the whole conversation, in order.
         tokens_per_tile: visual tokens of one tile.
         history: earlier (question, answer) pairs.
-        system_message: goes first.
+        system_message: begins the text.
 
     Raises:
         PromptError: the number of `<image>` differs from the number of images.

@@ -23,7 +23,7 @@ _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A token that is never split: its text, and whether it swallows white space beside it."""
+    """A token that is never split: its text, and whether it removes white space next to it."""
 
     content: str
     lstrip: bool = False

@@ -47,7 +47,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, control tokens in it recognised, the beginning token in front where there is one."""
+        """Ids of a text: control tokens are recognised, the beginning token, if any, comes first."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -98,8 +98,8 @@ class WeightReader:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: {_damage(path, error)}") from error
 
-    def let_go(self) -> None:
-        """Maps the files anew: what was read of them and is not held any more no longer counts as memory."""
+    def release(self) -> None:
+        """Map the files again, so that pages that were read and are not in use no longer count as memory."""
         for path in self._handles:
             self._handles[path] = self._map(path)
 
@@ -185,7 +185,7 @@ def write_weights(state: Mapping[str, Tensor], folder: Path, shard_bytes: int) -
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well."""
+    """A temporary path next to `path`, which replaces it when the block ends without an error."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(descriptor)
     temporary = Path(name)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from evalkit.contracts import Generation, Message, Request
 from evalkit.data.images import ImageBytes
-from evalkit.pipeline.cost_estimate import Costs, Speed, estimate, measure, memory
-from evalkit.pipeline.plan import make_plan, outlook
+from evalkit.pipeline.cost_estimate import Costs, Speed, estimate_cost, estimate_work, measure, memory
+from evalkit.pipeline.plan import make_plan
 
 COSTS = Costs(
     tokens_per_tile=10, tile_flops=1e9, token_flops=1e6, weight_bytes=1000, step_bytes=100, token_bytes=2
@@ -36,7 +36,7 @@ def asked() -> list[Request]:
 
 def test_tokens_with_and_without_sharing() -> None:
     requests = asked()
-    seen = outlook(make_plan(requests), requests.__getitem__)
+    seen = estimate_cost(make_plan(requests), requests.__getitem__)
     tiles = seen.tiles // 2
     assert tiles > 1 and seen.tile_uses == 6 * tiles and seen.group_tiles == 2 * tiles
     assert seen.text_tokens == 7 * 11 and 40 <= seen.repeated_text_tokens <= 43
@@ -46,9 +46,11 @@ def test_tokens_with_and_without_sharing() -> None:
 
 def test_time_and_memory() -> None:
     requests = asked()
-    seen = outlook(make_plan(requests), requests.__getitem__)
+    seen = estimate_cost(make_plan(requests), requests.__getitem__)
     speed = Speed(flops=1e9, bytes=1e3)
-    shared, alone = (estimate(seen, COSTS, speed, share, batch) for share, batch in ((True, 7), (False, 1)))
+    shared, alone = (
+        estimate_work(seen, COSTS, speed, share, batch) for share, batch in ((True, 7), (False, 1))
+    )
     work = seen.tile_uses * 1e9 + seen.prefilled(10, False) * 1e6
     assert alone.seconds == pytest.approx((work / 1e9 + 28 * 100 / 1e3) / 0.6)
     assert alone.encoded == 3 * shared.encoded and alone.seconds > 2 * shared.seconds

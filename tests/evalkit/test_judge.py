@@ -346,3 +346,12 @@ def test_number_never_raises_and_never_makes_up_one(text: str) -> None:
     value = number(text)
     if value is not None:
         assert value == float(text)
+
+
+def test_without_the_package_it_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(JudgeError) as caught:
+        Judge("http://localhost/v1", "m", tmp_path / "judge.jsonl")
+    assert str(caught.value) == "--judge: this needs the package openai: pip install 'evalkit[api]'"

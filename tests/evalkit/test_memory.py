@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evalkit.contracts import ModelInfo, Request, Response
+from evalkit.engines.base import InProcess
 from evalkit.pipeline.job import make_job
 from evalkit.pipeline.options import RunOptions
 from evalkit.pipeline.plan import make_plan
@@ -55,7 +56,7 @@ def draw(folder: Path) -> Path:
 
 def test_a_run_holds_a_bounded_amount_for_each_sample(tmp_path: Path) -> None:
     options = RunOptions("at-once", data_root=draw(tmp_path / "data"), output=tmp_path, quiet=True)
-    folder = run_task("rsvqa-hr", AtOnce(), options).path  # imports and fills caches, too
+    folder = run_task("rsvqa-hr", InProcess(AtOnce()), options).path  # imports and fills caches, too
     gc.collect()
     tracemalloc.start()
     job = make_job("rsvqa-hr", options)

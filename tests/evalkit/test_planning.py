@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from evalkit.contracts import Generation, ImagePolicy, Message, Request, Sample
 from evalkit.data.images import ImageFile
 from evalkit.errors import UsageError
+from evalkit.pipeline.cost_estimate import tile_count
 from evalkit.pipeline.overrides import Overrides, parse_gen
-from evalkit.pipeline.plan import Plan, make_plan, select, tile_count
+from evalkit.pipeline.plan import Plan, make_plan, select
 
 
 def request(name: str, picture: str | None, *texts: str) -> Request:

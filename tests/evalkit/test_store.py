@@ -25,7 +25,7 @@ from evalkit.store import (
     write_records,
 )
 from evalkit.store.atomic import write_json
-from evalkit.store.names import folder_name
+from evalkit.store.folder import folder_name
 from evalkit.store.records import read_records
 from evalkit.store.responses import StoredResponse, read_responses
 

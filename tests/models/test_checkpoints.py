@@ -271,7 +271,7 @@ def test_auto_takes_half_precision_only_where_the_cpu_has_it(
     from mini_internvl import checkpoint, loading
 
     monkeypatch.setattr(loading, "has_half_products", lambda dtype: native)
-    monkeypatch.setattr(checkpoint, "LET_GO", 100)
+    monkeypatch.setattr(checkpoint, "RELEASE_AFTER", 100)
     model = mini_internvl.load(released, dtype="float32")
     mini_internvl.save_checkpoint(model, tmp_path, dtype=stored)
     again = mini_internvl.load(tmp_path, device="cpu")

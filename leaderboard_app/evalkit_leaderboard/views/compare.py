@@ -10,7 +10,7 @@ import streamlit as st
 
 from evalkit.comparison import Comparison, Flip, MetricResult, TaskComparison
 from evalkit.comparison import compare as compare_runs
-from evalkit.comparison.to_json import group_rows
+from evalkit.comparison.compare import group_rows
 from evalkit.reports import wording
 from evalkit.text import one_line
 from evalkit_leaderboard import charts, components, state

@@ -83,8 +83,9 @@ class _Explained(Metric):
     """A metric of one tag that says why it has no value."""
 
     def __init__(self, metric: Metric, tag: int) -> None:
-        super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)
-        self.binary = metric.binary
+        super().__init__(
+            metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better, binary=metric.binary
+        )
         self.variant = metric.variant
         self._metric = metric
         self._tag = tag

@@ -11,7 +11,7 @@ import pytest
 from stored_runs import Answers, outcomes, write_run
 
 from evalkit.cli.main import invoke
-from evalkit.comparison import need
+from evalkit.comparison import sample_size
 from evalkit.comparison.history import usual_metric
 from evalkit.statistics import Resampler, difference
 
@@ -31,7 +31,7 @@ def test_plan_from_two_runs_is_kept_by_a_comparison(
     (again,) = json.loads(capsys.readouterr().out)["metrics"]
     assert again["clusters"] == pytest.approx(120, abs=1) and again["detect"] == now
     records = [Answers(outcomes(0.8, 600, seed=seed)).records() for seed in (1, 2)]
-    metric_object = need.plan([one, two], 1.0)[0].metric
+    metric_object = sample_size.plan([one, two], 1.0)[0].metric
     found = difference(metric_object, *records, Resampler(0, 500))
     assert now == pytest.approx(found.detectable(0.05), rel=0.01)
 
@@ -135,9 +135,9 @@ def test_history_follows_the_first_metric_that_all_runs_have(
     found = json.loads(capsys.readouterr().out)
     assert found["metric"] == "rmse" and all(point["value"] is not None for point in found["points"])
     assert found["stands_in_for"]["metric"] == "accuracy"
-    assert "no figure in 1 of 2 runs" in found["stands_in_for"]["reason"]
+    assert "no value in 1 of 2 runs" in found["stands_in_for"]["reason"]
     assert invoke(series) == 0
-    assert "rmse stands in for accuracy, the headline: no figure in 1 of 2" in capsys.readouterr().out
+    assert "rmse stands in for accuracy, the headline: no value in 1 of 2" in capsys.readouterr().out
     assert invoke([*series, "--metric", "accuracy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["metric"] == "accuracy" and found["stands_in_for"] is None

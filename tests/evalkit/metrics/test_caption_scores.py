@@ -12,10 +12,8 @@ from caption_texts import noisy_copy, prose_caption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.metrics.bleu import bleu_statistics, bleu_value
-from evalkit.metrics.cider import cider_scores
+from evalkit.metrics.caption_scores import bleu_statistics, bleu_value, cider_scores, rouge_l_scores
 from evalkit.metrics.ngrams import count
-from evalkit.metrics.rouge_l import rouge_l_scores
 
 
 class Reference(NamedTuple):

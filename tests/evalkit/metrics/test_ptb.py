@@ -14,16 +14,18 @@ from hypothesis import strategies as st
 from evalkit.errors import TokenizerError
 from evalkit.metrics import ptb, ptb_java
 from evalkit.metrics.ptb import tokenize
-from evalkit.metrics.ptb_automaton import Automaton, UnknownLexerError, utf16_units
-from evalkit.metrics.ptb_rules import (
+from evalkit.metrics.ptb_automaton import (
     DROPPED,
     LOOKAHEAD,
     NEWLINE,
     OPENING_QUOTE,
     PLAIN,
     SENTENCE_END,
+    Automaton,
     UncertainTokenError,
+    UnknownLexerError,
     lower_case,
+    utf16_units,
 )
 
 

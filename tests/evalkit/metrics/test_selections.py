@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalkit.metrics.selections import chosen_letters, precision_recall
+from evalkit.metrics.multiple_choice import chosen_letters, precision_recall
 
 LETTERS = frozenset("ABCDE")
 

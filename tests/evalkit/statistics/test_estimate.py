@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evalkit.contracts import Failure, Record
 from evalkit.metrics.base import Accuracy, FloatArray, Mean, RootMeanSquare, macro_mean
-from evalkit.statistics import Resampler, Tally, estimate, estimate_all
+from evalkit.statistics import ClusterSums, Resampler, estimate, estimate_all
 from evalkit.statistics.functional import gradient, metric_gradient, replicate
 
 
@@ -172,22 +172,23 @@ def test_too_few_resamples_are_refused() -> None:
 
 def test_the_error_of_a_mean_is_the_textbook_one() -> None:
     records = answers([[float(value)] for value in np.random.default_rng(0).normal(size=50)], "x")
-    tally = Tally.of(Mean("x", scale=1.0, unit="score"), records)
+    metric = Mean("x", scale=1.0, unit="score")
+    rows = ClusterSums.of(metric, records).rows
 
     def slope(sums: FloatArray) -> FloatArray:
-        return gradient(tally.metric.value, sums, tally.sums)
+        return gradient(metric.value, sums, rows)
 
-    found = replicate(tally.metric.value, slope, tally.sums, Resampler(0, 500))
-    values = tally.sums[:, 0]
+    found = replicate(metric.value, slope, rows, Resampler(0, 500))
+    values = rows[:, 0]
     assert found.se == pytest.approx(values.std(ddof=1) / math.sqrt(50), rel=1e-6)
-    assert found.figures.std() == pytest.approx(values.std() / math.sqrt(50), rel=0.1)
+    assert found.values.std() == pytest.approx(values.std() / math.sqrt(50), rel=0.1)
 
 
 def test_the_chain_rule_agrees_with_plain_differences() -> None:
     records = [dataclasses.replace(r, scores={**r.scores, "x": 1.0 + len(r.id)}) for r in mixed(12)]
     parts = [Accuracy("accuracy"), RootMeanSquare("x", "x", unit="percent")]
     figure = macro_mean("both", [parts[0], macro_mean("inner", parts)])
-    sums = Tally.of(figure, records).sums
+    sums = ClusterSums.of(figure, records).rows
     at = np.stack([sums.sum(axis=0), sums[:5].sum(axis=0)])
     assert metric_gradient(figure, at, sums) == pytest.approx(gradient(figure.value, at, sums), rel=1e-5)
 

@@ -7,13 +7,11 @@ import pytest
 from clustered_worlds import KINDS, world
 
 from evalkit.comparison.runs import Key
-from evalkit.comparison.thresholds import Thresholds
-from evalkit.comparison.verdicts import decide
+from evalkit.comparison.verdicts import Thresholds, decide
 from evalkit.metrics.base import Accuracy, FloatArray
 from evalkit.statistics import Difference, Resampler, detectable, needed
 from evalkit.statistics.intervals import freedom
-from evalkit.statistics.paired import Judgement, judge, judge_few
-from evalkit.statistics.swaps import PairedSums
+from evalkit.statistics.paired import Judgement, PairedSums, judge, judge_few
 
 pytestmark = pytest.mark.slow
 
@@ -96,7 +94,7 @@ def test_a_planted_drop_is_found_at_the_promised_rate() -> None:
     """`detectable` promises a size, `plan` a number of clusters; both are kept."""
     rng = np.random.default_rng(5)
     pilot = drop(rng, 20_000, 0.02)
-    planted = -float(pilot.figure(pilot.sums().sum(axis=0)))
+    planted = -float(pilot.difference(pilot.sums().sum(axis=0)))
     assert 1.5 < planted < 2.5
     resampler = Resampler(0, 1000)
     small = drop(rng, 150, 0.02)

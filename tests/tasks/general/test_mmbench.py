@@ -142,6 +142,17 @@ def test_settings() -> None:
     assert len({MMBench(p).prompt_fingerprint() for p in MMBench.protocols}) == 3
 
 
+def test_chinese_tasks_of_lmms_eval(tmp_path: Path) -> None:
+    """They have a limit of their own, and show the text nan where a hint is missing."""
+    for name in ("MMBench_DEV_CN.tsv", "MMBench_DEV_EN.tsv"):
+        write_tsv(tmp_path / name, HEADER, [row(1)])
+    task = MMBench("lmms-eval")
+    requests = [task.request(next(task.samples(split, tmp_path))) for split in ("dev-cn", "dev-en")]
+    assert [request.generation.max_new_tokens for request in requests] == [256, 1024]
+    hints = [request.messages[-1].text.startswith("nan ") for request in requests]
+    assert hints == [True, False]
+
+
 def test_options_of_any_number_and_words_that_read_as_missing(tmp_path: Path) -> None:
     header = [*HEADER, "E", "F"]
     cells = [*row(1, "F", A="None", B="NA", C="null", D="nan"), "", "six"]

@@ -1,4 +1,4 @@
-"""How much data a change takes to be seen, from the variances of stored runs."""
+"""How much data it takes to see a change, from the variances of stored runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit import registry
-from evalkit.comparison.pairing import pair
-from evalkit.comparison.runs import Side, complete_runs, key_of, load_side, resolve
+from evalkit.comparison.baselines import complete_runs, resolve
+from evalkit.comparison.runs import LoadedRun, key_of, load_for_comparison, pair
 from evalkit.contracts import Json
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
-from evalkit.statistics import Difference, Need, Resampler, Tally, detectable, difference, needed
+from evalkit.statistics import ClusterSums, Difference, Resampler, SampleSize, detectable, difference, needed
 from evalkit.statistics.functional import jackknife_error
 from evalkit.suite import Target
 
@@ -23,13 +23,13 @@ _POINT = {"percent": 1.0, "fraction": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
-class MetricNeed:
-    """What a metric needs.
+class MetricSampleSize:
+    """The data that a metric needs.
 
     Attributes:
-        change: to be seen, in the metric's unit. se: of the difference of two runs of this size.
+        change: the one to be seen, in the metric's unit. se: of the difference of two runs of this size.
         clusters, samples: what the stored run has under the metric. now: the smallest change that it shows.
-        need: None, with `reason`, where it cannot be said.
+        needed: None, with `reason`, where it cannot be said.
     """
 
     metric: Metric
@@ -38,7 +38,7 @@ class MetricNeed:
     samples: int
     se: float | None = None
     now: float | None = None
-    need: Need | None = None
+    needed: SampleSize | None = None
     reason: str | None = None
 
     def to_json(self) -> dict[str, Json]:
@@ -47,8 +47,8 @@ class MetricNeed:
             "metric": self.metric.name,
             "unit": self.metric.unit,
             "detect": self.change,
-            "clusters": None if self.need is None else self.need.clusters,
-            "samples": None if self.need is None else self.need.samples,
+            "clusters": None if self.needed is None else self.needed.clusters,
+            "samples": None if self.needed is None else self.needed.samples,
             "stored": {
                 "clusters": self.clusters,
                 "samples": self.samples,
@@ -67,7 +67,7 @@ def plan(
     correlation: float = 0.0,
     alpha: float = 0.05,
     power: float = 0.8,
-) -> list[MetricNeed]:
+) -> list[MetricSampleSize]:
     """Clusters and samples that a change of `points` takes to be seen with probability `power`.
 
     Two runs give the variance of their difference. One run gives its own variance v; the difference of two
@@ -89,7 +89,7 @@ def plan(
         raise UsageError("--correlation: write a number from 0 to less than 1")
     if len(paths) > 2:
         raise UsageError("--run: give one run or two")
-    sides = [load_side(path) for path in paths]
+    sides = [load_for_comparison(path) for path in paths]
     chosen = _chosen(sides[0], metrics)
     if len(sides) == 2:
         pairs = pair(sides[0], sides[1]).answered()
@@ -100,7 +100,7 @@ def plan(
     return [_complete(item, alpha, power) for item in found]
 
 
-def _chosen(side: Side, names: Sequence[str]) -> list[Metric]:
+def _chosen(side: LoadedRun, names: Sequence[str]) -> list[Metric]:
     known = {metric.name: metric for metric in side.task.metrics()}
     for name in names:
         if name not in known:
@@ -112,30 +112,30 @@ def _change(metric: Metric, points: float) -> float:
     return points * _POINT.get(metric.unit, 1.0)
 
 
-def _of_one(metric: Metric, side: Side, points: float, correlation: float) -> MetricNeed:
+def _of_one(metric: Metric, side: LoadedRun, points: float, correlation: float) -> MetricSampleSize:
     change = _change(metric, points)
     if (reason := metric.reason(side.records)) is not None:
-        return MetricNeed(metric, change, 0, 0, reason=reason)
-    tally = Tally.of(metric, side.records)
-    if tally.clusters < 2:
-        return MetricNeed(metric, change, tally.clusters, tally.n, reason="one cluster: no variance")
-    se = jackknife_error(metric.value, tally.sums) * math.sqrt(2 * (1 - correlation))
-    return MetricNeed(metric, change, tally.clusters, tally.n, se)
+        return MetricSampleSize(metric, change, 0, 0, reason=reason)
+    sums = ClusterSums.of(metric, side.records)
+    if sums.clusters < 2:
+        return MetricSampleSize(metric, change, sums.clusters, sums.n, reason="one cluster: no variance")
+    se = jackknife_error(metric.value, sums.rows) * math.sqrt(2 * (1 - correlation))
+    return MetricSampleSize(metric, change, sums.clusters, sums.n, se)
 
 
-def _of_pair(found: Difference, metric: Metric, points: float) -> MetricNeed:
-    need = MetricNeed(metric, _change(metric, points), found.clusters, found.n, found.se)
-    return dataclasses.replace(need, reason=found.reason) if found.se is None else need
+def _of_pair(found: Difference, metric: Metric, points: float) -> MetricSampleSize:
+    size = MetricSampleSize(metric, _change(metric, points), found.clusters, found.n, found.se)
+    return dataclasses.replace(size, reason=found.reason) if found.se is None else size
 
 
-def _complete(item: MetricNeed, alpha: float, power: float) -> MetricNeed:
+def _complete(item: MetricSampleSize, alpha: float, power: float) -> MetricSampleSize:
     if item.se is None:
         return item
     if not item.se > 0:
         return dataclasses.replace(item, reason="all clusters alike: no variance to plan with")
     now = detectable(item.se, item.clusters - 1, alpha, power)
     return dataclasses.replace(
-        item, now=now, need=needed(item.change, item.se, item.clusters, item.samples, alpha, power)
+        item, now=now, needed=needed(item.change, item.se, item.clusters, item.samples, alpha, power)
     )
 
 
