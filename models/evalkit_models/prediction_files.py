@@ -1,7 +1,7 @@
 """Files of stored answers as people have them, read row by row.
 
-Told apart by content: JSON lists and Lines, JSON documents with a list of answers or a mapping from id to answer,
-CSV and TSV, Excel tables, Parquet, and run folders of evalkit.
+Told apart by content: JSON lists and Lines, JSON documents with a list of answers or a mapping from id to
+answer, CSV and TSV, Excel tables, Parquet, and run folders of evalkit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evalkit.data import strict_json
 from evalkit.errors import DataError
 
 #: A row and the words that say where it stands.
@@ -80,34 +81,6 @@ def _text(path: Path, data: bytes) -> str:
 # JSON -----------------------------------------------------------------------------------------------------
 
 
-class _RefusedError(ValueError):
-    """JSON that says two things, or nothing."""
-
-
-def _loads(text: str) -> Any:
-    """Like `json.loads`, without a key twice in an object, NaN and Infinity."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _RefusedError(f"the key {twice!r} stands twice in an object; keep one of them")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise _RefusedError(f"{name} is no answer; write it in quotes if it is meant as text")
-
-
-def _finite(text: str) -> float:
-    if (number := float(text)) in (float("inf"), float("-inf")):
-        raise _RefusedError(f"{text} is too large for a number; write it in quotes")
-    return number
-
-
 def _is_document(text: str) -> bool:
     """Whether one JSON object fills the file, rather than an object a line."""
     first, _, rest = text.lstrip().partition("\n")
@@ -133,17 +106,15 @@ def _list(path: Path, text: str) -> Iterator[Row]:
 
 def _whole(path: Path, text: str) -> Any:
     try:
-        return _loads(text)
+        return strict_json.loads(text)
+    except strict_json.AmbiguousJson as error:
+        raise DataError(f"{path}: {error}; say what the answer is") from None
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno} column {error.colno}: broken JSON ({error.msg})"
         ) from None
-    except _RefusedError as error:
-        raise DataError(f"{path}: {error}") from None
     except RecursionError:
-        raise DataError(f"{path}: JSON nested too deeply; no predictions file") from None
-    except ValueError as error:  # a number of too many digits
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: JSON nested too deeply: not a predictions file") from None
 
 
 def _document(path: Path, text: str) -> Iterator[Row]:
@@ -171,10 +142,10 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"{path}: line {number}"
         try:
-            item = _loads(line)
-        except (ValueError, RecursionError) as error:
-            if isinstance(error, _RefusedError):
-                raise DataError(f"{where}: {error}") from None
+            item = strict_json.loads(line)
+        except strict_json.AmbiguousJson as error:
+            raise DataError(f"{where}: {error}; say what the answer is") from None
+        except (json.JSONDecodeError, RecursionError) as error:
             cause = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise DataError(f"{where}: not JSON ({cause}); {_HINT}") from None
         yield _object(item, where)
@@ -193,16 +164,16 @@ def _object(item: Any, where: str) -> Row:
 
 
 def _delimiter(text: str, suffix: str) -> str:
-    """That of the suffix, unless the header has only another one (Excel writes semicolons in some countries)."""
+    """That of the suffix, unless the header has only another one (Excel may write semicolons)."""
     usual = "\t" if suffix == ".tsv" else ","
     header = text.lstrip().partition("\n")[0]
     return usual if usual in header else next((mark for mark in "\t,;" if mark in header), usual)
 
 
-def _header(cells: list[str], path: Path) -> list[str]:
+def _header(cells: list[str], path: Path, line: int) -> list[str]:
     header = [name.strip() for name in cells]
-    if twice := next((name for name in header if name and header.count(name) > 1), None):
-        raise DataError(f"{path}: the column {twice!r} stands twice in the header; keep one of them")
+    if name := strict_json.twice(header):
+        raise DataError(f"{path}: line {line}: column {name!r} occurs twice; keep one")
     return header
 
 
@@ -215,7 +186,7 @@ def _table(path: Path, text: str, delimiter: str) -> Iterator[Row]:
             if not cells:
                 continue
             if header is None:
-                header = _header(cells, path)
+                header = _header(cells, path, reader.line_num)
                 continue
             where = f"{path}: line {reader.line_num}"
             if len(cells) != len(header):
@@ -242,7 +213,7 @@ def _excel(path: Path, data: bytes) -> Iterator[Row]:
         if all(cell is None for cell in cells):
             continue
         if header is None:
-            header = _header(["" if cell is None else str(cell) for cell in cells], path)
+            header = _header(["" if cell is None else str(cell) for cell in cells], path, number)
             continue
         cells += [None] * (len(header) - len(cells))
         named = {name: cell for name, cell in zip(header, cells, strict=False) if name}
