@@ -91,6 +91,7 @@ def test_two_possible_answers_are_not_guessed_between(tmp_path: Path) -> None:
 
 
 def test_unknown_ids_are_counted_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
     model = Predictions(write(tmp_path, "a.jsonl", '{"id": 1, "text": "x"}\n{"id": 2, "text": "x"}\n'))
     assert model.bind_samples({"1", "2"}) == {"unknown": 0} and not caplog.text
     assert model.bind_samples({"1"}) == {"unknown": 1} and "1 predictions belong to no sample" in caplog.text
