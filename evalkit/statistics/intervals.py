@@ -49,6 +49,20 @@ class Student:
         return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
 
 
+def quantile(level: float, freedom: float) -> float:
+    """The normal quantile, with few clusters Student's."""
+    from scipy.stats import norm, t
+
+    return float(norm.ppf(level) if freedom >= FEW_CLUSTERS - 1 else t.ppf(level, freedom))
+
+
+def tail(ratio: float, freedom: float) -> float:
+    """The upper tail that goes with `quantile`."""
+    from scipy.stats import norm, t
+
+    return float(norm.sf(ratio) if freedom >= FEW_CLUSTERS - 1 else t.sf(ratio, freedom))
+
+
 def few_note(clusters: int) -> str:
     """What a report says of an interval from few clusters."""
     return f"only {clusters} clusters: the interval is widened and rough"
@@ -97,7 +111,7 @@ def cut(interval: Interval, bounds: Interval, value: float) -> Interval:
     return max(interval[0], bounds[0]), min(interval[1], bounds[1])
 
 
-def alike(value: float, clusters: int, bounds: Interval, alpha: float = 0.05) -> Interval | None:
+def alike(value: float, clusters: float, bounds: Interval, alpha: float = 0.05) -> Interval | None:
     """Interval where all clusters are alike (every answer right, say), so that resamples never differ.
 
     If a share q of all clusters were different, G drawn ones would be alike with probability (1 - q)^G; the

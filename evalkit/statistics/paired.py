@@ -14,6 +14,7 @@ samples.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +22,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import FloatArray, Metric
+from evalkit.metrics.base import Composite, FloatArray, Metric
+from evalkit.statistics.changes import FEW_CHANGES, score_reach, spread
 from evalkit.statistics.functional import Replicates, jackknife_error, metric_gradient, replicate
-from evalkit.statistics.hypotheses import McNemar, detectable, mcnemar
+from evalkit.statistics.hypotheses import McNemar, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
+    RARE_CLUSTERS,
     Interval,
     Student,
     bootstrap_t,
@@ -33,7 +36,10 @@ from evalkit.statistics.intervals import (
     few_note,
     freedom,
     join,
+    quantile,
+    tail,
 )
+from evalkit.statistics.power import SampleSize, Spread, needed
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
 
 #: Relative difference below which two studentised values are the same number.
@@ -72,16 +78,30 @@ class PairedSums:
 
 @dataclass(frozen=True, slots=True)
 class Swaps:
-    """Studentised difference, what it becomes when clusters are swapped at random, and its error."""
+    """Studentised difference, what it becomes when clusters are swapped at random, and its error.
+
+    `moved` is the number of clusters in which the swap changes anything.
+    """
 
     observed: float
     swapped: FloatArray
     error: float
+    moved: int
 
     def p(self) -> float:
-        """Two-sided p value, never 0."""
-        reached = (self.swapped >= abs(self.observed) * (1 - _SAME)).sum()
-        return float((reached + 1) / (len(self.swapped) + 1))
+        """Two-sided p value, never 0.
+
+        Where no swap drawn reaches the difference, Student's tail takes the place of the resamples' floor. It
+        is no less than what all 2^moved swaps would give.
+        """
+        from scipy.stats import t
+
+        reached = int((self.swapped >= abs(self.observed) * (1 - _SAME)).sum())
+        floor = (reached + 1) / (len(self.swapped) + 1)
+        if reached or self.moved < 2:
+            return floor
+        tails = 2 * float(t.sf(abs(self.observed), self.moved - 1))
+        return min(floor, max(math.ldexp(1.0, 1 - self.moved), tails))
 
     def interval(self, value: float, alpha: float, freedom: float) -> Interval:
         """value -+ the error times the quantile of the swapped values; holds 0 exactly where p > alpha.
@@ -119,7 +139,7 @@ def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
         error = float(_error(squares, slope.sum(), count))
     swapped = np.concatenate(values)
     swapped[np.isnan(swapped)] = np.inf
-    return Swaps(value / error if error else math.inf, np.sort(swapped), error)
+    return Swaps(value / error if error else math.inf, np.sort(swapped), error, int((half != 0).any(1).sum()))
 
 
 def _error(squares: float, total: FloatArray, count: int) -> FloatArray:
@@ -142,7 +162,7 @@ class Difference:
         p: two-sided p value, the larger of bootstrap (with few clusters Student's t) and swap test.
         se: clustered standard error of the difference; freedom: its degrees of freedom.
         n, clusters: samples and clusters that either side rests on.
-        mcnemar: for binary metrics.
+        mcnemar: for binary metrics. spread: what planning rests on; None where nothing could be computed.
     """
 
     metric: Metric
@@ -157,6 +177,7 @@ class Difference:
     freedom: float = 1.0
     mcnemar: McNemar | None = None
     reason: str | None = None
+    spread: Spread | None = None
 
     @property
     def difference(self) -> float | None:
@@ -177,21 +198,38 @@ class Difference:
             return None
         return self.interval[0] if self.metric.higher_is_better else -self.interval[1]
 
+    @property
+    def best_gain(self) -> float | None:
+        """The best gain that the interval at the level asked for does not exclude."""
+        if self.interval is None:
+            return None
+        return self.interval[1] if self.metric.higher_is_better else -self.interval[0]
+
+    @property
+    def room(self) -> float:
+        """The largest drop that the base leaves room for."""
+        low, high = self.metric.bounds
+        if self.base is None:
+            return 0.0
+        return self.base - low if self.metric.higher_is_better else high - self.base
+
     def detectable(self, alpha: float, power: float = 0.8) -> float | None:
         """The smallest drop that a comparison like this one would have shown with that power.
 
         Of a share at least as many one-way flips as the swap test needs. None where no possible drop is that
         large, where nothing could be computed, or nothing differed and the size of a change is unknown.
         """
-        if self.se is None or self.base is None:
+        if self.spread is None or self.base is None:
             return None
-        low, high = self.metric.bounds
         floor = 0.0
-        if self.metric.binary and math.isfinite(high):
+        if self.metric.binary and math.isfinite(high := self.metric.bounds[1]):
             floor = math.ceil(1 + math.log2(1 / alpha)) * high / self.n
-        smallest = max(detectable(self.se, self.freedom, alpha, power), floor)
-        room = self.base - low if self.metric.higher_is_better else high - self.base
-        return smallest if 0 < smallest <= room else None
+        smallest = max(self.spread.detectable(alpha, power), floor)
+        return smallest if 0 < smallest <= self.room else None
+
+    def needed_for_margin(self, margin: float, alpha: float) -> SampleSize | None:
+        """The data with which the margin is shown four times in five where nothing is lost."""
+        return None if self.spread is None else needed(margin, self.spread, alpha, margin=True)
 
 
 def difference(
@@ -231,11 +269,16 @@ def difference(
         reason = few_note(count)
     else:
         found, reason = judge(pair, resampler, alpha), None
+    found = _with_few_changes(found, rows, clusters, after - before, alpha)
     if found.ci95 is None:
         reason = "undefined in most resamples: no interval"
+        if not found.se:
+            reason = "no sample changed, and no range bounds a change: no interval"
+    seen = Spread(found.se, found.freedom, clusters.count, n)
     return Difference(
         metric, before, after, n, clusters.count,
         found.ci95, found.interval, found.p, found.se, found.freedom, exact, reason,
+        spread(metric, rows.base, rows.new, clusters, seen),
     )  # fmt: skip
 
 
@@ -293,13 +336,53 @@ def judge_few(
     return Judgement(ci95, interval, max(student.p(), swaps.p()), student.error, freedom)
 
 
+def _with_few_changes(
+    found: Judgement, rows: PairedSums, clusters: Clusters, value: float, alpha: float
+) -> Judgement:
+    """The judgement, with a score interval where so few clusters changed that resamples do not show it.
+
+    Args:
+        rows: statistics of the single samples, [n, k]. value: the difference.
+    """
+    changed = clusters.sums((rows.base != rows.new).any(axis=1).astype(np.float64)[:, None])
+    count, metric = int((changed > 0).sum()), rows.metric
+    mean = metric.mean_range is not None or isinstance(metric, Composite)
+    if found.p is None or count >= (FEW_CHANGES if mean else RARE_CLUSTERS):
+        return found
+    intervals: list[Interval | None] = []
+    p = found.p
+    for level, usual in ((0.05, found.ci95), (alpha, found.interval)):
+        reach = score_reach(metric, rows.base, rows.new, clusters, level)
+        if reach is None:
+            intervals.append(usual if count else None)
+            continue
+        score = value - reach[0], value + reach[1]
+        near = reach[1] if value < 0 else reach[0]
+        if value:
+            ratio = quantile(1 - level / 2, found.freedom) * abs(value) / near if near else math.inf
+            p = max(p, min(1.0, 2 * tail(ratio, found.freedom)))
+        if found.freedom < FEW_CLUSTERS - 1 and usual is not None:
+            score = join(score, usual)
+        intervals.append(cut(score, rows.bounds(), value))
+    held = [
+        interval and (join(interval, (0.0, 0.0)) if p > level else interval)
+        for level, interval in zip((0.05, alpha), intervals, strict=True)
+    ]
+    return dataclasses.replace(found, ci95=held[0], interval=held[1], p=p)
+
+
 def _bootstrap_p(replicates: Replicates) -> float:
-    """Two-sided p value of no difference that goes with `bootstrap_t`; never 0."""
+    """Two-sided p value of no difference that goes with `bootstrap_t`; beyond resamples Student's tail."""
+    from scipy.stats import t
+
     deviations = replicates.deviations()
     observed = replicates.value / replicates.se
     above = len(deviations) - int(np.searchsorted(deviations, observed, side="left"))
     below = int(np.searchsorted(deviations, observed, side="right"))
-    return min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
+    floor = min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
+    if min(above, below):
+        return floor
+    return min(floor, 2 * float(t.sf(abs(observed), replicates.clusters - 1)))
 
 
 def _mcnemar(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> McNemar | None:

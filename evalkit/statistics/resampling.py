@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Composite, FloatArray, Metric
+from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
 
 IntArray = npt.NDArray[np.intp]
 #: How often each cluster came up, mostly a byte.
@@ -28,6 +28,12 @@ CHUNK_CELLS = 1 << 19
 _DRAWN_CELLS = 1 << 16
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 22
+
+
+def effective_clusters(sizes: IntArray) -> float:
+    """How many equal clusters these are worth: (sum n)^2 / sum n^2 (Carter and others 2017)."""
+    counts = sizes.astype(np.float64)
+    return float(counts.sum()) ** 2 / float(counts @ counts)
 
 
 class Resampler:
@@ -100,6 +106,11 @@ class Clusters:
         order = {name: code for code, name in enumerate(sorted(set(names)))}
         codes = np.fromiter((order[name] for name in names), dtype=np.intp, count=len(names))
         return cls(codes, len(order))
+
+    def only(self, kept: BoolArray) -> Clusters:
+        """The clusters of the samples kept, [n], numbered anew."""
+        known, codes = np.unique(self.codes[kept], return_inverse=True)
+        return Clusters(codes.astype(np.intp), len(known))
 
     def sizes(self) -> IntArray:
         """Samples in each cluster, [count]."""

@@ -41,6 +41,7 @@ def test_plan_from_one_run_and_what_is_assumed(tmp_path: Path, capsys: pytest.Ca
     plans = []
     for correlation in ("0", "0.5"):
         arguments = ["plan", "--task", "toy", "--detect", "2", "-o", str(tmp_path), "--json"]
+        arguments += ["--metric", "accuracy"]
         assert invoke([*arguments, "--correlation", correlation]) == 0
         plans.append({m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]})
     assert plans[0]["accuracy"]["clusters"] == pytest.approx(2 * plans[1]["accuracy"]["clusters"], rel=0.02)
