@@ -28,7 +28,6 @@ from evalkit.statistics.functional import Replicates, jackknife_error, metric_gr
 from evalkit.statistics.hypotheses import McNemar, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
-    RARE_CLUSTERS,
     Interval,
     Student,
     bootstrap_t,
@@ -264,9 +263,10 @@ def difference(
     if count < 2:
         reason = "one cluster: no interval and no test"
         return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
-    if count < FEW_CLUSTERS:
-        found = judge_few(pair, rows, freedom(clusters.sizes(), count), resampler, alpha)
-        reason = few_note(count)
+    worth = freedom(clusters.sizes(), count)
+    if worth + 1 < FEW_CLUSTERS:
+        found = judge_few(pair, rows, worth, resampler, alpha)
+        reason = few_note(count, worth + 1)
     else:
         found, reason = judge(pair, resampler, alpha), None
     found = _with_few_changes(found, rows, clusters, after - before, alpha)
@@ -346,8 +346,10 @@ def _with_few_changes(
     """
     changed = clusters.sums((rows.base != rows.new).any(axis=1).astype(np.float64)[:, None])
     count, metric = int((changed > 0).sum()), rows.metric
+    if 2 * count > clusters.count and changed.sum() >= FEW_CHANGES:
+        return found
     mean = metric.mean_range is not None or isinstance(metric, Composite)
-    if found.p is None or count >= (FEW_CHANGES if mean else RARE_CLUSTERS):
+    if found.p is None or count >= (FEW_CHANGES if mean else FEW_CHANGES // 3):
         return found
     intervals: list[Interval | None] = []
     p = found.p
