@@ -24,6 +24,7 @@ lint: $(VENV)/.installed-dev
 	@echo "== lint"
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/vulture
 
 types: $(VENV)/.installed-dev
 	@echo "== types"

@@ -1,10 +1,10 @@
-"""How long an accelerator waits for pictures: decoding, tiling and uint8 hand-over in threads ahead of it.
+"""How long an accelerator waits for images: decoding, tiling and uint8 hand-over in threads ahead of it.
 
-    python benchmarks/feeding.py [--pictures N] [--max-tiles N]
+    python benchmarks/feeding.py [--images N] [--max-tiles N]
 
-The pictures are 1600x900 JPEG files. The accelerator is a clock: it is busy for so many milliseconds a
-picture, which leaves the CPU to the threads, as a GPU does. A line for each speed says which share of the
-whole time it waited, beside the share if every picture were made when it is asked for.
+The images are 1600x900 JPEG files. The accelerator is a clock: it is busy for so many milliseconds a
+image, which leaves the CPU to the threads, as a GPU does. A line for each speed says which share of the
+whole time it waited, beside the share if every image were made when it is asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from evalkit_models.image_prefetcher import ImagePrefetcher
 BUSY = (0, 50, 100, 200, 400)
 
 
-def pictures(count: int) -> list[ImageBytes]:
+def images(count: int) -> list[ImageBytes]:
     """Smooth noise, whose JPEG files are about as large as photos."""
     drawn = np.random.default_rng(0)
     found = []
@@ -43,7 +43,7 @@ def pictures(count: int) -> list[ImageBytes]:
 
 
 def make(request: Request) -> Any:
-    """Tiles of a request's pictures, as the adapter makes them."""
+    """Tiles of a request's images, as the adapter makes them."""
     from mini_internvl.images import open_image, tile_images
 
     tiles, _ = tile_images(
@@ -53,7 +53,7 @@ def make(request: Request) -> Any:
 
 
 def feed(requests: Sequence[Request], busy: float) -> tuple[float, float]:
-    """Seconds in all, and of those waiting, with a device that takes `busy` seconds a picture."""
+    """Seconds in all, and of those waiting, with a device that takes `busy` seconds an image."""
     prefetcher: ImagePrefetcher[Any] = ImagePrefetcher(make)
     started = time.perf_counter()
     for batch in prefetcher.batches(requests, 1):
@@ -68,13 +68,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--max-tiles", type=int, default=12)
     arguments = parser.parse_args()
     policy = ImagePolicy(max_tiles=arguments.max_tiles)
     requests = [
-        Request(str(place), (Message("user", "?"),), (picture,), image_policy=policy)
-        for place, picture in enumerate(pictures(arguments.pictures))
+        Request(str(place), (Message("user", "?"),), (image,), image_policy=policy)
+        for place, image in enumerate(images(arguments.images))
     ]
     make(requests[0])
     started = time.perf_counter()
@@ -82,19 +82,19 @@ def main() -> int:
     alone = (time.perf_counter() - started) / len(sizes)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sys.stdout.write(
-        f"{len(requests)} pictures, {sizes[0]} tiles each; {1000 * alone:.0f} ms to make one; "
+        f"{len(requests)} images, {sizes[0]} tiles each; {1000 * alone:.0f} ms to make one; "
         f"{os.cpu_count()} cores\n"
     )
     for milliseconds in BUSY:
         seconds, waited = feed(requests, milliseconds / 1000)
         one_by_one = alone / (alone + milliseconds / 1000)
         sys.stdout.write(
-            f"busy {milliseconds:>4} ms a picture: {len(requests) / seconds:6.1f} pictures/s, idle "
+            f"busy {milliseconds:>4} ms an image: {len(requests) / seconds:6.1f} images/s, idle "
             f"{waited / seconds:6.1%} of the time ({one_by_one:.1%} if each were made when asked for)\n"
         )
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     ahead = BATCHING.image_sets_ahead
-    sys.stdout.write(f"peak memory above one picture at a time: {peak:.0f} MB, {ahead} pictures ahead\n")
+    sys.stdout.write(f"peak memory above one image at a time: {peak:.0f} MB, {ahead} images ahead\n")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Seconds and memory to load a million RSVQA-HR questions in the official format, beside `json.load`.
 
-    python benchmarks/loading.py [--questions N] [--pictures N]
+    python benchmarks/loading.py [--questions N] [--images N]
 
 Each measurement runs in a process of its own, on the same files, and prints its peak memory above that of the
 bare interpreter with the package imported.
@@ -26,11 +26,11 @@ TYPES = ("presence", "comp", "count", "area")
 ANSWERS = ("yes", "no", "403", "9658m2")
 
 
-def write_files(folder: Path, questions: int, pictures: int) -> None:
+def write_files(folder: Path, questions: int, images: int) -> None:
     """The two files of test1, indented by four like the official ones; every tenth record is a stub."""
     for part, row in (("questions", _question), ("answers", _answer)):
         with (folder / f"USGS_split_test_{part}.json").open("w", encoding="utf-8") as file:
-            _write(file, part, (row(i, pictures) for i in range(questions * 10 // 9)))
+            _write(file, part, (row(i, images) for i in range(questions * 10 // 9)))
 
 
 def _write(file: TextIO, part: str, rows: Iterator[dict[str, Any]]) -> None:
@@ -41,11 +41,11 @@ def _write(file: TextIO, part: str, rows: Iterator[dict[str, Any]]) -> None:
     file.write("\n    ]\n}\n")
 
 
-def _question(i: int, pictures: int) -> dict[str, Any]:
+def _question(i: int, images: int) -> dict[str, Any]:
     return {
         "id": i,
         "date_added": 1543644324.1270297,
-        "img_id": i % pictures,
+        "img_id": i % images,
         "people_id": 0,
         "type": TYPES[i % 4],
         "question": f"Are there more residential buildings than {i % 977} roads next to a parking?",
@@ -99,14 +99,14 @@ def main() -> None:
     """Prints a line for each way of loading."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--questions", type=int, default=1_000_000)
-    parser.add_argument("--pictures", type=int, default=2226)
+    parser.add_argument("--images", type=int, default=2226)
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_files(folder, options.questions, options.pictures)
+        write_files(folder, options.questions, options.images)
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        print(f"{options.questions} questions on {options.pictures} pictures, {size:.0f} MB of JSON")
+        print(f"{options.questions} questions on {options.images} images, {size:.0f} MB of JSON")
         for work in (stream, hold, whole):
             results = context.Queue()
             process = context.Process(target=_measure, args=(work, folder, results))

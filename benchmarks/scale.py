@@ -33,7 +33,7 @@ from evalkit.contracts import Message, Model, Request, Response
 from evalkit.data.images import ImageFile
 from evalkit.pipeline.options import RunOptions
 
-#: Questions about one picture, as RSVQA asks them.
+#: Questions about one image, as RSVQA asks them.
 QUESTIONS = 100
 #: Driver's seconds in `simulate`: what `overhead` and `planned` measured (docs/scaling.md).
 DRIVER = Driver(exchange=0.0025, request=0.00005)
@@ -63,22 +63,22 @@ def in_process(folder: Path) -> dict[str, Any]:
     from evalkit.engines.base import InProcess
     from evalkit.pipeline import run as workflow
 
-    return counted(lambda: workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options(folder, "alone")))
+    return counted(lambda: workflow.run_task("rsvqa-hr", InProcess(AtOnce()), options(folder, "alone")))
 
 
 def on_ray(folder: Path) -> dict[str, Any]:
     """Two actors of a Ray that is started here; starting it is told of on its own."""
     import scale  # by the name under which the actors find it
 
-    from evalkit.engines.ray_pool import RayOptions, RayPool
+    from evalkit.engines.ray_engine import RayEngine, RayOptions
     from evalkit.pipeline import run as workflow
 
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parent)
     started = time.perf_counter()
-    pool = RayPool(scale.LoadAtOnce(), RayOptions(cores=1))
+    pool = RayEngine(scale.LoadAtOnce(), RayOptions(cores=1))
     ready = time.perf_counter() - started
     try:
-        return counted(lambda: workflow.run_task("rsvqa-lr", pool, options(folder, "ray"))) | {"ready": ready}
+        return counted(lambda: workflow.run_task("rsvqa-hr", pool, options(folder, "ray"))) | {"ready": ready}
     finally:
         pool.close()
 
@@ -92,7 +92,7 @@ def by_ranks(folder: Path) -> dict[str, Any]:
     other = multiprocessing.get_context("spawn").Process(target=second_rank, args=(folder,))
     other.start()
     found = counted(
-        lambda: workflow.run_task("rsvqa-lr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(0, 2)))
+        lambda: workflow.run_task("rsvqa-hr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(0, 2)))
     )
     other.join()
     return found
@@ -104,7 +104,7 @@ def second_rank(folder: Path) -> None:
     from evalkit.engines.rank import Rank
     from evalkit.pipeline import run as workflow
 
-    workflow.run_share("rsvqa-lr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(1, 2)))
+    workflow.run_share("rsvqa-hr", InProcess(AtOnce()), options(folder, "ranks", rank=Rank(1, 2)))
 
 
 def counted(work: Callable[[], Any]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def drive(count: int, answered: int) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        request = picture_request(folder)
+        request = image_request(folder)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         started = time.process_time()
         plan = make_plan(request(position) for position in range(count))
@@ -214,8 +214,8 @@ def drive(count: int, answered: int) -> dict[str, Any]:
     }
 
 
-def picture_request(folder: Path) -> Callable[[int], Request]:
-    """Requests by position: a hundred about each picture, of which there are as many files as may be open."""
+def image_request(folder: Path) -> Callable[[int], Request]:
+    """Requests by position: a hundred about each image, of which there are as many files as may be open."""
     from PIL import Image
 
     files = [folder / f"{number}.png" for number in range(256)]
@@ -224,16 +224,16 @@ def picture_request(folder: Path) -> Callable[[int], Request]:
 
     def make(position: int) -> Request:
         group = position // QUESTIONS
-        picture = ImageFile(f"{files[group % len(files)]}") if group < len(files) else Numbered(group)
+        image = ImageFile(f"{files[group % len(files)]}") if group < len(files) else Numbered(group)
         text = f"Is a building number {position} present?\nAnswer the question using a single word or phrase."
-        return Request(str(position), (Message("user", text),), (picture,))
+        return Request(str(position), (Message("user", text),), (image,))
 
     return make
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """A picture that is nowhere: as many as there are groups."""
+    """An image that is nowhere: as many as there are groups."""
 
     number: int
 

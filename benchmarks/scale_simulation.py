@@ -91,7 +91,7 @@ class _Run:
         self._scheduler = Scheduler(groups, _request, "simulated", BATCHING.ray_chunk, kept)
         self._workers = [_Worker(speed) for speed in world.speeds]
         self._events: list[tuple[float, int, str, int, int]] = []
-        self._free = self._busy = self._worked = 0.0
+        self._free = self._busy = 0.0
         self._losses = self._count = 0
         self._speed = sum(world.speeds)
 

@@ -1,12 +1,12 @@
-"""Seconds a question: the reference's way, plain batches, and shared pictures and prefixes, in one run.
+"""Seconds a question: the reference's way, plain batches, and shared images and prefixes, in one run.
 
     python benchmarks/throughput.py [--shape drivelm] [--layers N] [--model tiny] [--threads N]
 
 All three answer the same questions through the same network with as many new tokens each:
 
     reference  one question at a time: encode its tiles, then transformers' `generate`
-    plain      batches; every question encodes its own picture and reads its whole prompt
-    shared     the picture encoded once, the common prefix read once, all questions decoded together
+    plain      batches; every question encodes its own image and reads its whole prompt
+    shared     the image encoded once, the common prefix read once, all questions decoded together
 
 The reference's weights lie in memory as transformers loads them, the others' as order_for_decoding puts them.
 The network has InternVL2-1B's widths and random weights (`--layers` cuts both its stacks for a quick run), or
@@ -51,13 +51,13 @@ class Shape:
     """A kind of work.
 
     Attributes:
-        pictures, tiles, questions: pictures, tiles of each, questions about each.
+        images, tiles, questions: images, tiles of each, questions about each.
         new: tokens generated for each question.
         alone, plain: questions timed one by one, and in plain batches.
-        text: draws the words after the picture.
+        text: draws the words after the image.
     """
 
-    pictures: int
+    images: int
     tiles: int
     questions: int
     new: int
@@ -145,7 +145,7 @@ def questions(network: Any, shape: Shape) -> list[Any]:
     system = [drawn.randrange(words) for _ in range(SYSTEM)]
     rows = []
     side = network.config.image_size
-    for _ in range(shape.pictures):
+    for _ in range(shape.images):
         tiles = torch.randint(0, 256, (shape.tiles, 3, side, side), dtype=torch.uint8)
         before = [*system, *[image] * (each * shape.tiles)]
         rows += [TokenSequence([*before, *shape.text(drawn, words)], tiles) for _ in range(shape.questions)]
@@ -358,7 +358,7 @@ def main() -> int:
     for name in () if options.only_parts else options.shape or SHAPES:
         shape, base = SHAPES[name], 0.0
         sys.stdout.write(
-            f"{name}: {shape.pictures} pictures, {shape.questions} questions each, {shape.tiles} tiles, "
+            f"{name}: {shape.images} images, {shape.questions} questions each, {shape.tiles} tiles, "
             f"{shape.new} new tokens\n"
         )
         for way in options.way or WAYS:

@@ -1,8 +1,8 @@
-"""Does the embedded model see? Its scores on seven miniatures beside a blank picture and the majority answer.
+"""Does the embedded model see? Its scores on seven miniatures beside a blank image and the majority answer.
 
     python benchmarks/tiny_baselines.py [--checkpoint FOLDER] [--task NAME ...] [--output runs]
 
-`blank` is the same model shown a grey picture of the same size; `majority` answers every question with the
+`blank` is the same model shown a grey image of the same size; `majority` answers every question with the
 answer that is most frequent among questions of its kind, taken from the miniature's own labels. A metric
 stands apart where the model's 95% interval lies wholly above both baselines' intervals, and the script ends
 with status 1 unless every task's headline, its first metric, does.
@@ -21,8 +21,16 @@ from PIL import Image
 
 import evalkit
 from evalkit import registry
-from evalkit.contracts import MetricValue, Model, ModelInfo, ModelOptions, Request, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import (
+    ImageHandle,
+    MetricValue,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+    Sample,
+)
 from evalkit.data.locate import locate
 from evalkit.task import MINIATURE
 
@@ -42,12 +50,12 @@ _KIND_WORDS = {"mmbench": 2, "chartqa": 4, "docvqa": 4}
 
 @dataclass(frozen=True, slots=True)
 class BlankImage:
-    """A grey picture of the same size as another."""
+    """A grey image of the same size as another."""
 
     original: ImageHandle
 
     def open(self) -> Image.Image:
-        """The grey picture."""
+        """The grey image."""
         return Image.new("RGB", self.original.open().size, (128, 128, 128))
 
     def digest(self) -> str:
@@ -64,7 +72,7 @@ class BlankImage:
 
 
 class Blind:
-    """A model that is shown blank pictures."""
+    """A model that is shown blank images."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -136,7 +144,7 @@ def main() -> None:
     spec = "mini-internvl-tiny"
     model = registry.model(spec, ModelOptions(checkpoint=options.checkpoint))
     failed = 0
-    print(f"{'task':10} {'metric':20} {'model':>24} {'blank picture':>24} {'majority answer':>24}")
+    print(f"{'task':10} {'metric':20} {'model':>24} {'blank image':>24} {'majority answer':>24}")
     for name in options.task:
         task = registry.task(name)
         samples = list(task.samples(MINIATURE, locate(task, MINIATURE)))

@@ -197,10 +197,10 @@ def _samples(network: MiniInternVL, count: int, tiles: int = 0) -> list[Encoded]
     samples = []
     for _ in range(count):
         shown = tiles or rng.choice((1, 1, 1, 3))
-        picture = [IMAGE_TOKEN] * (shown * network.config.num_image_token)
+        image_tokens = [IMAGE_TOKEN] * (shown * network.config.num_image_token)
         question = [rng.randrange(10, 490) for _ in range(rng.randint(20, 120))]
         answer = [rng.randrange(10, 490) for _ in range(rng.randint(2, 12))]
-        ids = (*picture, *question, *answer)
+        ids = (*image_tokens, *question, *answer)
         labels = (*([IGNORED] * (len(ids) - len(answer))), *answer)
         samples.append(Encoded(ids, labels, (shown,)))
     return samples

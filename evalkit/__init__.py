@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from evalkit.contracts import (
         Failure,
         Generation,
+        ImageHandle,
         ImagePolicy,
         Message,
         MetricValue,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         Sample,
         SampleAware,
     )
-    from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
+    from evalkit.data.images import ImageBytes, ImageFile, TableImage, VideoFrame
     from evalkit.errors import EvalkitError
     from evalkit.pipeline.results import RunResult, load_run
     from evalkit.task import (
@@ -52,11 +53,20 @@ _LAZY = {
     "api": ("run",),
     "comparison.api": ("compare",),
     "contracts": (
-        *("Failure", "Generation", "ImagePolicy", "Message", "MetricValue", "Model", "ModelFamily"),
+        *(
+            "Failure",
+            "Generation",
+            "ImageHandle",
+            "ImagePolicy",
+            "Message",
+            "MetricValue",
+            "Model",
+            "ModelFamily",
+        ),
         *("ModelInfo", "ModelOptions", "Record", "Request", "Response", "Sample", "SampleAware"),
     ),
     "errors": ("EvalkitError",),
-    "data.images": ("ImageBytes", "ImageFile", "ImageHandle", "TableImage", "VideoFrame"),
+    "data.images": ("ImageBytes", "ImageFile", "TableImage", "VideoFrame"),
     "pipeline.results": ("RunResult", "load_run"),
     "task": (
         *("DataFile", "DataSource", "HubSource", "JudgeQuestion", "ParsedAnswer", "Reference", "Submission"),
@@ -104,7 +114,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from evalkit.pipeline.environment import evalkit_version
+        from evalkit.environment import evalkit_version
 
         return evalkit_version()
     if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""The plain data that flows through the house, from sample to summary, and the model contract.
+"""The plain data that flows from sample to summary, and the model contract.
 
 All are frozen and hold only JSON-like values, so they hash, serialise and travel between processes unchanged.
 """
@@ -11,12 +11,39 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from evalkit.data.images import ImageHandle
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 #: What `json.dumps` takes without help.
 Json = Any
+
+
+@runtime_checkable
+class ImageHandle(Protocol):
+    """An image that can be opened later."""
+
+    def open(self) -> Image:
+        """Decode to a PIL image (EXIF orientation applied, any mode).
+
+        Raises:
+            ImageError: missing, truncated or absurd, naming the file and the cause.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Content hash of the encoded image, `missing` where it cannot be read. Never raises."""
+        ...
+
+    def identity(self) -> str:
+        """What planning groups by: equal for equal images, found without reading the file."""
+        ...
+
+    def paths(self) -> tuple[str, ...]:
+        """Files the image comes from, to show and to check."""
+        ...
+
 
 FinishReason = Literal["stop", "length"]
 Flag = Literal["unparsed", "truncated", "error"]

@@ -1,7 +1,7 @@
-"""Readers of benchmark files as downloaded, with errors that say file, place and mend.
+"""Readers of benchmark files as downloaded, with errors that name file, place and fix.
 
-TSV tables are indexed by record, so that a table of many gigabytes of base64 pictures costs one pass over its
-bytes and no memory for the pictures.
+TSV tables are indexed by record, so that a table of many gigabytes of base64 images costs one pass over its
+bytes and no memory for the images.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalkit.data import strict_json
 from evalkit.data.images import TableImage
 from evalkit.data.json_stream import JsonStream
 from evalkit.errors import DataError
 
 #: No field of a benchmark table is larger than this.
 FIELD_LIMIT = 1 << 30
+NOT_OFFICIAL = "not the official file"
 
 
 def require(path: Path, mend: str = "see `evalkit data where TASK`") -> Path:
@@ -37,17 +39,19 @@ def read_json(path: Path) -> Any:
     """A JSON file.
 
     Raises:
-        DataError: missing, not UTF-8, or not JSON, with line and column.
+        DataError: missing, not UTF-8, not JSON (with line and column), or ambiguous (`strict_json`).
     """
     try:
-        return json.loads(require(path).read_text(encoding="utf-8-sig"))
+        return strict_json.loads(require(path).read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}: download it again") from None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise DataError(f"{path}: broken JSON at {place} ({error.msg}): download it again") from None
+    except strict_json.AmbiguousJson as error:
+        raise DataError(f"{path}: {error}: {NOT_OFFICIAL}") from None
     except RecursionError:
-        raise DataError(f"{path}: JSON nested too deeply: not the official file") from None
+        raise DataError(f"{path}: JSON nested too deeply: {NOT_OFFICIAL}") from None
 
 
 def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
@@ -57,19 +61,22 @@ def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
         key: the file is an object and the array is this member of it; None: the file is the array.
 
     Raises:
-        DataError: missing, not UTF-8, not of this form, or broken, with the number of elements read before.
+        DataError: missing, not UTF-8, not of this form, ambiguous (`strict_json`) or broken, with the number
+            of elements read before.
     """
     count = 0
     try:
         with require(path).open(encoding="utf-8-sig") as file:
             stream = JsonStream(file)
             if key is not None and not stream.enter(key):
-                raise DataError(f"{path}: holds no list {key!r}: not the official file")
+                raise DataError(f"{path}: holds no list {key!r}: {NOT_OFFICIAL}")
             for item in stream.array():
                 count += 1
                 yield item
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 after {count} records: download it again") from None
+    except strict_json.AmbiguousJson as error:
+        raise DataError(f"{path}: after {count} records: {error}: {NOT_OFFICIAL}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: broken JSON after {count} records ({error}): download it again") from None
 
@@ -82,26 +89,30 @@ class JsonRow(dict[str, Any]):
         self.where = where
 
     def __missing__(self, name: str) -> Any:
-        raise DataError(f"{self.where}: field {name!r} missing: not the official file")
+        raise DataError(f"{self.where}: field {name!r} missing: {NOT_OFFICIAL}")
 
 
 def read_jsonl(path: Path) -> Iterator[JsonRow]:
     """Objects of a JSON Lines file; blank lines are skipped.
 
     Raises:
-        DataError: missing, or a line that is not a JSON object, with its number; later, a field that a row
-            lacks (`row["name"]`).
+        DataError: missing, or a line that is not a JSON object or ambiguous (`strict_json`), with its number;
+            later, a field that a row lacks (`row["name"]`).
     """
     with require(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                item = json.loads(line)
+                item = strict_json.loads(line)
+            except strict_json.AmbiguousJson as error:
+                raise DataError(f"{path}: line {number}: {error}: {NOT_OFFICIAL}") from None
+            except RecursionError:
+                raise DataError(f"{path}: line {number}: nested too deeply: {NOT_OFFICIAL}") from None
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise DataError(f"{path}: line {number} is not JSON ({error}): download it again") from None
             if not isinstance(item, dict):
-                raise DataError(f"{path}: line {number} is not an object: not the official file")
+                raise DataError(f"{path}: line {number} is not an object: {NOT_OFFICIAL}")
             yield JsonRow(item, f"{path}: line {number}")
 
 
@@ -112,10 +123,10 @@ def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any
         DataError: it is no mapping or lacks a field, naming `where`.
     """
     if not isinstance(item, Mapping):
-        raise DataError(f"{where}: expected an object, found {type(item).__name__}: not the official file")
+        raise DataError(f"{where}: expected an object, found {type(item).__name__}: {NOT_OFFICIAL}")
     for name in names:
         if name not in item:
-            raise DataError(f"{where}: field {name!r} missing: not the official file")
+            raise DataError(f"{where}: field {name!r} missing: {NOT_OFFICIAL}")
     return item
 
 
@@ -130,7 +141,7 @@ class TableRow:
     columns: Mapping[str, int]
 
     def image(self, column: str) -> TableImage:
-        """Handle of the base64 picture in `column`."""
+        """Handle of the base64 image in `column`."""
         return TableImage(self.path, self.offset, self.length, self.columns[column])
 
 
@@ -168,7 +179,8 @@ def read_tsv(
     missing values.
 
     Raises:
-        DataError: missing, not UTF-8, a column missing, a row with another number of cells, an open quote.
+        DataError: missing, not UTF-8, a column missing or twice, a row with another number of cells, an open
+            quote.
     """
     csv.field_size_limit(FIELD_LIMIT)
     header: list[str] | None = None
@@ -186,6 +198,8 @@ def read_tsv(
             header = [name.strip() for name in cells]
             if absent := [name for name in required if name not in header]:
                 raise DataError(f"{path}: column {absent[0]!r} missing (found {', '.join(header)})")
+            if name := strict_json.twice(header):
+                raise DataError(f"{path}: column {name!r} occurs twice: {NOT_OFFICIAL}")
             columns = {name: position for position, name in enumerate(header)}
             continue
         if len(cells) != len(header):

@@ -1,7 +1,7 @@
 """A judge model behind any OpenAI-compatible endpoint: retried, concurrent, and cached so that it resumes.
 
-The replies are kept in an append-only file, one line each, by a hash over judge model and question: what was
-answered once is never asked again, in whatever order the questions come.
+The replies are kept in an append-only file, one line each, by a hash over judge model and question. A
+question that was answered is never asked again, whatever the order of the questions.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ class Judge:
     def _check_patience(self, failed: int, last: Failure) -> None:
         if failed >= PATIENCE:
             raise JudgeError(
-                f"judge {self.address}: {failed} questions in a row failed, last: {last.message}; mend it, "
-                f"then run the same command again: the replies so far are kept in {self.cache}"
+                f"judge {self.address}: {failed} questions in a row failed, last: {last.message}; fix the "
+                f"server, then run the same command again (the replies so far are kept in {self.cache})"
             )
 
     # Asking ---------------------------------------------------------------------------------------------

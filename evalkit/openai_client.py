@@ -1,14 +1,13 @@
-"""The chat completions protocol: one server, one attempt at a time, every trouble told apart; and patience.
+"""The chat completions protocol: one attempt at a request, every kind of failure told apart, and retries.
 
-Used by the judge and by served models. The key and a password of the address are sent to that address alone:
-redirections are not followed, and both are cut out of whatever is returned, said or raised.
+Used by the judge and by served models. The `openai` package sends the requests (openai_sdk.py). The key and a
+password of the address are sent to that address alone, and are cut out of all that is returned or raised.
 """
 
 from __future__ import annotations
 
 import base64
 import email.utils
-import http.client
 import json
 import math
 import os
@@ -18,16 +17,13 @@ import socket
 import ssl
 import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import tenacity
-
 from evalkit.errors import ServerError
+from evalkit.openai_sdk import root, sdk_client
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,7 +33,6 @@ LONGEST_PAUSE, LONGEST_WISH = 60.0, 600.0
 
 #: Words shorter than this (`EMPTY`, the usual stand-in for a key) are no secrets and are left in texts.
 _SHORTEST_SECRET = 6
-_LONGEST_REPLY = 1 << 22
 #: Statuses by which nothing will ever be answered: address, model name or key is wrong.
 _HOPELESS = (301, 302, 303, 307, 308, 401, 403, 404, 405)
 _PASSING = (408, 409, 425, 429)
@@ -49,8 +44,8 @@ class TryAgainError(Exception):
     """What may go better at the next attempt.
 
     Attributes:
-        after: seconds that the server asks to wait. worked: whether it may have worked, and charged, for it.
-        reached: whether anybody was there at all.
+        after: seconds that the server asks to wait. worked: whether the server may have worked on it, and
+            charged for it. reached: whether there was a server at all.
     """
 
     def __init__(self, message: str, after: float = 0.0, worked: bool = False, reached: bool = True) -> None:
@@ -73,8 +68,8 @@ class Completion:
     """A server's answer.
 
     Attributes:
-        finish: its own word for why the answer ended. prompt_tokens: of text and pictures together.
-            None where the server does not tell.
+        finish: its own word for why the answer ended. prompt_tokens: of text and images together.
+            None if the server does not report it.
     """
 
     text: str
@@ -127,8 +122,12 @@ class ChatApi:
         base = urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._base = base.removesuffix("/chat/completions")
         self.address = f"{self._base}/chat/completions"
-        self._timeout = timeout
-        self._headers = {"Accept": "application/json", "User-Agent": "evalkit"}
+        self._headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # a packed reply could unpack to any size
+            "Connection": "close",  # a kept one may be gone at the next request, which would count as failed
+            "User-Agent": "evalkit",
+        }
         words = [key] if key else []
         if place:
             pair = urllib.parse.unquote(place)
@@ -138,7 +137,7 @@ class ChatApi:
         elif key:
             self._headers["Authorization"] = f"Bearer {key}"
         self.secrets = Secrets(words)
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._client = sdk_client(self._base, timeout, self._headers)
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """One attempt at a chat completion.
@@ -146,12 +145,11 @@ class ChatApi:
         Raises:
             TryAgainError: for what may pass, and for a reply of no use. RefusedError, HopelessError.
         """
-        content = self._exchange("/chat/completions", json.dumps(body).encode())
-        return self._completion(content)
+        return self._completion(self._exchange("/chat/completions", body))
 
     def raw(self, body: Mapping[str, Any]) -> Any:
         """The JSON document in reply to a chat completion's body. Raises as `complete`."""
-        return self._json(self._exchange("/chat/completions", json.dumps(body).encode()))
+        return self._json(self._exchange("/chat/completions", body))
 
     def models(self) -> list[str]:
         """Names of the models that the server lists. Raises as `complete`."""
@@ -162,45 +160,34 @@ class ChatApi:
         names = [item.get("id") for item in listed if isinstance(item, dict)]
         return [self.secrets.cut(name) for name in names if isinstance(name, str)]
 
-    def _exchange(self, path: str, body: bytes | None) -> bytes:
-        headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
-        request = urllib.request.Request(self._base + path, body, headers, method="POST" if body else "GET")
+    def _exchange(self, path: str, body: Mapping[str, Any] | None) -> bytes:
+        """The body of the reply."""
+        from httpx2 import Response
+        from openai import APIConnectionError, APIStatusError
+
         try:
-            with self._opener.open(request, timeout=self._timeout) as response:
-                return self._read(response)
-        except urllib.error.HTTPError as error:
-            raise self._refusal(error) from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            if body is None:
+                reply = self._client.get(path, cast_to=Response)
+            else:
+                reply = self._client.post(path, content=json.dumps(body).encode(), cast_to=Response)
+            content: bytes = reply.content
+            return content
+        except APIStatusError as error:
+            raise self._refusal(error.response) from None
+        except (APIConnectionError, OSError) as error:
+            reason = root(error)
             said = self.secrets.cut(f"{type(reason).__name__}: {reason}")
             reached = not isinstance(reason, _NOBODY)
             raise TryAgainError(said, worked=reached, reached=reached) from None
 
-    def _read(self, response: http.client.HTTPResponse) -> bytes:
-        """The whole body; the time-out of the socket alone would let a trickle go on for ever."""
-        end = time.monotonic() + self._timeout
-        body = b""
-        while block := response.read1(1 << 16):
-            body += block
-            if time.monotonic() > end:
-                raise TimeoutError("the reply came too slowly")
-            if len(body) > _LONGEST_REPLY:
-                raise TimeoutError(f"a reply of more than {_LONGEST_REPLY} bytes")
-        if response.length:
-            raise http.client.IncompleteRead(body, response.length)
-        return body
-
-    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
-        with error:
-            try:
-                detail = self._shortened(error.read(2048))
-            except (OSError, http.client.HTTPException):
-                detail = ""
-        said = self.secrets.cut(f"HTTP {error.code} {error.reason}: {detail}".rstrip(": "))
-        if error.code in _HOPELESS:
+    def _refusal(self, response: Any) -> Exception:
+        detail = self._shortened(response.content)
+        status = response.status_code
+        said = self.secrets.cut(f"HTTP {status} {response.reason_phrase}: {detail}".rstrip(": "))
+        if status in _HOPELESS:
             return HopelessError(said)
-        if error.code in _PASSING or error.code >= 500:
-            return TryAgainError(said, _seconds(error.headers.get("Retry-After")))
+        if status in _PASSING or status >= 500:
+            return TryAgainError(said, _seconds(response.headers.get("Retry-After")))
         return RefusedError(said)
 
     def _json(self, body: bytes) -> Any:
@@ -268,20 +255,17 @@ def patiently(attempt: Callable[[], R], attempts: int, backoff: float, stop: thr
         TryAgainError: the last attempt's.
     """
 
-    def pause(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.after if isinstance(error, TryAgainError) else 0.0
-        grown = backoff * 2.0 ** (state.attempt_number - 1) * random.uniform(0.5, 1.0)
-        return max(asked, min(grown, LONGEST_PAUSE))
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TryAgainError),
-        stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_when_event_set(stop),
-        wait=pause,
-        sleep=tenacity.sleep_using_event(stop),
-        reraise=True,
-    )
-    return retrying(attempt)
+    grown = backoff
+    for left in reversed(range(attempts)):
+        try:
+            return attempt()
+        except TryAgainError as error:
+            if not left or stop.is_set():
+                raise
+            pause = max(error.after, min(grown * random.uniform(0.5, 1.0), LONGEST_PAUSE))
+        stop.wait(pause)
+        grown *= 2
+    raise ValueError("attempts must be at least 1")
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int, name: str) -> Iterator[tuple[T, R]]:
@@ -330,13 +314,6 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int, name: s
     finally:
         for _ in range(threads):
             tasks.put(None)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirections, which would carry the key to another server."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None makes urllib raise the redirection as an HTTPError."""
 
 
 def _split(url: str) -> urllib.parse.SplitResult:

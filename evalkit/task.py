@@ -54,6 +54,7 @@ class Task(ABC):
         name: as on the command line. title: as printed. version: raised when any value changes.
         splits: default first; `miniature` is always there besides.
         protocols: default first (`paper`).
+        same_scorer: protocols that score exactly as another one does, with that one's name.
         template: the last turn's text around `{question}`.
         generation, image_policy: the protocol's settings. These three may also be set in `__init__`, where
             protocols differ.
@@ -69,6 +70,7 @@ class Task(ABC):
     version: ClassVar[str] = "1"
     splits: ClassVar[tuple[str, ...]] = ("test",)
     protocols: ClassVar[tuple[str, ...]] = ("paper",)
+    same_scorer: ClassVar[Mapping[str, str]] = {}
     template: str = "{question}"
     generation: Generation = Generation()
     image_policy: ImagePolicy = ImagePolicy()
@@ -112,6 +114,10 @@ class Task(ABC):
         messages = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))  # type: ignore[arg-type]
         return Request(sample.id, messages, sample.images, self.generation, self.image_policy)
 
+    def filtered(self, text: str) -> str:
+        """The answer as the protocol's filter hands it on, reasoning included; default: unchanged."""
+        return text
+
     def parse(self, sample: Sample, response: Response) -> Any:
         """What a response says by the protocol's rules: `parsed` of the answer that the next steps get."""
         return None
@@ -154,6 +160,11 @@ class Task(ABC):
     def prompt_fingerprint(self) -> str:
         """Six hexadecimal digits that change with `wording`."""
         return hashlib.sha256("\0".join(self.wording).encode()).hexdigest()[:6]
+
+    @property
+    def rules(self) -> str:
+        """The protocol whose rules score: `protocol`, or the one that it scores exactly as."""
+        return self.same_scorer.get(self.protocol, self.protocol)
 
     def scorer_version(self) -> str:
         """Names protocol and version in the signature, e.g. `paper.1`."""

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: Child processes import what this process imports, whichever checkout is installed.
+SOURCES = [str(REPOSITORY / name) for name in (".", "tests", "tasks", "models", "train", "leaderboard_app")]
+os.environ["PYTHONPATH"] = os.pathsep.join([*SOURCES, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def find_shared() -> Path | None:

@@ -21,15 +21,15 @@ from evalkit.errors import CheckpointError, ImageError
 _SOURCE = Path(__file__)
 
 
-def install(folder: Path) -> Path:
-    """Make a folder for PYTHONPATH with this module and the entry point that evalkit finds it by."""
+def install(folder: Path) -> str:
+    """Make a folder with this module and the entry point that evalkit finds it by. Returns PYTHONPATH."""
     folder.mkdir(parents=True)
     (folder / "puppet.py").write_text(_SOURCE.read_text())
     info = folder / "puppet-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: puppet\nVersion: 1\n")
     (info / "entry_points.txt").write_text("[evalkit.models]\npuppet = puppet:FAMILY\n")
-    return folder
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def write_wishes(path: Path, **wishes: str) -> None:

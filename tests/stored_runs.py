@@ -143,6 +143,7 @@ def write_run(
                     "split": split,
                     "protocol": task.protocol,
                     "counts": total,
+                    "limited": limited,
                     "metrics": {n: metric_json(v) for n, v in metric_values(task, found).items()},
                     "groups": groups(task, found),
                     "reference": [],

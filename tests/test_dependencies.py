@@ -43,12 +43,12 @@ USED_OTHERWISE = {
     "tensorboard": ("train/mini_internvl_train/log.py", "from torch.utils.tensorboard import"),
     "fastapi": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),  # `transformers serve`
     "uvicorn": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),
-    "openai": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),
     "mypy": ("Makefile", "mypy"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
     "pytest-xdist": ("Makefile", "pytest -n"),
     "ruff": ("Makefile", "ruff check"),
+    "vulture": ("Makefile", "vulture"),
 }
 
 
@@ -78,7 +78,7 @@ def imported(root: str) -> dict[str, Path]:
     """Third-party packages that a root imports, each with a file that does."""
     ours = {path.stem for folder in ("benchmarks", "tests") for path in (REPOSITORY / folder).rglob("*.py")}
     ours |= {path.parent.name for part in ROOTS for path in (REPOSITORY / part).rglob("__init__.py")}
-    ours |= {path.stem for path in (REPOSITORY / "shared").rglob("*.py")}
+    ours |= {"tests", *(path.stem for path in (REPOSITORY / "shared").rglob("*.py"))}
     return {
         module: path.relative_to(REPOSITORY)
         for path in (REPOSITORY / root).rglob("*.py")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +62,43 @@ def test_room_imports_only_what_it_may(room: str) -> None:
 def test_every_room_exists() -> None:
     for folder in ROOMS.values():
         assert (folder / "__init__.py").is_file()
+
+
+def modules_imported(path: Path) -> Iterator[str]:
+    """Modules of evalkit that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "evalkit":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("evalkit."):
+            yield str(node.module).removeprefix("evalkit.")
+
+
+def test_the_rooms_of_evalkit_import_in_one_direction() -> None:
+    """A room is a folder or a file of evalkit/; no chain of imports leads back to where it began."""
+    rooms: dict[str, set[str]] = defaultdict(set)
+    for path in sorted(ROOMS["evalkit"].rglob("*.py")):
+        room = path.relative_to(ROOMS["evalkit"]).with_suffix("").parts[0]
+        if room != "__init__":
+            rooms[room] |= {name.split(".")[0] for name in modules_imported(path)} - {room}
+    order = list(graphlib.TopologicalSorter(rooms).static_order())  # a circle raises CycleError
+    assert order.index("metrics") < order.index("pipeline") < order.index("cli")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_class_name_stands_twice_in_a_package(room: str) -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(ROOMS[room].rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                places[node.name].append(path.name)
+    assert not {name: files for name, files in places.items() if len(files) > 1}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_files_are_short(room: str) -> None:
+    long = [
+        path.name
+        for path in ROOMS[room].rglob("*.py")
+        if len(path.read_text(encoding="utf-8").splitlines()) > 400
+    ]
+    assert not long

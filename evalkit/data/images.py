@@ -14,39 +14,15 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
+from evalkit.contracts import ImageHandle
 from evalkit.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MISSING = "missing"
-
-
-@runtime_checkable
-class ImageHandle(Protocol):
-    """An image that can be opened later."""
-
-    def open(self) -> Image:
-        """Decode to a PIL image (EXIF orientation applied, any mode).
-
-        Raises:
-            ImageError: missing, truncated or absurd, naming the file and the cause.
-        """
-        ...
-
-    def digest(self) -> str:
-        """Content hash of the encoded image, `missing` where it cannot be read. Never raises."""
-        ...
-
-    def identity(self) -> str:
-        """What planning groups by: equal for equal images, found without reading the file."""
-        ...
-
-    def paths(self) -> tuple[str, ...]:
-        """Files the image comes from, to show and to check."""
-        ...
 
 
 def decode(data: bytes, where: str) -> Image:
@@ -209,6 +185,33 @@ class TableImage:
     def paths(self) -> tuple[str, ...]:
         """The table."""
         return (self.path,)
+
+
+@dataclass(frozen=True, slots=True)
+class DoubledImage:
+    """Another image as RGB, doubled in width and height (bilinear)."""
+
+    image: ImageHandle
+
+    def open(self) -> Image:
+        """See `ImageHandle.open`."""
+        from PIL import Image
+
+        plain = self.image.open().convert("RGB")
+        return plain.resize((plain.width * 2, plain.height * 2), Image.Resampling.BILINEAR)
+
+    def digest(self) -> str:
+        """See `ImageHandle.digest`."""
+        content = self.image.digest()
+        return content if content == MISSING else f"{content}x2"
+
+    def identity(self) -> str:
+        """The image's, and what is done to it."""
+        return f"{self.image.identity()}x2"
+
+    def paths(self) -> tuple[str, ...]:
+        """The image's."""
+        return self.image.paths()
 
 
 @dataclass(frozen=True, slots=True)

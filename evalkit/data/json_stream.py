@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from evalkit.data import strict_json
+
 _SPACE = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 #: What may go on a number; an empty text is in it.
@@ -17,7 +19,7 @@ CHUNK = 1 << 20
 class JsonStream:
     """A position in a JSON text of which only a window is in memory.
 
-    All methods raise ValueError where the text is not JSON of the expected form.
+    All methods raise ValueError where the text is not JSON of the expected form, or ambiguous (strict_json).
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -25,7 +27,7 @@ class JsonStream:
         self._text = ""
         self._at = 0
         self._tried = False
-        self._decoder = json.JSONDecoder()
+        self._decoder = strict_json.decoder()
 
     def enter(self, key: str) -> bool:
         """Move into an object up to the value of `key`; False where the object has none."""

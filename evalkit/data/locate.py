@@ -1,4 +1,4 @@
-"""Where a benchmark's files are: a local folder, the hub's copy in the cache, or the drawn miniature.
+"""Where a benchmark's files are: a local folder, the Hub's copy in the cache, or the drawn miniature.
 
 `locate` is what a run calls. The cache is `EVALKIT_CACHE`, or `~/.cache/evalkit`.
 """
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Folder of drawn miniatures and hub copies: `EVALKIT_CACHE`, or `~/.cache/evalkit`."""
+    """Folder of drawn miniatures and of the Hub's data sets: `EVALKIT_CACHE`, or `~/.cache/evalkit`."""
     return Path(os.environ.get("EVALKIT_CACHE") or Path.home() / ".cache" / "evalkit")
 
 
@@ -30,8 +30,8 @@ def locate(task: Task, split: str, data_root: Path | None = None, offline: bool 
     """The folder from which `task.samples(split, folder)` reads.
 
     The miniature is drawn into the cache once. Otherwise the data root (`data_root`, or `EVALKIT_DATA`) is
-    taken as `ROOT/<task>` where that exists, else `ROOT` itself. Without a data root, the hub's copy is
-    used: from the cache where it is there, downloaded where `offline` does not forbid it.
+    taken as `ROOT/<task>` where that exists, else `ROOT` itself. Without a data root, the Hub's copy is
+    used: from the cache if it is there, else downloaded unless `offline` forbids it.
 
     Raises:
         DataError: nothing holds the split; names the files, their sources and where to put them.
@@ -47,7 +47,9 @@ def locate(task: Task, split: str, data_root: Path | None = None, offline: bool 
     if _complete(folder):
         return folder
     if offline:
-        raise DataError(f"{_request(task, split)}, or run once without --offline to take {source.repository}")
+        raise DataError(
+            f"{_request(task, split)}, or run once without --offline to download {source.repository}"
+        )
     try:
         return download(source)
     except DataError as error:
@@ -67,7 +69,7 @@ def task_folder(task: Task, data_root: Path) -> Path:
 
 
 def missing_files(task: Task, split: str, folder: Path) -> list[DataFile]:
-    """Official files of the split that `folder` lacks; picture folders (paths with a final `/`) included."""
+    """Official files of the split that `folder` lacks; image folders (paths with a final `/`) included."""
     return [file for file in task.data_source.files_of(split) if file.find(folder) is None]
 
 
@@ -75,7 +77,7 @@ def _local(task: Task, split: str, data_root: Path) -> Path:
     if not data_root.is_dir():
         raise DataError(f"{data_root}: no such folder; {_request(task, split)} there")
     folder = task_folder(task, data_root)
-    # Pictures may be absent where answers are stored already; a sample that needs one fails by itself.
+    # Images may be absent when answers are stored already; a sample that needs one fails by itself.
     absent = [file for file in missing_files(task, split, folder) if not file.path.endswith("/")]
     if absent and not (task.data_source.hub_of(split) and hub_files(folder)):
         raise DataError(
@@ -148,7 +150,7 @@ def _drawing_version(task: Task) -> str:
     return digest.hexdigest()[:12]
 
 
-# The hub ------------------------------------------------------------------------------------------------
+# The Hub ------------------------------------------------------------------------------------------------
 
 
 def _hub_folder(source: HubSource) -> Path:
@@ -157,7 +159,7 @@ def _hub_folder(source: HubSource) -> Path:
 
 
 def hub_files(folder: Path) -> list[Path]:
-    """Parquet files in the folder or one below, as the hub lays them."""
+    """Parquet files in the folder or one below, as the Hub lays them."""
     return sorted((*folder.glob("*.parquet"), *folder.glob("*/*.parquet")))
 
 
@@ -166,7 +168,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _patterns(source: HubSource) -> list[str]:
-    """The source's own files, or the split's Parquet files as the hub lays them: `<configuration>/<split>-*`
+    """The source's own files, or the split's Parquet files as the Hub lays them: `<configuration>/<split>-*`
     or `data/<split>-*`."""
     if source.files:
         return list(source.files)
@@ -176,15 +178,17 @@ def _patterns(source: HubSource) -> list[str]:
 
 
 def download(source: HubSource) -> Path:
-    """Copy the split's files from the hub into the cache; afterwards no network is needed.
+    """Copy the split's files from the Hub into the cache; afterwards no network is needed.
+
+    Not by `datasets.load_dataset`, which downloads and copies every split of the configuration.
 
     Raises:
-        DataError: the hub cannot be reached, refuses, or holds no such files.
+        DataError: the Hub cannot be reached, refuses, or holds no such files.
     """
     from huggingface_hub import snapshot_download
 
     folder = _hub_folder(source)
-    log.info("taking %s from the hub into %s", source.repository, folder)
+    log.info("downloading %s from the Hub into %s", source.repository, folder)
     try:
         snapshot_download(
             source.repository,
@@ -195,9 +199,9 @@ def download(source: HubSource) -> Path:
         )
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        raise DataError(f"{source.repository} is not to be had from the hub ({cause})") from None
+        raise DataError(f"{source.repository} cannot be downloaded from the Hub ({cause})") from None
     if not (all((folder / name).is_file() for name in source.files) if source.files else hub_files(folder)):
         kind = "" if source.files else "Parquet files "
-        raise DataError(f"{source.repository} holds no {kind}{', '.join(_patterns(source))} on the hub")
+        raise DataError(f"{source.repository} does not hold {kind}{', '.join(_patterns(source))} on the Hub")
     (folder / ".complete").touch()
     return folder

@@ -1,5 +1,5 @@
-"""Where a model runs when it does not run in this process alone: worker processes, a Ray cluster, ranks.
+"""Where a model answers: in this process, in local processes, in a Ray cluster, or in ranks.
 
-A pool (`base.Pool`) is handed a whole plan and keeps its workers fed; the process that holds the run folder
-writes every answer. Ranks (`ranks`) are equal processes that were started together, each with its own file.
+All are an `Engine` (`base`) to the runner. `scheduler` decides who is asked what and takes back what a lost
+worker had; `base.InProcess`, `processes`, `ray_engine` and `ranks` carry the requests and the answers.
 """

@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Json
+from evalkit.errors import RunFolderError
 from evalkit.store import lock
 
 log = logging.getLogger(__name__)
 
 #: Heartbeats a second of all ranks together, and of one at most: a shared file system has other things to do.
 _BEATS, _MOST_BEATS = 50, 2
-STATUS_NAME = "status.json"
+
+#: Folder of the ranks' files, in the run folder; removed when all is done. Rank 0 writes `ZERO_NAME` there,
+#: every other rank `STATUS_NAME` in a folder of its own.
+PLACE, ZERO_NAME, STATUS_NAME = ".ranks", "rank0.json", "status.json"
 
 #: Seconds without a new heartbeat after which a process on another machine counts as lost.
 STALE = 60.0
@@ -191,3 +195,27 @@ class SeenRank:
         if now - self.moved > timeout:
             return f"no answer from it for {timeout:g} s"
         return ""
+
+
+class RankZeroBusy:
+    """Tells whether rank 0 is still at work in the run folder of the task before.
+
+    Raises:
+        RunFolderError: rank 0 has ended there, and comes to no other task.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._beat: Json = None
+        self._moved = float("-inf")
+
+    def __call__(self) -> bool:
+        if self._folder is None:
+            return False
+        zero = read_small(self._folder / PLACE / ZERO_NAME)
+        if zero.get("ended"):
+            raise RunFolderError(f"{self._folder}: rank 0 was interrupted; the same command goes on")
+        beat = zero.get("beat")
+        if beat is not None and beat != self._beat:
+            self._beat, self._moved = beat, time.monotonic()
+        return lock.is_held(self._folder) or time.monotonic() - self._moved < STALE

@@ -21,7 +21,7 @@ _NAMES = (
     ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "SLURM_LOCALID"),
 )
 
-#: There where a driver of NVIDIA, AMD or Windows' Linux is.
+#: Device files of the drivers of NVIDIA, AMD and Windows' Linux.
 _DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
 
 

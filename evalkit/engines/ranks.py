@@ -19,7 +19,9 @@ from typing import Any
 from evalkit.contracts import Json, ModelInfo, Request
 from evalkit.engines.base import Engine, must_equal
 from evalkit.engines.heartbeat import (
+    PLACE,
     STALE,
+    ZERO_NAME,
     Heartbeat,
     RankStatus,
     SeenRank,
@@ -29,16 +31,15 @@ from evalkit.engines.heartbeat import (
 )
 from evalkit.engines.rank import Rank
 from evalkit.engines.scheduler import Answer, Groups
+from evalkit.environment import versions
 from evalkit.errors import EvalkitError, RankLost, RunFolderError
-from evalkit.pipeline.environment import versions
 from evalkit.store import lock
-from evalkit.store.responses import read_responses
+from evalkit.store.responses import read_responses, reserve, responses_path
 
 log = logging.getLogger(__name__)
 
-#: Folder of the ranks' files, in the run folder; removed when all is done.
-PLACE = ".ranks"
-_ZERO, _PENDING = "rank0.json", "pending"
+#: In `PLACE`: the positions that are to be answered.
+_PENDING = "pending"
 
 #: Seconds between two looks.
 _LOOK = 0.2
@@ -51,7 +52,7 @@ class _RankEngine:
         self.rank = rank
         self.folder = folder
         self._engine = engine
-        self._file = OwnFile(folder, rank)
+        self._file = ""
 
     @property
     def info(self) -> ModelInfo:
@@ -72,7 +73,8 @@ class _RankEngine:
 
     def _own_answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         for answer in self._engine.answers(self.share(groups), request):
-            yield answer._replace(worker=self._file.name())
+            self._file = self._file or reserve(self.folder, f"rank{self.rank.number}of{self.rank.world}")
+            yield answer._replace(worker=self._file)
 
 
 class RankZero(_RankEngine):
@@ -120,11 +122,11 @@ class RankZero(_RankEngine):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._heartbeat.stop()
         with suppress(OSError):
-            (self._place / _ZERO).unlink(missing_ok=True)
+            (self._place / ZERO_NAME).unlink(missing_ok=True)
             if kind is None:
                 shutil.rmtree(self._place, ignore_errors=True)
             elif issubclass(kind, (RankLost, KeyboardInterrupt)):
-                write_small(self._place / _ZERO, {"ended": True})
+                write_small(self._place / ZERO_NAME, {"ended": True})
 
     def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         """Answer this rank's share, then wait until the others have answered theirs.
@@ -175,7 +177,7 @@ class RankZero(_RankEngine):
 
     def _clear(self) -> None:
         """Remove what an earlier start left; ranks of this one may be waiting already."""
-        (self._place / _ZERO).unlink(missing_ok=True)
+        (self._place / ZERO_NAME).unlink(missing_ok=True)
         for folder in self._place.iterdir():
             seen = SeenRank(folder)
             if folder.is_dir() and not lock.is_held(folder):
@@ -202,7 +204,7 @@ class RankZero(_RankEngine):
             seen.look()
         self._beat += 1
         admitted = {str(number): seen.nonce for number, seen in self._seen.items()}
-        write_small(self._place / _ZERO, {**self._offer, "admitted": admitted, "beat": self._beat})
+        write_small(self._place / ZERO_NAME, {**self._offer, "admitted": admitted, "beat": self._beat})
 
     def _wait(self) -> dict[str, str]:
         """Wait until every other rank is done or lost; returns why by the name of each lost one."""
@@ -273,7 +275,8 @@ class OtherRank(_RankEngine):
                 yield answer
                 status.done += 1
         finally:
-            if (path := self._file.path) is not None:
+            if self._file:
+                path = responses_path(self.folder, self._file)
                 status.file, status.size = path.name, path.stat().st_size
 
     def line(self) -> str:
@@ -345,7 +348,7 @@ def _find(
     while time.monotonic() < end:
         if busy():
             end = time.monotonic() + timeout
-        for path in sorted(parent.glob(f"*/{PLACE}/{_ZERO}"), reverse=True):
+        for path in sorted(parent.glob(f"*/{PLACE}/{ZERO_NAME}"), reverse=True):
             folder, offer = path.parent.parent, read_small(path)
             if offer.get("world") != rank.world:
                 continue
@@ -371,56 +374,6 @@ def _must_agree(rank: Rank, offer: Mapping[str, Any], data: str) -> None:
         must_equal({**versions(), "data": data}, {**offer["versions"], "data": offer["data"]}, "in rank 0")
     except EvalkitError as error:
         raise RunFolderError(f"{rank.name} is refused: {error}") from None
-
-
-class OwnFile:
-    """The responses file of a rank and an attempt, reserved when its name is first asked for.
-
-    Attributes:
-        path: the file, None as long as there is none.
-    """
-
-    def __init__(self, folder: Path, rank: Rank) -> None:
-        self._folder = folder
-        self._rank = rank
-        self._name = ""
-        self.path: Path | None = None
-
-    def name(self) -> str:
-        """The name between `responses-` and `.jsonl`."""
-        attempt = 0
-        while self.path is None:
-            attempt += 1
-            self._name = f"rank{self._rank.number}of{self._rank.world}-{attempt}"
-            path = self._folder / f"responses-{self._name}.jsonl"
-            with suppress(FileExistsError):
-                path.touch(exist_ok=False)
-                self.path = path
-        return self._name
-
-
-class RankZeroBusy:
-    """Tells whether rank 0 is still at work in the run folder of the task before.
-
-    Raises:
-        RunFolderError: rank 0 has ended there, and comes to no other task.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._beat: Json = None
-        self._moved = float("-inf")
-
-    def __call__(self) -> bool:
-        if self._folder is None:
-            return False
-        zero = read_small(self._folder / PLACE / _ZERO)
-        if zero.get("ended"):
-            raise RunFolderError(f"{self._folder}: rank 0 was interrupted; the same command goes on")
-        beat = zero.get("beat")
-        if beat is not None and beat != self._beat:
-            self._beat, self._moved = beat, time.monotonic()
-        return lock.is_held(self._folder) or time.monotonic() - self._moved < STALE
 
 
 def _many(seen: list[SeenRank], world: int) -> str:

@@ -1,12 +1,15 @@
-"""The actor's side of `--engine ray`: it holds the model, answers parcels in a thread, hands answers over.
+"""What runs in a Ray actor: it holds the model, answers chunks in a thread, and hands answers over.
 
-The driver has one call to an actor under way at a time. `exchange` brings parcels and comes back as soon as a
-parcel is answered, or with what there is after a second, so that a lost actor takes few answers with it.
+The driver has one call to an actor under way at a time. `exchange` brings chunks and returns as soon as a
+chunk is answered, or after a second with the answers so far, so that a lost actor takes few answers with it.
+Images may travel with their requests (`--ship-data`), for actors that do not see the data root.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import os
 import queue
 import tempfile
@@ -15,14 +18,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evalkit.contracts import Json, Model, ModelInfo, Request, Response
+from evalkit.contracts import ImageHandle, Json, Model, ModelInfo, Request, Response
+from evalkit.data.images import ImageBytes, ImageFile, TableImage, decode
 from evalkit.engines.base import Load, is_bound_to_samples, portable
-from evalkit.errors import EvalkitError, UsageError
-from evalkit.pipeline.environment import git_revision, peak_memory, versions
+from evalkit.environment import git_revision, peak_memory, versions
+from evalkit.errors import EvalkitError, ImageError, UsageError
 
-#: Seconds after which answers are handed over though their parcel is not finished.
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+#: Seconds after which answers are handed over though their chunk is not finished.
 _FLUSH = 1.0
+
+#: Modes that PNG keeps as they are.
+_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 #: A request, and its content hash as the driver knows it.
 Keyed = tuple[Request, str]
@@ -45,8 +56,8 @@ class Delivery:
 
     Attributes:
         answers: (request id, response) in the order in which they were given.
-        finished: parcels that are done. busy: seconds at work since the last delivery.
-        fault: what ended the actor's work; `foreign` where its pictures are not the driver's,
+        finished: chunks that are done. busy: seconds at work since the last delivery.
+        fault: what ended the actor's work; `foreign` where its images are not the driver's,
             `broken` where the model failed, `raised` where `error` is for the user.
     """
 
@@ -64,7 +75,7 @@ class RayWorker:
 
     def __init__(self) -> None:
         self._model: Model | None = None
-        self._parcels: queue.Queue[Sequence[Keyed]] = queue.Queue()
+        self._chunks: queue.Queue[Sequence[Keyed]] = queue.Queue()
         self._news = threading.Condition()
         self._next = Delivery()
         self._begun: float | None = None
@@ -75,7 +86,7 @@ class RayWorker:
         """Load the model and begin to wait for work.
 
         Args:
-            includes: name and text of the task files whose picture handles the requests may hold.
+            includes: name and text of the task files whose image handles the requests may hold.
             threads: of arithmetic on the CPU. accelerator: whether the worker was given one.
 
         Raises:
@@ -98,10 +109,10 @@ class RayWorker:
         """See the function of this name."""
         return data_hash(requests)
 
-    def exchange(self, parcels: Sequence[Sequence[Keyed]]) -> Delivery:
-        """Take parcels, wait for news and hand it over."""
-        for parcel in parcels:
-            self._parcels.put(parcel)
+    def exchange(self, chunks: Sequence[Sequence[Keyed]]) -> Delivery:
+        """Take chunks, wait for news and hand it over."""
+        for chunk in chunks:
+            self._chunks.put(chunk)
         until = time.monotonic() + _FLUSH
         with self._news:
             while not (self._next.finished or self._next.fault):
@@ -119,12 +130,12 @@ class RayWorker:
 
     def _work(self) -> None:
         while True:
-            parcel = self._parcels.get()
+            chunk = self._chunks.get()
             with self._news:
                 self._begun = time.monotonic()
             memory = False
             try:
-                fault, error = self._answer(parcel)
+                fault, error = self._answer(chunk)
             except EvalkitError as raised:
                 fault, error = "raised", portable(raised)
             except Exception as raised:
@@ -139,21 +150,21 @@ class RayWorker:
             if fault:
                 return
 
-    def _answer(self, parcel: Sequence[Keyed]) -> tuple[str, EvalkitError | None]:
+    def _answer(self, chunk: Sequence[Keyed]) -> tuple[str, EvalkitError | None]:
         assert self._model is not None  # `load` comes first
-        for request, key in parcel:
+        for request, key in chunk:
             if request.key() != key:
                 places = [path for image in request.images for path in image.paths()]
-                where = f"the pictures of sample {request.id!r} ({', '.join(places) or 'none'})"
+                where = f"the images of sample {request.id!r} ({', '.join(places) or 'none'})"
                 return "foreign", EvalkitError(f"{where} are not what the driver reads")
-        for answer in self._model.generate([request for request, _ in parcel]):
+        for answer in self._model.generate([request for request, _ in chunk]):
             with self._news:
                 self._next.answers.append(answer)
         return "", None
 
 
 def data_hash(requests: Sequence[Request]) -> tuple[str, tuple[str, ...]]:
-    """Hash over the requests' content as this machine sees it, pictures included, and each one's own hash."""
+    """Hash over the requests' content as this machine sees it, images included, and each one's own hash."""
     keys = tuple(request.key() for request in requests)
     return hashlib.sha256("".join(keys).encode()).hexdigest()[:32], keys
 
@@ -169,7 +180,7 @@ def _include(sources: Sequence[tuple[str, str]]) -> None:
 
 
 def _accelerators() -> tuple[str, ...]:
-    from evalkit.pipeline.environment import hardware
+    from evalkit.environment import hardware
 
     return tuple(hardware().get("accelerators", ()))
 
@@ -177,3 +188,81 @@ def _accelerators() -> tuple[str, ...]:
 def _is_memory(error: Exception) -> bool:
     """Whether host or device memory did not suffice; torch's own error is known by its name."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedImage:
+    """An encoded image under the name of the handle that it was read from.
+
+    Attributes:
+        data: the encoded image; empty where it could not be read, for the reason in `fault`.
+        content: the handle's digest. name: its identity. places: its files, on the machine it came from.
+    """
+
+    data: bytes
+    content: str
+    name: str
+    places: tuple[str, ...]
+    fault: str = ""
+
+    def open(self) -> Image:
+        """See `evalkit.data.images.ImageHandle.open`."""
+        if self.fault:
+            raise ImageError(self.fault)
+        return decode(self.data, self.name)
+
+    def digest(self) -> str:
+        """See `evalkit.data.images.ImageHandle.digest`."""
+        return self.content
+
+    def identity(self) -> str:
+        """See `evalkit.data.images.ImageHandle.identity`."""
+        return self.name
+
+    def paths(self) -> tuple[str, ...]:
+        """See `evalkit.data.images.ImageHandle.paths`."""
+        return self.places
+
+
+class Shipper:
+    """Packs images, each once for all requests of a chunk."""
+
+    def __init__(self) -> None:
+        self._packed: dict[str, ShippedImage] = {}
+
+    def pack(self, request: Request) -> Request:
+        """The request with its images inside.
+
+        Raises:
+            UsageError: pixels that no lossless file holds.
+        """
+        if not request.images:
+            return request
+        return dataclasses.replace(request, images=tuple(map(self._shipped, request.images)))
+
+    def _shipped(self, handle: ImageHandle) -> ShippedImage:
+        name = handle.identity()
+        if name not in self._packed:
+            try:
+                data, fault = _encoded(handle), ""
+            except ImageError as error:
+                data, fault = b"", str(error)
+            self._packed[name] = ShippedImage(data, handle.digest(), name, handle.paths(), fault)
+        return self._packed[name]
+
+
+def _encoded(handle: ImageHandle) -> bytes:
+    """The file's own bytes where there are such, otherwise the decoded pixels as PNG."""
+    if isinstance(handle, ImageBytes):
+        return handle.data
+    if isinstance(handle, (ImageFile, TableImage)):
+        return handle.encoded()
+    pil_image = handle.open()
+    if pil_image.mode not in _PNG:
+        raise UsageError(
+            f"--ship-data: {handle.identity()} has pixels of mode {pil_image.mode}, which cannot be sent "
+            "without loss; put the data where all machines see it"
+        )
+    file = io.BytesIO()
+    pil_image.save(file, "PNG", compress_level=1)
+    return file.getvalue()

@@ -16,6 +16,15 @@ def _formula(value: str) -> str:
     return value.strip().replace("\n", " ").replace(" ", "")
 
 
+#: U+FF01 to U+FF5E are the full-width forms of `!` to `~`; U+3000 is the full-width space.
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: " "}
+
+
+def fold_full_width(text: str) -> str:
+    """The text with full-width ASCII made plain, as lmms-eval reads OCRBench, and nothing else changed."""
+    return text.translate(_FULL_WIDTH)
+
+
 def contains_text(prediction: str, references: Sequence[str]) -> float:
     """1 where some reference occurs in the prediction, without case. An empty reference always occurs."""
     answer = _text(prediction)

@@ -18,6 +18,8 @@ _ARTICLES = {"a", "an", "the"}
 _PUNCTUATION = tuple(';/[]"{}()=+\\_-><@`,?!')
 #: A period that no digit follows. The published pattern meant to spare one after a digit too: misspelt.
 _PERIOD = re.compile(r"\.(?!\d)")
+#: VLMEvalKit's is spelt right.
+_LONE_PERIOD = re.compile(r"(?<!\d)\.(?!\d)")
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 #: The published code passes a flag where `re.sub` takes a count, so only this many periods go.
 _PERIODS = int(re.UNICODE)
@@ -46,24 +48,28 @@ _CONTRACTIONS = _contractions()
 
 
 def vqa_process(text: str) -> str:
-    """Answer processing of the VQA evaluator and VLMEvalKit: punctuation, digits, articles, contractions."""
-    text = text.replace("\n", " ").replace("\t", " ").strip()
-    return _digits_and_articles(_strip_punctuation(text))
+    """Answer processing of VLMEvalKit: punctuation, digits, articles, contractions."""
+    return _processed(text, _LONE_PERIOD)
 
 
 def textvqa_process(text: str) -> str:
-    """Answer processing of the TextVQA evaluator: commas, question marks and 's apart, then `vqa_process`."""
+    """Answer processing of the TextVQA evaluator: commas, question marks and 's apart, then as VQA's."""
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's")
-    return vqa_process(text.strip())
+    return _processed(text.strip(), _PERIOD)
 
 
-def _strip_punctuation(text: str) -> str:
+def _processed(text: str, period: re.Pattern[str]) -> str:
+    text = text.replace("\n", " ").replace("\t", " ").strip()
+    return _digits_and_articles(_strip_punctuation(text, period))
+
+
+def _strip_punctuation(text: str, period: re.Pattern[str]) -> str:
     """Marks beside a space (or all, where a number has commas) vanish; others become spaces."""
     commas = _COMMA_IN_NUMBER.search(text) is not None
     out = text
     for mark in _PUNCTUATION:
         out = out.replace(mark, "" if commas or mark + " " in text or " " + mark in text else " ")
-    return _PERIOD.sub("", out, count=_PERIODS)
+    return period.sub("", out, count=_PERIODS)
 
 
 def _digits_and_articles(text: str) -> str:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from evalkit.contracts import ImagePolicy, Request
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, ImagePolicy, Request
 from evalkit.errors import ImageError
 from evalkit.pipeline.plan import Plan
 

@@ -13,8 +13,8 @@ from typing import Any
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Request, Sample
 from evalkit.data.locate import locate
+from evalkit.environment import evalkit_version
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
-from evalkit.pipeline.environment import evalkit_version
 from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
@@ -59,8 +59,7 @@ class Job:
 
     def signature(self, dtype: str | None, judge: str | None, inputs: str | None = None) -> str:
         """The signature of a result of this job."""
-        standard = Request("", (), (), self.task.generation, self.task.image_policy)
-        settings = self.overrides.apply(standard)
+        settings = self.request(0)
         return signature(
             self.task,
             self.split,
@@ -116,6 +115,8 @@ def make_job(name: str, options: RunOptions) -> Job:
         DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
     """
     task, split = choose_task(name, options.split, options.protocol)
+    if task.rules != task.protocol:
+        log.info("%s: protocol %s scores exactly as %s does", name, task.protocol, task.rules)
     generation, _ = parse_gen(options.gen_items)
     overrides = Overrides(options.max_tiles, generation, options.seed)
     root = locate(task, split, options.root, options.offline)

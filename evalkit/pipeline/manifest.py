@@ -12,8 +12,8 @@ from typing import Any
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
+from evalkit.environment import git_revision, hardware, versions
 from evalkit.errors import RunFolderError
-from evalkit.pipeline.environment import git_revision, hardware, versions
 from evalkit.pipeline.job import Job, build_request
 from evalkit.pipeline.options import RunOptions, options_of, stored, without_password
 from evalkit.pipeline.overrides import parse_gen

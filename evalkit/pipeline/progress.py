@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Response
-from evalkit.pipeline.environment import peak_memory
+from evalkit.environment import peak_memory
 
 if TYPE_CHECKING:
     from tqdm import tqdm

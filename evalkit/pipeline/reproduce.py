@@ -17,8 +17,8 @@ from typing import Any
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Response
 from evalkit.data.images import file_digest
+from evalkit.environment import versions
 from evalkit.errors import CheckpointError, DataError, RunFolderError, UsageError
-from evalkit.pipeline.environment import versions
 from evalkit.pipeline.job import make_job
 from evalkit.pipeline.manifest import stored_options
 from evalkit.pipeline.options import RunOptions, options_of

@@ -12,10 +12,11 @@ from pathlib import Path
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Request, Sample
 from evalkit.engines.base import Engine, InProcess, Load, LoadModel
-from evalkit.engines.ranks import RankZero, RankZeroBusy, join
+from evalkit.engines.heartbeat import RankZeroBusy
+from evalkit.engines.ranks import RankZero, join
+from evalkit.environment import peak_memory
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
 from evalkit.pipeline import manifest
-from evalkit.pipeline.environment import peak_memory
 from evalkit.pipeline.finish import finish
 from evalkit.pipeline.generate import generate
 from evalkit.pipeline.job import Job, identity, make_job
@@ -75,7 +76,7 @@ def load_model(options: RunOptions) -> Engine:
                 "--compile with --engine ray: CUDA graphs belong to the thread that loads the model, and a "
                 "worker of Ray answers in another; leave one of them out"
             )
-        return ray_pool(LoadModel(options.model, wanted), options)
+        return ray_engine(LoadModel(options.model, wanted), options)
     if options.devices == 1:
         return InProcess(registry.model(options.model, wanted))
     from evalkit.engines.processes import WorkerPool
@@ -84,13 +85,13 @@ def load_model(options: RunOptions) -> Engine:
     return WorkerPool(LoadModel(options.model, wanted), options.devices, threads, registry.included_files())
 
 
-def ray_pool(load: Load, options: RunOptions) -> Engine:
+def ray_engine(load: Load, options: RunOptions) -> Engine:
     """Actors of a Ray cluster that `load` their model.
 
     Raises:
         EvalkitError: no Ray, no cluster, or no actor can load.
     """
-    from evalkit.engines.ray_pool import RayOptions, RayPool
+    from evalkit.engines.ray_engine import RayEngine, RayOptions
 
     settings = RayOptions(
         address=options.ray_address,
@@ -99,7 +100,7 @@ def ray_pool(load: Load, options: RunOptions) -> Engine:
         timeout=options.worker_timeout,
         device=options.device,
     )
-    return RayPool(load, settings, registry.included_files())
+    return RayEngine(load, settings, registry.included_files())
 
 
 def run_task(name: str, engine: Engine, options: RunOptions) -> RunResult:

@@ -41,7 +41,8 @@ def score(
         JudgeError: the judge cannot be reached at all.
     """
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
-    records = _records(task, [(sample, stored.response) for sample, stored in answered], judge)
+    asked = [(sample, _filtered(task, stored.response)) for sample, stored in answered]
+    records = _records(task, asked, judge)
     return [
         Scored(
             record=record,
@@ -52,6 +53,13 @@ def score(
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]
+
+
+def _filtered(task: Task, response: Response) -> Response:
+    if response.error is not None:
+        return response
+    text = _guarded(task, "filtered() fails", task.filtered, response.text)
+    return response if text == response.text else dataclasses.replace(response, text=text)
 
 
 def _records(task: Task, asked: Sequence[tuple[Sample, Response]], judge: Asks | None) -> list[Record]:

@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.contracts import Failure, Json, Record, Response
-from evalkit.data.images import ImageBytes, ImageFile, ImageHandle, TableImage, VideoFrame
+from evalkit.contracts import Failure, ImageHandle, Json, Record, Response
+from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage, VideoFrame
 from evalkit.errors import ImageError, RunFolderError
 from evalkit.store.atomic import write_whole
 
@@ -43,6 +43,8 @@ class Scored:
 
 def image_reference(handle: ImageHandle) -> tuple[str, ...]:
     """Where an image is, as text: its files, or file and byte range of a table's cell."""
+    if isinstance(handle, DoubledImage):
+        return image_reference(handle.image)
     if isinstance(handle, TableImage):
         return (f"{handle.path}#bytes={handle.offset}+{handle.length}&column={handle.column}",)
     if isinstance(handle, VideoFrame):

@@ -11,8 +11,9 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from sys import intern
 from typing import Any
@@ -172,7 +173,7 @@ class ResponseLogs:
     def append(self, worker: str, identifier: str, request_key: str, response: Response) -> None:
         """Store a response in the file of the worker that gave it; see `ResponseLog.append`."""
         if worker not in self._logs:
-            self._logs[worker] = ResponseLog(self._folder / f"responses-{worker}.jsonl")
+            self._logs[worker] = ResponseLog(responses_path(self._folder, worker))
         self._logs[worker].append(identifier, request_key, response)
 
     def close(self) -> None:
@@ -180,6 +181,20 @@ class ResponseLogs:
         with ExitStack() as stack:
             for log in self._logs.values():
                 stack.callback(log.close)
+
+
+def responses_path(folder: Path, worker: str) -> Path:
+    """The responses file of a worker."""
+    return folder / f"responses-{worker}.jsonl"
+
+
+def reserve(folder: Path, name: str) -> str:
+    """Create an empty responses file that nobody has; returns its worker's name, `name-1`, `name-2` ..."""
+    for attempt in count(1):
+        with suppress(FileExistsError):
+            responses_path(folder, f"{name}-{attempt}").touch(exist_ok=False)
+            break
+    return f"{name}-{attempt}"
 
 
 def _cut_torn_line(path: Path) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Failure, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.data import strict_json
 from evalkit.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
@@ -30,14 +31,14 @@ Row = tuple[Mapping[str, Any], str]
 
 
 class Predictions:
-    """Answers by sample id from a file; asks nothing of pictures or hardware."""
+    """Answers by sample id from a file; needs neither images nor hardware."""
 
     def __init__(self, path: Path, id_field: str | None = None, text_field: str | None = None) -> None:
         """Read the whole file.
 
         Raises:
             DataError: missing, broken (with the place), or an id twice with different texts.
-            UsageError: the fields cannot be told.
+            UsageError: more than one field may be the answer.
         """
         self.path = path
         data = _read(path)
@@ -109,7 +110,7 @@ class PredictionsFamily:
         extra = dict(options.extra)
         id_field, text_field = extra.pop("id_field", None), extra.pop("text_field", None)
         if extra:
-            known = "id_field and text_field, beside the settings of generation"
+            known = "id_field, text_field and the settings of generation"
             raise UsageError(f"--gen {next(iter(extra))}: {SCHEME}FILE knows {known}")
         name = spec.removeprefix(SCHEME)
         if not name:
@@ -137,7 +138,7 @@ def _collect(path: Path, data: bytes, id_field: str | None, text_field: str | No
         if text is None:
             continue
         if texts.setdefault(identifier, text) != text:
-            raise DataError(f"{where}: id {identifier!r} is there before with another text; keep one of them")
+            raise DataError(f"{where}: id {identifier!r} occurs before with another text; keep one of them")
     if not texts:
         raise DataError(f"{path}: holds no predictions")
     return texts
@@ -157,13 +158,15 @@ def _rows(path: Path, data: bytes) -> Iterator[Row]:
 
 def _list(path: Path, text: str) -> Iterator[Row]:
     try:
-        items = json.loads(text)
+        items = strict_json.loads(text)
+    except strict_json.AmbiguousJson as error:
+        raise DataError(f"{path}: {error}; say what the answer is") from None
     except json.JSONDecodeError as error:
         raise DataError(
             f"{path}: line {error.lineno} column {error.colno}: broken JSON ({error.msg})"
         ) from None
     except RecursionError:
-        raise DataError(f"{path}: JSON nested too deeply; no predictions file") from None
+        raise DataError(f"{path}: JSON nested too deeply: not a predictions file") from None
     for number, item in enumerate(items, 1):
         yield _object(item, f"{path}: item {number}")
 
@@ -175,7 +178,9 @@ def _lines(path: Path, text: str) -> Iterator[Row]:
             continue
         where = f"{path}: line {number}"
         try:
-            item = json.loads(line)
+            item = strict_json.loads(line)
+        except strict_json.AmbiguousJson as error:
+            raise DataError(f"{where}: {error}; say what the answer is") from None
         except (json.JSONDecodeError, RecursionError) as error:
             cause = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise DataError(f"{where}: not JSON ({cause})") from None
@@ -198,6 +203,8 @@ def _table(path: Path, text: str, delimiter: str) -> Iterator[Row]:
                 continue
             if header is None:
                 header = [name.strip() for name in cells]
+                if name := strict_json.twice(header):
+                    raise DataError(f"{path}: line {reader.line_num}: column {name!r} occurs twice; keep one")
                 continue
             where = f"{path}: line {reader.line_num}"
             if len(cells) != len(header):

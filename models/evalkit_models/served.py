@@ -1,8 +1,7 @@
 """Any OpenAI-compatible server as a model: `--model openai:NAME --base-url URL`.
 
-vLLM, SGLang, LMDeploy, `transformers serve` and cloud services speak this protocol. Our messages go there
-with their pictures as data URLs; how they become tokens (template, tiling) is the server's own business, and
-every result says so.
+vLLM, SGLang, LMDeploy, `transformers serve` and cloud services speak this protocol. Our messages go
+there with their images as data URLs. The server's own template and tiling turn them into tokens.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from evalkit_models.budget import Budget
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
 from evalkit_models.server_settings import FREE, ServerSettings
-from mini_internvl import ImageError as PictureError
+from mini_internvl import ImageError as NetworkImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +57,7 @@ PATIENCE = 50
 #: Seconds before a failed request is sent again the first time.
 BACKOFF = 1.0
 
-#: Most visual tokens of a picture: 12 tiles and a thumbnail of 256, or one for each patch of 14 pixels.
+#: Most visual tokens of an image: 12 tiles and a thumbnail of 256, or one for each patch of 14 pixels.
 _TILED, _PATCH = 13 * 256, 14 * 14
 #: Tokens that a chat template may put around a message.
 _AROUND = 32
@@ -70,15 +69,15 @@ _FINISH: Mapping[str, FinishReason] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture as it is sent: its data URL, and its most visual tokens."""
+class _EncodedImage:
+    """An image as it is sent: its data URL, and its most visual tokens."""
 
     url: str
     most_tokens: int
 
 
 class _OutOfBudgetError(Exception):
-    """The request was not sent, for the budget does not allow it."""
+    """The request was not sent because the budget does not allow it."""
 
 
 class ServedModel:
@@ -99,7 +98,7 @@ class ServedModel:
         self._budget = Budget(settings.max_requests, settings.max_total_tokens)
         self._pause = _Pause()
         self._stop = threading.Event()
-        self._images = ImagePrefetcher(self._pictures)
+        self._images = ImagePrefetcher(self._encode_all)
         self._failed_in_a_row = 0
         quality = settings.jpeg_quality
         self._info = ModelInfo(
@@ -116,14 +115,14 @@ class ServedModel:
 
     @property
     def info(self) -> ModelInfo:
-        """Name and address; what weights the server has loaded, it alone knows."""
+        """Name and address; only the server knows which weights it has loaded."""
         return self._info
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
         """Answers as the server gives them.
 
         Raises:
-            BudgetError: the next request could overrun the budget; all that were sent are answered before.
+            BudgetError: the next request could overrun the budget; every request sent is answered first.
             ServerError: address, key or model name is wrong, or the server is dead.
             UsageError: a setting that the protocol cannot carry.
         """
@@ -137,17 +136,17 @@ class ServedModel:
                 yield request.id, response
         if self._budget.exhausted:
             raise BudgetError(
-                f"{self._info.name}: {self._budget.exhausted} ({self._budget.sent:,} requests sent); the "
-                "same command goes on with a new budget"
+                f"{self._info.name}: {self._budget.exhausted} ({self._budget.sent:,} requests sent); run "
+                "the same command again to go on with a new budget"
             )
 
     def close(self) -> None:
-        """End the threads and whatever they wait for."""
+        """Stop the threads and what they wait for."""
         self._stop.set()
         self._images.close()
 
     def check_name(self) -> None:
-        """Warn where the server's list lacks the name.
+        """Warn if the server's list lacks the name.
 
         Raises:
             ServerError: the server cannot be reached or refuses.
@@ -164,7 +163,7 @@ class ServedModel:
             if error.reached:
                 return
             raise ServerError(
-                f"--base-url {self._api.address}: cannot be reached ({error}); start the server or mend the "
+                f"--base-url {self._api.address}: cannot be reached ({error}); start the server or fix the "
                 "address"
             ) from None
         if listed and self._name not in listed:
@@ -173,8 +172,8 @@ class ServedModel:
 
     def _prepared(
         self, requests: Sequence[Request]
-    ) -> Iterator[tuple[Request, Sequence[_Picture] | Failure]]:
-        """Requests with their pictures, until the budget is used up."""
+    ) -> Iterator[tuple[Request, Sequence[_EncodedImage] | Failure]]:
+        """Requests with their images, until the budget is used up."""
         for batch in self._images.batches(requests, 1):
             for ready in batch:
                 for request in ready.requests:
@@ -182,17 +181,17 @@ class ServedModel:
                         return
                     yield request, ready.images
 
-    def _pictures(self, request: Request) -> Sequence[_Picture] | Failure:
+    def _encode_all(self, request: Request) -> Sequence[_EncodedImage] | Failure:
         from mini_internvl import open_image
 
         try:
-            return [self._picture(open_image(image.open())) for image in request.images]
-        except (ImageError, PictureError) as error:
+            return [self._encode(open_image(image.open())) for image in request.images]
+        except (ImageError, NetworkImageError) as error:
             return Failure("image", str(error))
         except MemoryError:
-            return Failure("memory", f"the pictures of {request.id!r} do not fit into memory")
+            return Failure("memory", f"the images of {request.id!r} do not fit into memory")
 
-    def _picture(self, image: Image) -> _Picture:
+    def _encode(self, image: Image) -> _EncodedImage:
         quality = self._settings.jpeg_quality
         buffer = io.BytesIO()
         if quality:
@@ -201,17 +200,19 @@ class ServedModel:
             image.save(buffer, "PNG", compress_level=1)
         kind = "jpeg" if quality else "png"
         data = base64.b64encode(buffer.getvalue()).decode("ascii")
-        return _Picture(f"data:image/{kind};base64,{data}", max(_TILED, image.width * image.height // _PATCH))
+        return _EncodedImage(
+            f"data:image/{kind};base64,{data}", max(_TILED, image.width * image.height // _PATCH)
+        )
 
-    def _ask(self, request: Request, pictures: Sequence[_Picture] | Failure) -> Response | None:
-        """The answer; None where the budget does not allow to ask. Runs in a worker's thread."""
-        if isinstance(pictures, Failure):
-            return Response(error=pictures)
+    def _ask(self, request: Request, images: Sequence[_EncodedImage] | Failure) -> Response | None:
+        """The answer; None if the budget does not allow the request. Runs in a worker's thread."""
+        if isinstance(images, Failure):
+            return Response(error=images)
         try:
-            body = self._body(request, pictures)
+            body = self._body(request, images)
         except MarksError as error:
             return Response(error=Failure("prompt", str(error)))
-        most = self._most_tokens(request, pictures)
+        most = self._most_tokens(request, images)
         settings = self._settings
         try:
             answer, seconds = patiently(
@@ -231,7 +232,7 @@ class ServedModel:
         self._pause.wait(self._stop)
         if not self._budget.take(most):
             raise _OutOfBudgetError
-        cost = most  # where the server does not tell what it did
+        cost = most  # if the server does not report its usage
         started = time.perf_counter()
         try:
             answer = self._api.complete(body)
@@ -248,7 +249,7 @@ class ServedModel:
             self._budget.settle(most, cost)
         return answer, time.perf_counter() - started
 
-    def _body(self, request: Request, pictures: Sequence[_Picture]) -> dict[str, Any]:
+    def _body(self, request: Request, images: Sequence[_EncodedImage]) -> dict[str, Any]:
         """What is sent. Raises MarksError."""
         said: list[dict[str, Any]] = []
         for role, parts in messages(request):
@@ -257,7 +258,7 @@ class ServedModel:
                 content = [
                     {"type": "text", "text": part}
                     if isinstance(part, str)
-                    else {"type": "image_url", "image_url": {"url": pictures[part].url}}
+                    else {"type": "image_url", "image_url": {"url": images[part].url}}
                     for part in parts
                 ]
             said.append({"role": role, "content": content})
@@ -275,10 +276,10 @@ class ServedModel:
             body["stop"] = list(generation.stop)
         return body
 
-    def _most_tokens(self, request: Request, pictures: Sequence[_Picture]) -> int:
+    def _most_tokens(self, request: Request, images: Sequence[_EncodedImage]) -> int:
         """No request takes more: a token is at least one byte of text."""
         texts = sum(len(message.text.encode("utf-8", "replace")) + _AROUND for message in request.messages)
-        return texts + sum(p.most_tokens for p in pictures) + request.generation.max_new_tokens
+        return texts + sum(image.most_tokens for image in images) + request.generation.max_new_tokens
 
     def _count_failures(self, response: Response) -> None:
         if response.error is None:
@@ -288,7 +289,7 @@ class ServedModel:
         if self._failed_in_a_row >= PATIENCE and response.error is not None:
             raise ServerError(
                 f"{self._info.name} at {self._api.address}: {PATIENCE} requests in a row failed, last: "
-                f"{response.error.message}; mend it, then the same command goes on"
+                f"{response.error.message}; fix the server, then run the same command again"
             )
 
     def _hopeless(self, error: HopelessError) -> ServerError:
@@ -299,7 +300,7 @@ class ServedModel:
 
 
 class _Pause:
-    """A time before which no worker sends anything: what a server asks of one, it asks of all."""
+    """A time before which no worker sends anything: a server's wish to wait holds for all of them."""
 
     def __init__(self) -> None:
         self._until = 0.0
@@ -338,13 +339,13 @@ def _check(generation: Generation) -> None:
     """Raises UsageError for a setting that the protocol cannot carry."""
     if generation.num_beams > 1:
         raise UsageError(
-            f"{SCHEME}NAME: servers of this protocol have no beam search, num_beams={generation.num_beams} "
-            "is asked for; --gen num_beams=1 is greedy (non-standard)"
+            f"{SCHEME}NAME: this protocol has no beam search, but num_beams={generation.num_beams} is set; "
+            "--gen num_beams=1 decodes greedily (non-standard)"
         )
     if generation.min_new_tokens > 1:
         raise UsageError(
-            f"{SCHEME}NAME: the protocol has no least length, min_new_tokens={generation.min_new_tokens} is "
-            "asked for; --gen min_new_tokens=1 leaves it out (non-standard)"
+            f"{SCHEME}NAME: this protocol has no minimum length, but min_new_tokens="
+            f"{generation.min_new_tokens} is set; --gen min_new_tokens=1 leaves it out (non-standard)"
         )
 
 
@@ -352,7 +353,7 @@ class ServedFamily:
     """Finds `openai:NAME`.
 
     Attributes:
-        served: its models run elsewhere, so that workers of this machine or of Ray have no meaning.
+        served: its models run elsewhere, so workers on this machine or on Ray have no meaning.
     """
 
     served = True
@@ -366,7 +367,7 @@ class ServedFamily:
         return spec.startswith(SCHEME)
 
     def load(self, spec: str, options: ModelOptions) -> Model:
-        """Look whether the server is there; nothing is loaded.
+        """Check that the server is there; nothing is loaded.
 
         Raises:
             UsageError: a setting that cannot be sent. ServerError: the server cannot be reached or refuses.

@@ -1,4 +1,4 @@
-"""What `--gen` may set of a served model, beside generation."""
+"""What `--gen` may set for a served model, besides generation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from evalkit.errors import UsageError
 
 N = TypeVar("N", int, float)
 
-#: Settings that change no answer: a run is gone on with under others.
+#: Settings that change no answer: a run may go on with other values.
 FREE = ("timeout", "attempts", "max_requests", "max_total_tokens", "token_limit", "send_stop")
 
 
@@ -40,7 +40,7 @@ class ServerSettings:
         """From `--gen KEY=VALUE`.
 
         Raises:
-            UsageError: an unknown key, or a value that cannot be.
+            UsageError: an unknown key, or a value out of range.
         """
         known: dict[str, Any] = {
             "jpeg_quality": lambda key, text: _number(key, text, int, 1, 100),
@@ -54,7 +54,7 @@ class ServerSettings:
         for key in extra:
             if key not in known:
                 raise UsageError(
-                    f"--gen {key}: a served model knows {', '.join(known)}, beside the settings of generation"
+                    f"--gen {key}: a served model knows {', '.join(known)} and the settings of generation"
                 )
         return cls(**{key: known[key](key, text) for key, text in extra.items()})
 

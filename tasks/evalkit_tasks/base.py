@@ -9,9 +9,19 @@ from pathlib import Path
 
 from evalkit.task import Reference, Task
 
+#: Other harnesses by protocol name, with the commit whose whole path the protocol follows.
+PINNED = {"vlmevalkit": "e8e78f0", "lmms-eval": "75571cf", "internvl": "2410d1d"}
+#: `same_scorer` of a benchmark whose paper scorer is InternVL's.
+INTERNVL_IS_PAPER = {"internvl": "paper"}
+
 
 class PaperTask(Task):
     """A benchmark of the paper."""
+
+    def scorer_version(self) -> str:
+        """The harness's commit for a protocol named after one; otherwise see `Task.scorer_version`."""
+        commit = PINNED.get(self.protocol)
+        return f"{self.protocol}.{commit}" if commit else super().scorer_version()
 
     @property
     def published_rows(self) -> Sequence[Reference]:

@@ -21,6 +21,7 @@ from evalkit.data.locate import locate, miniature
 from evalkit.data.prepare import prepare
 from evalkit.errors import DataError
 from evalkit.task import DataSource
+from evalkit_tasks.medical.gmai_mmbench import VALIDATION
 
 ITEM = {"questionId": 7, "question": "q", "image": "documents/a.png", "answers": ["x"]}
 
@@ -65,7 +66,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         locate(task, "val", tmp_path / "root")
     with pytest.raises(DataError, match=r"put test.json.*into DIR/bdd-x and give --data-root DIR"):
         locate(registry.task("bdd-x"), "test")
-    with pytest.raises(DataError, match="or run once without --offline to take lmms-lab/DocVQA"):
+    with pytest.raises(DataError, match="or run once without --offline to download lmms-lab/DocVQA"):
         locate(task, "val", offline=True)
 
 
@@ -75,7 +76,7 @@ def test_pictures_may_be_absent(tmp_path: Path) -> None:
     assert locate(registry.task("docvqa"), "val", tmp_path) == tmp_path
 
 
-# The hub ------------------------------------------------------------------------------------------------
+# The Hub ------------------------------------------------------------------------------------------------
 
 
 def test_the_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +93,8 @@ def test_the_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     task = registry.task("docvqa")
     folder = locate(task, "val")
-    assert [sample.id for sample in task.samples("val", folder)] == ["7"]
+    (sample,) = task.samples("val", folder)
+    assert sample.id == "7" and sample.images[0].open().size == (4, 3)
     assert locate(task, "val", offline=True) == folder
     assert calls == [("lmms-lab/DocVQA", ["DocVQA/validation[-_.]*parquet"])]
 
@@ -108,8 +110,31 @@ def test_a_hub_that_fails(monkeypatch: pytest.MonkeyPatch, outcome: str) -> None
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     task = registry.task("docvqa")
     with pytest.raises(
-        DataError, match="put val/val_v1.*no route" if outcome == "error" else "holds no Parquet files"
+        DataError, match="put val/val_v1.*no route" if outcome == "error" else "does not hold Parquet files"
     ):
+        locate(task, "val")
+    with pytest.raises(DataError, match="without --offline"):
+        locate(task, "val", offline=True)
+
+
+@pytest.mark.parametrize("outcome", ["whole", "error", "nothing"])
+def test_files_as_published_from_the_hub(monkeypatch: pytest.MonkeyPatch, outcome: str) -> None:
+    def snapshot_download(repository: str, *, allow_patterns: list[str], local_dir: Path, **_: object) -> str:
+        assert (repository, allow_patterns) == ("VLMEval/GMAI-MMBench", [VALIDATION])
+        if outcome == "error":
+            raise OSError("no route")
+        local_dir.mkdir(parents=True)
+        if outcome == "whole":
+            (local_dir / VALIDATION).write_text("", encoding="utf-8")
+        return str(local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    task = registry.task("gmai-mmbench")
+    if outcome == "whole":
+        folder = locate(task, "val")
+        assert (folder / VALIDATION).is_file() and locate(task, "val", offline=True) == folder
+        return
+    with pytest.raises(DataError, match="no route" if outcome == "error" else f"does not hold {VALIDATION}"):
         locate(task, "val")
     with pytest.raises(DataError, match="without --offline"):
         locate(task, "val", offline=True)
@@ -164,7 +189,7 @@ def test_every_miniature_is_complete_and_seeded(name: str, tmp_path: Path) -> No
     task = registry.task(name)
     report = check(task, "miniature", miniature(task))
     assert report.complete, report.problems
-    assert report.samples >= 16 and report.pictures >= 12
+    assert report.samples >= 16 and report.images >= 12
     (tmp_path / "again").mkdir()
     task.data_source.draw(tmp_path / "again")
     first = [
@@ -183,10 +208,10 @@ def test_check_names_the_first_problems(tmp_path: Path) -> None:
     items = [{**ITEM, "questionId": i, "image": f"documents/{i}.png"} for i in range(15)]
     docvqa(tmp_path, ITEM, *[{**item, "questionId": item["questionId"] + 100} for item in items])
     report = check(registry.task("docvqa"), "val", tmp_path)
-    assert (report.samples, report.published, report.pictures) == (16, 5349, 16)
+    assert (report.samples, report.published, report.images) == (16, 5349, 16)
     assert len(report.problems) == 10 and report.more == 6
     assert "sample 100:" in report.problems[0] and "image missing" in report.problems[0]
-    assert check(registry.task("docvqa"), "val", tmp_path, pictures=False).problems == [
+    assert check(registry.task("docvqa"), "val", tmp_path, images=False).problems == [
         "16 questions, published are 5349"
     ]
 

@@ -312,9 +312,7 @@ def test_an_interrupted_process_does_not_wait_for_a_judge_that_stalls(server: Se
     while not server.bodies:
         time.sleep(0.01)
     process.send_signal(2)
-    start = time.monotonic()
-    process.communicate(timeout=15)
-    assert time.monotonic() - start < 10
+    process.communicate(timeout=15)  # the server answers after 20 s
     assert process.returncode != 0
 
 
@@ -346,3 +344,12 @@ def test_number_never_raises_and_never_makes_up_one(text: str) -> None:
     value = number(text)
     if value is not None:
         assert value == float(text)
+
+
+def test_without_the_package_it_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(JudgeError) as caught:
+        Judge("http://localhost/v1", "m", tmp_path / "judge.jsonl")
+    assert str(caught.value) == "--judge: this needs the package openai: pip install 'evalkit[api]'"

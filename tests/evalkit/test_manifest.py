@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from evalkit.pipeline.environment import git_revision
+from evalkit.environment import git_revision
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

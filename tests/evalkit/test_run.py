@@ -167,6 +167,19 @@ def test_max_errors_decides_the_status(bench, allowed: str, status: int) -> None
     assert bench.result["metrics"]["accuracy"]["n"] == 16
 
 
+def test_fifty_failures_after_one_answer_do_not_stop_a_run(bench) -> None:
+    """Only the first samples show a wrong set-up; scattered failures of a long run are counted."""
+    from toy import make_benchmark
+
+    make_benchmark(bench.folder, samples=120)
+    for path in bench.folder.glob("*.png"):
+        if path.name != "p0.png":
+            path.unlink()
+    assert bench.run("-q") == 4
+    assert len(bench.model.asked) == 120
+    assert bench.result["counts"] == {**bench.result["counts"], "answered": 4, "errors": 116}
+
+
 def test_the_run_stops_when_the_first_fifty_fail(bench) -> None:
     from toy import make_benchmark
 

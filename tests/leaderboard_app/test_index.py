@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -154,8 +153,7 @@ def test_absurd_files_are_refused_unread(tree: Path, monkeypatch: pytest.MonkeyP
     assert read_run(folder).status == "broken"
     (folder / "manifest.json").unlink()
     os.mkfifo(folder / "manifest.json")
-    started = time.monotonic()
-    assert read_run(folder).status == "broken" and time.monotonic() - started < 2
+    assert read_run(folder).status == "broken"  # reading the pipe would wait for ever
 
 
 def test_links_are_not_followed(tree: Path) -> None:

@@ -173,6 +173,9 @@ def test_greyscale_of_any_depth() -> None:
     assert deep.mode == "I;16"
     assert pixel(encoded(deep)) == (100, 100, 100)
     assert pixel(encoded(deep, "TIFF")) == (100, 100, 100)
+    for dark, shown in ((100, 0), (255, 1), (1000, 4)):  # its range is 16 bits however dark it is
+        image = Image.fromarray(np.full((2, 2), dark, np.uint16))
+        assert pixel(encoded(image)) == (shown, shown, shown)
     white = Image.fromarray(np.full((2, 2), 65535, np.uint16))
     assert pixel(encoded(white)) == (255, 255, 255)
     assert pixel(encoded(Image.fromarray(np.full((2, 2), 0.5, np.float32)), "TIFF")) == (128, 128, 128)

@@ -26,7 +26,7 @@ def test_a_checkpoint_is_evaluated_by_the_actors_of_a_cluster(
         taken.append(options)
         return pickle.loads(pickle.dumps(load))(0)
 
-    monkeypatch.setattr(workflow, "ray_pool", pool)
+    monkeypatch.setattr(workflow, "ray_engine", pool)
     folder = Path(mini_internvl.__file__).parent / "tiny"
     settings = Evaluation(
         ("chartqa",), split="miniature", limit=2, runs=str(tmp_path), engine="ray", cpus_per_worker=2

@@ -103,11 +103,11 @@ class LoadCheckpoint:
 def _model(evaluation: Evaluation, folder: Path, name: str) -> Model | Engine:
     """The model in this process, or in the actors of a cluster."""
     from evalkit.pipeline.options import RunOptions, model_options
-    from evalkit.pipeline.run import ray_pool
+    from evalkit.pipeline.run import ray_engine
 
     options = RunOptions(name, **_settings(evaluation))
     load = LoadCheckpoint(folder.resolve(), name, model_options(options))
-    return load(0) if options.engine == "local" else ray_pool(load, options)
+    return load(0) if options.engine == "local" else ray_engine(load, options)
 
 
 def score_lines(step: int, scores: Scores) -> list[str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
-from evalkit.data.images import ImageHandle, VideoFrame
+from evalkit.contracts import Generation, ImageHandle, ImagePolicy, Record, Response, Sample
+from evalkit.data.images import VideoFrame
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json_items, read_jsonl
 from evalkit.metrics.base import Metric, Select

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
-from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
-from evalkit.data.images import ImageFile, ImageHandle
+from evalkit.contracts import Generation, ImageHandle, ImagePolicy, Message, Record, Request, Response, Sample
+from evalkit.data.images import ImageFile
 from evalkit.errors import DataError, UsageError
 from evalkit.files import fields, read_json, read_jsonl
 from evalkit.metrics.base import Metric

@@ -5,20 +5,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.contracts import Record, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import first_capital
 from evalkit.task import DataFile, DataSource, record
 from evalkit.task_parts import find
-from evalkit_tasks.base import drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, drawn
 from evalkit_tasks.general.rows import Row, listed_items, literal_list, tsv_rows
 from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
@@ -55,6 +55,8 @@ _PREFIXES = (
 #: Missing commas in the published lists join neighbouring prefixes into one that never occurs.
 _INTERNVL_PREFIXES = (*_PREFIXES[:4], _PREFIXES[4] + _PREFIXES[5], *_PREFIXES[6:])
 _OFFICIAL_PREFIXES = (*_INTERNVL_PREFIXES[:5], _PREFIXES[6] + _PREFIXES[7])
+#: VLMEvalKit reads what stands in the first such tags, in capitals.
+_ANSWER_TAG = re.compile("<answer>(.*?)</answer>", re.DOTALL)
 _BARE = tuple(f"({letter})" for letter in "ABCDE")
 
 
@@ -75,7 +77,8 @@ class MMERealWorldDriving(ProtocolTask):
         ),
         "lmms-eval": Settings(f"{_ENGLISH}{_ASK}{_RESPOND}\nThe best answer is: ", 16, 6),
     }
-    protocols = tuple(settings)
+    protocols = (*settings, "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     group_by = ("Category",)
     headline = "average"
     data_source = DataSource(
@@ -104,9 +107,12 @@ class MMERealWorldDriving(ProtocolTask):
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`; an answer in which no letter is found is wrong."""
-        prefixes = {"paper": _INTERNVL_PREFIXES, "official": _OFFICIAL_PREFIXES}.get(self.protocol, _PREFIXES)
-        choices = sample.data["choices"] if self.protocol in ("paper", "official") else _BARE
-        letter = first_capital(response.text, choices, prefixes)
+        prefixes = {"paper": _INTERNVL_PREFIXES, "official": _OFFICIAL_PREFIXES}.get(self.rules, _PREFIXES)
+        choices = sample.data["choices"] if self.rules in ("paper", "official") else _BARE
+        text = response.text
+        if self.protocol == "vlmevalkit" and (tagged := _ANSWER_TAG.search(text)):
+            text = tagged[1].strip().upper()
+        letter = first_capital(text, choices, prefixes)
         scores = {"accuracy": float(letter == sample.target)}
         return record(sample, response, prediction=letter, scores=scores, unparsed=not letter)
 

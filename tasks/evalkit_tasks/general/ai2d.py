@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from evalkit.contracts import Response, Sample
 from evalkit.errors import DataError
 from evalkit.metrics.multiple_choice import Options, vlmevalkit_choice
 from evalkit.task import DataFile, DataSource, HubSource
-from evalkit_tasks.base import drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, drawn
 from evalkit_tasks.general.choices import (
     ChoiceTask,
     ReadChoice,
@@ -34,6 +35,7 @@ from evalkit_tasks.general.settings import (
 _FILE = "AI2D_TEST.tsv"
 _SOURCE = "https://opencompass.openxlab.space/utils/VLMEval/AI2D_TEST.tsv, or hub lmms-lab/ai2d"
 _LICENCE = "CC BY-SA 4.0 (AI2)"
+_LEADING_LETTER = re.compile(r"\s*([A-Z])\.")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -47,7 +49,8 @@ class AI2D(ChoiceTask):
         "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
         "lmms-eval": Settings("{question}", 16, 6),
     }
-    protocols = tuple(settings)
+    protocols = (*settings, "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     judged = ("vlmevalkit",)
     data_source = DataSource(
         files={"test": (DataFile(_FILE, _SOURCE, _LICENCE),)},
@@ -73,12 +76,17 @@ class AI2D(ChoiceTask):
         else:
             raise lacking(self, root, (_FILE,))
 
+    def filtered(self, text: str) -> str:
+        """lmms-eval's filter: a capital and a full stop at the start stand for the answer."""
+        found = _LEADING_LETTER.match(text) if self.protocol == "lmms-eval" else None
+        return found[1] if found else text
+
     def parse(self, sample: Sample, response: Response) -> ReadChoice:
         """The letter that the answer gives."""
         text, options = response.text, sample.data["options"]
-        if self.protocol == "vlmevalkit":
+        if self.rules == "vlmevalkit":
             return ReadChoice(text, vlmevalkit_choice(text, options))
-        lenient = self.protocol == "lmms-eval"
+        lenient = self.rules == "lmms-eval"
         prediction = text.lower().translate(_NO_PUNCTUATION) if lenient else text.strip().lower()
         rule = next((letter for letter in options if letter.lower() == prediction), None)
         return ReadChoice(prediction, rule)
@@ -97,6 +105,6 @@ class AI2D(ChoiceTask):
         return Sample(identity, (prompt,), row.images[:1], answer, row.cluster, {}, data)
 
     def _prompt(self, question: str, hint: str, options: Options) -> str:
-        if self.protocol == "vlmevalkit":
+        if self.rules == "vlmevalkit":
             return vlmevalkit_prompt(question, hint, options)
         return f"{question_lines(question, '', options)}\n{LETTER_ANSWER}"

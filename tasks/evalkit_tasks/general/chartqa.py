@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from evalkit.contracts import Record, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields, read_jsonl
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
 from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, record
 from evalkit.task_parts import find
-from evalkit_tasks.base import drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, drawn
 from evalkit_tasks.general.rows import listed_items, parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -60,7 +59,8 @@ class ChartQA(ProtocolTask):
         "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 12, VLMEVALKIT_TILES),
         "lmms-eval": Settings("{question}\nAnswer the question with a single word.", 16, 6),
     }
-    protocols = tuple(settings)
+    protocols = (*settings, "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     data_source = DataSource(
         files={split: _files(split) for split in ("test", "val")},
         hub={"test": HubSource("lmms-lab/ChartQA", split="test")},
@@ -84,13 +84,14 @@ class ChartQA(ProtocolTask):
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
-        right = _SCORERS[self.protocol](response.text, sample.target)
+        right = _SCORERS[self.rules](response.text, sample.target)
         return record(sample, response, prediction=response.text.strip(), scores={"accuracy": right})
 
     def metrics(self) -> Sequence[Metric]:
-        """The mean of both subsets, and each."""
+        """The mean of both subsets, and each; the other harnesses average over all questions alike."""
         parts = [Accuracy(name, "accuracy", select=partial(_in_subset, name)) for name in SUBSETS]
-        return macro_mean("average", parts), *parts
+        pooled = self.rules != "paper"
+        return (Accuracy("average", "accuracy") if pooled else macro_mean("average", parts)), *parts
 
 
 def _in_subset(subset: str, item: Record) -> bool:

@@ -17,7 +17,7 @@ from evalkit.metrics.anls import anls
 from evalkit.metrics.base import Mean, Metric
 from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, Submission, record
 from evalkit.task_parts import find
-from evalkit_tasks.base import drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, drawn
 from evalkit_tasks.general.rows import parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
@@ -99,7 +99,8 @@ class DocVQA(ProtocolTask):
     title = "DocVQA"
     splits = ("val", "test")
     settings = _settings(tiles=18)
-    protocols = tuple(settings)
+    protocols = (*settings, "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     hub_configuration: ClassVar[str] = "DocVQA"
     image_field: ClassVar[str] = "image"
     data_source = _source(name, hub_configuration, _docvqa_names, {"val": 5349, "test": 5188})

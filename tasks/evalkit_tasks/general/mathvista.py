@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.contracts import Record, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.base import Accuracy, Metric
@@ -69,6 +68,7 @@ class MathVista(ProtocolTask):
         "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
     }
     protocols = tuple(settings)
+    same_scorer: ClassVar = {"vlmevalkit": "paper"}
     group_by = ("task",)
     data_source = DataSource(
         files={

@@ -7,11 +7,12 @@ resolve the rest. The answers of test are not public everywhere: `export` writes
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.contracts import Record, Response, Sample
+from evalkit.contracts import Generation, Record, Request, Response, Sample
 from evalkit.errors import DataError
 from evalkit.metrics.base import Metric
 from evalkit.metrics.circular import ROTATION, CircularScore, Rotation, circular_metrics, score_rotations
@@ -41,6 +42,7 @@ from evalkit_tasks.general.choices import (
 from evalkit_tasks.general.rows import Row, parquet_files, parquet_rows, tsv_rows, unique
 from evalkit_tasks.general.settings import (
     LETTER_ANSWER,
+    LMMS_TOKENS,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     ProtocolTask,
@@ -70,6 +72,7 @@ _ROWS: Mapping[str, int] = {
 _COLUMNS = ("index", "question", "A", "B")
 _LMMS_HEADER = "There are several options:"
 _LMMS_ANSWER_CN = "请直接使用所提供的选项字母作为答案回答。"
+_LMMS_TOKENS_CN = 256
 _GROUPS = ("l2-category", "category")
 
 
@@ -104,7 +107,7 @@ class MMBench(ProtocolTask):
     settings: ClassVar = {
         "paper": Settings("{question}", 100, 6),
         "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
-        "lmms-eval": Settings("{question}", 1024, 6),
+        "lmms-eval": Settings("{question}", LMMS_TOKENS, 6),
     }
     protocols = tuple(settings)
     group_by = _GROUPS
@@ -128,18 +131,26 @@ class MMBench(ProtocolTask):
             if not options:
                 raise DataError(f"{row.where}: no options: not the official file")
             hint = "" if row.text("hint") == "nan" and ".parquet" in row.where else row.text("hint")
+            chinese = split.endswith("cn")
             data: dict[str, Any] = {"index": index, "options": options, "question": row.text("question")}
             if row.text("split"):
                 data["split"] = row.text("split")
             yield Sample(
                 identity,
-                (self._prompt(data["question"], hint, options, chinese=split.endswith("cn")),),
+                (self._prompt(data["question"], hint, options, chinese),),
                 row.images[:1],
                 _target(row),
                 str(index % ROTATION),
                 tags_of(row, {name: name for name in _GROUPS}),
                 data,
             )
+
+    def request(self, sample: Sample) -> Request:
+        """See `Task.request`; lmms-eval's Chinese tasks have a limit of their own."""
+        request = super().request(sample)
+        if self.protocol == "lmms-eval" and sample.turns[-1].endswith(_LMMS_ANSWER_CN):
+            return dataclasses.replace(request, generation=Generation(max_new_tokens=_LMMS_TOKENS_CN))
+        return request
 
     def parse(self, sample: Sample, response: Response) -> ReadChoice:
         """The letter that the answer gives by the protocol's rules."""
@@ -170,7 +181,9 @@ class MMBench(ProtocolTask):
     @property
     def wording(self) -> Sequence[str]:
         """Both languages' prompts of an example question."""
-        return [self._prompt("q", "h", {"A": "a", "B": "b"}, chinese) for chinese in (False, True)]
+        hints = ("h", "") if self.protocol == "lmms-eval" else ("h",)
+        options = {"A": "a", "B": "b"}
+        return [self._prompt("q", hint, options, chinese) for hint in hints for chinese in (False, True)]
 
     def _rows(self, split: str, root: Path) -> Iterator[Row]:
         if (path := find(root, _names(split))) is not None:
@@ -187,7 +200,8 @@ class MMBench(ProtocolTask):
         if self.protocol == "vlmevalkit":
             return vlmevalkit_prompt(question, hint, options)
         shown = "\n".join(f"{k}. {text}" for k, text in options.items() if k in "ABCDE" and text != "nan")
-        parts = ([hint] if hint and hint != "nan" else []) + [question, f"{_LMMS_HEADER}\n{shown}"]
+        hint = hint or "nan"  # as its data set writes a missing one; only the English task leaves it out
+        parts = ([hint] if chinese or hint != "nan" else []) + [question, f"{_LMMS_HEADER}\n{shown}"]
         return f"{' '.join(parts)}\n\n{_LMMS_ANSWER_CN if chinese else LETTER_ANSWER}"
 
     def _scored(

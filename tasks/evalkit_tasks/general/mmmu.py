@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from evalkit.contracts import Response, Sample
+from evalkit.data.images import DoubledImage
 from evalkit.errors import DataError
 from evalkit.metrics.multiple_choice import Options, vlmevalkit_choice
 from evalkit.metrics.open_answer import mmmu_choice, mmmu_open_match
@@ -106,11 +107,18 @@ class MMMU(ChoiceTask):
         data = {"question": question, "options": dict(options), "open": not options}
         if not options:
             data |= {"options": {"A": answer, "B": _OTHER}, "answers": literal_list(answer, row.where)}
-        target = answer if answer in options else "A"
+        target = answer if answer in options else self._open_target(answer)
         if options and answer not in options:
             raise DataError(f"{row.where}: answer {answer!r} is none of the options {', '.join(options)}")
         tags = tags_of(row, {name: name for name in _GROUPS})
-        return Sample(identity, (prompt,), row.images, target, row.cluster, tags, data)
+        images = row.images
+        if self.protocol == "vlmevalkit" and images:
+            images = (DoubledImage(images[0]), *images[1:])
+        return Sample(identity, (prompt,), images, target, row.cluster, tags, data)
+
+    def _open_target(self, answer: str) -> str:
+        """The right letter of an open question; VLMEvalKit takes an answer of one capital for a letter."""
+        return answer if self.protocol == "vlmevalkit" and answer in tuple(string.ascii_uppercase) else "A"
 
     def _prompt(self, question: str, hint: str, options: Options, images: int) -> str:
         if self.protocol == "official":
@@ -120,4 +128,6 @@ class MMMU(ChoiceTask):
         if images < 2:
             return prompt
         named = "\n".join(f"Image-{i}: <image>" for i in range(1, images + 1))
+        if self.protocol == "vlmevalkit":  # has removed the images' names behind the prompt since
+            return f"{named}\n{prompt}"
         return f"{named}\n{prompt}{''.join(f'<Image-{i}>' for i in range(1, images + 1))}"

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.contracts import Record, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields
 from evalkit.metrics.base import Mean, Metric
-from evalkit.metrics.contains import contains_formula, contains_text
+from evalkit.metrics.contains import contains_formula, contains_text, fold_full_width
 from evalkit.task import DataFile, DataSource, HubSource, record
 from evalkit_tasks.base import drawn
 from evalkit_tasks.general.rows import (
@@ -58,6 +57,7 @@ class OCRBench(ProtocolTask):
         "lmms-eval": Settings("{question}", 128, 6),
     }
     protocols = tuple(settings)
+    same_scorer: ClassVar = {"vlmevalkit": "paper"}
     group_by = ("type",)
     data_source = DataSource(
         files={
@@ -90,11 +90,13 @@ class OCRBench(ProtocolTask):
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
-        text = response.text
-        if self.protocol == "lmms-eval":  # lowers the answer first, formulas too
-            text = text.lower()
-        formula = sample.tags["type"] == FORMULAS
-        right = (contains_formula if formula else contains_text)(text, sample.target)
+        text, target = response.text, sample.target
+        if sample.tags["type"] == FORMULAS:
+            right = contains_formula(text, target)
+        elif self.protocol == "lmms-eval":
+            right = contains_text(fold_full_width(text), [fold_full_width(item) for item in target])
+        else:
+            right = contains_text(text, target)
         return record(sample, response, prediction=text, scores={"right": right})
 
     def metrics(self) -> Sequence[Metric]:

@@ -1,4 +1,4 @@
-"""Rows of benchmark tables, from VLMEvalKit's TSV files or the hub's Parquet files, with their images.
+"""Rows of benchmark tables, from VLMEvalKit's TSV files or the Hub's Parquet files, with their images.
 
 An image cell holds base64, a list of base64 texts, or the index of the row that holds it; a table may name
 image files in `image_path` instead. Only an empty cell is missing; "None", "NA" and the like are texts.
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.images import MISSING, ImageFile, ImageHandle, TableImage, decode
+from evalkit.contracts import ImageHandle
+from evalkit.data.images import MISSING, ImageFile, TableImage, decode
 from evalkit.data.locate import hub_files
-from evalkit.data.parquet import read_parquet
+from evalkit.data.tables import read_rows
 from evalkit.errors import DataError, ImageError
 from evalkit.files import TableRow, read_json, read_tsv
 
@@ -130,12 +131,12 @@ def tsv_rows(path: Path, required: tuple[str, ...]) -> list[Row]:
 
 
 def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[Row]:
-    """Rows of the hub's Parquet files in order.
+    """Rows of the Hub's Parquet files in order.
 
     Raises:
-        DataError: see `evalkit.data.parquet.read_parquet`.
+        DataError: see `evalkit.data.tables.read_rows`.
     """
-    for row in read_parquet(list(paths), required):
+    for row in read_rows(list(paths), required):
         images = tuple(row.images.values())
         cells = {_name(column): value for column, value in row.cells.items()}
         cluster = "+".join(image.content[:16] for image in images)
@@ -143,9 +144,9 @@ def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[R
 
 
 def parquet_files(root: Path, split: str, configuration: str | None = None) -> list[Path]:
-    """The hub's Parquet files of a split, in order: `<split>-*.parquet` in `root` or a folder of it.
+    """The Hub's Parquet files of a split, in order: `<split>-*.parquet` in `root` or a folder of it.
 
-    Where the configuration has a folder of its own, only those in it.
+    If the configuration has a folder of its own, only the files in it.
     """
     files = [path for path in hub_files(root) if re.match(rf"{split}[-_.]", path.name)]
     own = [path for path in files if path.parent.name == configuration]

@@ -17,6 +17,8 @@ VLMEVALKIT_TILES = 64
 #: VLMEvalKit's limit of new tokens when the paper was written, and today's.
 VLMEVALKIT_TOKENS_2024 = 1024
 VLMEVALKIT_TOKENS = 4096
+#: What lmms-eval's InternVL2 adapter generates at most where the task's yaml sets no limit.
+LMMS_TOKENS = 1024
 
 SHORT_ANSWER = "Answer the question using a single word or phrase."
 LETTER_ANSWER = "Answer with the option's letter from the given choices directly."
@@ -39,7 +41,7 @@ class ProtocolTask(PaperTask):
     def __init__(self, protocol: str | None = None) -> None:
         """See `Task`."""
         super().__init__(protocol)
-        chosen = self.settings[self.protocol]
+        chosen = self.settings.get(self.protocol) or self.settings[self.rules]
         self.template = chosen.template
         self.generation = Generation(max_new_tokens=chosen.new_tokens)
         self.image_policy = ImagePolicy(max_tiles=chosen.tiles, total_tiles=chosen.total_tiles)

@@ -10,16 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from evalkit.contracts import Record, Response, Sample
-from evalkit.data.images import ImageHandle
+from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.vqa_accuracy import textvqa_accuracy, textvqa_process, vqa_accuracy, vqa_process
 from evalkit.task import DataFile, DataSource, HubSource, record
-from evalkit_tasks.base import drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, drawn
 from evalkit_tasks.general.rows import parquet_files, parquet_rows
 from evalkit_tasks.general.settings import (
+    LMMS_TOKENS,
     SHORT_ANSWER,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
@@ -45,9 +45,10 @@ class TextVQA(ProtocolTask):
     settings: ClassVar = {
         "paper": Settings("{question} " + SHORT_ANSWER, 10, 6),
         "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
-        "lmms-eval": Settings("{question}\n" + SHORT_ANSWER, 16, 6),
+        "lmms-eval": Settings("{question}\n" + SHORT_ANSWER, LMMS_TOKENS, 6),
     }
-    protocols = tuple(settings)
+    protocols = (*settings, "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     data_source = DataSource(
         files={"val": [DataFile(path, _SOURCE, _LICENCE) for path in (_FILE, "train_images/")]},
         hub={"val": HubSource("lmms-lab/textvqa", split="validation")},
@@ -58,13 +59,13 @@ class TextVQA(ProtocolTask):
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; official JSON or the hub's Parquet files."""
         for sample in each_once(self._read(root), root):
-            if self.protocol == "lmms-eval":  # its prompt capitalises the question, lowering all the rest
+            if self.rules == "lmms-eval":  # its prompt capitalises the question, lowering all the rest
                 sample = dataclasses.replace(sample, turns=(sample.turns[0].capitalize(),))
             yield sample
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
-        plain = self.protocol == "vlmevalkit"
+        plain = self.rules == "vlmevalkit"
         accuracy, process = (vqa_accuracy, vqa_process) if plain else (textvqa_accuracy, textvqa_process)
         scores = {"vqa_accuracy": accuracy(response.text, sample.target)}
         return record(sample, response, prediction=process(response.text), scores=scores)

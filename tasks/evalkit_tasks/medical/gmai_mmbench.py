@@ -12,16 +12,24 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import ascii_uppercase
+from typing import ClassVar
 
-from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
+from evalkit.contracts import Record, Response, Sample
 from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy, Mean, Metric, Select
 from evalkit.metrics.multiple_choice import chosen_letters, precision_recall, vlmevalkit_choice
 from evalkit.task import DataFile, DataSource, HubSource, Submission, record
-from evalkit_tasks.base import PaperTask, drawn
+from evalkit_tasks.base import drawn
 from evalkit_tasks.general.choices import options_of, tags_of, vlmevalkit_prompt
 from evalkit_tasks.general.rows import Row, tsv_rows, unique
-from evalkit_tasks.general.settings import VLMEVALKIT_TOKENS_2024, answered
+from evalkit_tasks.general.settings import (
+    VLMEVALKIT_TILES,
+    VLMEVALKIT_TOKENS,
+    VLMEVALKIT_TOKENS_2024,
+    ProtocolTask,
+    Settings,
+    answered,
+)
 from evalkit_tasks.general.submission import write_xlsx
 
 VALIDATION = "GMAI-MMBench_VAL.tsv"
@@ -50,14 +58,18 @@ def _export(records: Sequence[Record], path: Path) -> None:
     write_xlsx(path, columns, rows)
 
 
-class GmaiMmbench(PaperTask):
+class GmaiMmbench(ProtocolTask):
     """Table 9; the values rest on single-answer rows but mcls_2d_acc and mcls_2d_recall."""
 
     name = "gmai-mmbench"
     title = "GMAI-MMBench"
     splits = ("val", "test")
-    generation = Generation(max_new_tokens=VLMEVALKIT_TOKENS_2024)
-    image_policy = ImagePolicy(max_tiles=6)
+    settings: ClassVar = {
+        "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 6),
+        "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),
+    }
+    protocols = tuple(settings)
+    same_scorer: ClassVar = {"vlmevalkit": "paper"}
     group_by = GROUPS
     headline = "overall"
     data_source = DataSource(

@@ -18,7 +18,7 @@ from evalkit.files import fields, read_json_items, require
 from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
 from evalkit.task import MINIATURE, DataFile, DataSource, Overlay, Region, record
-from evalkit_tasks.base import PaperTask, drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
 from evalkit_tasks.remote_sensing.image_folders import image_folder
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class DiorRsvg(PaperTask):
     name = "dior-rsvg"
     title = "DIOR-RSVG"
     splits = ("test", "val")
-    protocols = ("paper", "refcoco")
+    protocols = ("paper", "refcoco", "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     template = "Detect {question}"
     generation = Generation(max_new_tokens=200)
     data_source = DataSource(
@@ -115,7 +116,7 @@ class DiorRsvg(PaperTask):
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
         width, height = sample.data["size"]
-        strict = self.protocol == "paper"
+        strict = self.rules == "paper"
         read, pixel = (double_bracketed_box, 1.0) if strict else (first_four_fields_box, 0.0)
         box = read(response.text, width, height)
         if box is None:

@@ -19,7 +19,7 @@ from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
 from evalkit.task import MINIATURE, DataFile, DataSource, record
-from evalkit_tasks.base import PaperTask, drawn
+from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
 from evalkit_tasks.remote_sensing.image_folders import image_folder
 from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_answers
 
@@ -81,7 +81,8 @@ class _Layout:
 
 
 class _Rsvqa(PaperTask):
-    protocols = ("paper", "official")
+    protocols = ("paper", "official", "internvl")
+    same_scorer = INTERNVL_IS_PAPER
     headline = "average"
     template = "{question}\nAnswer the question using a single word or phrase."
     generation = Generation(max_new_tokens=50)
@@ -131,7 +132,7 @@ class _Rsvqa(PaperTask):
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
-        kind, target, quirk = sample.tags["type"], str(sample.target), self.protocol == "paper"
+        kind, target, quirk = sample.tags["type"], str(sample.target), self.rules == "paper"
         if kind not in (COUNT, AREA):
             right = response.text != "" and response.text.lower() == target.lower()
             return record(sample, response, prediction=response.text, scores={"accuracy": float(right)})

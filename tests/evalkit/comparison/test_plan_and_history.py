@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,7 @@ import pytest
 from stored_runs import Answers, outcomes, write_run
 
 from evalkit.cli.main import invoke
-from evalkit.comparison import sample_size
 from evalkit.comparison.history import usual_metric
-from evalkit.statistics import Resampler, difference
 
 
 def test_plan_from_two_runs_is_kept_by_a_comparison(
@@ -30,10 +29,22 @@ def test_plan_from_two_runs_is_kept_by_a_comparison(
     assert invoke([*arguments, "--detect", str(now)]) == 0
     (again,) = json.loads(capsys.readouterr().out)["metrics"]
     assert again["clusters"] == pytest.approx(120, abs=1) and again["detect"] == now
-    records = [Answers(outcomes(0.8, 600, seed=seed)).records() for seed in (1, 2)]
-    metric_object = sample_size.plan([one, two], 1.0)[0].metric
-    found = difference(metric_object, *records, Resampler(0, 500))
-    assert now == pytest.approx(found.detectable(0.05), rel=0.01)
+    # by hand: 120 clusters of 5, (t_0.975 + t_0.8) standard errors of the mean of their mean differences
+    change = (outcomes(0.8, 600, seed=2) - outcomes(0.8, 600, seed=1)).reshape(120, 5).mean(axis=1)
+    error = 100 * change.std(ddof=1) / math.sqrt(120)
+    assert now == pytest.approx((1.9801 + 0.8448) * error, rel=0.01)
+
+
+def test_plan_takes_the_latest_complete_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A later run of a part of the split says nothing of the whole one's variance."""
+    write_run(tmp_path, "a", Answers(outcomes(0.8, 600, seed=1)))
+    write_run(tmp_path, "z", Answers(outcomes(0.8, 40, seed=2)), limited=True)
+    run = next(tmp_path.glob("z/toy@test/2*"))
+    run.rename(run.with_name("29991231-235959-ffffff"))
+    assert invoke(["plan", "-t", "toy", "-o", str(tmp_path), "--detect", "1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    stored = {m["metric"]: m["stored"] for m in document["metrics"]}
+    assert (stored["accuracy"]["clusters"], stored["accuracy"]["samples"]) == (120, 600)
 
 
 def test_plan_from_one_run_and_what_is_assumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +149,7 @@ def test_history_follows_the_first_metric_that_all_runs_have(
     assert found["stands_in_for"]["metric"] == "accuracy"
     assert "no value in 1 of 2 runs" in found["stands_in_for"]["reason"]
     assert invoke(series) == 0
-    assert "rmse stands in for accuracy, the headline: no value in 1 of 2" in capsys.readouterr().out
+    assert "rmse replaces accuracy, the headline metric: no value in 1 of 2" in capsys.readouterr().out
     assert invoke([*series, "--metric", "accuracy", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["metric"] == "accuracy" and found["stands_in_for"] is None

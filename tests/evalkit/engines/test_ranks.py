@@ -25,14 +25,14 @@ from toy import FakeModel
 from evalkit.contracts import Message, Request
 from evalkit.engines import ranks
 from evalkit.engines.base import Engine, InProcess
-from evalkit.engines.heartbeat import STATUS_NAME, RankStatus, SeenRank
+from evalkit.engines.heartbeat import PLACE, STATUS_NAME, RankStatus, RankZeroBusy, SeenRank
 from evalkit.engines.rank import Rank, from_environment
-from evalkit.engines.ranks import PLACE, OwnFile, RankZero, RankZeroBusy, join
+from evalkit.engines.ranks import OtherRank, RankZero, join
 from evalkit.engines.scheduler import Groups
 from evalkit.errors import RankLost, RunFolderError, UsageError
 from evalkit.pipeline.options import RunOptions
 from evalkit.store import ResponseLogs, lock
-from evalkit.store.responses import read_responses
+from evalkit.store.responses import read_responses, reserve
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,16 @@ def test_a_rank_waits_while_rank_0_is_at_the_task_before_and_no_longer(folder: P
 
 
 def test_a_responses_file_for_each_rank_and_attempt(tmp_path: Path) -> None:
-    files = [OwnFile(tmp_path, Rank(1, 3)) for _ in range(2)]
-    assert [files[at].name() for at in (1, 0, 1)] == ["rank1of3-1", "rank1of3-2", "rank1of3-1"]
+    assert [reserve(tmp_path, "rank1of3") for _ in range(2)] == ["rank1of3-1", "rank1of3-2"]
+    engine = InProcess(FakeModel())
+    files = [
+        {
+            answer.worker
+            for answer in OtherRank(engine, rank, tmp_path, status).answers(groups(1, 2, 3), request)
+        }
+        for rank, status in ((Rank(0, 1), RankStatus(tmp_path, 0)) for _ in range(2))
+    ]
+    assert files == [{"rank0of1-1"}, {"rank0of1-2"}]
 
 
 class Ranks:
@@ -246,7 +254,7 @@ class Ranks:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self.wishes = ground.folder / "wishes.json"
-        self.environment = {**os.environ, "PYTHONPATH": str(install(ground.folder / "plugin"))}
+        self.environment = {**os.environ, "PYTHONPATH": install(ground.folder / "plugin")}
         self.processes: list[subprocess.Popen[str]] = []
         self.command = ["-m", "evalkit", "run", "-m", f"puppet:{self.wishes}", "-t", "yes-no", "--json"]
         self.command += ["--include", str(ground.task), "--data-root", str(ground.folder / "data")]

@@ -34,7 +34,7 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster as Nodes
 
-        from evalkit.engines import ray_cluster
+        from evalkit.engines import ray_nodes
 
         self.wishes = folder / "wishes.json"
         self.spec = f"puppet:{self.wishes}"
@@ -42,7 +42,7 @@ class Cluster:
         self.nodes = patiently(Nodes, initialize_head=True, head_node_args={"num_cpus": 1})
         for _ in range(2):
             self.add_node()
-        ray_cluster.connect(self.nodes.address)
+        ray_nodes.connect(self.nodes.address)
         self._pool: Any = None
 
     @property
@@ -63,8 +63,8 @@ class Cluster:
 
     def ready(self, workers: int) -> None:
         """Wait until so many workers have loaded."""
-        crew, events = self._pool._crew, self._pool._events
-        until(lambda: list(events()) or sum(w.state != "loading" for w in crew.workers.values()) >= workers)
+        actors, events = self._pool._actors, self._pool._events
+        until(lambda: list(events()) or sum(w.state != "loading" for w in actors.workers.values()) >= workers)
 
     def close_pool(self) -> None:
         """Give the cores back."""
@@ -93,20 +93,20 @@ def patiently(start: Callable[..., Any], left: int = 2, **settings: Any) -> Any:
 
 def make_pool(spec: str) -> Any:
     """A pool with a core for each worker."""
-    from evalkit.engines.ray_pool import RayOptions, RayPool
+    from evalkit.engines.ray_engine import RayEngine, RayOptions
 
-    return RayPool(LoadModel(spec, ModelOptions()), RayOptions(cores=1))
+    return RayEngine(LoadModel(spec, ModelOptions()), RayOptions(cores=1))
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The cluster of all tests; this process is connected to its first node."""
-    from evalkit.engines import ray_cluster
+    from evalkit.engines import ray_nodes
 
     folder = tmp_path_factory.mktemp("ray")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(install(folder / "plugin")))
-        ray_cluster.import_ray()
+        patch.setenv("PYTHONPATH", install(folder / "plugin"))
+        ray_nodes.import_ray()
         made = Cluster(folder)
         try:
             yield made
@@ -136,7 +136,7 @@ def test_a_killed_actor_costs_nothing(
     pool = cluster.pool
     monkeypatch.setattr(pool, "_options", dataclasses.replace(pool._options, ship=True))
     cluster.wish(delay="0.05")
-    victim = list(pool._crew.workers.values())[1]
+    victim = list(pool._actors.workers.values())[1]
     result = disturbed(ground, pool, lambda: os.kill(victim.process, signal.SIGKILL))
     assert plain(result.path) == expected()
     answered_once(result)
@@ -157,7 +157,7 @@ def test_nodes_leave_and_join(cluster: Cluster, ground: Ground, caplog: pytest.L
         leaving = next(iter(cluster.nodes.worker_nodes))
         cluster.nodes.remove_node(leaving, allow_graceful=False)
         added.append(cluster.add_node())
-        until(lambda: any(place[0] == added[0].node_id for place in pool._crew.workers))
+        until(lambda: any(place[0] == added[0].node_id for place in pool._actors.workers))
         cluster.wish()
 
     result = disturbed(ground, pool, exchange)
@@ -193,7 +193,7 @@ def test_a_group_that_kills_three_actors_fails_and_the_run_goes_on(
     cluster: Cluster, ground: Ground, caplog: pytest.LogCaptureFixture
 ) -> None:
     pool = cluster.pool
-    before = pool._crew.lost
+    before = pool._actors.lost
     cluster.wish(kill="50")
     result = workflow.run_task("yes-no", pool, ground.options())
     assert plain(result.path) == expected(failed={48, 49, 50, 51})
@@ -212,7 +212,7 @@ def test_actors_that_differ_or_cannot_load_are_refused_by_name(
     cluster.wish()
     odd = cluster.add_node(PUPPET_WEIGHTS="ff")
     refusing = cluster.add_node(PUPPET_REFUSES="1")
-    until(lambda: list(pool._events()) or len(pool._crew.refused) == 2)
+    until(lambda: list(pool._events()) or len(pool._actors.refused) == 2)
     result = workflow.run_task("yes-no", pool, ground.options())
     for node in (odd, refusing):
         cluster.nodes.remove_node(node)

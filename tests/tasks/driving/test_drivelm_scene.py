@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont, features
 
-from evalkit.data.images import MISSING, ImageHandle
+from evalkit.contracts import ImageHandle
+from evalkit.data.images import MISSING
 from evalkit.errors import ImageError
 from evalkit_tasks.driving.drivelm_scene import LABELS, StitchedViews, stitch
 

@@ -74,7 +74,23 @@ def test_prompts(tmp_path: Path) -> None:
         assert text == f"{english} \nThe best answer is:"
     assert prompt(MMERealWorldDriving("lmms-eval"), "test", tmp_path) == f"{english}\nThe best answer is: "
     limits = [MMERealWorldDriving(p).generation.max_new_tokens for p in MMERealWorldDriving.protocols]
-    assert limits == [100, 100, 4096, 16]
+    assert limits == [100, 100, 4096, 16, 100]
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("I see A truck. <answer> b\n</answer>", "B"),
+        ("<answer>C</answer> or <answer>B</answer>", "C"),
+        ("<answer></answer>B", "A"),
+        ("A <answer>B", "A"),
+        ("<ANSWER>B</ANSWER>", "A"),
+    ],
+)
+def test_vlmevalkit_reads_answer_tags_first(tmp_path: Path, text: str, letter: str) -> None:
+    listing(tmp_path, ITEM)
+    (record,) = records_of(MMERealWorldDriving("vlmevalkit"), "test", tmp_path, text)
+    assert record.prediction == letter
 
 
 def test_values_are_pooled_and_other_subtasks_passed_over(tmp_path: Path) -> None:

@@ -75,9 +75,9 @@ def test_prompts_and_settings(tmp_path: Path) -> None:
     listing(tmp_path / "val" / "val_v1.0.json", ITEM)
     assert prompt(DocVQA(), "val", tmp_path) == f"Page? {SHORT}"
     assert prompt(DocVQA("lmms-eval"), "val", tmp_path) == f"Page?\n{SHORT}"
-    assert [DocVQA(p).generation.max_new_tokens for p in DocVQA.protocols] == [100, 4096, 32]
-    assert [DocVQA(p).image_policy.max_tiles for p in DocVQA.protocols] == [18, 18, 6]
-    assert [InfographicVQA(p).image_policy.max_tiles for p in DocVQA.protocols] == [24, 24, 6]
+    assert [DocVQA(p).generation.max_new_tokens for p in DocVQA.protocols] == [100, 4096, 32, 100]
+    assert [DocVQA(p).image_policy.max_tiles for p in DocVQA.protocols] == [18, 18, 6, 18]
+    assert [InfographicVQA(p).image_policy.max_tiles for p in DocVQA.protocols] == [24, 24, 6, 24]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_textvqa_samples_and_prompts(signs: Path) -> None:
     assert prompt(TextVQA(), "val", signs) == f"what does the SIGN say? {SHORT}"
     assert prompt(TextVQA("vlmevalkit"), "val", signs) == f"what does the SIGN say?\n{SHORT}"
     assert prompt(TextVQA("lmms-eval"), "val", signs) == f"What does the sign say?\n{SHORT}"
-    assert [TextVQA(p).generation.max_new_tokens for p in TextVQA.protocols] == [10, 4096, 16]
+    assert [TextVQA(p).generation.max_new_tokens for p in TextVQA.protocols] == [10, 4096, 1024, 10]
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,14 @@ def test_prompts(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("protocol", "hint"), [("paper", ""), ("vlmevalkit", ""), ("lmms-eval", ""), ("lmms-eval", "nan")]
+)
+def test_no_hint_leaves_nothing_in_front_of_the_question(tmp_path: Path, protocol: str, hint: str) -> None:
+    write_tsv(tmp_path / "MMBench_DEV_EN.tsv", HEADER, [row(1, hint=hint)])
+    assert prompt(MMBench(protocol), "dev-en", tmp_path).startswith("What is it?")
+
+
 def test_the_language_of_the_instruction(tmp_path: Path) -> None:
     """InternVL goes by the data set, VLMEvalKit by Chinese characters in the text."""
     write_tsv(tmp_path / "MMBench_DEV_CN.tsv", HEADER, [row(1)])
@@ -140,6 +148,17 @@ def test_settings() -> None:
     assert limits == {"paper": 100, "vlmevalkit": 4096, "lmms-eval": 1024}
     assert MMBench().image_policy.max_tiles == 6
     assert len({MMBench(p).prompt_fingerprint() for p in MMBench.protocols}) == 3
+
+
+def test_chinese_tasks_of_lmms_eval(tmp_path: Path) -> None:
+    """They have a limit of their own, and show the text nan where a hint is missing."""
+    for name in ("MMBench_DEV_CN.tsv", "MMBench_DEV_EN.tsv"):
+        write_tsv(tmp_path / name, HEADER, [row(1)])
+    task = MMBench("lmms-eval")
+    requests = [task.request(next(task.samples(split, tmp_path))) for split in ("dev-cn", "dev-en")]
+    assert [request.generation.max_new_tokens for request in requests] == [256, 1024]
+    hints = [request.messages[-1].text.startswith("nan ") for request in requests]
+    assert hints == [True, False]
 
 
 def test_options_of_any_number_and_words_that_read_as_missing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from scored_answers import GivenReplies
 
 from evalkit.errors import DataError
 from evalkit.pipeline.summary import groups
+from evalkit.store import image_reference
 from evalkit_tasks.general.ai2d import AI2D
 from evalkit_tasks.general.mathvista import MathVista
 from evalkit_tasks.general.mmmu import MMMU
@@ -38,7 +39,7 @@ def test_ai2d_samples(diagrams: Path) -> None:
     first, second = AI2D().samples("test", diagrams)
     assert first.cluster == second.cluster and first.images[0].digest() == second.images[0].digest()
     assert prompt(AI2D(), "test", diagrams) == f"Which?\nA. sun\nB. moon\nC. star\n{LETTER}"
-    assert [AI2D(p).generation.max_new_tokens for p in AI2D.protocols] == [10, 4096, 16]
+    assert [AI2D(p).generation.max_new_tokens for p in AI2D.protocols] == [10, 4096, 16, 10]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,12 @@ def test_ai2d_scores(diagrams: Path, text: str, paper: float, vlmevalkit: float,
     for protocol, expected in (("paper", paper), ("vlmevalkit", vlmevalkit), ("lmms-eval", lmms)):
         task = AI2D(protocol)
         assert plain_values(task, records_of(task, "test", diagrams, text)) == {"accuracy": expected}
+
+
+def test_ai2d_filter_of_lmms_eval(diagrams: Path) -> None:
+    for text, expected in (("A. the moon", 50), (" \nB. a", 50), ("a. the moon", 0), ("It is A. sun", 0)):
+        task = AI2D("lmms-eval")
+        assert plain_values(task, records_of(task, "test", diagrams, text)) == {"accuracy": expected}, text
 
 
 def test_ai2d_judge(diagrams: Path) -> None:
@@ -91,7 +98,14 @@ def texts(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("The word is centre.", (500, 500)), ("Y_1", (500, 0)), ("y_1 center", (500, 500)), ("", (0, 0))],
+    [
+        ("The word is centre.", (500, 500)),
+        ("Y_1", (500, 500)),
+        ("y_1 center", (500, 500)),
+        ("ＣＥＮＴＲＥ", (0, 500)),  # lmms-eval folds full-width letters, but not in formulas
+        ("Ｙ＿１", (0, 0)),
+        ("", (0, 0)),
+    ],
 )
 def test_ocrbench_scores(texts: Path, text: str, expected: tuple[float, float]) -> None:
     for protocol in OCRBench.protocols:
@@ -160,6 +174,17 @@ def test_mmmu_samples_and_prompts(exams: Path) -> None:
     assert third.messages[0].text == "How many?\nAnswer the question directly."
     official = [MMMU("official").request(s).messages[0].text for s in MMMU("official").samples("val", exams)]
     assert official[2] == f"How many?\n{SHORT}"
+
+
+def test_mmmu_doubles_the_first_image_as_vlmevalkit_does(exams: Path) -> None:
+    plain, task = list(MMMU().samples("val", exams)), MMMU("vlmevalkit")
+    doubled = list(task.samples("val", exams))
+    sizes = [[image.open().size for image in sample.images] for sample in doubled]
+    assert sizes == [[(8, 6)], [(8, 6), (4, 3)], [(8, 6)]]
+    first, same = doubled[0].images[0], plain[0].images[0]
+    assert first.digest() != same.digest() and first.identity() != same.identity()
+    assert image_reference(first) == image_reference(same)
+    assert task.request(doubled[1]).messages[0].text.endswith(f"B. two\n{LETTER}")
 
 
 @pytest.mark.parametrize(

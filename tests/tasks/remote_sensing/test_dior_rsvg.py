@@ -46,6 +46,16 @@ THREE = {
 }
 
 
+def test_numbers_do_not_follow_the_folders_own_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system lists files in any order; the published numbers follow the names."""
+    official(tmp_path, THREE, {"train": [1], "val": [0], "test": [2]})
+    listed = sorted((tmp_path / "Annotations").glob("*.xml"), reverse=True)
+    for name in ("glob", "rglob", "iterdir"):
+        monkeypatch.setattr(Path, name, lambda *_: iter(listed))
+    (sample,) = DiorRsvg().samples("val", tmp_path)
+    assert (sample.cluster, sample.target) == ("00001.jpg", [10, 20, 30, 40])
+
+
 def test_numbers_run_over_all_objects_in_sorted_order(tmp_path: Path) -> None:
     official(tmp_path, THREE, {"train": [1], "val": [0], "test": [2]})
     (sample,) = DiorRsvg().samples("test", tmp_path)

@@ -1,18 +1,23 @@
-"""The cluster as the pool sees it: nodes, places for workers on them, and where those places are taken."""
+"""The nodes of a Ray cluster: connecting to it, room for workers on a node, how busy each node is."""
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit.contracts import Json
 from evalkit.errors import UsageError
 
 log = logging.getLogger(__name__)
 
 #: Ray gives itself half a minute to start, which a busy machine may exceed.
 _STARTS = 3
+
+#: Nodes that the progress line names one by one.
+_NAMED = 4
 
 #: A worker's place: node id, and its number on that node.
 Place = tuple[str, int]
@@ -147,3 +152,81 @@ def shape(device: str, cores: int | None) -> Shape:
     if device == "cuda" and not accelerators:
         raise UsageError("--device cuda: no node of the cluster has a GPU")
     return Shape(accelerators, cores)
+
+
+@dataclass
+class _NodeCount:
+    samples: int = 0
+    tokens: int = 0
+    busy: float = 0.0
+    workers: int = 0
+    present: float = 0.0
+    since: float = 0.0
+
+    def settle(self, now: float) -> None:
+        """Count the workers' time until now."""
+        self.present += self.workers * (now - self.since)
+        self.since = now
+
+
+class NodeStatistics:
+    """What each node does in a session: answers, speed, share of its workers' time at work."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, _NodeCount] = {}
+        self._started = time.monotonic()
+        self._stopped: float | None = None
+
+    def workers(self, node: str, change: int) -> None:
+        """A worker of the node is ready (1) or gone (-1)."""
+        now = time.monotonic()
+        entry = self._nodes.setdefault(node, _NodeCount(since=now))
+        entry.settle(now)
+        entry.workers += change
+
+    def add(self, node: str, samples: int, tokens: int, busy: float) -> None:
+        """Add answers of a worker of the node, and the seconds it worked for them."""
+        entry = self._nodes.setdefault(node, _NodeCount(since=time.monotonic()))
+        entry.samples += samples
+        entry.tokens += tokens
+        entry.busy += busy
+
+    def stop(self) -> None:
+        """The session is over."""
+        self._stopped = time.monotonic()
+
+    def report(self) -> dict[str, Json]:
+        """Each node's answers, samples a second, and utilisation (busy share of its workers' time)."""
+        now = self._stopped or time.monotonic()
+        seconds = max(now - self._started, 1e-9)
+        found: dict[str, Json] = {}
+        for name, node in self._nodes.items():
+            node.settle(now)
+            found[name] = {
+                "workers": node.workers,
+                "samples": node.samples,
+                "samples_per_second": node.samples / seconds,
+                "new_tokens": node.tokens,
+                "busy_seconds": node.busy,
+                "utilisation": min(1.0, node.busy / node.present) if node.present > 0 else 0.0,
+            }
+        return found
+
+    def line(self) -> str:
+        """Few nodes by name, many in one mean with the slowest and the idlest."""
+        nodes = self.report()
+        if not nodes:
+            return ""
+        if len(nodes) <= _NAMED:
+            return ", ".join(
+                f"{name} {node['samples_per_second']:.3g}/s {node['utilisation']:.0%} busy"
+                for name, node in nodes.items()
+            )
+        slowest = min(nodes, key=lambda name: float(nodes[name]["samples_per_second"]))
+        idlest = min(nodes, key=lambda name: float(nodes[name]["utilisation"]))
+        busy = sum(node["utilisation"] for node in nodes.values()) / len(nodes)
+        return (
+            f"{len(nodes)} nodes {busy:.0%} busy, slowest {slowest} "
+            f"{nodes[slowest]['samples_per_second']:.3g}/s, "
+            f"idlest {idlest} {nodes[idlest]['utilisation']:.0%}"
+        )

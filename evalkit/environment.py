@@ -43,7 +43,7 @@ def versions() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def git_revision() -> dict[str, Json] | None:
     """Commit of the checkout that evalkit runs from and whether it was changed, or None outside of one."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return None
     try:

@@ -1,7 +1,7 @@
-"""`--engine ray`: actors hold the model, this process hands out work and takes the answers.
+"""`--engine ray`: the model runs in actors of a Ray cluster, and this process hands out work.
 
-Nothing that an actor does is seen before its answers come to this process, which writes them; so a lost actor
-costs its requests in flight, and nothing is there twice.
+This process alone writes. An actor's answers count when they arrive here, so a lost actor costs the requests
+it had at hand, and no answer is stored twice.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from typing import Any
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
-from evalkit.engines import ray_cluster
+from evalkit.engines import ray_nodes
 from evalkit.engines.base import Load
-from evalkit.engines.nodes import NodeFigures
-from evalkit.engines.ray_crew import Crew, Worker
-from evalkit.engines.ray_worker import Delivery, Keyed, data_hash
+from evalkit.engines.ray_actors import ActorPool, Worker
+from evalkit.engines.ray_nodes import NodeStatistics
+from evalkit.engines.ray_worker import Delivery, Keyed, Shipper, data_hash
 from evalkit.engines.scheduler import MOST_LOSSES, Answer, Asked, Blame, Groups, Scheduler
-from evalkit.engines.shipping import Shipper
 from evalkit.errors import EvalkitError
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class RayOptions:
 
     Attributes:
         address: of a running cluster; None starts one on this machine.
-        cores: of a worker. ship: whether pictures travel with their requests.
+        cores: of a worker. ship: whether images travel with their requests.
         timeout: seconds without an answer after which a worker that has work counts as hanging; and without
             any worker, after which the run is stopped.
         device: as on the command line.
@@ -52,13 +51,13 @@ class RayOptions:
     device: str = "auto"
 
 
-class RayPool:
+class RayEngine:
     """A model in the actors of a Ray cluster.
 
     Args:
         load: makes the model in an actor.
         options: how the cluster is used.
-        includes: task files that requests' picture handles may come from; their text is sent.
+        includes: task files that requests' image handles may come from; their text is sent.
 
     Raises:
         EvalkitError: no cluster, or what loading raised where no actor can load.
@@ -66,19 +65,22 @@ class RayPool:
 
     def __init__(self, load: Load, options: RayOptions, includes: Sequence[Path] = ()) -> None:
         self._options = options
-        self._owned = ray_cluster.connect(options.address)
+        self._owned = ray_nodes.connect(options.address)
         import ray
 
         self._ray: Any = ray
         self._scheduler: Scheduler | None = None
         self._probe: list[Request] = []
         self._data: tuple[str, tuple[str, ...]] = ("", ())
-        self._figures = NodeFigures()
+        self._statistics = NodeStatistics()
         self._memory: dict[str, int] = {}
-        self._crew: Crew | None = None
         try:
-            self._crew = Crew(load, ray_cluster.shape(options.device, options.cores), includes)
-            while self._crew.info is None:
+            self._actors = ActorPool(load, ray_nodes.shape(options.device, options.cores), includes)
+        except BaseException:
+            self._disconnect()
+            raise
+        try:
+            while self._actors.info is None:
                 list(self._events())
         except BaseException:
             self.close()
@@ -87,14 +89,9 @@ class RayPool:
     @property
     def info(self) -> ModelInfo:
         """Identity of the model, as the first actor tells it and every other must."""
-        info = self._present.info
+        info = self._actors.info
         assert info is not None  # the constructor waits for it
         return dataclasses.replace(info, engine="ray")
-
-    @property
-    def _present(self) -> Crew:
-        assert self._crew is not None  # until `close`
-        return self._crew
 
     def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
         """Nothing: no worker reads stored answers."""
@@ -110,12 +107,12 @@ class RayPool:
         Raises:
             EvalkitError: no worker is left; an error for the user that the model raised.
         """
-        workers = self._present.workers
+        workers = self._actors.workers
         kept = BATCHING.groups_kept * len(workers)
         self._scheduler = Scheduler(groups, request, self.info.name, BATCHING.ray_chunk, kept)
         self._probe = [request(group[0]) for group in groups[:: max(1, len(groups) // _PROBES)][:_PROBES]]
         self._data = data_hash(self._probe)
-        self._figures = NodeFigures()
+        self._statistics = NodeStatistics()
         for worker in workers.values():
             if worker.state == "ready":
                 worker.state = "loaded"
@@ -125,46 +122,48 @@ class RayPool:
                 self._feed(self._scheduler)
                 yield from self._events()
         finally:
-            self._figures.stop()
+            self._statistics.stop()
             self._scheduler = None
             for worker in list(workers.values()):
                 if worker.assignment.chunks:  # broken off: no answer may come later
-                    self._present.remove(worker, "", blame=False)
+                    self._actors.remove(worker, "", blame=False)
 
     def line(self) -> str:
         """Speed and load of each node."""
-        return self._figures.line()
+        return self._statistics.line()
 
     def report(self) -> dict[str, Json]:
         """Nodes with their speed, workers that were lost, and those that were refused."""
-        crew = self._present
+        actors = self._actors
         return {
             "address": self._options.address,
-            "workers": len(crew.workers),
-            "workers_lost": crew.lost,
-            "workers_refused": {name: str(error) for name, error in crew.refused.values()},
+            "workers": len(actors.workers),
+            "workers_lost": actors.lost,
+            "workers_refused": {name: str(error) for name, error in actors.refused.values()},
             "worker_peak_memory": dict(self._memory),
             "data_hash": self._data[0],
             "pictures_sent": self._options.ship,
-            "nodes": self._figures.report(),
+            "nodes": self._statistics.report(),
         }
 
     def close(self) -> None:
         """End the actors; a cluster that was started here ends with them."""
-        if self._crew is not None:
-            self._crew.close()
+        self._actors.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._owned:
             self._ray.shutdown()
             self._owned = False
 
     def _feed(self, scheduler: Scheduler) -> None:
         """Give every worker that waits its next step."""
-        workers = [worker for worker in self._present.workers.values() if worker.call is None]
+        workers = [worker for worker in self._actors.workers.values() if worker.call is None]
         if not workers:
             return
-        known = [speed for worker in self._present.workers.values() if (speed := worker.speed)]
+        known = [speed for worker in self._actors.workers.values() if (speed := worker.speed)]
         usual = sum(known) / len(known) if known else 1.0
-        total = sum(worker.speed or usual for worker in self._present.workers.values())
+        total = sum(worker.speed or usual for worker in self._actors.workers.values())
         for worker in workers:
             if worker.state == "loaded":
                 shipper = self._shipper()
@@ -194,11 +193,11 @@ class RayPool:
 
     def _events(self) -> Iterator[Answer]:
         """Wait a moment for news from workers and nodes; answers, or errors in their place."""
-        crew = self._present
-        for worker in crew.look():
+        actors = self._actors
+        for worker in actors.look():
             yield from self._lose(worker, "its node left the cluster", blame=False)
-        crew.check_alive(self._options.timeout)
-        calls = {worker.call: worker for worker in crew.workers.values() if worker.call is not None}
+        actors.check_alive(self._options.timeout)
+        calls = {worker.call: worker for worker in actors.workers.values() if worker.call is not None}
         if not calls:
             time.sleep(_PATIENCE / 10)
             return
@@ -209,7 +208,7 @@ class RayPool:
             calls[call].call = None
             yield from self._take(calls[call], call)
         limit = time.monotonic() - self._options.timeout
-        for worker in list(crew.workers.values()):
+        for worker in list(actors.workers.values()):
             if worker.call is not None and worker.state != "loading" and worker.news < limit:
                 yield from self._lose(
                     worker, f"gave no answer for {self._options.timeout:g} s", kind="timeout"
@@ -225,7 +224,7 @@ class RayPool:
             text = str(error).strip().splitlines()[-1]
             cause = error.cause if isinstance(error.cause, EvalkitError) else EvalkitError(text)
             if worker.state == "loading":
-                self._present.refuse(worker, cause)
+                self._actors.refuse(worker, cause)
             else:
                 yield from self._lose(worker, str(cause))
         except RayError as error:
@@ -236,9 +235,9 @@ class RayPool:
     def _use(self, worker: Worker, brought: Any) -> Iterator[Answer]:
         if worker.state == "loading":
             try:
-                self._present.admit(worker, brought)
+                self._actors.admit(worker, brought)
             except EvalkitError as error:
-                self._present.refuse(worker, error)
+                self._actors.refuse(worker, error)
         elif worker.state == "checking":
             self._check(worker, *brought)
         elif worker.state == "doubtful":
@@ -250,15 +249,15 @@ class RayPool:
         here, wanted = self._data
         if digest == here:
             worker.state = "ready"
-            self._figures.workers(worker.node.name, 1)
+            self._statistics.workers(worker.node.name, 1)
             return
         differing = [r for r, one, other in zip(self._probe, keys, wanted, strict=True) if one != other]
         places = [path for image in differing[0].images for path in image.paths()]
-        self._present.refuse(
+        self._actors.refuse(
             worker,
             EvalkitError(
                 f"data {digest[:8]} there, {here[:8]} in the driver: {len(differing)} of {len(keys)} samples "
-                f"differ, the first {differing[0].id!r} ({', '.join(places[:2]) or 'no picture'}); "
+                f"differ, the first {differing[0].id!r} ({', '.join(places[:2]) or 'no image'}); "
                 "let it see the same data root, or give --ship-data"
             ),
         )
@@ -266,9 +265,9 @@ class RayPool:
     def _receive(self, worker: Worker, delivery: Delivery) -> Iterator[Answer]:
         """Answers in the order given, then what ended."""
         tokens = sum(response.new_tokens for _, response in delivery.answers)
-        self._figures.add(worker.node.name, len(delivery.answers), tokens, delivery.busy)
+        self._statistics.add(worker.node.name, len(delivery.answers), tokens, delivery.busy)
         if delivery.answers or delivery.finished:
-            self._present.answered(worker, len(delivery.answers), delivery.busy)
+            self._actors.answered(worker, len(delivery.answers), delivery.busy)
         for name, size in delivery.memory.items():
             self._memory[name] = max(size, self._memory.get(name, 0))
         scheduler = self._scheduler
@@ -282,7 +281,7 @@ class RayPool:
         if delivery.fault == "foreign":
             error = EvalkitError(f"{delivery.error}; let it see the same data root, or give --ship-data")
             self._hand_back(worker, "none", Failure("data", str(error)))
-            self._present.refuse(worker, error)
+            self._actors.refuse(worker, error)
         elif delivery.fault:
             kind = "memory" if delivery.out_of_memory else "worker"
             yield from self._lose(worker, str(delivery.error), kind=kind)
@@ -293,14 +292,14 @@ class RayPool:
 
         if isinstance(error, ActorUnavailableError) and worker.state != "doubtful":
             if worker.state == "ready":
-                self._figures.workers(worker.node.name, -1)
+                self._statistics.workers(worker.node.name, -1)
             worker.state, worker.news = "doubtful", time.monotonic()
             worker.call = worker.actor.data_hash.remote([])
             return
         text = " ".join(str(error).split())
         memory = "OutOfMemory" in type(error).__name__ or "running low on memory" in text
         node = isinstance(error, ActorUnavailableError) or "node has died" in text
-        if node or worker.node.id not in ray_cluster.nodes():
+        if node or worker.node.id not in ray_nodes.nodes():
             yield from self._lose(worker, "its node cannot be reached", blame=False)
         else:
             yield from self._lose(worker, _cause(text), kind="memory" if memory else "worker")
@@ -315,14 +314,14 @@ class RayPool:
         )
         failure = Failure(kind, f"its group cost {MOST_LOSSES} workers, the last: {worker.name}: {cause}")
         failed = self._hand_back(worker, "all" if blame else "none", failure)
-        self._present.remove(worker, cause, blame)
+        self._actors.remove(worker, cause, blame)
         if failed:
-            self._present.forgive(worker)
+            self._actors.forgive(worker)
         yield from failed
 
     def _hand_back(self, worker: Worker, blame: Blame, failure: Failure) -> list[Answer]:
         if worker.state == "ready":
-            self._figures.workers(worker.node.name, -1)
+            self._statistics.workers(worker.node.name, -1)
         if self._scheduler is None:
             return []
         return self._scheduler.give_back(worker.assignment, blame, failure)

@@ -1,4 +1,4 @@
-"""The actors of a cluster: placed on every node that has room, admitted if they are what the others are."""
+"""The actors of a cluster: one in every place that a node has room for, admitted if it equals the others."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.contracts import ModelInfo
-from evalkit.engines import ray_cluster
+from evalkit.engines import ray_nodes
 from evalkit.engines.base import Load, must_equal
-from evalkit.engines.ray_cluster import Node, Place, Shape
+from evalkit.engines.ray_nodes import Node, Place, Shape
 from evalkit.engines.ray_worker import RayWorker, Report
 from evalkit.engines.scheduler import Assignment
+from evalkit.environment import git_revision, versions
 from evalkit.errors import EvalkitError
-from evalkit.pipeline.environment import git_revision, versions
 
 log = logging.getLogger(__name__)
 
 #: Names the responses file: the driver writes all answers.
 FILE = "ray"
 #: Losses of a place in a row, without an answer between, after which it is not filled again.
-MOST_LOSSES = 5
+MOST_PLACE_LOSSES = 5
 #: Seconds at least that a cluster may take to give a first worker: weights are loaded in them.
 _WAIT = 600.0
 #: Seconds between two looks at the cluster's nodes.
@@ -66,8 +66,8 @@ class Worker:
         return self.done / self.busy if self.busy > 0 and self.done else None
 
 
-class Crew:
-    """All workers of a pool.
+class ActorPool:
+    """All workers of a cluster.
 
     Args:
         load: makes the model in an actor. shape: what a worker takes of a node.
@@ -99,7 +99,7 @@ class Crew:
         """Fill the places of nodes that have joined; returns workers whose nodes have left."""
         if time.monotonic() - self._looked < _LOOK:
             return []
-        nodes = ray_cluster.nodes()
+        nodes = ray_nodes.nodes()
         for node in nodes.values():
             for number in range(self._shape.places(node.resources)):
                 place = (node.id, number)
@@ -148,8 +148,10 @@ class Crew:
         self._end(worker)
         self.lost += 1
         self._losses[worker.place] += blame
-        if self._losses[worker.place] >= MOST_LOSSES:
-            text = f"lost {MOST_LOSSES} times in a row without an answer between, the last time: {cause}"
+        if self._losses[worker.place] >= MOST_PLACE_LOSSES:
+            text = (
+                f"lost {MOST_PLACE_LOSSES} times in a row without an answer between, the last time: {cause}"
+            )
             self.refuse(worker, EvalkitError(text))
         self._looked = float("-inf")
 
