@@ -82,3 +82,31 @@ def coverage(draw: Draw, truth: float, experiments: int, resamples: int = 500) -
         held += found[0] - 1e-9 <= truth <= found[1] + 1e-9
         width += found[1] - found[0]
     return held / experiments, width / experiments
+
+
+#: Score, cluster sizes, clusters, share right, intraclass correlation.
+WORLDS: tuple[tuple[str, str, int, float, float], ...] = (
+    ("acc", "uneq", 200, 0.99, 0.2),
+    ("acc", "uneq", 50, 0.95, 0.2),
+    ("anls", "uneq", 50, 0.95, 0.2),
+    ("acc", "indep", 1000, 0.98, 0.0),
+    ("acc", "eq20", 9, 0.7, 0.1),
+    ("acc", "pareto", 40, 0.6, 0.2),
+    ("acc", "uneq", 9, 0.7, 0.1),
+    ("acc", "indep", 100, 0.99, 0.0),
+    ("rest", "indep", 1000, 0.98, 0.0),
+    ("acc", "onebig", 31, 0.6, 0.1),
+    ("anls", "indep", 100, 0.02, 0.0),
+    ("anls", "pareto", 100, 0.9, 0.0),
+    ("anls", "indep", 300, 0.01, 0.0),
+    ("vqa", "indep", 200, 0.02, 0.0),
+    ("anls", "eq10", 50, 0.01, 0.3),
+    ("rest", "indep", 300, 0.98, 0.0),
+    ("acc", "onebig", 31, 0.6, 0.0),
+)
+
+
+if __name__ == "__main__":
+    for place in WORLDS:
+        share, width = coverage(*world(*place), 200)
+        print(*place, f"{100 * share:.1f} ({width:.1f})")
