@@ -167,6 +167,7 @@ class Response:
             or where it is not known (stored predictions).
         prompt_tokens: text tokens of the prompt; visual_tokens: image tokens; new_tokens: generated ones.
         seconds: model time attributed to this answer.
+        reasoning: what the model thought before it answered, where that is told apart from the text.
     """
 
     text: str = ""
@@ -176,6 +177,7 @@ class Response:
     new_tokens: int = 0
     seconds: float = 0.0
     error: Failure | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +185,8 @@ class Record:
     """One scored sample: everything that metrics, comparison and the leaderboard need of it.
 
     Attributes:
-        text: the raw answer. prediction: what the parser made of it (JSON). target: the reference (JSON).
+        text: the answer as it was scored; reasoning that was taken out is in `data`.
+        prediction: what the parser made of it (JSON). target: the reference (JSON).
         scores: per-sample numbers by name (`accuracy` 0/1, `iou`, `anls` ...).
         flags: `unparsed`, `truncated`, `error`.
         data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).

@@ -36,6 +36,8 @@ _SHORTEST_SECRET = 6
 #: Statuses by which nothing will ever be answered: address, model name or key is wrong.
 _HOPELESS = (301, 302, 303, 307, 308, 401, 403, 404, 405)
 _PASSING = (408, 409, 425, 429)
+#: Words for an answer that was cut by its token limit.
+_CUT = ("length", "max_tokens")
 #: Errors before anything was sent.
 _NOBODY = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 
@@ -69,13 +71,14 @@ class Completion:
 
     Attributes:
         finish: its own word for why the answer ended. prompt_tokens: of text and images together.
-            None if the server does not report it.
+            None if the server does not report it. reasoning: what it tells apart from the text.
     """
 
     text: str
     finish: str | None = None
     prompt_tokens: int | None = None
     new_tokens: int | None = None
+    reasoning: str = ""
 
 
 class Secrets:
@@ -200,19 +203,24 @@ class ChatApi:
         content = self._json(body)
         try:
             choice = content["choices"][0]
-            text = choice["message"]["content"]
+            message = choice["message"]
+            text = message["content"]
         except (LookupError, TypeError):
             raise TryAgainError(f"no chat completion: {self._shortened(body)}", worked=True) from None
+        finish = choice.get("finish_reason")
+        reasoning = _reasoning(message)
+        if text is None and reasoning and finish in _CUT:
+            text = ""  # the budget was used up while thinking
         if not isinstance(text, str):
             raise TryAgainError("a completion without text", worked=True)
         usage = content.get("usage")
         usage = usage if isinstance(usage, dict) else {}
-        finish = choice.get("finish_reason")
         return Completion(
             self.secrets.cut(text),
             finish if isinstance(finish, str) else None,
             _count(usage.get("prompt_tokens")),
             _count(usage.get("completion_tokens")),
+            self.secrets.cut(reasoning),
         )
 
     def _shortened(self, said: bytes) -> str:
@@ -341,6 +349,12 @@ def _seconds(header: str | None) -> float:
         except (TypeError, ValueError, OverflowError):
             return 0.0
     return min(max(wish, 0.0), LONGEST_WISH) if math.isfinite(wish) else 0.0
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    """What a server with a reasoning parser tells apart from the text (vLLM, SGLang; OpenRouter)."""
+    found = (message.get(name) for name in ("reasoning_content", "reasoning"))
+    return next((text for text in found if isinstance(text, str)), "")
 
 
 def _count(value: object) -> int | None:

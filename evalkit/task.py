@@ -162,6 +162,11 @@ class Task(ABC):
         return hashlib.sha256("\0".join(self.wording).encode()).hexdigest()[:6]
 
     @property
+    def strips_reasoning(self) -> bool:
+        """Whether the protocol takes reasoning and outer white space off every answer before it is scored."""
+        return self.protocol == "lmms-eval"
+
+    @property
     def rules(self) -> str:
         """The protocol whose rules score: `protocol`, or the one that it scores exactly as."""
         return self.same_scorer.get(self.protocol, self.protocol)

@@ -16,6 +16,7 @@ from evalkit.text import one_line, table, visible
 
 if TYPE_CHECKING:
     from evalkit.pipeline.reproduce import Change, Reproduction
+    from evalkit.reasoning import ReasoningMode
     from evalkit.store import StoredRun
 
 
@@ -96,6 +97,8 @@ def _sample_text(row: dict[str, Any]) -> str:
         parts += ["", f"no answer ({one_line(row['error_kind'])}): {one_line(row['error_message'])}"]
     else:
         cut = " (cut by max_new_tokens)" if row["finish"] == "length" else ""
+        if thought := (row["data"] or {}).get("reasoning"):
+            parts += ["", "reasoning (not scored)", _indented(str(thought))]
         parts += ["", f"answer{cut}", _indented(row["text"])]
         parts += ["", f"read as   {one_line(json.dumps(row['prediction'], ensure_ascii=False))}"]
     parts.append(f"target    {one_line(json.dumps(row['target'], ensure_ascii=False))}")
@@ -132,6 +135,8 @@ def _failed_text(rows: list[dict[str, Any]]) -> str:
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
 @data_flags
 @judge_flags
+@option_flags(("reasoning",), default=None, help="Text in think tags: kept but not scored (strip), "
+              "scored (keep), or as the protocol does (auto). Default: as the run was told.")  # fmt: skip
 @json_flag
 @terminal.verbosity
 def score(
@@ -140,6 +145,7 @@ def score(
     offline: bool,
     judge: str | None,
     judge_model: str | None,
+    reasoning: ReasoningMode | None,
     as_json: bool,
 ) -> int:
     """Score the stored responses of run folders again; nothing is generated.
@@ -153,7 +159,7 @@ def score(
     chosen = judge_options(judge, judge_model)
     results = []
     for path in runs:
-        result = score_run(path, data_root, chosen, offline)
+        result = score_run(path, data_root, chosen, offline, reasoning)
         results.append(result.summary)
         if not as_json:
             click.echo(report.run_text(result.summary) + "\n")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evalkit.contracts import Record
 from evalkit.errors import RunFolderError
 from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
@@ -15,6 +17,7 @@ from evalkit.pipeline.options import JudgeOptions
 from evalkit.pipeline.results import RunResult
 from evalkit.pipeline.score import Asks, score
 from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.reasoning import ReasoningMode, holds_reasoning
 from evalkit.store import RunFolder, open_for_scoring, write_records
 
 log = logging.getLogger(__name__)
@@ -33,10 +36,11 @@ def finish(
     stored = folder.stored.responses()
     if not any(sample.id in stored for sample in job.samples):
         raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
-    scored = score(job.task, job.samples, stored, _judge(folder, judge))
+    scored = score(job.task, job.samples, stored, _judge(folder, judge), job.reasoning)
     write_records(folder.path, scored)
     records = [each.record for each in scored]
     found = counts(records, len(job.samples))
+    raw = _raw_reasoning(folder.path, records)
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited),
@@ -52,16 +56,27 @@ def finish(
         "title": job.task.title,
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),
-        "notes": list(notes),
+        "notes": [*notes, *raw],
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
         scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
         judge=judge.to_json() if judge else None,
+        settings={**folder.manifest.get("settings", {}), "reasoning": job.reasoning},
         signature=summary["signature"],
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
+
+
+def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:
+    """A note, also given as a warning, where reasoning was scored as part of answers."""
+    n = sum(not record.failed and holds_reasoning(record.text) for record in records)
+    if not n:
+        return []
+    note = f"{n} of {len(records)} answers hold reasoning in think tags, which was scored with them"
+    log.warning("%s: %s; `evalkit score %s --reasoning strip` leaves it out", path, note, path)
+    return [note]
 
 
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
@@ -82,15 +97,23 @@ def _judge(folder: RunFolder, options: JudgeOptions | None) -> Asks | None:
 
 
 def score_run(
-    path: Path, data_root: Path | None = None, judge: JudgeOptions | None = None, offline: bool = False
+    path: Path,
+    data_root: Path | None = None,
+    judge: JudgeOptions | None = None,
+    offline: bool = False,
+    reasoning: ReasoningMode | None = None,
 ) -> RunResult:
     """Score a run folder's stored responses again; no model is loaded.
+
+    Args:
+        reasoning: takes the place of the run's own.
 
     Raises:
         RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
     """
     with open_for_scoring(path) as folder:
-        job = make_job(*manifest.stored_options(folder.manifest, folder.path, data_root, offline))
+        name, options = manifest.stored_options(folder.manifest, folder.path, data_root, offline)
+        job = make_job(name, dataclasses.replace(options, reasoning=reasoning or options.reasoning))
         if job.data != folder.manifest.get("data", {}).get("hash"):
             log.warning(
                 "%s: the data is not what the answers were generated from; the signature names the new data",

@@ -19,6 +19,7 @@ from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
 from evalkit.pipeline.signature import data_hash, signature, subset_hash
+from evalkit.reasoning import ReasoningMode, unusual_mode
 from evalkit.task import MINIATURE, Task
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Job:
         samples: the selected ones, in file order. every: the whole split's.
         data: content hash of the whole split. subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
+        reasoning: whether reasoning in the answers is scored.
     """
 
     task: Task
@@ -43,6 +45,7 @@ class Job:
     subset: str | None
     overrides: Overrides
     nonstandard: Mapping[str, Json]
+    reasoning: ReasoningMode = "auto"
 
     @property
     def limited(self) -> bool:
@@ -73,6 +76,7 @@ class Job:
             judge=judge,
             inputs=inputs,
             nonstandard=self.nonstandard,
+            reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
         )
 
 
@@ -134,6 +138,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
+        reasoning=options.reasoning,
     )
 
 

@@ -21,6 +21,7 @@ from evalkit.contracts import Json, ModelOptions
 from evalkit.engines.rank import Rank
 from evalkit.errors import UsageError
 from evalkit.pipeline.overrides import parse_gen
+from evalkit.reasoning import ReasoningMode
 
 PathLike = str | os.PathLike[str]
 
@@ -146,6 +147,10 @@ class RunSettings:
     gen: Mapping[str, Json] | Sequence[str] = option(
         "question", (), "Generation setting in place of the protocol's (non-standard), or a setting of the "
         "model; repeatable.", metavar="KEY=VALUE", parse=_gen_items,
+    )  # fmt: skip
+    reasoning: ReasoningMode = option(
+        "question", "auto", "Text in think tags: kept but not scored (strip), scored (keep), or as the "
+        "protocol does (auto).",
     )  # fmt: skip
     seed: int = option("question", 0, "Seed of --limit and of sampling.", metavar="N")
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")

@@ -11,6 +11,7 @@ from evalkit.answers import ParsedAnswer, failed_record
 from evalkit.contracts import Failure, Record, Response, Sample
 from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
+from evalkit.reasoning import REASONING, ReasoningMode, as_scored
 from evalkit.store import Scored, StoredResponse, image_reference
 from evalkit.task import JudgeQuestion, Task
 
@@ -33,8 +34,12 @@ def score(
     samples: Sequence[Sample],
     responses: Mapping[str, StoredResponse],
     judge: Asks | None = None,
+    reasoning: ReasoningMode = "auto",
 ) -> list[Scored]:
     """Score every sample that has a response, in sample order.
+
+    Args:
+        reasoning: whether reasoning in an answer is scored with it.
 
     Raises:
         TaskError: the task's own code fails on an answer.
@@ -42,7 +47,8 @@ def score(
     """
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
     asked = [(sample, _filtered(task, stored.response)) for sample, stored in answered]
-    records = _records(task, asked, judge)
+    asked = [(sample, as_scored(each, reasoning, task.strips_reasoning)) for sample, each in asked]
+    records = [_with_reasoning(*each) for each in zip(_records(task, asked, judge), asked, strict=True)]
     return [
         Scored(
             record=record,
@@ -53,6 +59,11 @@ def score(
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]
+
+
+def _with_reasoning(record: Record, asked: tuple[Sample, Response]) -> Record:
+    reasoning = asked[1].reasoning
+    return dataclasses.replace(record, data={**record.data, REASONING: reasoning}) if reasoning else record
 
 
 def _filtered(task: Task, response: Response) -> Response:

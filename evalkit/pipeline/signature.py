@@ -55,12 +55,14 @@ def signature(
     judge: str | None = None,
     inputs: str | None = None,
     nonstandard: Mapping[str, Json] | None = None,
+    reasoning: str | None = None,
 ) -> str:
     """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`.
 
     Args:
         inputs: who tokenises and preprocesses (`server`, `processor`), if not evalkit; template and tiling
             are then not the request's.
+        reasoning: what is done with reasoning in the answers, where the protocol does otherwise.
     """
     fields = [
         task.name,
@@ -80,6 +82,8 @@ def signature(
         fields.append(f"inputs:{inputs}")
     if judge:
         fields.append(f"judge:{judge}")
+    if reasoning:
+        fields.append(f"reasoning:{reasoning}")
     if nonstandard:
         fields.append("nonstandard:" + ",".join(f"{name}={value}" for name, value in nonstandard.items()))
     fields.append(f"evalkit:{version}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.contracts import Json, MetricValue, Record
+from evalkit.reasoning import REASONING
 from evalkit.task import Reference, Task
 
 
@@ -87,12 +88,15 @@ def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
 
 
 def counts(records: Iterable[Record], expected: int) -> dict[str, int]:
-    """Samples asked, answered, failed, and answers that could not be parsed or were cut."""
+    """Samples asked, answered, failed, and answers that could not be parsed or were cut, or whose reasoning
+    was kept apart (where there are such)."""
     found = {"expected": expected, "answered": 0, "errors": 0, "unparsed": 0, "truncated": 0}
     for record in records:
         found["errors" if record.failed else "answered"] += 1
         found["unparsed"] += "unparsed" in record.flags
         found["truncated"] += "truncated" in record.flags
+        if REASONING in record.data:
+            found[REASONING] = found.get(REASONING, 0) + 1
     return found
 
 

@@ -45,11 +45,13 @@ class StoredResponse:
         """The line without its newline."""
         answer = self.response
         error = None if answer.error is None else {"kind": answer.error.kind, "message": answer.error.message}
+        reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
         return json.dumps(
             {
                 "id": self.id,
                 "request_key": self.request_key,
                 "text": answer.text,
+                **reasoning,
                 "finish": answer.finish,
                 "prompt_tokens": answer.prompt_tokens,
                 "visual_tokens": answer.visual_tokens,
@@ -82,6 +84,7 @@ class StoredResponse:
             new_tokens=int(item.get("new_tokens") or 0),
             seconds=float(item.get("seconds") or 0.0),
             error=_failure(item.get("error")),
+            reasoning=str(item.get("reasoning") or ""),
         )
         return cls(identifier, key, response, float(item.get("at") or 0.0))
 

@@ -326,13 +326,8 @@ def _response(answer: Completion, generation: Generation, seconds: float) -> Res
     places = [place for mark in generation.stop if (place := text.find(mark)) >= 0]
     if places:
         text, finish = text[: min(places)], "stop"
-    return Response(
-        text=text,
-        finish=finish,
-        prompt_tokens=answer.prompt_tokens or 0,
-        new_tokens=new_tokens,
-        seconds=seconds,
-    )
+    prompt_tokens = answer.prompt_tokens or 0
+    return Response(text, finish, prompt_tokens, 0, new_tokens, seconds, reasoning=answer.reasoning)
 
 
 def _check(generation: Generation) -> None:

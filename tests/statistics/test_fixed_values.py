@@ -1,4 +1,4 @@
-"""Exact methods against fixed values of independent implementations (statsmodels 0.15.0; formulas by hand)."""
+"""Exact methods against fixed values of independent implementations (statsmodels 0.15.0, or by hand)."""
 
 from __future__ import annotations
 

@@ -502,6 +502,30 @@ def test_a_base_url_is_needed() -> None:
         FAMILY.load("openai:m", ModelOptions(base_url="http://localhost/v1", compile=True))
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_reasoning_that_the_server_tells_apart_is_kept(server: Server, field: str) -> None:
+    def behave(body: dict[str, Any], attempt: int) -> tuple[int, object]:
+        status, content = completion("yes")
+        content["choices"][0]["message"][field] = "because"  # type: ignore[index]
+        return status, content
+
+    server.behave = behave
+    (response,) = answers(model_of(server), ask("Why?")).values()
+    assert (response.text, response.reasoning) == ("yes", "because")
+
+
+def test_a_budget_used_up_while_thinking_is_a_cut_answer(server: Server) -> None:
+    def behave(body: dict[str, Any], attempt: int) -> tuple[int, object]:
+        status, content = completion(None, "length")
+        content["choices"][0]["message"]["reasoning_content"] = "because"  # type: ignore[index]
+        return status, content
+
+    server.behave = behave
+    (response,) = answers(model_of(server), ask("Why?")).values()
+    assert response.error is None and (response.text, response.finish) == ("", "length")
+    assert response.reasoning == "because" and len(server.bodies) == 1
+
+
 # What the openai package must not do ----------------------------------------------------------------------
 
 
