@@ -18,7 +18,7 @@ from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
 from evalkit.metrics.boxes import CumulativeIoU
 from evalkit.metrics.captions import Cider
 from evalkit.statistics import Clusters, ClusterSums
-from evalkit.statistics.paired import PairedSums
+from evalkit.statistics.swaps import PairedSums
 from evalkit_tasks.driving.drivelm_metrics import metrics as drivelm_metrics
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
 

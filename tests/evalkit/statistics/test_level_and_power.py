@@ -11,7 +11,8 @@ from evalkit.comparison.verdicts import Thresholds, decide
 from evalkit.metrics.base import Accuracy, FloatArray
 from evalkit.statistics import Difference, Resampler, Spread, needed
 from evalkit.statistics.intervals import freedom
-from evalkit.statistics.paired import Judgement, PairedSums, judge, judge_few
+from evalkit.statistics.paired import Judgement, judge, judge_few
+from evalkit.statistics.swaps import PairedSums
 
 pytestmark = pytest.mark.slow
 
