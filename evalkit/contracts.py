@@ -46,7 +46,7 @@ class ImageHandle(Protocol):
 
 
 FinishReason = Literal["stop", "length"]
-Flag = Literal["unparsed", "truncated", "error"]
+Flag = Literal["unparsed", "truncated", "near_miss", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ class Record:
         text: the answer as it was scored; reasoning that was taken out is in `data`.
         prediction: what the parser made of it (JSON). target: the reference (JSON).
         scores: per-sample numbers by name (`accuracy` 0/1, `iou`, `anls` ...).
-        flags: `unparsed`, `truncated`, `error`.
+        flags: `unparsed`, `truncated`, `near_miss` (its kind is in `data`), `error`.
         data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).
         error: set exactly where flags holds `error`; such a record enters no metric.
     """

@@ -32,6 +32,8 @@ class PrintedRow:
 
     Attributes:
         ours: whether it was measured here and not taken from a publication.
+        apart: why it must not be compared with the published rows (an excerpt, drawn questions); it is then
+            set apart from them.
         note: what a reader must know of the row.
     """
 
@@ -40,6 +42,7 @@ class PrintedRow:
     cells: tuple[str | None, ...]
     ours: bool = False
     note: str = ""
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +55,24 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def text(self) -> str:
-        """Aligned plain text; rows measured here are marked `>`, notes follow as `[n]`."""
+        """Aligned plain text; rows measured here are marked `>`, notes follow as `[n]`.
+
+        Rows that must not be compared with the published ones stand last, below a line that says so.
+        """
         notes = list(dict.fromkeys([*(row.note for row in self.rows if row.note), *self.notes]))
         lines = [["", "model", "size", *self.columns]]
-        for row in self.rows:
+        rows = sorted(self.rows, key=lambda row: bool(row.apart))
+        for row in rows:
             mark = f" [{notes.index(row.note) + 1}]" if row.note else ""
             cells = ("-" if cell is None else cell for cell in row.cells)
             lines.append([">" if row.ours else "", row.label + mark, row.size, *cells])
         widths = [max(_width(line[i]) for line in lines) for i in range(len(lines[0]))]
         body = ["  ".join(_padded(line, widths)).rstrip() for line in lines]
-        body.insert(1, "-" * max(_width(line) for line in body))
+        rule = "-" * max(_width(line) for line in body)
+        if apart := sum(bool(row.apart) for row in rows):
+            whys = "; ".join(dict.fromkeys(row.apart for row in rows if row.apart))
+            body[-apart:-apart] = [rule, f"NOT COMPARABLE with the rows above: {whys}"]
+        body.insert(1, rule)
         return "\n".join([self.title, *body, *(f"[{i}] {note}" for i, note in enumerate(notes, 1))])
 
 

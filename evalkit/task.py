@@ -18,6 +18,7 @@ from evalkit.answers import ParsedAnswer, failed_record, record
 from evalkit.contracts import Generation, ImagePolicy, Message, Record, Request, Response, Sample
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
+from evalkit.near_miss import ExactScores, exact_scores
 from evalkit.task_parts import (
     MINIATURE,
     DataFile,
@@ -144,6 +145,24 @@ class Task(ABC):
     def group_metrics(self) -> Sequence[Metric]:
         """Metrics reported for each value of the `group_by` tags; default: all."""
         return self.metrics()
+
+    def impossible_key(self, sample: Sample) -> str | None:
+        """Why no answer can match a sample's key, or None where one can.
+
+        The default knows multiple choice: `data["options"]` maps letters to texts, and the target is one of
+        either.
+        """
+        options, target = sample.data.get("options"), sample.target
+        if not isinstance(options, Mapping) or not options or not isinstance(target, str):
+            return None
+        if target in options or target in options.values():
+            return None
+        return f"answer {target[:40]!r} is none of the options {', '.join(map(str, options))}"
+
+    @property
+    def exact_scores(self) -> ExactScores:
+        """Scores that say whether an answer is right: groups, of each the first that a record has."""
+        return exact_scores(self.metrics())
 
     # What follows from it -----------------------------------------------------------------------------------
 

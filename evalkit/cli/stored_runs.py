@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,12 @@ _FAILED_SHOWN = 200
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
 @flag("--sample", "sample_id", metavar="ID", help="One sample: question, answer, target, scores.")
 @flag("--failed", is_flag=True, help="Samples without an answer, and why.")
+@flag("--wrong", is_flag=True, help="Answers that do not get the full score.")
+@flag("--near-miss", is_flag=True,
+      help="Wrong answers that are right but for their form (case, final full stop …).")  # fmt: skip
 @json_flag
 @terminal.verbosity
-def show(run: Path, sample_id: str | None, failed: bool, as_json: bool) -> int:
+def show(run: Path, sample_id: str | None, failed: bool, wrong: bool, near_miss: bool, as_json: bool) -> int:
     """Show what a run folder holds; nothing is written."""
     from evalkit.pipeline.results import describe
     from evalkit.reports import run as report
@@ -40,6 +44,8 @@ def show(run: Path, sample_id: str | None, failed: bool, as_json: bool) -> int:
         rows = [_one(stored, sample_id)]
     elif failed:
         rows = _failed(stored)
+    elif wrong or near_miss:
+        rows = _wrong(stored, near_miss)
     else:
         summary = describe(stored)
         if as_json:
@@ -51,8 +57,10 @@ def show(run: Path, sample_id: str | None, failed: bool, as_json: bool) -> int:
         terminal.print_json({"run": str(stored.path), "samples": rows})
     elif sample_id is not None:
         click.echo(_sample_text(rows[0]))
-    else:
+    elif failed:
         click.echo(_failed_text(rows))
+    else:
+        click.echo(_wrong_text(rows, "near misses" if near_miss else "wrong answers"))
     return 0
 
 
@@ -88,6 +96,45 @@ def _failed(stored: StoredRun) -> list[dict[str, Any]]:
     return [row for row in _rows(stored) if row["error_kind"] is not None]
 
 
+def _wrong(stored: StoredRun, near_miss: bool) -> list[dict[str, Any]]:
+    """Rows without the full score, or the near misses among them."""
+    from evalkit.near_miss import NEAR_MISS, is_wrong
+
+    if near_miss:
+        return [row for row in _rows(stored) if NEAR_MISS in row["flags"]]
+    names = _exact_scores(stored)
+    return [row for row in _rows(stored) if row["error_kind"] is None and is_wrong(row["scores"], names)]
+
+
+def _exact_scores(stored: StoredRun) -> Sequence[Sequence[str]]:
+    """The scores that say whether an answer is right: as stored, for older runs from the task."""
+    from evalkit import registry
+
+    if names := (stored.summary or {}).get("exact_scores"):
+        return [[str(name) for name in group] for group in names]
+    asked = stored.manifest.get("task", {})
+    return registry.task(str(asked.get("name")), asked.get("protocol")).exact_scores
+
+
+def _wrong_text(rows: list[dict[str, Any]], what: str) -> str:
+    from evalkit.near_miss import NEAR_MISS
+
+    if not rows:
+        return f"no {what}"
+    lines = [["sample", "target", "answer", "near miss"]]
+    for row in rows[:_FAILED_SHOWN]:
+        target = (
+            row["target"] if isinstance(row["target"], str) else json.dumps(row["target"], ensure_ascii=False)
+        )
+        kind = str((row["data"] or {}).get(NEAR_MISS, ""))
+        lines.append(
+            [one_line(row["id"], 60), one_line(target, 50), one_line(row["text"], 60), one_line(kind)]
+        )
+    more = len(rows) - _FAILED_SHOWN
+    text = f"{len(rows)} {what}\n{table(lines)}"
+    return f"{text}\n… and {more} more; --json has all" if more > 0 else text
+
+
 def _sample_text(row: dict[str, Any]) -> str:
     parts = [f"sample    {one_line(row['id'])}", f"cluster   {one_line(row['cluster'])}"]
     parts += [f"image     {one_line(name)}" for name in row["images"]]
@@ -107,6 +154,8 @@ def _sample_text(row: dict[str, Any]) -> str:
     ]
     if row["flags"]:
         parts.append(f"flags     {', '.join(row['flags'])}")
+    if kind := (row["data"] or {}).get("near_miss"):
+        parts.append(f"near miss {one_line(str(kind))}: the official rule counts it wrong")
     parts.append(
         f"tokens    {row['prompt_tokens']} of text, {row['visual_tokens']} of images, "
         f"{row['new_tokens']} generated, {row['seconds']:.2f} s"

@@ -179,7 +179,7 @@ def complete_runs(folder: Path, limited: bool = False) -> Iterator[StoredRun]:
         except RunFolderError:
             continue
         if summary is not None and (
-            summary.get("status") == "complete" or (limited and _all_of_part(summary))
+            summary.get("status") in ("complete", "excerpt") or (limited and _all_of_part(summary))
         ):
             yield run
 

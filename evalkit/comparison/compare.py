@@ -77,6 +77,8 @@ def speed() -> Metric:
 log = logging.getLogger(__name__)
 
 RESAMPLES = 10_000
+#: A small level over many metrics takes more resamples, up to these; beyond them tails are computed.
+_MOST_RESAMPLES = 40_000
 Undecided = Literal["pass", "fail"]
 Groups = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]
 
@@ -172,6 +174,8 @@ def compare_runs(
     if not shared:
         listed = [", ".join(map(str, side)) or "nothing" for side in (base, new)]
         raise NotComparableError(f"no task in common: {names[0]} has {listed[0]}, {names[1]} has {listed[1]}")
+    metrics_judged = sum(len(registry.task(key.task).metrics()) for key in shared)
+    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(10 * metrics_judged / alpha)))
     resampler = Resampler(seed, resamples)
     parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
     differences = [item for _, found in parts for item in found]

@@ -62,6 +62,8 @@ def check(task: Task, split: str, folder: Path, images: bool = True) -> SplitRep
         if sample.id in seen:
             report.add(f"id {sample.id} occurs twice")
         seen.add(sample.id)
+        if why := task.impossible_key(sample):
+            report.add(f"sample {sample.id}: {why}: it counts as wrong whatever is answered")
         for image in sample.images if images else ():
             if image.identity() not in opened:
                 opened.add(image.identity())

@@ -16,7 +16,15 @@ from evalkit.pipeline.job import Job, make_job
 from evalkit.pipeline.options import JudgeOptions
 from evalkit.pipeline.results import RunResult
 from evalkit.pipeline.score import Asks, score
-from evalkit.pipeline.summary import counts, groups, metric_json, metric_values, published_rows, status
+from evalkit.pipeline.summary import (
+    counts,
+    groups,
+    metric_json,
+    metric_values,
+    near_misses,
+    published_rows,
+    status,
+)
 from evalkit.reasoning import ReasoningMode, holds_reasoning
 from evalkit.store import RunFolder, open_for_scoring, write_records
 
@@ -43,12 +51,12 @@ def finish(
     raw = _raw_reasoning(folder.path, records)
     summary: dict[str, Any] = {
         "run": str(folder.path),
-        "status": status(found, job.limited),
+        "status": status(found, job.limited, job.excerpt),
         "model": model["name"],
         "task": job.task.name,
         "split": job.split,
         "protocol": job.task.protocol,
-        "counts": {**found, **known},
+        "counts": {**found, **known, **more_counts(job)},
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
@@ -57,6 +65,10 @@ def finish(
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),
         "notes": [*notes, *raw],
+        "exact_scores": [list(group) for group in job.task.exact_scores],
+        **(
+            {"near_misses": found_near} if (found_near := near_misses(records, job.task.exact_scores)) else {}
+        ),
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
@@ -67,6 +79,14 @@ def finish(
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
+
+
+def more_counts(job: Job) -> dict[str, int]:
+    """What the files hold and what the benchmark publishes, where they differ; keys that nothing matches."""
+    found = {"impossible_keys": job.impossible} if job.impossible else {}
+    if job.published is None or job.published == len(job.every):
+        return found
+    return {**found, "in_files": len(job.every), "published": job.published}
 
 
 def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:

@@ -31,6 +31,8 @@ class Job:
 
     Attributes:
         samples: the selected ones, in file order. every: the whole split's.
+        impossible: selected samples with an answer key that no answer can match.
+        published: samples that the benchmark publishes for the split, where it is known.
         data: content hash of the whole split. subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
         reasoning: whether reasoning in the answers is scored.
@@ -45,12 +47,19 @@ class Job:
     subset: str | None
     overrides: Overrides
     nonstandard: Mapping[str, Json]
+    published: int | None = None
+    impossible: int = 0
     reasoning: ReasoningMode = "auto"
 
     @property
     def limited(self) -> bool:
         """Whether some of the split's samples are left out."""
         return self.subset is not None
+
+    @property
+    def excerpt(self) -> bool:
+        """Whether the files at hand hold fewer samples than the benchmark publishes."""
+        return self.published is not None and len(self.every) < self.published
 
     def split_ids(self) -> frozenset[str]:
         """Ids of the whole split."""
@@ -128,6 +137,10 @@ def make_job(name: str, options: RunOptions) -> Job:
     if not every:
         raise DataError(f"{root}: {name} {split} holds no samples; see `evalkit data check {name}`")
     chosen = select(every, options.limit, options.sample_ids, options.seed)
+    impossible = [(sample.id, why) for sample in chosen if (why := task.impossible_key(sample))]
+    if impossible:
+        log.warning("%s: %s %s: %d of %d samples count as wrong whatever is answered (sample %s: %s)",
+                    root, name, split, len(impossible), len(chosen), *impossible[0])  # fmt: skip
     return Job(
         task=task,
         split=split,
@@ -138,6 +151,8 @@ def make_job(name: str, options: RunOptions) -> Job:
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),
+        impossible=len(impossible),
+        published=None if split == MINIATURE else task.data_source.published_size(split, root),
         reasoning=options.reasoning,
     )
 

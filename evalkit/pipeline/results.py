@@ -43,7 +43,7 @@ class RunResult:
 
     @property
     def status(self) -> str:
-        """`running`, `complete`, `partial` (limited or interrupted) or `failed`."""
+        """`running`, `complete`, `excerpt` (a part), `partial` (limited, interrupted), `failed`."""
         return str(self.summary["status"])
 
     @property
@@ -157,6 +157,7 @@ def describe(stored: StoredRun) -> dict[str, Any]:
             "errors": errors,
             "unparsed": 0,
             "truncated": sum(stored.response.finish == "length" for stored in responses),
+            "near_miss": 0,
         },
         "metrics": {},
         "groups": {},

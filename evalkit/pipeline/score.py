@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ParamSpec, Protocol, TypeVar
 
 from evalkit.answers import ParsedAnswer, failed_record
-from evalkit.contracts import Failure, Record, Response, Sample
+from evalkit.contracts import Failure, Flag, Record, Response, Sample
 from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
+from evalkit.near_miss import NEAR_MISS, better, corrected, is_wrong
 from evalkit.reasoning import REASONING, ReasoningMode, as_scored
 from evalkit.store import Scored, StoredResponse, image_reference
 from evalkit.task import JudgeQuestion, Task
@@ -48,7 +49,8 @@ def score(
     answered = [(sample, responses[sample.id]) for sample in samples if sample.id in responses]
     asked = [(sample, _filtered(task, stored.response)) for sample, stored in answered]
     asked = [(sample, as_scored(each, reasoning, task.strips_reasoning)) for sample, each in asked]
-    records = [_with_reasoning(*each) for each in zip(_records(task, asked, judge), asked, strict=True)]
+    records = _with_near_misses(task, asked, _records(task, asked, judge))
+    records = [_with_reasoning(*each) for each in zip(records, asked, strict=True)]
     return [
         Scored(
             record=record,
@@ -86,6 +88,48 @@ def _records(task: Task, asked: Sequence[tuple[Sample, Response]], judge: Asks |
         next(scored) if with_failures or response.error is None else failed_record(sample, response)
         for sample, response in asked
     ]
+
+
+def _with_near_misses(
+    task: Task, asked: Sequence[tuple[Sample, Response]], records: Sequence[Record]
+) -> list[Record]:
+    """The records; those wrong for the form of their answers alone have the flag and the kind.
+
+    The task's own rule decides: an answer is a near miss only if it scores better in another form.
+    """
+    names = task.exact_scores
+    found: dict[int, tuple[Response, tuple[str, ...]]] = {}
+    for place, ((sample, response), record) in enumerate(zip(asked, records, strict=True)):
+        if sample.target is None or record.failed or not is_wrong(record.scores, names):
+            continue
+        if (other := corrected(response.text, sample)) is not None:
+            found[place] = dataclasses.replace(response, text=other[0]), other[1]
+    flagged = list(records)
+    for place, record in _rescored(task, asked, {place: response for place, (response, _) in found.items()}):
+        if better(records[place], record, names):
+            data = {**records[place].data, NEAR_MISS: " + ".join(found[place][1])}
+            flags: tuple[Flag, ...] = (*records[place].flags, NEAR_MISS)
+            flagged[place] = dataclasses.replace(records[place], flags=flags, data=data)
+    return flagged
+
+
+def _rescored(
+    task: Task, asked: Sequence[tuple[Sample, Response]], others: Mapping[int, Response]
+) -> Iterator[tuple[int, Record]]:
+    """Records of the answers at these places in another form, without a judge."""
+    if not others:
+        return
+    alone = type(task).score_all is Task.score_all
+    places = list(others) if alone else range(len(asked))
+    again = [(asked[place][0], others.get(place, asked[place][1])) for place in places]
+    try:
+        records = _records(task, again, None)
+    except TaskError as error:  # the task's own code fails on a form that no model wrote
+        log.debug("near misses are not looked for: %s", error)
+        return
+    for place, record in zip(places, records, strict=True):
+        if place in others:
+            yield place, record
 
 
 def _parsed(task: Task, sample: Sample, response: Response) -> ParsedAnswer:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from evalkit.contracts import Json, MetricValue, Record
+from evalkit.near_miss import NEAR_MISS, ExactScores, is_wrong
 from evalkit.reasoning import REASONING
 from evalkit.task import Reference, Task
 
@@ -88,25 +90,42 @@ def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
 
 
 def counts(records: Iterable[Record], expected: int) -> dict[str, int]:
-    """Samples asked, answered, failed, and answers that could not be parsed or were cut, or whose reasoning
-    was kept apart (where there are such)."""
-    found = {"expected": expected, "answered": 0, "errors": 0, "unparsed": 0, "truncated": 0}
+    """Samples asked, answered, failed, and answers that could not be parsed, were cut or are near misses, or
+    whose reasoning was kept apart (where there are such)."""
+    found = {"expected": expected, "answered": 0, "errors": 0, "unparsed": 0, "truncated": 0, "near_miss": 0}
     for record in records:
         found["errors" if record.failed else "answered"] += 1
         found["unparsed"] += "unparsed" in record.flags
         found["truncated"] += "truncated" in record.flags
+        found["near_miss"] += NEAR_MISS in record.flags
         if REASONING in record.data:
             found[REASONING] = found.get(REASONING, 0) + 1
     return found
 
 
-def status(found: Mapping[str, int], limited: bool) -> str:
-    """`complete`, `partial` (limited, or samples without response) or `failed` (nothing answered)."""
+def near_misses(records: Iterable[Record], names: ExactScores) -> dict[str, Json]:
+    """Wrong answers, and how many are near misses of which kind, the commonest first; empty without any."""
+    wrong, kinds = 0, Counter[str]()
+    for record in records:
+        wrong += is_wrong(record.scores, names) is True
+        if NEAR_MISS in record.flags:
+            kinds[str(record.data[NEAR_MISS])] += 1
+    return {"wrong": wrong, "kinds": dict(kinds.most_common())} if kinds else {}
+
+
+def status(found: Mapping[str, int], limited: bool, excerpt: bool = False) -> str:
+    """`complete`, `excerpt`, `partial` (limited, or samples without response) or `failed` (nothing answered).
+
+    Args:
+        excerpt: the files at hand hold fewer samples than the benchmark publishes.
+    """
     if found["answered"] + found["errors"] < found["expected"]:
         return "partial"
     if found["expected"] and not found["answered"]:
         return "failed"
-    return "partial" if limited else "complete"
+    if limited:
+        return "partial"
+    return "excerpt" if excerpt else "complete"
 
 
 def published_rows(task: Task, split: str) -> list[dict[str, Json]]:

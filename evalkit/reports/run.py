@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evalkit.task_parts import MINIATURE
 from evalkit.text import one_line, table, value_text, visible
 
 _GROUPS_SHOWN = 40
 _VALUES_WIDE = 10
+_KINDS_SHOWN = 6
 
 
 def run_text(run: Mapping[str, Any], with_groups: bool = False) -> str:
@@ -33,6 +35,12 @@ def _head(run: Mapping[str, Any]) -> str:
         f"status  {_status(run)}: {counts['answered']} of {counts['expected']} samples answered, "
         f"{counts['errors']} errors, {counts['unparsed']} unparsed, {counts['truncated']} truncated",
     ]
+    if said := _size(run):
+        lines.append(said)
+    if said := _near_misses(run):
+        lines.append(said)
+    if keys := counts.get("impossible_keys"):
+        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is no option")
     if counts.get("unknown"):
         lines.append(f"        {counts['unknown']} stored predictions match no sample")
     for name, value in run.get("nonstandard", {}).items():
@@ -45,6 +53,35 @@ def _head(run: Mapping[str, Any]) -> str:
     if run.get("reason"):
         lines.append(f"NOTE: {one_line(run['reason'])}")
     return "\n".join(lines)
+
+
+def _size(run: Mapping[str, Any]) -> str:
+    """What the files hold, where it is not what the benchmark publishes."""
+    held, published = run["counts"].get("in_files"), run["counts"].get("published")
+    if held is None or published is None:
+        return ""
+    if held > published:
+        return f"NOTE: the files hold {held:,} samples, the benchmark publishes {published:,}"
+    return f"EXCERPT: the files hold {held:,} of the {published:,} samples that the benchmark publishes"
+
+
+def _near_misses(run: Mapping[str, Any]) -> str:
+    """How many wrong answers are near misses, and why; empty where none is."""
+    found = run.get("near_misses")
+    if not found:
+        return ""
+    kinds, total = found["kinds"], sum(found["kinds"].values())
+    named = [
+        f"{one_line(name)} {count}" if len(kinds) > 1 else one_line(name) for name, count in kinds.items()
+    ]
+    more = [f"{len(named) - _KINDS_SHOWN} more kinds"] if len(named) > _KINDS_SHOWN else []
+    said = ", ".join([*named[:_KINDS_SHOWN], *more])
+    answers = "is a near miss" if total == 1 else "are near misses"
+    rule = "it" if total == 1 else "them"
+    return (
+        f"NEAR MISS: {total} of {found['wrong']} wrong answers {answers} ({said}): the official rule counts "
+        f"{rule} wrong (evalkit show RUN --near-miss)"
+    )
 
 
 def _status(run: Mapping[str, Any]) -> str:
@@ -86,10 +123,35 @@ def _references(run: Mapping[str, Any]) -> str:
     unit = {name: metrics[name]["unit"] for name in names}
     ours = [value_text(metrics[name]["value"], unit[name]) for name in names]
     lines = [["", "model", "table", *names], ["measured here", one_line(run["model"], 40), "", *ours]]
+    apart = why_apart(run)
+    if apart:
+        head = f"NOT COMPARABLE with published values: {apart}"
+        measured, lines = _in_pieces(lines, fixed=3), lines[:1]
     for row in rows:
         cells = [value_text(row["metrics"].get(name), unit[name]) for name in names]
         lines.append(["published", row["model"], row["table"], *cells])
+    if apart:
+        return f"{head}\n{measured}\n\nfor orientation, the published values:\n{_in_pieces(lines, fixed=3)}"
     return _in_pieces(lines, fixed=3)
+
+
+def why_apart(run: Mapping[str, Any]) -> str:
+    """Why a run's values are none of the whole published split; empty where they are.
+
+    `run` is a summary: `split`, `status`, `counts`, `limited`.
+    """
+    counts = run.get("counts", {})
+    if run["split"] == MINIATURE:
+        return "the miniature is drawn, it holds no question of the benchmark"
+    if run["split"] == "sample":
+        return "the split `sample` is a small part of the benchmark"
+    if run.get("limited"):
+        return f"limited to {counts.get('expected', 'some')} samples"
+    if run["status"] == "excerpt":
+        return f"an excerpt, {counts.get('in_files', 'some')} of {counts.get('published', 'all')} samples"
+    if run["status"] != "complete":
+        return f"the run is {run['status']}"
+    return ""
 
 
 def _in_pieces(rows: Sequence[Sequence[str]], fixed: int, last: int = 0) -> str:
@@ -188,5 +250,6 @@ def reference_text(run: Mapping[str, Any]) -> str:
                 inside,
             ]
         )
-    head = f"against the published row of {row['model']} (table {row['table']}):"
+    apart = f"; NOT COMPARABLE: {why}" if (why := why_apart(run)) else ""
+    head = f"against the published row of {row['model']} (table {row['table']}{apart}):"
     return f"{head}\n{table(lines, right=(1, 2, 3))}" if differences else f"{head} no value in common"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.contracts import MetricValue, Record
-from evalkit.metrics.base import Composite, Metric
+from evalkit.metrics.base import Composite, FloatArray, Metric, RootMeanSquare
 from evalkit.statistics.functional import jackknife_error, metric_gradient, part_slopes, replicate
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
@@ -27,6 +27,8 @@ from evalkit.statistics.resampling import ClusterSums, Resampler
 
 #: Below this share of the value's size a standard error is rounding.
 _ROUNDING = 1e-10
+#: A cluster with more than this share of the squared error dominates it.
+_DOMINANT = 0.25
 
 
 def estimate(
@@ -82,7 +84,19 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
         return None, "undefined in most resamples: no interval"
     if (exact := _exact(sums, value, replicates.se, few, resampler)) is not None:
         found = join(found, exact)
+    if isinstance(metric, RootMeanSquare) and (heavy := _dominant(sums.rows[:, 0])):
+        note = f"{note}; {heavy}" if note else heavy
     return cut(found, metric.bounds, value), note
+
+
+def _dominant(squares: FloatArray) -> str | None:
+    """That one cluster holds most of the squared error [clusters], so that resamples say little of its size."""
+    share = float(squares.max() / squares.sum())
+    if share <= _DOMINANT:
+        return None
+    return (
+        f"one of {len(squares)} clusters holds {100 * share:.0f}% of the squared error: the interval is rough"
+    )
 
 
 def _exact(

@@ -10,7 +10,7 @@ import numpy as np
 from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
-from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom
+from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom, join
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
 
 
@@ -49,7 +49,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Least-squares slope with its 95% interval, clusters resampled alike at every checkpoint."""
+    """Least-squares slope with its 95% interval.
+
+    The interval holds both errors: that of the samples, clusters resampled alike at every checkpoint, and that
+    of the checkpoints, which scatter about the line by more than the samples explain.
+    """
 
     slope: float
     ci95: Interval | None
@@ -92,5 +96,23 @@ def trend(
         return Trend(value, None) if np.isfinite(value) else None
     if count < FEW_CLUSTERS:
         student = Student(value, jackknife_error(slope, sums), freedom(clusters.sizes(), count))
-        return Trend(value, student.interval())
-    return Trend(value, bootstrap_t(replicate(slope, derivatives, sums, resampler)))
+        found: Interval | None = student.interval()
+    else:
+        found = bootstrap_t(replicate(slope, derivatives, sums, resampler))
+    if found is None:
+        return Trend(value, None)
+    values = np.array([float(metric.value(block.sum(axis=0))) for block in blocks])
+    return Trend(value, join(found, _scatter(value, values, away)))
+
+
+def _scatter(slope: float, values: FloatArray, away: FloatArray) -> Interval:
+    """Student's interval of a slope from the scatter of the checkpoints' values about the line.
+
+    Two checkpoints have none: their slope is a contrast of two.
+    """
+    if len(values) < 3:
+        return slope, slope
+    rest = values - values.mean() - slope * away
+    freedom = len(values) - 2
+    error = float(np.sqrt(rest @ rest / freedom / (away @ away)))
+    return Student(slope, error, freedom).interval()

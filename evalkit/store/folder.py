@@ -53,7 +53,7 @@ class StoredRun:
 
     @property
     def status(self) -> str:
-        """`running`, `complete`, `partial` (limited or interrupted) or `failed`."""
+        """`running`, `complete`, `excerpt` (a part), `partial` (limited, interrupted), `failed`."""
         summary = self.summary
         if summary is not None:
             return str(summary.get("status", "failed"))

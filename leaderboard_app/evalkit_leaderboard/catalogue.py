@@ -127,6 +127,8 @@ def _summary(label: str, run: Run) -> dict[str, Any]:
         "split": run.split,
         "protocol": run.protocol,
         "status": run.status,
+        "limited": run.limited,
+        "counts": dict(run.counts),
         "metrics": {name: {"value": f.value, "unit": f.unit, "n": f.n} for name, f in run.metrics.items()},
     }
 

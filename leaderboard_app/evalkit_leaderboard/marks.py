@@ -40,6 +40,9 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
     errors, expected = run.counts.get("errors", 0), run.counts.get("expected", 0)
     if run.limited:
         found.append(Mark("limited", f"a chosen part of the split: {expected} samples"))
+    elif run.status == "excerpt":
+        published = run.counts.get("published", "more")
+        found.append(Mark("excerpt", f"{expected} samples; the benchmark publishes {published}"))
     elif run.status != "complete":
         found.append(Mark(run.status, run.reason or "not every sample was asked"))
     if errors:
@@ -50,7 +53,7 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
     if run.protocol != task.protocol:
         found.append(Mark(f"protocol {run.protocol}", f"scored by another protocol than {task.protocol}"))
     size = task.sizes.get(run.split)
-    if size is not None and expected != size and not run.limited:
+    if size is not None and expected != size and not run.limited and run.status != "excerpt":
         found.append(Mark("excerpt", f"{expected} samples; the published split has {size}"))
     inputs = _INPUTS.get(signature_fields(run.signature).get("inputs", ""))
     if inputs is not None:

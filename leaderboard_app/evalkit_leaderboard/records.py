@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-Outcome = Literal["all", "right", "wrong", "between", "unparsed", "not scored", "no answer"]
-OUTCOMES: tuple[Outcome, ...] = ("all", "right", "wrong", "between", "unparsed", "not scored", "no answer")
+Outcome = Literal["all", "right", "wrong", "near miss", "between", "unparsed", "not scored", "no answer"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 #: Characters of a text in the list of samples.
 _PREVIEW = 120
 #: Values of a tag that are offered.
@@ -29,6 +29,7 @@ _VALUES = 200
 #: Outcomes that hang on no score.
 _PLAIN_OUTCOMES: Mapping[str, str] = {
     "unparsed": "list_contains(flags, 'unparsed')",
+    "near miss": "list_contains(flags, 'near_miss')",
     "no answer": "error_kind IS NOT NULL",
 }
 _SCORE = "map_extract(records.scores, ?)[1]"

@@ -19,7 +19,14 @@ def test_a_run_has_the_documented_shape(bench) -> None:
     run = bench.result
     assert run["status"] == "complete" and run["model"] == "fake" and run["task"] == "yes-no"
     assert run["split"] == "test" and run["protocol"] == "paper"
-    assert run["counts"] == {"expected": 20, "answered": 20, "errors": 0, "unparsed": 0, "truncated": 0}
+    assert run["counts"] == {
+        "expected": 20,
+        "answered": 20,
+        "errors": 0,
+        "unparsed": 0,
+        "truncated": 0,
+        "near_miss": 0,
+    }
     accuracy = run["metrics"]["accuracy"]
     assert accuracy["unit"] == "percent" and accuracy["n"] == 20
     low, high = accuracy["ci95"]
@@ -138,6 +145,7 @@ def test_an_unreadable_picture_is_an_error_record_with_path_and_cause(bench, dam
         "errors": 4,
         "unparsed": 0,
         "truncated": 0,
+        "near_miss": 0,
     }
     assert bench.result["metrics"]["accuracy"]["n"] == 16
     failed = [record for record in load_run(bench.result["run"]).records() if record.failed]

@@ -234,9 +234,11 @@ def test_counts_and_status() -> None:
     good = Record("a", "c", "", None, None, flags=("unparsed", "truncated"))
     bad = Record("b", "c", "", None, None, flags=("error",), error=Failure("image", "x"))
     found = counts([good, bad], 2)
-    assert found == {"expected": 2, "answered": 1, "errors": 1, "unparsed": 1, "truncated": 1}
+    assert found == {"expected": 2, "answered": 1, "errors": 1, "unparsed": 1, "truncated": 1, "near_miss": 0}
     assert status(found, limited=False) == "complete" and status(found, limited=True) == "partial"
     assert status(counts([good], 2), limited=False) == "partial"
+    assert status(found, limited=False, excerpt=True) == "excerpt"
+    assert status(found, limited=True, excerpt=True) == "partial"
     assert status(counts([bad], 1), limited=False) == "failed"
 
 

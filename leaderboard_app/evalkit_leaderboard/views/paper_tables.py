@@ -19,6 +19,8 @@ _NOTES = 12
 def show(table: Table, marks: Mapping[str, Sequence[Mark]] | None = None, rows_are: str = "Model") -> None:
     """Rows measured here first, with the marks of each label; notes below.
 
+    Rows that must not be compared with the published ones stand in a table of their own, below.
+
     Args:
         rows_are: the first column's heading.
     """
@@ -27,7 +29,7 @@ def show(table: Table, marks: Mapping[str, Sequence[Mark]] | None = None, rows_a
         HtmlCell(rows_are, "ek-name"),
         *(HtmlCell(escape(column), "ek-head") for column in table.columns),
     ]
-    rows = []
+    rows, apart = list[tuple[str, list[HtmlCell]]](), list[tuple[str, list[HtmlCell]]]()
     for row in sorted(table.rows, key=lambda row: not row.ours):
         mine = (marks or {}).get(row.label, ()) if row.ours else ()
         number = f" [{notes.index(row.note) + 1}]" if row.note else ""
@@ -37,8 +39,12 @@ def show(table: Table, marks: Mapping[str, Sequence[Mark]] | None = None, rows_a
             HtmlCell(f'<span class="ek-value">{"–" if cell is None else escape(cell, 20)}</span>', style)
             for cell in row.cells
         ]
-        rows.append(("" if row.ours else "ek-published", cells))
+        (apart if row.apart else rows).append(("" if row.ours else "ek-published", cells))
     components.table(header, rows, table.title)
+    if apart:
+        whys = "; ".join(dict.fromkeys(row.apart for row in table.rows if row.apart))
+        components.note(f"Not comparable with the published rows above: {whys}")
+        components.table(header, apart, f"{table.title}, not comparable")
     folded = len(notes) > _NOTES
     with st.expander(f"Notes [1] to [{len(notes)}]") if folded else nullcontext():
         components.notes(f"[{number}] {text}" for number, text in enumerate(notes, 1))

@@ -26,7 +26,7 @@ from evalkit_leaderboard.runs import Run
 _PAGE = 50
 _NONE = "none"
 _ZOOMS = ("fit", "100%", "200%", "400%")
-_FLAGS = ("", "unparsed", "truncated", "error")
+_FLAGS = ("", "unparsed", "truncated", "near_miss", "error")
 
 
 def render(context: Context) -> None:
@@ -253,6 +253,8 @@ def _details(found: Sample) -> None:
     facts |= {f"score {name}": f"{value:g}" for name, value in record.scores.items()}
     facts |= {f"tag {name}": value for name, value in record.tags.items()}
     facts["flags"] = ", ".join(record.flags)
+    if kind := record.data.get("near_miss"):
+        facts["near miss"] = str(kind)
     if new or prompt or visual:
         facts["tokens"] = f"{prompt} text, {visual} visual, {new} generated ({found.finish or 'end unknown'})"
     if found.seconds:

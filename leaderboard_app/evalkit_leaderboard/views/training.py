@@ -91,7 +91,7 @@ def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
     """By task and split, then by series: the newest run of each checkpoint, in order of steps."""
     found: dict[str, dict[str, dict[tuple[str, str], Run]]] = {}
     for run in sorted(runs.values(), key=lambda run: run.created):
-        if run.metrics and run.status in ("complete", "partial"):
+        if run.metrics and run.status in ("complete", "excerpt", "partial"):
             target = found.setdefault(f"{run.task}@{run.split}", {})
             target.setdefault(run.series, {})[run.model, run.weights] = run
     several = {

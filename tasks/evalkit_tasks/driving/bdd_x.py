@@ -54,6 +54,8 @@ SIGNALS: Mapping[str, tuple[Signal, ...]] = {
 }
 RAG_DRIVER = "conversation_bddx_eval_v1.json"
 
+#: Signs that look like a minus and would be passed over, so that the number were read as positive.
+_OTHER_MINUS = re.compile("(?<![0-9])[\u2212\u2013\uff0d](?=[0-9.])")
 _IMAGE_LINES = re.compile(r"^(?:\s*(?:Frame\s*\d+\s*:)?\s*(?:<image>|<video>)[ \t]*\n?)+")
 
 
@@ -111,6 +113,11 @@ class BddX(PaperTask):
             unparsed=None in given.values(),
             data=sample.data,
         )
+
+    @property
+    def exact_scores(self) -> Sequence[Sequence[str]]:
+        """A signal within the narrowest threshold; a caption is never right or wrong."""
+        return [["speed_a_0.1"], ["angle_a_0.1"]]
 
     def metrics(self) -> Sequence[Metric]:
         """The columns of Table 6, those of Table 7, and the captions' scores by other packages."""
@@ -190,6 +197,11 @@ def _target(kind: str, question: str, answer: str, where: str) -> tuple[Any, dic
     asked = question.rpartition("\n")[2].lower()
     curvature = gives_curvature(answer) or ("curvature" in asked and "angle" not in asked)
     signals = [signal for signal in SIGNALS[kind] if not (curvature and signal == "angle")]
+    if unread := _OTHER_MINUS.search(answer):
+        raise DataError(
+            f"{where}: reference answer {answer!r} holds U+{ord(unread[0]):04X} before a number, which is no "
+            "minus sign to the scorer: write -"
+        )
     target = {signal: read_signal(answer, signal, both=kind == CONTROL) for signal in signals}
     if None in target.values():
         raise DataError(f"{where}: reference answer {answer!r} holds no {' and '.join(signals)}")

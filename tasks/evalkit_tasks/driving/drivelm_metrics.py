@@ -87,6 +87,7 @@ class _Explained(Metric):
             metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better, binary=metric.binary
         )
         self.variant = metric.variant
+        self.parts = (metric,)
         self._metric = metric
         self._tag = tag
 

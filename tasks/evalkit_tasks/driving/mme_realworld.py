@@ -116,6 +116,13 @@ class MMERealWorldDriving(ProtocolTask):
         scores = {"accuracy": float(letter == sample.target)}
         return record(sample, response, prediction=letter, scores=scores, unparsed=not letter)
 
+    def impossible_key(self, sample: Sample) -> str | None:
+        """See `Task.impossible_key`; choices are texts that begin with their letter."""
+        letters = [str(choice).strip("( ")[:1] for choice in sample.data["choices"]]
+        if sample.target in letters:
+            return None
+        return f"answer {sample.target[:40]!r} is none of the options {', '.join(letters)}"
+
     def metrics(self) -> Sequence[Metric]:
         """Columns of Table 5; the average is over all questions alike."""
         tasks = [

@@ -62,7 +62,7 @@ class AI2D(ChoiceTask):
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; VLMEvalKit's TSV or the hub's Parquet files (ids are then rows from 0)."""
         if (path := root / _FILE).exists():
-            rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
+            rows = tsv_rows(path, ("index", "question", "answer", "A", "B", "C", "D"))
             for identity, row in unique(rows, "index"):
                 yield self._sample(identity, row, options_of(row), row.text("answer").strip())
         elif parquet := parquet_files(root, "test"):

@@ -68,8 +68,13 @@ _ROWS: Mapping[str, int] = {
     "mmbench_dev_cn_20231003.tsv": 4329,
     "mmbench_test_en_20231003.tsv": 6666,
     "mmbench_test_cn_20231003.tsv": 6666,
+    "MMBench_DEV_EN.tsv": 4329,
+    "MMBench_DEV_CN.tsv": 4329,
+    "MMBench_TEST_EN.tsv": 6666,
+    "MMBench_TEST_CN.tsv": 6666,
 }
-_COLUMNS = ("index", "question", "A", "B")
+_HUB_ROWS = {"dev-en": 4329, "dev-cn": 4329, "test-en": 6666, "test-cn": 6666}
+_COLUMNS = ("index", "question", "A", "B", "C", "D")
 _LMMS_HEADER = "There are several options:"
 _LMMS_ANSWER_CN = "请直接使用所提供的选项字母作为答案回答。"
 _LMMS_TOKENS_CN = 256
@@ -85,9 +90,11 @@ class _Tables(DataSource):
     """MMBench's tables, of which there are several revisions."""
 
     def published_size(self, split: str, root: Path) -> int | None:
-        """Rows, circular copies included, of the revisions whose size is known."""
-        path = find(root, _names(split)) if split in _FILES else None
-        return None if path is None else _ROWS.get(path.name)
+        """Rows, circular copies included, of the revisions whose size is known; the Hub's is of 2023-10."""
+        if split not in _FILES:
+            return None
+        path = find(root, _names(split))
+        return _HUB_ROWS[split] if path is None else _ROWS.get(path.name)
 
 
 def _export(records: Sequence[Record], path: Path) -> None:
@@ -173,6 +180,11 @@ class MMBench(ProtocolTask):
     def score_all(self, answers: Sequence[ParsedAnswer]) -> list[Record]:
         """Circular and vanilla scores, on the base rows; rows without a target get none."""
         return [_record(answer, choice, score) for answer, (choice, score) in self._scored(answers)]
+
+    @property
+    def exact_scores(self) -> Sequence[Sequence[str]]:
+        """Each row by itself, whatever its rotations."""
+        return [["right"]]
 
     def metrics(self) -> Sequence[Metric]:
         """Circular (all rotations right) and vanilla (the base row right) accuracy."""

@@ -70,7 +70,7 @@ class MMMU(ChoiceTask):
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`; VLMEvalKit's TSV (without its dev rows) or the hub's Parquet files."""
         if (path := root / _FILE).exists():
-            rows = tsv_rows(path, ("index", "question", "answer", "A", "B"))
+            rows = tsv_rows(path, ("index", "question", "answer", "A", "B", "C", "D"))
             for identity, row in unique(rows, "index"):
                 if row.text("split") in _VALIDATION:
                     yield self._sample(identity, row, options_of(row))

@@ -115,6 +115,13 @@ class GmaiMmbench(ProtocolTask):
             data={"question": sample.data["question"], "options": options},
         )
 
+    def impossible_key(self, sample: Sample) -> str | None:
+        """See `Task.impossible_key`; an answer may be several letters, each once."""
+        options, target = sample.data["options"], sample.target
+        if target is None or (set(target) <= set(options) and len(set(target)) == len(target)):
+            return None
+        return f"answer {target!r} is none of the options {', '.join(options)}"
+
     def metrics(self) -> Sequence[Metric]:
         """The columns of Table 9, then all single-answer rows."""
         return [
@@ -148,7 +155,7 @@ def _column(granularity: str) -> str | None:
 
 
 def _rows(path: Path, public: bool) -> Iterator[Row]:
-    needed = ("index", "question", "A", *GROUPS, *(("answer",) if public else ()))
+    needed = ("index", "question", *"ABCD", *GROUPS, *(("answer",) if public else ()))
     for row in tsv_rows(path, ()):
         if absent := [name for name in needed if name not in row.cells]:
             raise DataError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.contracts import Json
 from evalkit.suite import PrintedRow, Summary, Table
+from evalkit.task import MINIATURE
 from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
 from evalkit_tasks.published.rows import TABLE_NOTES, table
 
@@ -47,24 +48,28 @@ def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]
     mine = [summary for summary in summaries if str(summary["model"]) == model]
     values: dict[str, float | None] = {}
     notes: list[str] = []
+    apart: list[str] = []
     for column in columns:
         if column.task:
-            values[column.heading] = _cell_value(column, mine, notes)
+            values[column.heading] = _cell_value(column, mine, notes, apart)
     missing = [name for name, value in values.items() if value is None]
     measured = len(values) - len(missing)
     if any(not column.task for column in columns):
-        average = average_score(values)
+        average = None if apart else average_score(values)
         values.update({column.heading: average for column in columns if not column.task})
-        notes.insert(0, f"Avg. Score over {measured} of {measured + len(missing)} benchmarks")
+        over = f"over {measured} of {measured + len(missing)} benchmarks"
+        notes.insert(0, f"no Avg. Score from parts of benchmarks ({over})" if apart else f"Avg. Score {over}")
     if missing:
         notes.append(f"missing: {', '.join(missing)}")
     cells = tuple(_printed(values[column.heading], column.decimals) for column in columns)
     note = f"{model}: {'; '.join(dict.fromkeys(notes))}" if notes else ""
-    return PrintedRow(model, "", cells, ours=True, note=note)
+    return PrintedRow(model, "", cells, ours=True, note=note, apart="; ".join(dict.fromkeys(apart)))
 
 
-def _cell_value(column: Column, summaries: Sequence[Summary], notes: list[str]) -> float | None:
-    """The value for a column; adds to `notes` what differs from the paper."""
+def _cell_value(
+    column: Column, summaries: Sequence[Summary], notes: list[str], apart: list[str]
+) -> float | None:
+    """The value for a column; adds to `notes` what differs, to `apart` what is a part of a benchmark."""
     fitting = [s for s in summaries if s["task"] == column.task and column.accepts(str(s["split"]))]
     for summary in sorted(fitting, key=lambda s: column.splits.index(str(s["split"]))):
         value = _value(summary, column.metric)
@@ -77,8 +82,23 @@ def _cell_value(column: Column, summaries: Sequence[Summary], notes: list[str]) 
             notes.append(f"{column.task} by protocol {protocol}")
         if summary.get("status", "complete") != "complete":
             notes.append(f"{column.task} {summary['status']}")
+        if part := _part(summary):
+            apart.append(f"{column.task} {part}")
         return value
     return None
+
+
+def _part(summary: Summary) -> str:
+    """Why a run is not of the whole split; empty where it is."""
+    split, status = str(summary["split"]), str(summary.get("status", "complete"))
+    counts: Mapping[str, Json] = summary.get("counts") or {}
+    if split in (MINIATURE, "sample"):
+        return split
+    if status == "excerpt":
+        return f"excerpt of {counts.get('in_files', '?')} of {counts.get('published', '?')} samples"
+    if summary.get("limited"):
+        return f"limited to {counts.get('expected', 'some')} samples"
+    return "" if status == "complete" else status
 
 
 def _value(summary: Summary, metric: str) -> float | None:

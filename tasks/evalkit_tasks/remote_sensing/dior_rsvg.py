@@ -97,6 +97,7 @@ class DiorRsvg(PaperTask):
         ids = _index(root / f"{split}.txt")
         objects = _all_objects(root / "Annotations")
         _check_whole(root, len(objects))
+        _check_disjoint(root, split, ids)
         for number in ids:
             found = objects[number]
             image = ImageFile(str(root / "JPEGImages" / found.image))
@@ -134,6 +135,11 @@ class DiorRsvg(PaperTask):
             unparsed=box is None,
             data={"size": list(sample.data["size"])},
         )
+
+    @property
+    def exact_scores(self) -> Sequence[Sequence[str]]:
+        """The box that the published accuracy accepts."""
+        return [["acc_0.5"]]
 
     def metrics(self) -> Sequence[Metric]:
         """See `Task.metrics`."""
@@ -181,6 +187,19 @@ def _check_whole(root: Path, objects: int) -> None:
             f"(up to {max(named, default=-1)}): numbers would resolve to wrong objects; "
             + (f"put {', '.join(absent)} there too" if absent else "put all XML files and index files there")
         )
+
+
+def _check_disjoint(root: Path, split: str, ids: Sequence[int]) -> None:
+    """Raises DataError where a number of the split is in another split's index file too."""
+    for other in INDEX_FILES:
+        if other == f"{split}.txt" or not (root / other).is_file():
+            continue
+        if common := sorted(set(ids) & set(_index(root / other))):
+            raise DataError(
+                f"{root}: {len(common)} of the {len(ids)} numbers of {split}.txt are in {other} too (first: "
+                f"{common[0]}), but the official index files are disjoint; an early release was not: "
+                "download them again"
+            )
 
 
 def _all_objects(folder: Path) -> list[_Object]:

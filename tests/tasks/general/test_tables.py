@@ -206,11 +206,11 @@ def test_mmmu_scores(exams: Path, answers: tuple[str, ...], paper: int, official
 
 
 def test_malformed_mmmu(tmp_path: Path) -> None:
-    header = ("index", "image", "question", "A", "B", "answer")
-    write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", header, [(0, cell(), "q", "a", "b", "")])
+    header = ("index", "image", "question", "A", "B", "C", "D", "answer")
+    write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", header, [(0, cell(), "q", "a", "b", "", "", "")])
     with pytest.raises(DataError, match="no answer"):
         list(MMMU().samples("val", tmp_path))
-    write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", header, [(0, cell(), "q", "a", "b", "C")])
+    write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", header, [(0, cell(), "q", "a", "b", "", "", "C")])
     with pytest.raises(DataError, match="'C' is none of the options"):
         list(MMMU().samples("val", tmp_path))
 

@@ -237,7 +237,7 @@ def test_the_hub_holds_the_table_as_published(tmp_path: Path, monkeypatch: pytes
         return str(local_dir)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(DataError, match="holds no GMAI-MMBench_VAL"):
+    with pytest.raises(DataError, match="does not hold GMAI-MMBench_VAL"):
         locate(GmaiMmbench(), "val")
     folder = locate(GmaiMmbench(), "val")
     assert [s.id for s in GmaiMmbench().samples("val", folder)] == ["5"]
