@@ -90,7 +90,7 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
 
 
 def _dominant(squares: FloatArray) -> str | None:
-    """That one cluster holds most of the squared error [clusters], so that resamples say little of its size."""
+    """That one cluster holds much of the squared error [clusters]; resamples then say little of its size."""
     share = float(squares.max() / squares.sum())
     if share <= _DOMINANT:
         return None

@@ -51,8 +51,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 class Trend:
     """Least-squares slope with its 95% interval.
 
-    The interval holds both errors: that of the samples, clusters resampled alike at every checkpoint, and that
-    of the checkpoints, which scatter about the line by more than the samples explain.
+    The interval holds both errors: that of the samples, clusters resampled alike at every checkpoint, and
+    that of the checkpoints, which scatter about the line by more than the samples explain.
     """
 
     slope: float
