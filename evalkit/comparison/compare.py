@@ -79,6 +79,8 @@ log = logging.getLogger(__name__)
 RESAMPLES = 10_000
 #: A small level over many metrics takes more resamples, up to these; beyond them tails are computed.
 _MOST_RESAMPLES = 40_000
+#: Resamples for each task over the level, some ten for each of its metrics.
+_RESAMPLES_A_TAIL = 100
 Undecided = Literal["pass", "fail"]
 Groups = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]
 
@@ -174,8 +176,7 @@ def compare_runs(
     if not shared:
         listed = [", ".join(map(str, side)) or "nothing" for side in (base, new)]
         raise NotComparableError(f"no task in common: {names[0]} has {listed[0]}, {names[1]} has {listed[1]}")
-    metrics_judged = sum(len(registry.task(key.task).metrics()) for key in shared)
-    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(10 * metrics_judged / alpha)))
+    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(_RESAMPLES_A_TAIL * len(shared) / alpha)))
     resampler = Resampler(seed, resamples)
     parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
     differences = [item for _, found in parts for item in found]
