@@ -41,9 +41,9 @@ def answers(count: int, seed: int, shift: float = 0.0) -> list[Record]:
         rating = float(np.clip(60 + 20 * ability + 10 * rng.normal(), 0, 100))
         scores = {
             ACCURACY: {"accuracy": float(rng.random() < 0.6 + 0.2 * ability)},
-            GPT: {"chatgpt": rating},
+            GPT: {"chatgpt": rating, "judge_failed": 0.0},
             LANGUAGE: {},
-            MATCH: {"match_f1": rating / 100, "match_chatgpt": rating},
+            MATCH: {"match_f1": rating / 100, "match_chatgpt": rating, "judge_failed": 0.0},
         }[tag]
         data = {"tags": [tag], REPLY: "60"}
         records.append(
