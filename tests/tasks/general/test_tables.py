@@ -46,7 +46,7 @@ def test_ai2d_samples(diagrams: Path) -> None:
     ("text", "paper", "vlmevalkit", "lmms"),
     [
         ("a", 50, 0, 50),
-        (" A\n", 50, 50, 0),  # lmms-eval ignores case and punctuation, not spaces
+        (" A\n", 50, 50, 50),
         ("A.", 0, 50, 50),
         ("the moon", 0, 50, 0),
         ("", 0, 0, 0),
