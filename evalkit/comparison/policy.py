@@ -24,7 +24,7 @@ else:
 
 FILE_NAME = "evalkit.toml"
 
-_KEYS = ("baseline", "tasks", "output", "alpha", "speed", "allow", "max_drop", "margin", "run")
+_KEYS = ("baseline", "tasks", "output", "alpha", "speed", "allow", "max_drop", "margin", "run", "include")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,8 @@ def load(path: Path) -> Policy:
     if table is None:
         raise UsageError(f"{path}: no [tool.evalkit]; write one (docs/comparing.md)")
     content = _known(table, _KEYS, str(path))
+    for name in _includes(content, path):
+        registry.include(name)
     tasks = _texts(content, "tasks", path)
     if not tasks or "baseline" not in content:
         raise UsageError(f"{path}: `baseline` and `tasks` must be given")
@@ -137,6 +139,13 @@ def _texts(content: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise UsageError(f"{path}: {key} must be a list of texts")
     return tuple(value)
+
+
+def _includes(content: Mapping[str, Any], path: Path) -> list[Path]:
+    """Files, folders and packages of tasks, from the policy's folder."""
+    value = content.get("include", ())
+    names = (value,) if isinstance(value, str) else _texts(content, "include", path)
+    return [path.parent / Path(name).expanduser() for name in names]
 
 
 def _limits(content: Mapping[str, Any], key: str, path: Path) -> dict[str, float]:

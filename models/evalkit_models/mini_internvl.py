@@ -23,6 +23,7 @@ from mini_internvl import (
     NETWORK_BATCHING,
     RELEASES,
     CompileError,
+    DeviceError,
     MiniInternVLError,
     OutOfMemory,
     find_release,
@@ -212,6 +213,8 @@ class MiniInternVLFamily:
             )
         except CompileError as error:
             raise UsageError(f"--compile: {error}") from error
+        except DeviceError as error:
+            raise UsageError(f"--device: {error}") from error
         except MiniInternVLError as error:
             raise CheckpointError(str(error)) from error
         finally:

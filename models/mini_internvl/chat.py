@@ -24,7 +24,7 @@ from mini_internvl.images import Source, open_image, tile_images
 from mini_internvl.model import MiniInternVL
 from mini_internvl.prompt_groups import TokenSequence
 from mini_internvl.prompts import INTERNVL_SYSTEM, Template, build_prompt, find_template
-from mini_internvl.tokenizers import MARKUP, Tokenizer
+from mini_internvl.tokenizers import Tokenizer, control_ids
 from mini_internvl.weights import fingerprint, weight_files
 
 
@@ -126,7 +126,7 @@ class ChatModel(MiniInternVL):
             raise TokenizerError(
                 f"{self.folder}: neither {self.template.separator} nor an end of text is known"
             )
-        control = {i for token, i in tokenizer.special_ids.items() if token not in MARKUP}
+        control = control_ids(tokenizer)
         control.update(image, range(len(tokenizer), int(self.config.llm["vocab_size"])))
         if tokenizer.pad_id is not None:
             control.add(tokenizer.pad_id)

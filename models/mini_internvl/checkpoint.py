@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
-from mini_internvl.errors import CheckpointError, ConfigError
+from mini_internvl.errors import CheckpointError, ConfigError, DeviceError
 from mini_internvl.layout import Recipe, canonical_native, native_recipe, released_recipe, released_state
 from mini_internvl.model import MiniInternVL
 from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
@@ -76,7 +76,8 @@ def read_network(
     """
     folder = Path(folder)
     config, native = read_config(folder)
-    reader = WeightReader(weight_files(folder), str(device))
+    place = torch.device(device)
+    reader = WeightReader(weight_files(folder))
     stored = {canonical_native(name) if native else name: name for name in reader.names()}
     config = _settle_tying(config, native, stored)
     with torch.device("meta"):
@@ -92,14 +93,20 @@ def read_network(
     converted = 0
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name, recipe in recipes.items():
+        parts = {source: _placed(reader.fetch(stored[source]), place, folder) for source in recipe.sources}
         try:
-            tensor = recipe.make(lambda source: reader.fetch(stored[source]))
+            tensor = recipe.make(parts.__getitem__)
+        except torch.OutOfMemoryError as error:
+            raise _too_small(folder, place) from error
         except RuntimeError:  # stored parts that cannot even be put together
             misshapen.append(f"{' + '.join(recipe.sources)} (do not make {list(shapes[name])})")
             continue
         if tensor.shape != shapes[name]:
             misshapen.append(f"{recipe.sources[0]} {list(tensor.shape)}, not {list(shapes[name])}")
-        state[name] = tensor.to(target)
+        try:
+            state[name] = tensor.to(target)
+        except torch.OutOfMemoryError as error:
+            raise _too_small(folder, place) from error
         if state[name] is not tensor:
             converted += tensor.nbytes
             if converted > RELEASE_AFTER:
@@ -161,6 +168,25 @@ def save_checkpoint(
 
         copy_tokenizer(Path(tokenizer_from), folder)
     return write_weights(released, folder, shard_bytes)
+
+
+def _placed(tensor: Tensor, device: torch.device, folder: Path) -> Tensor:
+    try:
+        return tensor.to(device)
+    except torch.OutOfMemoryError as error:
+        raise _too_small(folder, device) from error
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise DeviceError(
+            f"device {device}: the weights of {folder} cannot be put there ({cause})"
+        ) from error
+
+
+def _too_small(folder: Path, device: torch.device) -> DeviceError:
+    return DeviceError(
+        f"device {device}: the weights of {folder} do not fit into its memory; free it, or take a smaller "
+        "dtype or another device"
+    )
 
 
 def _settle_tying(config: MiniInternVLConfig, native: bool, stored: Mapping[str, str]) -> MiniInternVLConfig:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mini_internvl.config_keys import check_language, check_vision
 from mini_internvl.errors import ConfigError
 from mini_internvl.prompts import DEFAULT_TEMPLATES
 
@@ -164,12 +165,15 @@ class MiniInternVLConfig:
             if not isinstance(raw.get(part), Mapping):
                 raise ConfigError(f"config.json: no {part}; is this a Mini-InternVL checkpoint?")
         vision_raw = raw["vision_config"]
+        check_vision(vision_raw)
         names = VisionConfig.__dataclass_fields__
         vision = VisionConfig(**{k: v for k, v in vision_raw.items() if k in names and v is not None})
         if raw.get("force_image_size"):
             vision = replace(vision, image_size=int(raw["force_image_size"]))
         llm = copy.deepcopy(dict(raw["llm_config"]))
         llm.setdefault("model_type", _family_of(llm))
+        check_language(llm, str(llm["model_type"]))
+        llm = _with_old_rope(llm)
         settings = {
             name: raw[name]
             for name in (
@@ -230,10 +234,11 @@ def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
     if strategy != "default":
         raise ConfigError(f"config.json: vision_feature_select_strategy {strategy!r} is not supported")
     family = _NATIVE_FAMILIES[text["model_type"]]
+    check_language(text, family, "text_config")
+    check_vision(raw["vision_config"])
     tied = raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True))
     llm = {
-        **text,
-        **_old_rope(text),
+        **_with_old_rope(text),
         "model_type": family,
         "tie_word_embeddings": tied,
         "bias": text.get("attention_bias", False),
@@ -276,17 +281,35 @@ def _vision(raw: Mapping[str, Any]) -> VisionConfig:
     )
 
 
-def _old_rope(text: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_parameters` of transformers 5 as the `rope_theta` and `rope_scaling` of the released configs."""
-    parameters = text.get("rope_parameters")
-    if not isinstance(parameters, Mapping):
-        return {}
-    kind = parameters.get("rope_type", "default")
-    rope: dict[str, Any] = {"rope_theta": parameters.get("rope_theta", 10000.0), "rope_scaling": None}
-    if kind != "default":
-        left_out = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
-        rest = {k: v for k, v in parameters.items() if k not in left_out}
-        rope["rope_scaling"] = {"type": kind, **rest}
-        if "original_max_position_embeddings" in rest:
-            rope["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
-    return rope
+def _with_old_rope(llm: dict[str, Any]) -> dict[str, Any]:
+    """Settings with `rope_parameters` of transformers 5 as the released `rope_theta` and `rope_scaling`.
+
+    Raises:
+        ConfigError: `rope_scaling` is there as well and says something else.
+    """
+    parameters = llm.get("rope_parameters")
+    if not parameters:
+        return llm
+    settings = {name: value for name, value in llm.items() if name != "rope_parameters"}
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    settings["rope_theta"] = parameters.get("rope_theta", llm.get("rope_theta", 10000.0))
+    left_out = ("rope_theta", "rope_type", "type", "partial_rotary_factor")
+    rest = {k: v for k, v in parameters.items() if k not in left_out and v is not None}
+    scaling = None if kind == "default" else {"type": kind, **rest}
+    if llm.get("rope_scaling") and not _same_rope(llm["rope_scaling"], scaling):
+        raise ConfigError(
+            "config.json: rope_scaling and rope_parameters of the language model differ; remove the one that "
+            "the weights were not trained with"
+        )
+    settings["rope_scaling"] = scaling
+    if "original_max_position_embeddings" in rest:
+        settings["original_max_position_embeddings"] = rest["original_max_position_embeddings"]
+    return settings
+
+
+def _same_rope(old: Mapping[str, Any], new: Mapping[str, Any] | None) -> bool:
+    """Whether two scalings say the same of what both of them say."""
+    if new is None:
+        return bool(old.get("rope_type", old.get("type")) == "default")
+    kinds = {"longrope" if k == "su" else k for k in (old.get("rope_type", old.get("type")), new["type"])}
+    return len(kinds) == 1 and all(old[k] == v for k, v in new.items() if k in old and k != "type")

@@ -20,6 +20,10 @@ class CheckpointError(MiniInternVLError):
     """A checkpoint that is missing, incomplete, corrupt or refused."""
 
 
+class DeviceError(CheckpointError):
+    """A device that is unknown, absent or too small for the weights; once a plain CheckpointError."""
+
+
 class TokenizerError(MiniInternVLError):
     """Tokenizer files that are missing, corrupt or of an unknown kind."""
 

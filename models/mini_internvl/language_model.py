@@ -98,7 +98,13 @@ def language_settings(llm: Mapping[str, Any]) -> dict[str, Any]:
     if family == "phi3" and scaling:
         original = settings.setdefault("original_max_position_embeddings", 4096)
         settings["rope_scaling"]["original_max_position_embeddings"] = original
-        settings["rope_scaling"]["factor"] = settings["max_position_embeddings"] / original
+        factor = settings["max_position_embeddings"] / original
+        if float(scaling.get("factor") or factor) != factor:
+            raise ConfigError(
+                f"llm_config: the long rope's factor {scaling['factor']} is not max_position_embeddings / "
+                f"original_max_position_embeddings, {factor:g}"
+            )
+        settings["rope_scaling"]["factor"] = factor
     return settings
 
 
@@ -109,7 +115,7 @@ def _rope_scaling(family: str, scaling: Mapping[str, Any]) -> dict[str, Any]:
     if kind not in _ROPE_KINDS[family]:
         known = ", ".join(_ROPE_KINDS[family]) or "none"
         raise ConfigError(f"llm_config: rope_scaling {kind!r} is not supported for {family} (known: {known})")
-    rest = {k: v for k, v in scaling.items() if k not in ("type", "rope_type")}
+    rest = {k: v for k, v in scaling.items() if k not in ("type", "rope_type", "rope_theta")}
     return {**rest, "rope_type": kind, "type": kind}
 
 

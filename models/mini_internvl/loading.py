@@ -11,7 +11,7 @@ from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.errors import CheckpointError, TokenizerError
+from mini_internvl.errors import CheckpointError, DeviceError, TokenizerError
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import choose_system_message
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
@@ -58,6 +58,7 @@ def load(
             torch.compile. It takes a minute or so; the model is then for the thread that loaded it.
 
     Raises:
+        DeviceError: the device is unknown, not there or too small.
         CheckpointError: no such checkpoint, or its weights are missing, damaged, misshapen or refused.
         ConfigError: its config.json cannot be understood.
         TokenizerError: its tokenizer files cannot be read.
@@ -121,12 +122,24 @@ def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInt
 
 
 def _device(device: str | torch.device) -> torch.device:
+    """The device of a name.
+
+    Raises:
+        DeviceError: there is none of that name, or not on this machine.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        place = torch.device(device)
     except RuntimeError as error:
-        raise CheckpointError(f"unknown device {device!r}; auto, cpu, cuda or cuda:N") from error
+        raise DeviceError(f"unknown device {device!r}; auto, cpu, cuda, cuda:N or mps") from error
+    if place.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (place.index or 0) >= count:
+            raise DeviceError(f"device {place}: this machine has {count} CUDA GPUs that torch can use")
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device mps: not on this machine, or this torch is built without it")
+    return place
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
@@ -138,7 +151,9 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def _half(device: torch.device) -> torch.dtype:
-    """bfloat16, or float16 on a GPU that has none."""
+    """bfloat16, or float16 on a GPU that has none and on Apple's."""
+    if device.type == "mps":
+        return torch.float16
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.bfloat16
@@ -150,6 +165,6 @@ def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     stored = WeightReader(weight_files(folder)).stored_dtype()
     if stored not in (torch.bfloat16, torch.float16):
         return None
-    if device.type == "cuda":
+    if device.type in ("cuda", "mps"):
         return _half(device) if stored == torch.bfloat16 else None
     return torch.float32 if device.type == "cpu" and not has_half_products(stored) else None

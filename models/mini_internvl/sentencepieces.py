@@ -15,9 +15,11 @@ from typing import Any
 
 from mini_internvl.config import read_json
 from mini_internvl.errors import ConfigError, TokenizerError
+from mini_internvl.tokenizer_json import read_vocabulary
 
 SPACE = "▁"
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_PHI3_RSTRIP = ("<|assistant|>", "<|system|>", "<|end|>", "<|user|>")
 _CLEAN_UP = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 
@@ -83,23 +85,29 @@ class SentencePieceTokenizer:
         self._bos = [bos_id] if add_bos and bos_id is not None else []
 
     @classmethod
-    def read(cls, folder: Path) -> SentencePieceTokenizer:
-        """From the published files of a checkpoint folder.
+    def read(cls, folder: Path, *, internlm2: bool, rows: int | None = None) -> SentencePieceTokenizer:
+        """From the files of a folder: `tokenizer.model`, or `tokenizer.json` where that is all.
+
+        Args:
+            folder: of the checkpoint.
+            internlm2: InternLM2's class, else Llama's.
+            rows: of the embedding, where they are known.
 
         Raises:
             TokenizerError: a file is broken.
         """
         try:
             settings = _optional(folder / "tokenizer_config.json")
-            kind = str(settings.get("tokenizer_class", "")).removesuffix("Fast")
-            internlm2 = kind == "InternLM2Tokenizer"
-            if not internlm2 and kind != "LlamaTokenizer":
-                raise TokenizerError(
-                    f"{folder}: tokenizer_class {kind!r} is not InternLM2Tokenizer or LlamaTokenizer"
-                )
-            model = (folder / "tokenizer.model").read_bytes()
+            legacy = settings.get("legacy") is not False
+            added = _added_tokens(settings, folder)
+            if (folder / "tokenizer.model").is_file():
+                model = (folder / "tokenizer.model").read_bytes()
+            else:
+                fast = read_vocabulary(folder, internlm2=internlm2, rows=rows)
+                model = fast.model
+                added = _tokens(fast.added)
+                legacy = fast.prefix != "first" if settings.get("legacy") is None else legacy
             roles, extra = _special_tokens(settings, _optional(folder / "special_tokens_map.json"), internlm2)
-            added = _added_tokens(settings, _optional(folder / "added_tokens.json"))
             special = frozenset((*roles.values(), *extra))
             tokenizer = cls(
                 model,
@@ -108,7 +116,7 @@ class SentencePieceTokenizer:
                 special,
                 internlm2=internlm2,
                 add_bos=settings.get("add_bos_token") is not False,
-                legacy=settings.get("legacy") is not False,
+                legacy=legacy,
                 clean_up=bool(settings.get("clean_up_tokenization_spaces") or False),
             )
         except (OSError, RuntimeError, ConfigError, AttributeError, TypeError, ValueError) as error:
@@ -232,20 +240,45 @@ def _special_tokens(
     extra: list[str] = []
     for source in (settings, special_map):
         roles.update({role: _content(source[role]) for role in _ROLES if source.get(role)})
-        extra += [_content(token) for token in source.get("additional_special_tokens") or []]
+        for name in ("additional_special_tokens", "extra_special_tokens"):  # the second since transformers 5
+            more = source.get(name) or []
+            extra += [_content(token) for token in (more.values() if isinstance(more, Mapping) else more)]
     return roles, extra
 
 
-def _added_tokens(settings: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[int, AddedToken]:
-    """Added tokens by id, with their flags from tokenizer_config.json, or plain from added_tokens.json."""
+def _added_tokens(settings: Mapping[str, Any], folder: Path) -> dict[int, AddedToken]:
+    """Added tokens by id, with their flags from tokenizer_config.json or else tokenizer.json.
+
+    added_tokens.json holds no flags; they are then those of special_tokens_map.json, and Phi-3's own.
+    """
     decoder = settings.get("added_tokens_decoder")
     if decoder:
-        fields = AddedToken.__dataclass_fields__
-        return {
-            int(i): AddedToken(**{"special": False, **{k: v for k, v in token.items() if k in fields}})
-            for i, token in decoder.items()
-        }
-    return {int(i): AddedToken(content) for content, i in plain.items()}
+        return _tokens(decoder)
+    plain = _optional(folder / "added_tokens.json")
+    flags: dict[str, Mapping[str, Any]] = {
+        token: {"rstrip": True} for token in _PHI3_RSTRIP if "<|placeholder1|>" in plain
+    }
+    for known in _flagged(_optional(folder / "special_tokens_map.json")):
+        flags[known["content"]] = known
+    for known in _optional(folder / "tokenizer.json").get("added_tokens") or ():
+        flags[known["content"]] = known
+    return _tokens(
+        {i: {"special": True, **flags.get(text, {}), "content": text} for text, i in plain.items()}
+    )
+
+
+def _tokens(stored: Mapping[Any, Mapping[str, Any]]) -> dict[int, AddedToken]:
+    fields = AddedToken.__dataclass_fields__
+    return {
+        int(i): AddedToken(**{"special": False, **{k: v for k, v in token.items() if k in fields}})
+        for i, token in stored.items()
+    }
+
+
+def _flagged(special_map: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tokens of special_tokens_map.json that are written with flags."""
+    values = [v for value in special_map.values() for v in (value if isinstance(value, list) else [value])]
+    return [value for value in values if isinstance(value, Mapping)]
 
 
 def _with_base(added: dict[int, AddedToken], special: frozenset[str], model: bytes) -> dict[int, AddedToken]:

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mini_internvl.errors import TokenizerError
+from mini_internvl.config import read_json
+from mini_internvl.errors import ConfigError, TokenizerError
 from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
 from mini_internvl.sentencepieces import SentencePieceTokenizer
+from mini_internvl.tokenizer_json import is_sentencepiece
 
 FILES = (
     "tokenizer.model",
@@ -20,6 +22,10 @@ FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
+_KINDS = ("Qwen2Tokenizer", "InternLM2Tokenizer", "LlamaTokenizer")
+_UNNAMED = ("", "PreTrainedTokenizer", "TokenizersBackend", "SentencePieceBackend")
+"""Names of transformers' base classes, which say nothing of the tokenizer."""
+
 MARKUP = frozenset(("<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>"))
 """Special tokens that belong into grounding answers, so they may be generated."""
 
@@ -104,19 +110,79 @@ def read_tokenizer(folder: str | Path) -> Tokenizer | None:
         TokenizerError: the files are broken, or the image tokens are not in them.
     """
     folder = Path(folder)
+    if not any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json")):
+        return None
+    try:
+        kind, rows = _kind(folder), _rows(folder)
+    except ConfigError as error:
+        raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
     tokenizer: Tokenizer
-    if (folder / "tokenizer.model").is_file():
-        tokenizer = SentencePieceTokenizer.read(folder)
-    elif (folder / "vocab.json").is_file() or (folder / "tokenizer.json").is_file():
+    if kind == "Qwen2Tokenizer":
         tokenizer = Qwen2Tokenizer(folder)
     else:
-        return None
+        tokenizer = SentencePieceTokenizer.read(folder, internlm2=kind == "InternLM2Tokenizer", rows=rows)
     absent = [t for t in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END) if tokenizer.token_id(t) is None]
     if absent:
         raise TokenizerError(
             f"{folder}: the tokenizer has no {', '.join(absent)}; it is not a Mini-InternVL's"
         )
     return tokenizer
+
+
+def _kind(folder: Path) -> str:
+    """The class of the tokenizer: as tokenizer_config.json names it, or by its files where it names none.
+
+    Raises:
+        TokenizerError: the class is of another model, or the files are of another class.
+        ConfigError: a file is no JSON.
+    """
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path) if path.is_file() else {}
+    kind = str(settings.get("tokenizer_class") or "").removesuffix("Fast")
+    pieces = (folder / "tokenizer.model").is_file() or not (folder / "vocab.json").is_file()
+    if not (folder / "tokenizer.model").is_file() and (folder / "tokenizer.json").is_file():
+        pieces = is_sentencepiece(folder)
+    if kind in _UNNAMED:
+        kind = "LlamaTokenizer" if pieces else "Qwen2Tokenizer"
+    if kind not in _KINDS:
+        raise TokenizerError(f"{folder}: tokenizer_class {kind!r} is not one of {', '.join(_KINDS)}")
+    if pieces != (kind != "Qwen2Tokenizer"):
+        found = "sentencepiece" if pieces else "byte-level"
+        raise TokenizerError(
+            f"{folder}: tokenizer_class is {kind} but the files hold a {found} vocabulary; "
+            "put the published tokenizer files into the folder"
+        )
+    if kind == "LlamaTokenizer" and (_internlm2(folder) or "InternLM2" in str(settings.get("auto_map"))):
+        return "InternLM2Tokenizer"  # which transformers 5 saves as Llama's
+    return kind
+
+
+def _language(folder: Path) -> dict[str, Any]:
+    """`llm_config` or, in the native layout, `text_config`; empty where there is no config.json."""
+    path = folder / "config.json"
+    raw = read_json(path) if path.is_file() else {}
+    found = raw.get("llm_config") or raw.get("text_config")
+    return found if isinstance(found, dict) else {}
+
+
+def _internlm2(folder: Path) -> bool:
+    return _language(folder).get("model_type") in ("internlm2", "llama")
+
+
+def _rows(folder: Path) -> int | None:
+    rows = _language(folder).get("vocab_size")
+    return rows if isinstance(rows, int) else None
+
+
+def control_ids(tokenizer: Tokenizer) -> set[int]:
+    """Ids of the special tokens that steer a conversation, so that they may not be generated.
+
+    Special tokens behind the image tokens were added by a fine-tuning (`<loc>`) and belong into its answers,
+    as the grounding marks do.
+    """
+    marks = {tokenizer.token_id(token) for token in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END)}
+    last = max((i for i in marks if i is not None), default=len(tokenizer))
+    return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

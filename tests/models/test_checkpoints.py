@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import mini_internvl
 from mini_internvl.errors import CheckpointError, ConfigError, TokenizerError
 from mini_internvl.layout import fuse_wqkv, split_wqkv
-from mini_internvl.weights import fingerprint, weight_files
+from mini_internvl.weights import WeightReader, fingerprint, weight_files
 
 
 @pytest.fixture(scope="module")
@@ -350,3 +350,32 @@ def test_system_messages(released: Path, tmp_path: Path) -> None:
         mini_internvl.load("mini-internvl-2b", folder=tmp_path / "none")
     assert mini_internvl.load(copy(v15, v15, system_message=None)).system_message == "published"
     assert mini_internvl.load(copy(v15, v15, system_message="set")).system_message == "set"
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "mps"])
+def test_an_absent_device_is_named_and_the_checkpoint_is_not_blamed(
+    device: str, released: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(mini_internvl.DeviceError, match=rf"device {device}: .*this machine"):
+        mini_internvl.load(released, device=device)
+
+
+def test_a_full_device_is_named(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(torch.Tensor):
+        def to(self, *_: Any, **__: Any) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    fetch = WeightReader.fetch
+    monkeypatch.setattr(WeightReader, "fetch", lambda self, name: fetch(self, name).as_subclass(Full))
+    with pytest.raises(mini_internvl.DeviceError, match=r"device cpu: the weights .* do not fit"):
+        mini_internvl.read_network(released, mini_internvl.MiniInternVL, dtype=torch.bfloat16)
+
+
+def test_apples_gpu_takes_float16_in_place_of_bfloat16(released: Path, tmp_path: Path) -> None:
+    from mini_internvl import loading
+
+    mini_internvl.save_checkpoint(mini_internvl.load(released), tmp_path, dtype=torch.bfloat16)
+    assert loading._auto_dtype(tmp_path, torch.device("mps")) == torch.float16
+    assert loading._auto_dtype(released, torch.device("mps")) is None

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mini_internvl.errors import TokenizerError
-from mini_internvl.tokenizers import Tokenizer, read_tokenizer
+from mini_internvl.tokenizers import Tokenizer, control_ids, read_tokenizer
 
 GOLDEN = json.loads((Path(__file__).parent / "golden_tokenizers.json").read_text(encoding="utf-8"))
 WRITERS: dict[str, Callable[..., Path]] = {
@@ -132,3 +132,96 @@ def test_plain_text_comes_back(name: str, tmp_path_factory: pytest.TempPathFacto
         assert tokenizer.decode(tokenizer.encode(plain)) == plain
 
     check()
+
+
+def resave(folder: Path, target: Path, **changes: Any) -> Path:
+    """A folder as transformers 5 saves it again: tokenizer.json and tokenizer_config.json alone."""
+    from transformers import LlamaTokenizer, Qwen2Tokenizer
+
+    kind = Qwen2Tokenizer if (folder / "vocab.json").is_file() else LlamaTokenizer
+    kind.from_pretrained(folder).save_pretrained(target)
+    assert not (target / "tokenizer.model").exists() and not (target / "vocab.json").exists()
+    path = target / "tokenizer_config.json"
+    found = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    path.write_text(json.dumps(found), encoding="utf-8")
+    return target
+
+
+@pytest.mark.parametrize("name", ["qwen2", "internlm2_0", "phi3_100", "phi3_101"])
+def test_saved_again_by_transformers_5_it_gives_the_same_ids(name: str, tmp_path: Path) -> None:
+    build(name, tmp_path / "published")
+    tokenizer = read_tokenizer(resave(tmp_path / "published", tmp_path / "saved"))
+    assert tokenizer is not None
+    golden = GOLDEN["tokenizers"][name]
+    for text, ids in zip(GOLDEN["texts"], golden["ids"], strict=True):
+        assert tokenizer.encode(text) == ids, text
+    for ids, text in golden["decoded"]:
+        assert tokenizer.decode(ids) == text, ids
+    if name != "qwen2":
+        assert tokenizer.decode(tokenizer.encode("a\n\tb")).endswith("a\n\tb")
+
+
+@pytest.mark.parametrize("family", ["internlm2", "phi3", "qwen2"])
+def test_the_files_tell_where_the_class_is_a_base_class(family: str, tmp_path: Path) -> None:
+    published = read_tokenizer(WRITERS[family](tmp_path / "published"))
+    config = {"llm_config": {"model_type": family}}
+    saved = resave(tmp_path / "published", tmp_path / "saved", tokenizer_class="TokenizersBackend")
+    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    again = read_tokenizer(saved)
+    assert published is not None and again is not None
+    for text in ("What is the cat\n", "<|im_start|>the", "<img><IMG_CONTEXT></img>\nthe", "你好 12"):
+        assert again.encode(text) == published.encode(text)
+
+
+@pytest.mark.parametrize("family", ["internlm2", "phi3"])
+def test_a_class_that_the_files_contradict_is_refused(family: str, tmp_path: Path) -> None:
+    WRITERS[family](tmp_path / "published")
+    saved = resave(tmp_path / "published", tmp_path / "saved", tokenizer_class="Qwen2Tokenizer")
+    with pytest.raises(TokenizerError, match="Qwen2Tokenizer but the files hold a sentencepiece vocabulary"):
+        read_tokenizer(saved)
+    saved = resave(tmp_path / "published", tmp_path / "saved", tokenizer_class="GemmaTokenizer")
+    with pytest.raises(TokenizerError, match="'GemmaTokenizer' is not one of"):
+        read_tokenizer(saved)
+
+
+def test_moved_control_tokens_hold_where_the_embedding_has_their_rows(tmp_path: Path) -> None:
+    WRITERS["internlm2"](tmp_path / "published")
+    saved = resave(tmp_path / "published", tmp_path / "saved")
+    config = {"llm_config": {"model_type": "internlm2", "vocab_size": 512}}
+    (saved / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = read_tokenizer(saved)
+    assert tokenizer is not None and tokenizer.token_id("<|im_end|>") == 359
+
+
+def test_phi3_tokens_take_the_space_after_them_in_every_form(tmp_path: Path) -> None:
+    folder = WRITERS["phi3"](tmp_path)
+    before = read_tokenizer(folder)
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    del found["added_tokens_decoder"]
+    path.write_text(json.dumps(found), encoding="utf-8")
+    after = read_tokenizer(folder)
+    assert before is not None and after is not None
+    prompt = "<|system|>\nthe<|end|><|user|>\n<img><IMG_CONTEXT></img>\nWhat<|end|><|assistant|>\n"
+    assert after.encode(prompt) == before.encode(prompt)
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_only_control_tokens_are_forbidden(family: str, tmp_path: Path) -> None:
+    """Special tokens that a fine-tuning added behind the published ones belong into answers."""
+    folder = WRITERS[family](tmp_path)
+    before = read_tokenizer(folder)
+    assert before is not None
+    path = folder / "tokenizer_config.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    token = dict(found["added_tokens_decoder"][str(before.token_id("<box>"))])
+    for place, text in enumerate(("<loc>", "</loc>", "<|point|>")):
+        found["added_tokens_decoder"][str(len(before) + place)] = {**token, "content": text}
+        found["additional_special_tokens"].append(text)
+    path.write_text(json.dumps(found), encoding="utf-8")
+    after = read_tokenizer(folder)
+    assert after is not None and after.token_id("<loc>") == len(before)
+    assert "<loc>" in after.special_ids
+    assert control_ids(after) == control_ids(before)
+    stop = "<|end|>" if family == "phi3" else "<|im_end|>"
+    assert {after.token_id(t) for t in ("<img>", "</img>", "<IMG_CONTEXT>", stop)} <= control_ids(after)
