@@ -235,7 +235,9 @@ class ModelInfo:
 
     Attributes:
         name: as shown and as in the run folder's path.
-        fingerprint: content hash of the weights (or of the predictions file).
+        fingerprint: content hash of everything that decides an answer: weights, settings, tokenizer, template
+            (or of the predictions file). weights: of the weight files alone, where there are any; a manifest
+            without it was written when `fingerprint` was that hash.
         settings: whatever else changes answers (image size, template ...), into the manifest.
         notes: words every output must carry, e.g. "untrained".
         inputs: who makes tokens and pixels of messages and pictures, where it is not this house: `server`,
@@ -246,6 +248,7 @@ class ModelInfo:
     name: str
     revision: str | None = None
     fingerprint: str | None = None
+    weights: str | None = None
     dtype: str | None = None
     device: str | None = None
     engine: str = "local"

@@ -95,10 +95,10 @@ class Judge:
             JudgeError: the judge cannot be reached, refuses, or fails `PATIENCE` questions in a row; the
                 replies until then are kept.
         """
-        known = self._read_cache()
+        known = _read_replies(self.cache)
         waiting: dict[str, list[str]] = {}
         for sample_id, question in questions.items():
-            key = self._cache_key(question)
+            key = _reply_key(self.model, question)
             if key in known:
                 yield sample_id, known[key]
             else:
@@ -164,24 +164,6 @@ class Judge:
 
     # The cache ------------------------------------------------------------------------------------------
 
-    def _cache_key(self, question: JudgeQuestion) -> str:
-        body = json.dumps([self.model, dataclasses.asdict(question)], sort_keys=True)
-        return hashlib.sha256(body.encode()).hexdigest()[:32]
-
-    def _read_cache(self) -> dict[str, str]:
-        """Replies by key; a torn or foreign line is no reply."""
-        known: dict[str, str] = {}
-        if not self.cache.exists():
-            return known
-        for line in self.cache.read_bytes().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict) and isinstance(entry.get("reply"), str):
-                known[str(entry.get("key"))] = entry["reply"]
-        return known
-
     def _keep(self, key: str, reply: str) -> None:
         line = json.dumps({"key": key, "model": self.model, "reply": reply}).encode() + b"\n"
         try:
@@ -199,3 +181,45 @@ class Judge:
                 f"{self.cache}: a reply cannot be written ({error.strerror}); make room and run the same "
                 "command again"
             ) from None
+
+
+class StoredReplies:
+    """The replies that a judge gave before; nobody is asked.
+
+    A run folder may be somebody else's: the address in its manifest is contacted only where the user names
+    it.
+
+    Args:
+        model: the judge's name. cache: its file of replies.
+    """
+
+    def __init__(self, model: str, cache: Path) -> None:
+        self.model = model
+        self.cache = cache
+
+    def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
+        """Each question's id with the stored reply, or a failure where there is none."""
+        known = _read_replies(self.cache)
+        absent = Failure("judge", "no stored reply; --judge URL --judge-model NAME asks a judge")
+        for sample_id, question in questions.items():
+            yield sample_id, known.get(_reply_key(self.model, question), absent)
+
+
+def _reply_key(model: str, question: JudgeQuestion) -> str:
+    body = json.dumps([model, dataclasses.asdict(question)], sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()[:32]
+
+
+def _read_replies(cache: Path) -> dict[str, str]:
+    """Replies by key; a torn or foreign line is no reply."""
+    known: dict[str, str] = {}
+    if not cache.exists():
+        return known
+    for line in cache.read_bytes().splitlines():
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("reply"), str):
+            known[str(entry.get("key"))] = entry["reply"]
+    return known

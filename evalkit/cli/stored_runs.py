@@ -207,7 +207,8 @@ def score(
     chosen = judge_options(judge, judge_model)
     results = []
     for path in runs:
-        result = score_run(path, data_root, chosen, offline, reasoning)
+        with terminal.interruptible():
+            result = score_run(path, data_root, chosen, offline, reasoning)
         results.append(result.summary)
         if not as_json:
             click.echo(report.run_text(result.summary) + "\n")

@@ -33,6 +33,8 @@ class LoadedRun:
     Attributes:
         model: name as in the run. signature: fields of the signature by name.
         request_keys: request hash by sample id. seconds: model time by sample id.
+        image_keys: hash of the images by sample id, None where it was not stored.
+        data: hash of the data; older_data: as earlier versions made it, all that they have.
     """
 
     path: Path
@@ -43,6 +45,9 @@ class LoadedRun:
     signature: Mapping[str, str]
     request_keys: Mapping[str, str]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    image_keys: Mapping[str, str | None] = field(default_factory=dict)
+    data: str | None = None
+    older_data: str | None = None
 
 
 def signature_fields(signature: str) -> dict[str, str]:
@@ -63,7 +68,7 @@ def load_for_comparison(path: Path) -> LoadedRun:
     try:
         run = load_run(path)
         summary = _summary(run)
-        records, request_keys = run.records(), run.request_keys()
+        records, request_keys, image_keys = run.records(), run.request_keys(), run.image_keys()
         responses = run.responses()
     except RunFolderError as error:
         raise NotComparableError(str(error)) from None
@@ -88,7 +93,22 @@ def load_for_comparison(path: Path) -> LoadedRun:
         signature={**signature_fields(str(summary.get("signature", ""))), "protocol": task.protocol},
         request_keys=request_keys,
         seconds={name: stored.response.seconds for name, stored in responses.items()},
+        image_keys=image_keys,
+        **_data_hashes(run),
     )
+
+
+def _data_hashes(run: StoredRun) -> dict[str, str | None]:
+    """Hashes of the data that a run was last scored on; earlier versions have the older one alone."""
+    scored, data = run.manifest.get("scored"), run.manifest.get("data")
+    scored = scored if isinstance(scored, Mapping) else {}
+    data = data if isinstance(data, Mapping) else {}
+    content, older = (
+        (scored.get("data"), scored.get("older_data"))
+        if scored.get("data")
+        else (data.get("hash"), data.get("older_hash"))
+    )
+    return {"data": content, "older_data": older} if older else {"data": None, "older_data": content}
 
 
 def _summary(run: StoredRun) -> dict[str, Any]:
@@ -148,6 +168,9 @@ _SAMPLE_FIELDS = frozenset({"n", "subset", "data"})
 #: How many samples and which: they differ together, and allowing one allows both.
 _SUBSET_FIELDS = frozenset({"n", "subset"})
 
+#: What `--allow` takes for the images themselves; no other field switches their check off.
+_IMAGES = "images"
+
 #: Name of the score that holds a sample's model time.
 SECONDS = "seconds"
 
@@ -175,13 +198,15 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
 
     Args:
         allow: signature fields that may differ (`dtype`, `evalkit`, `tiles` ...), `request` for request
-            hashes, `n` or `subset` for different samples, of which the common ones are then compared.
+            hashes, `images` for other images, `n` or `subset` for different samples, of which the common ones
+            are then compared.
 
     Raises:
         NotComparableError: naming the fields or samples that differ.
     """
     where = f"{base.path} and {new.path}"
-    _check_signatures(base, new, allow, where)
+    older = _older_data(base, new)
+    _check_signatures(base, new, {*allow, "data"} if older else allow, where)
     mine, theirs = {r.id: r for r in base.records}, {r.id: r for r in new.records}
     notes = _check_samples(mine.keys(), theirs.keys(), allow, where)
     common = [name for name in mine if name in theirs]
@@ -192,7 +217,38 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
                 f"{where}: {len(differing)} requests differ (first: {differing[0]}): prompt, images or "
                 "settings are not the same; --allow request compares them knowingly"
             )
+    notes = (*notes, *older, *_check_images(base, new, common, allow, where))
     return Pairs([mine[name] for name in common], [theirs[name] for name in common], notes)
+
+
+def _older_data(base: LoadedRun, new: LoadedRun) -> tuple[str, ...]:
+    """What to say where a side's data hash is of the older form, and the two agree as far as it goes."""
+    old = base if base.data is None else new
+    if old.data is not None or old.older_data is None or base.older_data != new.older_data:
+        return ()
+    return (
+        f"{old.path}: its data hash is of an older form: questions and targets are the same, tags and "
+        f"options were not compared; `evalkit score {old.path}` makes it anew",
+    )
+
+
+def _check_images(
+    base: LoadedRun, new: LoadedRun, common: Sequence[str], allow: Collection[str], where: str
+) -> tuple[str, ...]:
+    """Images must be the same whatever else may differ."""
+    if _IMAGES in allow:
+        return ()
+    unlike = [name for name in common if base.request_keys[name] != new.request_keys[name]]
+    keys = [(name, base.image_keys.get(name), new.image_keys.get(name)) for name in unlike]
+    differing = [name for name, mine, theirs in keys if mine and theirs and mine != theirs]
+    if differing:
+        raise NotComparableError(
+            f"{where}: the images of {len(differing)} samples differ (first: {differing[0]}): restore them "
+            f"and run again; --allow {_IMAGES} compares them knowingly"
+        )
+    if unknown := sum(not (mine and theirs) for _, mine, theirs in keys):
+        return (f"whether {unknown} samples have the same images is not known: `evalkit score` stores it",)
+    return ()
 
 
 def _check_signatures(base: LoadedRun, new: LoadedRun, allow: Collection[str], where: str) -> None:

@@ -200,7 +200,6 @@ class ActorPool:
 def _identity(info: ModelInfo) -> dict[str, object]:
     """What must be the same in all workers; the device need not."""
     found = dataclasses.asdict(info)
-    weights = found.pop("fingerprint")
-    for name in ("device", "engine", "settings", "notes"):
+    for name in ("device", "engine", "settings", "notes", "weights"):
         del found[name]
-    return {"weights": weights, **found, **info.settings}
+    return {**found, **info.settings}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Record
+from evalkit.data.images import MISSING
 from evalkit.errors import RunFolderError
 from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
@@ -26,7 +27,7 @@ from evalkit.pipeline.summary import (
     status,
 )
 from evalkit.reasoning import ReasoningMode, holds_reasoning
-from evalkit.store import RunFolder, open_for_scoring, write_records
+from evalkit.store import RunFolder, StoredResponse, open_for_scoring, write_records
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +38,22 @@ def finish(
     notes: tuple[str, ...],
     judge: JudgeOptions | None,
     known: Mapping[str, int],
+    responses: Mapping[str, StoredResponse] | None = None,
 ) -> RunResult:
-    """Score what is stored and write records, then the summary."""
+    """Score what is stored and write records, then the summary.
+
+    Args:
+        judge: is asked; without one, the replies of an earlier judge are used and nobody is asked.
+        known: counts of the model (`unknown` ...). responses: in place of all that are stored.
+    """
     started = time.monotonic()
-    judge, model = judge or _stored_judge(folder), folder.manifest["model"]
-    stored = folder.stored.responses()
+    named, judge = judge, judge or _stored_judge(folder)
+    model = folder.manifest["model"]
+    stored = folder.stored.responses() if responses is None else responses
     if not any(sample.id in stored for sample in job.samples):
         raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
-    scored = score(job.task, job.samples, stored, _judge(folder, judge), job.reasoning)
+    asked = _judge(folder, judge, ask=named is not None)
+    scored = score(job.task, job.samples, stored, asked, job.reasoning)
     write_records(folder.path, scored)
     records = [each.record for each in scored]
     found = counts(records, len(job.samples))
@@ -72,7 +81,13 @@ def finish(
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
-        scored={"at": manifest.now(), "seconds": time.monotonic() - started, "data": job.data},
+        scored={
+            "at": manifest.now(),
+            "seconds": time.monotonic() - started,
+            "data": job.data,
+            "older_data": job.older_data,
+            "counts": dict(known),
+        },
         judge=judge.to_json() if judge else None,
         settings={**folder.manifest.get("settings", {}), "reasoning": job.reasoning},
         signature=summary["signature"],
@@ -107,12 +122,13 @@ def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
     return JudgeOptions(str(stored["url"]), str(stored["model"]))
 
 
-def _judge(folder: RunFolder, options: JudgeOptions | None) -> Asks | None:
+def _judge(folder: RunFolder, options: JudgeOptions | None, ask: bool) -> Asks | None:
     if options is None:
         return None
-    from evalkit.judge import Judge
+    from evalkit.judge import Judge, StoredReplies
 
-    judge: Asks = Judge(options.url, options.model, folder.path / "judge.jsonl")
+    replies = folder.path / "judge.jsonl"
+    judge: Asks = Judge(options.url, options.model, replies) if ask else StoredReplies(options.model, replies)
     return judge
 
 
@@ -134,9 +150,51 @@ def score_run(
     with open_for_scoring(path) as folder:
         name, options = manifest.stored_options(folder.manifest, folder.path, data_root, offline)
         job = make_job(name, dataclasses.replace(options, reasoning=reasoning or options.reasoning))
-        if job.data != folder.manifest.get("data", {}).get("hash"):
+        if not job.asks_data_of(folder.manifest):
             log.warning(
                 "%s: the data is not what the answers were generated from; the signature names the new data",
                 path,
             )
-        return finish(folder, job, tuple(folder.manifest["model"].get("notes", ())), judge, {})
+        notes = tuple(folder.manifest["model"].get("notes", ()))
+        return finish(folder, job, notes, judge, _known_counts(folder), _own_responses(folder, job))
+
+
+def _known_counts(folder: RunFolder) -> dict[str, int]:
+    """Counts that the model gave when the run was made: no model is loaded now."""
+    scored = folder.manifest.get("scored")
+    counted = scored.get("counts") if isinstance(scored, Mapping) else None
+    if not isinstance(counted, Mapping):  # scored by an earlier version
+        try:
+            counted = (folder.stored.summary or {}).get("counts")
+        except RunFolderError:
+            counted = None
+        counted = (
+            {"unknown": counted["unknown"]} if isinstance(counted, Mapping) and "unknown" in counted else {}
+        )
+    return {str(name): count for name, count in counted.items() if isinstance(count, int)}
+
+
+def _own_responses(folder: RunFolder, job: Job) -> dict[str, StoredResponse]:
+    """Stored responses without those to other requests than the task makes now."""
+    stored = folder.stored.responses()
+    foreign, unchecked = [], 0
+    for position, sample in enumerate(job.samples):
+        known = stored.get(sample.id)
+        if known is None or known.request_key == job.request(position).key():
+            continue
+        if MISSING in (image.digest() for image in sample.images):
+            unchecked += 1
+        else:
+            foreign.append(sample.id)
+            del stored[sample.id]
+    if unchecked:
+        log.warning(
+            "%s: the images of %d samples are gone: it is not known whether their responses are to these "
+            "requests", folder.path, unchecked,
+        )  # fmt: skip
+    if foreign:
+        what = f"{len(foreign)} responses are to other requests than the task makes (first: {foreign[0]})"
+        if not any(sample.id in stored for sample in job.samples):
+            raise RunFolderError(f"{folder.path}: {what}; `evalkit run` asks again")
+        log.warning("%s: %s: they are not scored; `evalkit run` asks again", folder.path, what)
+    return stored

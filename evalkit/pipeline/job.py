@@ -18,7 +18,7 @@ from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
 from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
-from evalkit.pipeline.signature import data_hash, signature, subset_hash
+from evalkit.pipeline.signature import data_hash, older_data_hash, signature, subset_hash
 from evalkit.reasoning import ReasoningMode, unusual_mode
 from evalkit.task import MINIATURE, Task
 
@@ -33,7 +33,8 @@ class Job:
         samples: the selected ones, in file order. every: the whole split's.
         impossible: selected samples with an answer key that no answer can match.
         published: samples that the benchmark publishes for the split, where it is known.
-        data: content hash of the whole split. subset: hash of the ids where not all are asked.
+        data: content hash of the whole split. older_data: as runs of earlier versions have it.
+        subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
         reasoning: whether reasoning in the answers is scored.
     """
@@ -44,6 +45,7 @@ class Job:
     samples: Sequence[Sample]
     every: Sequence[Sample]
     data: str
+    older_data: str
     subset: str | None
     overrides: Overrides
     nonstandard: Mapping[str, Json]
@@ -55,6 +57,12 @@ class Job:
     def limited(self) -> bool:
         """Whether some of the split's samples are left out."""
         return self.subset is not None
+
+    def asks_data_of(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether the data is what a stored run was made from, as far as its form of hash tells."""
+        data = manifest.get("data")
+        data = data if isinstance(data, Mapping) else {}
+        return bool(data.get("hash") == (self.data if "older_hash" in data else self.older_data))
 
     @property
     def excerpt(self) -> bool:
@@ -182,6 +190,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         samples=chosen,
         every=every,
         data=data_hash(every),
+        older_data=older_data_hash(every),
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),

@@ -82,6 +82,7 @@ def data_json(job: Job) -> dict[str, Json]:
     return {
         "root": str(job.root.resolve()),
         "hash": job.data,
+        "older_hash": job.older_data,
         "samples": len(job.every),
         "subset": job.subset,
     }

@@ -22,7 +22,7 @@ from evalkit.errors import CheckpointError, DataError, RunFolderError, UsageErro
 from evalkit.pipeline.job import make_job
 from evalkit.pipeline.manifest import stored_options
 from evalkit.pipeline.options import RunOptions, options_of
-from evalkit.pipeline.results import RunResult, load_run
+from evalkit.pipeline.results import OLDER_IDENTITY, RunResult, load_run
 from evalkit.store import StoredResponse, StoredRun, find_runs
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def reproduce(
     before = dict(stored.responses())
     if not before:
         raise RunFolderError(f"{path}: holds no answers yet, so there is nothing to compare")
-    _include(stored, included)
+    _check_task(stored, included)
     name, options = _options(stored, before, where, again)
     _check_requests(stored, name, options, before)
     model = load_model(options)
@@ -115,20 +115,19 @@ def reproduce(
     return _compared(stored, before, result, notes)
 
 
-def _include(stored: StoredRun, given: Collection[str]) -> None:
-    """Load the task file that the run had, where the user has not given it."""
+def _check_task(stored: StoredRun, given: Collection[str]) -> None:
+    """The task must be given or installed: a Python file that a manifest names is never imported."""
     name = str(_part(stored, "task").get("name"))
     if name in given:
         return
     for entry in stored.manifest.get("includes") or ():
-        file, digest = Path(entry["path"]), entry["hash"]
-        found = file_digest(file)
-        if found != digest:
-            what = "is missing" if not file.is_file() else "has changed since"
-            raise UsageError(
-                f"{stored.path}: its task file {file} {what}; give --include FILE with the original file"
-            )
-        registry.include(file)
+        file, digest = Path(str(entry["path"])), entry["hash"]
+        if file_digest(file) == digest:
+            fix = f"if you trust it, give --include {file}"
+        else:
+            what = "has changed since" if file.is_file() else "is missing"
+            fix = f"it {what}: give --include FILE with the original file"
+        raise UsageError(f"{stored.path}: its task comes from the Python file {file}; {fix}")
     if name not in registry.tasks():
         raise UsageError(
             f"{stored.path}: task {name!r} is not installed, and the run does not say where it came from; "
@@ -141,6 +140,11 @@ def _options(
 ) -> tuple[str, RunOptions]:
     name, asked = stored_options(stored.manifest, stored.path, where.root, where.offline)
     model, settings = _part(stored, "model"), _part(stored, "settings")
+    if settings.get("base_url") and not where.base_url:
+        raise UsageError(
+            f"{stored.path}: its model was asked at {settings['base_url']}; an address in a run folder is "
+            "not contacted: give --base-url URL"
+        )
     place = {name: getattr(where, name) for name in options_of(RunOptions, "place")}
     output = again / stored.path.resolve().name
     expected = _part(stored, "selection").get("expected")
@@ -151,7 +155,7 @@ def _options(
         **{
             **place,
             "data_root": asked.data_root,
-            "base_url": where.base_url or settings.get("base_url"),
+            "base_url": where.base_url,
         },
         revision=model.get("revision"),
         dtype=model.get("dtype") or "auto",
@@ -172,7 +176,7 @@ def _check_requests(
 ) -> None:
     job = make_job(name, options)
     data = _part(stored, "data").get("hash")
-    if job.data != data:
+    if not job.asks_data_of(stored.manifest):
         raise DataError(
             f"{stored.path}: the data under {job.root} has changed (hash {job.data[:12]}, then "
             f"{str(data)[:12]}); give --data-root with the original data"
@@ -196,16 +200,19 @@ def _check_model(stored: StoredRun, info: ModelInfo) -> tuple[str, ...]:
     """Notes on what differs and may.
 
     Raises:
-        CheckpointError: other weights.
+        CheckpointError: other weights, tokenizer, settings or template.
     """
     then = _part(stored, "model")
-    if info.fingerprint != then.get("fingerprint"):
+    older = stored.older_identity
+    now = info.weights or info.fingerprint if older else info.fingerprint
+    if now != then.get("fingerprint"):
+        what = "weights" if older else "weights, settings, tokenizer or template"
         raise CheckpointError(
-            f"{stored.path}: {info.name} has other weights than the run had (fingerprint "
-            f"{str(info.fingerprint)[:12]}, then {str(then.get('fingerprint'))[:12]}); give it the "
+            f"{stored.path}: {info.name} has other {what} than the run had (fingerprint "
+            f"{str(now)[:12]}, then {str(then.get('fingerprint'))[:12]}); give it the "
             "checkpoint of the run"
         )
-    notes = []
+    notes = [OLDER_IDENTITY] if older else []
     if info.fingerprint is None:
         notes.append("the model has no fingerprint: it is not known whether its weights are the same")
     known = then.get("settings")

@@ -14,6 +14,9 @@ from evalkit.pipeline.summary import metric_from_json
 from evalkit.store import StoredRun
 from evalkit.store import load_run as load_stored
 
+#: What readers are told of a run whose fingerprint is the hash of the weights alone.
+OLDER_IDENTITY = "identity of an older form: it covers the weights, not tokenizer, settings and template"
+
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
@@ -136,9 +139,10 @@ def describe(stored: StoredRun) -> dict[str, Any]:
         RunFolderError: manifest or summary is broken.
     """
     summary = stored.summary
+    older = [OLDER_IDENTITY] if stored.older_identity else []
     if summary is not None:
         _check(summary, stored.path)
-        return {**summary, "run": str(stored.path)}
+        return {**summary, "run": str(stored.path), "notes": [*summary.get("notes", ()), *older]}
     manifest = stored.manifest
     task, selection = _part(manifest, "task"), _part(manifest, "selection")
     outcome = _part(manifest, "outcome")
@@ -163,7 +167,7 @@ def describe(stored: StoredRun) -> dict[str, Any]:
         "groups": {},
         "reference": [],
         "signature": str(manifest.get("signature", "")),
-        "notes": list(_part(manifest, "model").get("notes", ())),
+        "notes": [*_part(manifest, "model").get("notes", ()), *older],
         "reason": str(outcome.get("reason") or "not scored yet"),
     }
 

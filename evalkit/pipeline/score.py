@@ -13,7 +13,7 @@ from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
 from evalkit.near_miss import NEAR_MISS, OtherForm, better, corrected, is_wrong
 from evalkit.reasoning import REASONING, ReasoningMode, as_scored
-from evalkit.store import Scored, StoredResponse, image_reference
+from evalkit.store import Scored, StoredResponse, image_key, image_reference
 from evalkit.task import JudgeQuestion, Task
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def score(
             request_key=stored.request_key,
             question=sample.turns[-1] if sample.turns else "",
             images=tuple(name for image in sample.images for name in image_reference(image)),
+            image_key=image_key(sample.images),
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]

@@ -13,14 +13,23 @@ _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def data_hash(samples: Iterable[Sample]) -> str:
-    """Content hash (32 digits) of what a split asks and expects: ids, texts and targets, in order.
+    """Content hash (32 digits) of all that a split asks and that scoring reads, in order.
 
-    Images are in the hashes of the requests.
+    Covers ids, texts, targets, tags and the samples' further data (options, question types). Images are in
+    the hashes of the requests.
     """
+    return _content_hash([s.id, s.turns, s.target, dict(s.tags), dict(s.data)] for s in samples)
+
+
+def older_data_hash(samples: Iterable[Sample]) -> str:
+    """The hash that runs of earlier versions have in place of `data_hash`: ids, texts and targets alone."""
+    return _content_hash([sample.id, sample.turns, sample.target] for sample in samples)
+
+
+def _content_hash(rows: Iterable[Json]) -> str:
     digest = hashlib.sha256()
-    for sample in samples:
-        line = json.dumps([sample.id, sample.turns, sample.target], sort_keys=True, default=str)
-        digest.update(line.encode("ascii") + b"\n")
+    for row in rows:
+        digest.update(json.dumps(row, sort_keys=True, default=str).encode("ascii") + b"\n")
     return digest.hexdigest()[:32]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evalkit.store.folder import RunFolder, StoredRun, find_runs, load_run, open_for_scoring, open_run
-from evalkit.store.records import Scored, image_reference, open_reference, write_records
+from evalkit.store.records import Scored, image_key, image_reference, open_reference, write_records
 from evalkit.store.responses import ResponseLog, ResponseLogs, StoredResponse
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "StoredResponse",
     "StoredRun",
     "find_runs",
+    "image_key",
     "image_reference",
     "load_run",
     "open_for_scoring",

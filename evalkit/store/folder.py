@@ -62,6 +62,14 @@ class StoredRun:
         outcome = self.manifest.get("outcome")
         return "failed" if isinstance(outcome, Mapping) and outcome.get("status") == "failed" else "partial"
 
+    @property
+    def older_identity(self) -> bool:
+        """Whether it was stored when a model's fingerprint covered its weight files alone."""
+        model = self.manifest.get("model")
+        if not isinstance(model, Mapping) or model.get("engine") == "stored":  # stored answers: no weights
+            return False
+        return bool(model.get("fingerprint")) and "weights" not in model
+
     def records(self) -> list[Record]:
         """Scored samples in sample order. Raises RunFolderError where missing or broken."""
         return read_records(self.path)
@@ -70,6 +78,11 @@ class StoredRun:
         """Content hash of each scored sample's request, by sample id."""
         table = read_table(self.path).select(["id", "request_key"])
         return dict(zip(table["id"].to_pylist(), table["request_key"].to_pylist(), strict=True))
+
+    def image_keys(self) -> dict[str, str | None]:
+        """Content hash of each scored sample's images, by sample id; None where an earlier version scored."""
+        table = read_table(self.path).select(["id", "image_key"])
+        return dict(zip(table["id"].to_pylist(), table["image_key"].to_pylist(), strict=True))
 
     def responses(self) -> dict[str, StoredResponse]:
         """The last stored response of each sample id."""
@@ -203,6 +216,8 @@ def open_run(
     except OSError as error:
         raise disk_error(error, parent) from None
     with lock.held(parent):
+        for scratch in parent.glob(".new-*"):  # left by a killed process: whoever creates holds the lock
+            shutil.rmtree(scratch, ignore_errors=True)
         found = _latest(parent, identity) if resume else None
         path = found or _create(parent, {**manifest, "identity": identity})
         held = lock.acquire(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +24,7 @@ RECORDS_NAME = "records.parquet"
 
 #: Columns that are empty where nothing is known; the others are filled in every row.
 _OPTIONAL = (
-    *("error_kind", "error_message", "finish"),
+    *("error_kind", "error_message", "finish", "image_key"),
     *("prompt_tokens", "visual_tokens", "new_tokens", "seconds"),
 )
 #: Rows that are turned into columns at a time, so that a large run is not in memory twice.
@@ -32,13 +33,23 @@ _ROWS_AT_ONCE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A record with what a reader wants to see beside it."""
+    """A record with what a reader wants to see beside it.
+
+    Attributes:
+        image_key: content hash of its images; None in tables of earlier versions.
+    """
 
     record: Record
     response: Response
     request_key: str
     question: str
     images: tuple[str, ...]
+    image_key: str | None = None
+
+
+def image_key(handles: Iterable[ImageHandle]) -> str:
+    """Content hash (16 digits) of a sample's images, in order."""
+    return hashlib.sha256("\0".join(handle.digest() for handle in handles).encode()).hexdigest()[:16]
 
 
 def image_reference(handle: ImageHandle) -> tuple[str, ...]:
@@ -99,6 +110,7 @@ def _schema() -> pa.Schema:
             "seconds": number,
             "request_key": text,
             "images": names,
+            "image_key": text,
             "question": text,
         }
     )
@@ -132,6 +144,7 @@ def _row(scored: Scored) -> dict[str, Any]:
         "seconds": response.seconds,
         "request_key": scored.request_key,
         "images": [_plain(image) for image in scored.images],
+        "image_key": scored.image_key,
         "question": _plain(scored.question),
     }
 
@@ -171,6 +184,8 @@ def read_table(folder: Path) -> pa.Table:
     schema = _schema()
     try:
         table = parquet.read_table(path)
+        if "image_key" not in table.column_names:  # a table of an earlier version
+            table = table.append_column("image_key", pa.nulls(len(table), pa.string()))
         if absent := [name for name in schema.names if name not in table.column_names]:
             raise pa.ArrowInvalid(f"column {absent[0]} missing")
         table = table.select(schema.names).cast(schema)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
-from evalkit.errors import ImageError, UsageError
+from evalkit.errors import ImageError, ModelError, UsageError
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
 from mini_internvl import ImageError as ConversionError
+from mini_internvl.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,6 +47,7 @@ class HuggingFaceModel:
             name=name,
             revision=revision,
             fingerprint=loaded.fingerprint,
+            weights=loaded.weights,
             dtype=str(self._model.dtype).removeprefix("torch."),
             device=str(self._model.device),
             parameters=sum(weight.numel() for weight in self._model.parameters()),
@@ -101,6 +103,11 @@ class HuggingFaceModel:
         started = time.perf_counter()
         try:
             answers = self._generate(batch, generation)
+        except NotFiniteError as error:
+            raise ModelError(
+                f"sample {batch[error.place][0].id}: the model's logits are not finite (NaN or infinity): "
+                f"the weights are damaged, or {self._info.dtype} is too small for them (--dtype float32)"
+            ) from None
         except Exception as error:  # processors and models raise nearly anything for images they dislike
             if len(batch) == 1:
                 kind = "memory" if type(error).__name__ == "OutOfMemoryError" else "model"
@@ -118,6 +125,8 @@ class HuggingFaceModel:
         """New tokens, prompt tokens and visual tokens of each conversation."""
         import torch
 
+        from mini_internvl.finite import FiniteBeams
+
         images = [list(shown) for _, _, shown in batch]
         inputs = self._processor(
             text=[text for _, text, _ in batch],
@@ -129,7 +138,8 @@ class HuggingFaceModel:
         if generation.temperature > 0:
             torch.manual_seed(_seed(generation.seed, batch[0][0].id))
         with torch.inference_mode():
-            sequences = self._model.generate(**inputs, **self._settings(generation))
+            check = FiniteBeams(generation.num_beams)
+            sequences = self._model.generate(**inputs, **self._settings(generation), logits_processor=[check])
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         seen = mask.sum(dim=1).tolist()
         visual = ((ids == self._image_token) & (mask == 1)).sum(dim=1).tolist() if self._image_token else seen

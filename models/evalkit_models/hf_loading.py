@@ -31,12 +31,14 @@ class Loaded:
     Attributes:
         model: of transformers, in evaluation mode. processor: text and images to tensors.
         template: the text of the chat template.
+        fingerprint: hash over every file that decides an answer. weights: over the weight files alone.
     """
 
     model: Any
     processor: Any
     template: str
     fingerprint: str
+    weights: str
 
 
 def checkpoint_folder(name: str, revision: str | None, offline: bool) -> tuple[Path, str | None]:
@@ -86,6 +88,7 @@ def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
         CheckpointError: files missing or broken, pickled weights, no image-text model, or one that would need
             code of its own. UsageError: an unknown dtype or device.
     """
+    from mini_internvl.identity import checkpoint_identity
     from mini_internvl.weights import fingerprint, weight_files
 
     if dtype not in ("auto", *DTYPES):
@@ -102,7 +105,8 @@ def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
         raise CheckpointError(f"{spec}: has no chat template, so its prompt format is unknown")
     model = _guarded(spec, "model", lambda: _model(folder, dtype)).to(place)
     model.generation_config = _token_ids(model, processor.tokenizer)
-    return Loaded(model, processor, template, fingerprint(weights))
+    digest = fingerprint(weights)
+    return Loaded(model, processor, template, checkpoint_identity(folder, digest), digest)
 
 
 def _guarded(spec: str, what: str, read: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
-from evalkit.errors import CheckpointError, ImageError, UsageError
+from evalkit.errors import CheckpointError, ImageError, ModelError, UsageError
 from evalkit_models.costs import costs
 from evalkit_models.image_prefetcher import ImagePrefetcher, Prefetched
 from mini_internvl import (
@@ -29,6 +29,7 @@ from mini_internvl import (
     find_release,
 )
 from mini_internvl import ImageError as TilingError
+from mini_internvl.errors import NotFiniteError
 
 if TYPE_CHECKING:
     from evalkit.pipeline.cost_estimate import Costs
@@ -48,6 +49,7 @@ class MiniInternVLModel:
             name=name,
             revision=network.revision,
             fingerprint=network.fingerprint,
+            weights=network.weights_fingerprint,
             dtype="int8" if network.int8 else str(network.dtype).removeprefix("torch."),
             device=str(network.device),
             parameters=parameters,
@@ -116,7 +118,13 @@ class MiniInternVLModel:
         if not prompts:
             return
         started = time.perf_counter()
-        answers = self._network.answer_each([prompt for _, prompt in prompts], settings)
+        try:
+            answers = self._network.answer_each([prompt for _, prompt in prompts], settings)
+        except NotFiniteError as error:
+            raise ModelError(
+                f"sample {prompts[error.place][0].id}: {error}: the weights are damaged, or "
+                f"{self._info.dtype} is too small for them (--dtype float32)"
+            ) from None
         seconds = (time.perf_counter() - started) / len(prompts)
         for (request, _), answer in zip(prompts, answers, strict=True):
             yield request.id, _response(answer, seconds)

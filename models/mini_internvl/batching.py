@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
-from mini_internvl.errors import OutOfMemory, first_error_raised
+from mini_internvl.errors import NotFiniteError, OutOfMemory, first_error_raised
+from mini_internvl.finite import where_it_began
 from mini_internvl.generation import (
     Decoder,
     Generated,
@@ -102,6 +103,8 @@ class BatchRunner:
                     session.begin(queue.take(limits, session.running))
                 session.advance()
                 continue
+            except NotFiniteError as error:
+                raise session.traced(error) from None
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -205,6 +208,15 @@ class _Session:
         self._full = False
         self.running = []
 
+    def traced(self, error: NotFiniteError) -> NotFiniteError:
+        """The error with the part of the network where it began."""
+        for group in self.running:
+            if error.place in group.members:
+                images = group.images
+                tiles = None if images is None else images.tiles
+                return NotFiniteError(error.place, where_it_began(self._network, tiles))
+        return error
+
     def fail(self, group: PromptGroup, cause: str) -> None:
         """The one sequence of a group does not fit into the memory."""
         (place,) = group.members
@@ -252,7 +264,10 @@ class _Session:
         ids, mask = pad_left([self._sequences[place].ids for place in places], self._rules.pad)
         features = [f for group in self.running for f in [self._features(group)] if f is not None]
         embeddings = network.embed(ids, torch.cat(features) if features else None)
-        found = beam_search(network, embeddings, mask.to(network.device), self._settings, self._rules)
+        try:
+            found = beam_search(network, embeddings, mask.to(network.device), self._settings, self._rules)
+        except NotFiniteError as error:
+            raise NotFiniteError(places[error.place]) from None
         return dict(zip(places, found, strict=True))
 
 

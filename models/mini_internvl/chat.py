@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mini_internvl.batching import BatchRunner
-from mini_internvl.errors import MiniInternVLError, TokenizerError, first_error_raised
+from mini_internvl.errors import MiniInternVLError, NotFiniteError, TokenizerError, first_error_raised
 from mini_internvl.generation import (
     Finish,
     Generated,
@@ -20,12 +19,12 @@ from mini_internvl.generation import (
     TokenRules,
     cut_at_stop,
 )
+from mini_internvl.identity import Identified
 from mini_internvl.images import Source, open_image, tile_images
 from mini_internvl.model import MiniInternVL
 from mini_internvl.prompt_groups import TokenSequence
 from mini_internvl.prompts import INTERNVL_SYSTEM, Template, build_prompt, find_template
 from mini_internvl.tokenizers import Tokenizer, control_ids
-from mini_internvl.weights import fingerprint, weight_files
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Answer:
     new_tokens: int
 
 
-class ChatModel(MiniInternVL):
+class ChatModel(Identified, MiniInternVL):
     """A Mini-InternVL that answers questions; made by `mini_internvl.load`.
 
     It is the network itself (`model(input_ids=…)` gives logits), so it can be trained and saved as well.
@@ -93,23 +92,14 @@ class ChatModel(MiniInternVL):
 
     name: str = ""
     revision: str | None = None
-    folder: Path | None = None
     tokenizer: Tokenizer | None = None
     system_message: str = INTERNVL_SYSTEM
-    untrained: bool = False
     int8: bool = False
 
     @cached_property
     def template(self) -> Template:
         """The conversation template of the checkpoint."""
         return find_template(self.config.template)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the contents of the weight files; `untrained` where there are none."""
-        if self.untrained or self.folder is None:
-            return "untrained"
-        return fingerprint(weight_files(self.folder))
 
     @cached_property
     def rules(self) -> TokenRules:
@@ -288,7 +278,10 @@ class ChatModel(MiniInternVL):
                 sequences[place] = sequence
         if sequences:
             stop_text = self._holds(settings.stop) if settings.stop else None
-            found = self._runner.run_each([*sequences.values()], settings, self.rules, stop_text)
+            try:
+                found = self._runner.run_each([*sequences.values()], settings, self.rules, stop_text)
+            except NotFiniteError as error:
+                raise NotFiniteError([*sequences][error.place], error.part) from None
             for (place, sequence), result in zip(sequences.items(), found, strict=True):
                 if isinstance(result, Generated):
                     results[place] = self._answer(sequence, result, settings)

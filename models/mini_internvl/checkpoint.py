@@ -134,7 +134,7 @@ def save_checkpoint(
     folder: str | Path,
     *,
     state: Mapping[str, Tensor] | None = None,
-    tokenizer_from: str | Path | None = None,
+    tokenizer_from: str | Path | Mapping[str, bytes] | None = None,
     dtype: torch.dtype | None = None,
     shard_bytes: int = 5_000_000_000,
 ) -> list[Path]:
@@ -144,7 +144,7 @@ def save_checkpoint(
         network: any Mini-InternVL.
         folder: is made if need be; each file is replaced as a whole.
         state: weights in place of the network's own, under its names (gathered from shards, for example).
-        tokenizer_from: a folder; its tokenizer files are copied.
+        tokenizer_from: a folder whose tokenizer files are copied, or their contents by name.
         dtype: of the stored weights; None keeps theirs.
         shard_bytes: most bytes of one weight file.
 
@@ -166,7 +166,9 @@ def save_checkpoint(
     if tokenizer_from is not None:
         from mini_internvl.tokenizers import copy_tokenizer
 
-        copy_tokenizer(Path(tokenizer_from), folder)
+        copy_tokenizer(
+            tokenizer_from if isinstance(tokenizer_from, Mapping) else Path(tokenizer_from), folder
+        )
     return write_weights(released, folder, shard_bytes)
 
 

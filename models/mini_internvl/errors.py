@@ -44,6 +44,19 @@ class OutOfMemory(MiniInternVLError):
     """One sequence alone does not fit into the device's memory."""
 
 
+class NotFiniteError(MiniInternVLError):
+    """Numbers of the network that are not finite: its answers would mean nothing.
+
+    Attributes:
+        place: of the first sequence. part: of the network where it began.
+    """
+
+    def __init__(self, place: int, part: str = "language model") -> None:
+        super().__init__(f"the output of the {part} is not finite (NaN or infinity)")
+        self.place = place
+        self.part = part
+
+
 class CompileError(MiniInternVLError):
     """`torch.compile` does not work on this device or machine."""
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from mini_internvl.batch_config import NETWORK_BATCHING, NetworkBatchConfig
 from mini_internvl.decode_step import Step
+from mini_internvl.errors import NotFiniteError
+from mini_internvl.finite import FiniteBeams, first_not_finite
 from mini_internvl.model import MiniInternVL
 from mini_internvl.prefill import PrefilledBatch, query_group
 from mini_internvl.shared_attention import fold_mask
@@ -132,6 +134,10 @@ class Decoder:
             return {}
         chosen = self._choose(self._batch.logits, self._output.counts())
         going = self._output.add(chosen)
+        if going is not None and (row := first_not_finite(self._batch.logits)) is not None:
+            raise NotFiniteError(
+                self._names[row]
+            )  # what is not finite once stays so: checks may be steps apart
         answers: dict[int, Generated] = {}
         if going is not None and len(going) <= self._leave_below * self.rows:
             answers = self._leave(going)
@@ -317,7 +323,10 @@ def beam_search(
         suppress_tokens=list(rules.forbidden) or None,
     )
     sequences = network.language_model.generate(
-        inputs_embeds=embeddings, attention_mask=mask, generation_config=config
+        inputs_embeds=embeddings,
+        attention_mask=mask,
+        generation_config=config,
+        logits_processor=[FiniteBeams(settings.num_beams)],
     )
     return [_until_stop(row, rules.stop) for row in sequences.tolist()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -185,11 +184,18 @@ def control_ids(tokenizer: Tokenizer) -> set[int]:
     return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copies the tokenizer files, and the published template, from one checkpoint folder to another."""
-    for name in (*FILES, "conversation.py"):
-        if (source / name).is_file() and source.resolve() != target.resolve():
-            shutil.copyfile(source / name, target / name)
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """Contents of a checkpoint's tokenizer files and published template, by name."""
+    paths = [folder / name for name in (*FILES, "conversation.py")]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def copy_tokenizer(source: Path | Mapping[str, bytes], target: Path) -> None:
+    """Writes the tokenizer files, and the published template, of a folder or from memory into a folder."""
+    files = source if isinstance(source, Mapping) else tokenizer_files(source)
+    for name, content in files.items():
+        if isinstance(source, Mapping) or source.resolve() != target.resolve():
+            (target / name).write_bytes(content)
 
 
 def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:

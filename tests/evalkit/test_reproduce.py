@@ -14,6 +14,8 @@ from toy import FakeModel
 
 from evalkit import registry
 from evalkit.contracts import Failure, ModelInfo, Request, Response
+from evalkit.data.images import file_digest
+from evalkit.pipeline.results import describe
 from evalkit.store import find_runs, load_run
 
 
@@ -34,7 +36,13 @@ def forget(bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reproduce(bench, path: Path, *arguments: str | Path) -> int:
     output = bench.output.parent / "again"
-    return int(bench.cli("reproduce", path, "-o", output, "--json", *arguments))
+    given = () if "--include" in arguments else ("--include", bench.task)
+    return int(bench.cli("reproduce", path, "-o", output, "--json", *given, *arguments))
+
+
+def without_task(bench, path: Path) -> int:
+    """`evalkit reproduce` where the user names no task file."""
+    return int(bench.cli("reproduce", path, "--json"))
 
 
 def test_an_equal_run(bench, first: Path) -> None:
@@ -155,24 +163,45 @@ def test_errors_of_one_kind_are_equal_and_an_answer_is_not(bench, monkeypatch: p
 # What must be as it was -----------------------------------------------------------------------------------
 
 
+def test_a_python_file_that_a_manifest_names_is_never_imported(bench, first: Path) -> None:
+    mark = bench.output.parent / "imported"
+    evil = bench.output.parent / "evil.py"
+    evil.write_text(f"open({str(mark)!r}, 'w')\n")
+    manifest = json.loads((first / "manifest.json").read_text())
+    manifest["includes"] = [{"path": str(evil), "hash": file_digest(evil)}]
+    (first / "manifest.json").write_text(json.dumps(manifest))
+    assert without_task(bench, first) == 2
+    assert f"if you trust it, give --include {evil}" in bench.err and not mark.exists()
+    assert reproduce(bench, first) == 0 and not mark.exists()
+
+
 def test_a_task_file_that_has_changed_or_gone(bench, first: Path) -> None:
     source = bench.task.read_text()
     bench.task.write_text(source + "\n# changed\n")
-    assert reproduce(bench, first) == 2
+    assert without_task(bench, first) == 2
     assert "has changed since" in bench.err and "--include" in bench.err
     bench.task.unlink()
-    assert reproduce(bench, first) == 2 and "is missing" in bench.err
+    assert without_task(bench, first) == 2 and "is missing" in bench.err
     elsewhere = bench.output.parent / "elsewhere.py"
     elsewhere.write_text(source)
     assert reproduce(bench, first, "--include", elsewhere) == 0
     assert bench.document["equal"] is True
 
 
+def test_an_address_in_a_manifest_is_not_contacted(bench, first: Path) -> None:
+    manifest = json.loads((first / "manifest.json").read_text())
+    manifest["settings"]["base_url"] = "http://127.0.0.1:9/v1"
+    (first / "manifest.json").write_text(json.dumps(manifest))
+    assert reproduce(bench, first) == 2
+    assert "give --base-url URL" in bench.err and bench.model.asked == []
+    assert reproduce(bench, first, "--base-url", "http://127.0.0.1:8/v1") == 0
+
+
 def test_a_run_that_does_not_tell_its_task_file(bench, first: Path) -> None:
     manifest = json.loads((first / "manifest.json").read_text())
     del manifest["includes"]
     (first / "manifest.json").write_text(json.dumps(manifest))
-    assert reproduce(bench, first) == 2
+    assert without_task(bench, first) == 2
     assert "'yes-no' is not installed" in bench.err and "give --include FILE" in bench.err
     assert reproduce(bench, first, "--include", bench.task) == 0
 
@@ -203,11 +232,28 @@ def test_another_model(change: dict[str, Any], bench, first: Path, monkeypatch: 
     monkeypatch.setattr(FakeModel, "info", property(lambda self: info))
     if "fingerprint" in change:
         assert reproduce(bench, first) == 3
-        assert "other weights than the run" in bench.err and bench.model.asked == []
+        assert (
+            "other weights, settings, tokenizer or template than the run" in bench.err
+            and bench.model.asked == []
+        )
     else:
         assert reproduce(bench, first) == 0
         assert "dtype: float32, now float16" in bench.document["notes"]
         assert "model setting template: None, now 'x'" in bench.document["notes"]
+
+
+def test_an_identity_of_an_older_form(bench, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = json.loads((first / "manifest.json").read_text())
+    del manifest["model"]["weights"]  # as stored when the fingerprint was the weights' hash
+    (first / "manifest.json").write_text(json.dumps(manifest))
+    assert any(note.startswith("identity of an older form") for note in describe(load_run(first))["notes"])
+    info = dataclasses.replace(bench.model.info, fingerprint="of all", weights="0")
+    monkeypatch.setattr(FakeModel, "info", property(lambda self: info))
+    assert reproduce(bench, first) == 0
+    assert any(note.startswith("identity of an older form") for note in bench.document["notes"])
+    info = dataclasses.replace(info, weights="1")
+    assert reproduce(bench, first) == 3
+    assert "other weights than the run" in bench.err
 
 
 def test_versions_that_differ_are_told(bench, first: Path) -> None:

@@ -288,4 +288,5 @@ def test_a_judge_is_remembered_by_the_run(bench, monkeypatch: pytest.MonkeyPatch
     folder = bench.result["run"]
     assert "secret" not in (Path(folder) / "manifest.json").read_text()
     assert bench.cli("score", folder, "--include", bench.task, "--json") == 0
-    assert "judge:j" in bench.result["signature"] and calls[-1] == ("http://host/v1", "j")
+    assert "judge:j" in bench.result["signature"]
+    assert calls == [("http://user:secret@host/v1", "j")]  # its replies are used; nobody is asked again

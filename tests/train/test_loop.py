@@ -321,6 +321,49 @@ def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest
     assert equal(tmp_path / "whole/final", tmp_path / "out/final")
 
 
+@pytest.mark.parametrize("family", ["qwen2", "internlm2"])
+def test_interrupted_twice_with_few_checkpoints_kept(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a training continues from may be deleted while it goes on: nothing is copied from there."""
+    changes = {"checkpoints__every": 1, "checkpoints__keep": 1}
+    recipe = make_recipe(tmp_path, family=family, **changes)
+    step = Loop._step
+    for stop in (2, 4):
+
+        def told(self: Loop, *arguments: Any, at: int = stop) -> bool:
+            if self.done == at - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(self, *arguments)
+
+        monkeypatch.setattr(Loop, "_step", told)
+        with pytest.raises(Stopped, match=f"after step {stop} of 6"):
+            train(recipe, **QUIET)
+        monkeypatch.undo()
+    train(recipe, **QUIET)
+    loaded = mini_internvl.load(tmp_path / "out/final")
+    assert loaded.tokenizer is not None
+    assert isinstance(loaded.chat(None, "Which colour?", max_new_tokens=2), str)
+
+
+def test_a_checkpoint_without_tokenizer_deletes_no_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(tmp_path, checkpoints__every=2, checkpoints__keep=1)
+    write = FineTuning.write_model
+
+    def forgetful(self: FineTuning, folder: Path, weights: Any) -> bool:
+        if "step-000004" in folder.name:
+            self.start = replace(self.start, files={})
+        return write(self, folder, weights)
+
+    monkeypatch.setattr(FineTuning, "write_model", forgetful)
+    with pytest.raises(ResumeError, match="no tokenizer files; older checkpoints are kept"):
+        train(recipe, **QUIET)
+    assert (tmp_path / "out/step-000002/vocab.json").is_file()
+    assert not (tmp_path / "out/step-000004").exists()
+
+
 def test_nan_stops_with_the_samples_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make_recipe(tmp_path, checkpoints__every=1)
     backward = FineTuning.backward

@@ -123,11 +123,36 @@ def written(folder: Path, keep: int) -> Iterator[Path]:
     with published(folder) as temporary:
         (temporary / "training").mkdir()
         yield temporary
+        check(temporary)
     output = folder.parent
     _point_latest(output, folder)
     for old in checkpoints(output)[: -max(1, keep)]:
         shutil.rmtree(old)
         shutil.rmtree(output / "merged" / old.name, ignore_errors=True)
+
+
+def check(folder: Path) -> None:
+    """Reads a checkpoint that was just written, before an older one is deleted for it.
+
+    Raises:
+        ResumeError: its state, configuration, tokenizer or weight files cannot be read.
+    """
+    from mini_internvl import MiniInternVLError, read_tokenizer
+    from mini_internvl.checkpoint import read_config
+    from mini_internvl.weights import WeightReader, weight_files
+
+    read_state(folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        read_weights(folder / ADAPTER_WEIGHTS)
+        return
+    try:
+        read_config(folder)
+        WeightReader(weight_files(folder)).names()
+        tokenizer = read_tokenizer(folder)
+    except MiniInternVLError as error:
+        raise ResumeError(f"{folder}: cannot be read back ({error}); older checkpoints are kept") from error
+    if tokenizer is None:
+        raise ResumeError(f"{folder}: has no tokenizer files; older checkpoints are kept")
 
 
 @contextmanager

@@ -178,7 +178,7 @@ class FineTuning(Objective):
             self.start.network,
             folder,
             state=weights,
-            tokenizer_from=self.start.folder,
+            tokenizer_from=self.start.files,
             dtype=DTYPES[recipe.precision],
         )
         return recipe.precision == "float32"

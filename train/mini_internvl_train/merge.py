@@ -87,9 +87,11 @@ def load_adapted(checkpoint: Path) -> ChatModel:
     settings = _settings(checkpoint)
     base = settings["base"]
     network = mini_internvl.load(base["model"], dtype="float32", device="cpu")
-    if network.fingerprint != base["fingerprint"]:
+    # an adapter of an older form names the hash of the base's weights alone
+    if base["fingerprint"] not in (network.fingerprint, network.weights_fingerprint):
         raise ResumeError(
-            f"{checkpoint}: its base {base['model']} has other weights than the adapter was trained on"
+            f"{checkpoint}: its base {base['model']} has other weights, settings or tokenizer than the "
+            "adapter was trained on"
         )
     network.config = replace(
         network.config, system_message=network.system_message, max_dynamic_patch=settings["max_tiles"]

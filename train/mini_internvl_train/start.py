@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,14 +28,15 @@ class Start:
         network: float32 on the CPU, nothing prepared yet.
         encoder, tiling: how its conversations and images become tensors.
         pad_id: fills rows.
-        folder: of its files; tokenizer files are copied from there.
+        files: contents of its tokenizer files by name. The folder may be a checkpoint that is deleted while
+            training goes on.
     """
 
     network: ChatModel
     encoder: ConversationEncoder
     tiling: Tiling
     pad_id: int
-    folder: Path
+    files: Mapping[str, bytes]
 
 
 def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
@@ -49,6 +50,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         MiniInternVLError: it cannot be loaded. RecipeError: it has no tokenizer.
     """
     import mini_internvl
+    from mini_internvl.tokenizers import tokenizer_files
 
     name = recipe.model if model is None else model
     network = mini_internvl.load(name, dtype="float32", device="cpu")
@@ -73,7 +75,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         encoder,
         Tiling(config.image_size, bound, config.use_thumbnail),
         network.tokenizer.pad_id or 0,
-        network.folder,
+        tokenizer_files(network.folder),
     )
 
 
