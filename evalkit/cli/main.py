@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("evalkit.cli.list:list_command", "List tasks, models, suites or runs."),
     "show": ("evalkit.cli.stored_runs:show", "Show a run's scores, or its samples."),
     "data": ("evalkit.cli.data:data", "Where a task's files come from, and whether they are complete."),
-    "export": ("evalkit.cli.stored_runs:export", "Write a benchmark's official submission file."),
+    "export": ("evalkit.cli.export:export", "Write a benchmark's submission file, or its questions."),
     "train": ("mini_internvl_train.cli:train", "Fine-tune, merge and convert."),
     "leaderboard": ("evalkit_leaderboard.cli:leaderboard", "Start the leaderboard."),
     "doctor": ("evalkit.cli.doctor:doctor", "What works on this machine, and how to fix what does not."),
