@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +144,8 @@ def save_checkpoint(
         network: any Mini-InternVL.
         folder: is made if need be; each file is replaced as a whole.
         state: weights in place of the network's own, under its names (gathered from shards, for example).
-        tokenizer_from: a folder; its tokenizer files are copied.
+        tokenizer_from: the folder of the base; its tokenizer files are copied, and what else stands beside
+            released weights (`auto_map` and its Python files, settings of generation and images).
         dtype: of the stored weights; None keeps theirs.
         shard_bytes: most bytes of one weight file.
 
@@ -157,17 +158,29 @@ def save_checkpoint(
     released = released_state({name: weights[name] for name in _own_parameters(network)}, network.config)
     if dtype is not None:
         released = {name: tensor.to(dtype) for name, tensor in released.items()}
-    raw = network.config.to_dict()
+    raw = _with_base_settings(network.config.to_dict(), tokenizer_from)
     raw["torch_dtype"] = str(next(iter(released.values())).dtype).removeprefix("torch.")
     if network.image_token_id is not None:
         raw["image_token_id"] = network.image_token_id
     with replacing(folder / "config.json") as path:
         path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if tokenizer_from is not None:
-        from mini_internvl.tokenizers import copy_tokenizer
+        from mini_internvl.tokenizers import copy_companions
 
-        copy_tokenizer(Path(tokenizer_from), folder)
+        copy_companions(Path(tokenizer_from), folder)
     return write_weights(released, folder, shard_bytes)
+
+
+def _with_base_settings(raw: dict[str, Any], base: str | Path | None) -> dict[str, Any]:
+    """config.json with the entries of a released base that only other programs read, such as `auto_map`."""
+    path = None if base is None else Path(base) / "config.json"
+    if path is None or not path.is_file():
+        return raw
+    old = read_json(path)
+    if old.get("model_type") != "internvl_chat":
+        return raw
+    vision = {**(old.get("vision_config") or {}), **raw["vision_config"]}
+    return {**{k: v for k, v in old.items() if k != "dtype"}, **raw, "vision_config": vision}
 
 
 def _placed(tensor: Tensor, device: torch.device, folder: Path) -> Tensor:
