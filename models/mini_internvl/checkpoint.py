@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
 from mini_internvl.errors import CheckpointError, ConfigError, DeviceError
-from mini_internvl.layout import Recipe, canonical_native, native_recipe, released_recipe, released_state
+from mini_internvl.layout import (
+    Recipe,
+    canonical_native,
+    native_recipe,
+    released_recipe,
+    released_state,
+    unwrapped,
+)
 from mini_internvl.model import MiniInternVL
 from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
 
@@ -78,7 +85,7 @@ def read_network(
     config, native = read_config(folder)
     place = torch.device(device)
     reader = WeightReader(weight_files(folder))
-    stored = {canonical_native(name) if native else name: name for name in reader.names()}
+    stored = _canonical(folder, reader.names(), native)
     config = _settle_tying(config, native, stored)
     with torch.device("meta"):
         network = kind(config, attention)
@@ -169,6 +176,27 @@ def save_checkpoint(
 
         copy_companions(Path(tokenizer_from), folder)
     return write_weights(released, folder, shard_bytes)
+
+
+def _canonical(folder: Path, names: list[str], native: bool) -> dict[str, str]:
+    """Stored names by the names of their layout, without the prefixes of wrappers.
+
+    Raises:
+        CheckpointError: an adapter stands unmerged in the weights, or two names mean one weight.
+    """
+    lora = [name for name in names if ".lora_A." in name or ".base_layer." in name]
+    if lora:
+        raise CheckpointError(
+            f"{folder}: holds an unmerged LoRA ({len(lora)} weights such as {lora[0]}); merge it into the "
+            "base first, with InternVL's tools/merge_lora.py or peft's merge_and_unload"
+        )
+    stored: dict[str, str] = {}
+    for name in names:
+        plain = unwrapped(name)
+        other = stored.setdefault(canonical_native(plain) if native else plain, name)
+        if other != name:
+            raise CheckpointError(f"{folder}: {other} and {name} are the same weight; remove one of them")
+    return stored
 
 
 def _with_base_settings(raw: dict[str, Any], base: str | Path | None) -> dict[str, Any]:

@@ -423,3 +423,35 @@ def test_an_unknown_template_is_refused_before_the_weights(family: str, tmp_path
     path.write_text(json.dumps(raw), encoding="utf-8")
     with pytest.raises(ConfigError, match="unknown conversation template 'internvl9'; known: Hermes-2"):
         mini_internvl.load(folder)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_prefixes_of_wrappers_are_read(family: str, prefix: str, tmp_path: Path) -> None:
+    networks.save_native(family, tmp_path / "native")
+    model = mini_internvl.load(tmp_path / "native")
+    mini_internvl.save_checkpoint(model, tmp_path / "one")
+    state = load_file(tmp_path / "one" / "model.safetensors")
+    wrapped = {
+        prefix + name.replace(".layers.1.", ".layers.1._checkpoint_wrapped_module."): tensor
+        for name, tensor in state.items()
+    }
+    save_file(wrapped, tmp_path / "one" / "model.safetensors")
+    batch = networks.inputs(((1, 6),))
+    assert torch.equal(mini_internvl.load(tmp_path / "one")(**batch), model(**batch))
+
+
+def test_an_unmerged_lora_is_named(released: Path, tmp_path: Path) -> None:
+    folder = copy(released, tmp_path)
+    name = "language_model.model.layers.0.attention.wo.weight"
+
+    def change(state: dict[str, torch.Tensor]) -> None:
+        base = "language_model.base_model.model.model.layers.0.attention.wo"
+        state[f"{base}.base_layer.weight"] = state.pop(name)
+        state[f"{base}.lora_A.default.weight"] = torch.zeros(4, 64)
+
+    rewrite(folder, change)
+    with pytest.raises(
+        CheckpointError, match=r"unmerged LoRA \(2 weights such as language_model\.base_model"
+    ):
+        mini_internvl.load(folder)
