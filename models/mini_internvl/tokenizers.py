@@ -22,6 +22,8 @@ FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
+OTHER_FILES = ("generation_config.json", "preprocessor_config.json", "chat_template.jinja")
+
 _KINDS = ("Qwen2Tokenizer", "InternLM2Tokenizer", "LlamaTokenizer")
 _UNNAMED = ("", "PreTrainedTokenizer", "TokenizersBackend", "SentencePieceBackend")
 """Names of transformers' base classes, which say nothing of the tokenizer."""
@@ -185,11 +187,25 @@ def control_ids(tokenizer: Tokenizer) -> set[int]:
     return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
 
 
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copies the tokenizer files, and the published template, from one checkpoint folder to another."""
-    for name in (*FILES, "conversation.py"):
-        if (source / name).is_file() and source.resolve() != target.resolve():
+def copy_companions(source: Path, target: Path) -> None:
+    """Copies what stands beside the weights from one checkpoint folder to another, byte for byte.
+
+    These are the tokenizer files and, from a released layout, the published Python files and the settings of
+    generation and images, which other programs open a folder by. Nothing of it is executed.
+    """
+    if source.resolve() == target.resolve():
+        return
+    names = [*FILES, "conversation.py"]
+    if _is_released(source):
+        names += [*OTHER_FILES, *sorted(path.name for path in source.glob("*.py"))]
+    for name in dict.fromkeys(names):
+        if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def _is_released(folder: Path) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("model_type") == "internvl_chat"
 
 
 def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:
