@@ -28,7 +28,8 @@ HARMLESS = _words(
     output_attentions output_hidden_states output_router_logits output_scores pad_token_id prefix
     pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict
     return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
-    tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p use_bfloat16
+    tie_encoder_decoder tie_word_embeddings
+    tokenizer_class top_k top_p torch_dtype torchscript transformers_version typical_p use_bfloat16
     use_cache use_flash_attn use_flash_attention_2 use_liger_kernel vision_start_token_id
     vision_end_token_id vision_token_id
     """
