@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from evalkit.contracts import Record, Sample
 from evalkit.metrics.base import Mean, Metric
@@ -44,15 +44,19 @@ def is_wrong(scores: Mapping[str, float], names: ExactScores) -> bool | None:
     return any(value < _FULL for value in found) if found else None
 
 
-def better(before: Record, after: Record, names: ExactScores) -> bool:
-    """Whether the other form of an answer scores better: right, or nearer (a smaller error, more hits)."""
+def better(before: Record, after: Record, names: ExactScores, equal: bool) -> bool:
+    """Whether the form of an answer cost it something: in another form it is right or has a smaller error.
+
+    Args:
+        equal: the other form is an accepted answer itself, so that any gain counts (a graded reference).
+    """
     if is_wrong(after.scores, names) is False:
         return True
     nearer = [name for name in before.scores if name.endswith("_error")]
     if any(after.scores.get(name, before.scores[name]) < before.scores[name] for name in nearer):
         return True
     decisive = {name for group in names for name in group} & set(before.scores)
-    return any(after.scores.get(name, 0.0) > before.scores[name] for name in decisive)
+    return equal and any(after.scores.get(name, 0.0) > before.scores[name] for name in decisive)
 
 
 # What may differ ------------------------------------------------------------------------------------------
@@ -179,8 +183,16 @@ def _texts(value: object) -> list[str]:
     return []
 
 
-def corrected(text: str, sample: Sample) -> tuple[str, tuple[str, ...]] | None:
-    """An answer as the rule would accept it, if its form is the reason, and the kinds of what differs.
+class OtherForm(NamedTuple):
+    """An answer in another form: its text, what differs, and whether it is an accepted answer itself."""
+
+    text: str
+    kinds: tuple[str, ...]
+    equal: bool
+
+
+def corrected(text: str, sample: Sample) -> OtherForm | None:
+    """An answer as the rule would accept it, if its form is the reason.
 
     A truth that it equals but for its form; else the answer without what surrounds it, which the task's own
     rule may read as right (a number within the tolerance, another spelling that it knows).
@@ -190,7 +202,7 @@ def corrected(text: str, sample: Sample) -> tuple[str, tuple[str, ...]] | None:
         return None
     for truth in known:
         if kinds := kind(text, truth):
-            return truth, kinds
+            return OtherForm(truth, kinds, equal=True)
     names = tuple(name for name in STEPS if name != "case")
     plain = _tidy(text, names)
     if not plain or plain == text:
@@ -199,4 +211,4 @@ def corrected(text: str, sample: Sample) -> tuple[str, tuple[str, ...]] | None:
         fewer = tuple(other for other in names if other != name)
         if _tidy(text, fewer) == plain:
             names = fewer
-    return plain, names
+    return OtherForm(plain, names, equal=False)

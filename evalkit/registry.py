@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import importlib.util
-import inspect
 import logging
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -149,38 +146,20 @@ def included_tasks() -> list[str]:
 
 def included_files() -> list[Path]:
     """Task files that `include` has loaded."""
-    found = {sys.modules[kind.__module__].__file__ for kind in _included.values()}
-    return sorted(Path(name) for name in found if name)
+    from evalkit import task_files
+
+    return sorted({file for kind in _included.values() if (file := task_files.file_of(kind))})
 
 
 def include(path: Path) -> list[str]:
-    """Load a task file that is not installed; returns the names of the tasks it defines.
+    """Load a task file, folder or package that is not installed; returns the names of the tasks it defines.
 
     Raises:
         UsageError: no such file, it fails to import, or it defines no task.
     """
-    if not path.is_file():
-        raise UsageError(f"--include {path}: no such file")
-    module_name = f"evalkit_included_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--include {path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"--include {path}: {type(error).__name__}: {error}") from error
-    defined = [
-        value
-        for value in vars(module).values()
-        if inspect.isclass(value)
-        and issubclass(value, Task)
-        and value.__module__ == module_name
-        and not inspect.isabstract(value)
-    ]
-    if not defined:
-        raise UsageError(f"--include {path}: defines no Task; see docs/adding-a-task.md")
+    from evalkit import task_files
+
+    defined = task_files.load(path)
     _included.update({value.name: value for value in defined})
     return [value.name for value in defined]
 

@@ -18,7 +18,7 @@ from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
 from evalkit.metrics.boxes import CumulativeIoU
 from evalkit.metrics.captions import Cider
 from evalkit.statistics import Clusters, ClusterSums
-from evalkit.statistics.paired import PairedSums
+from evalkit.statistics.swaps import PairedSums
 from evalkit_tasks.driving.drivelm_metrics import metrics as drivelm_metrics
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
 
@@ -90,7 +90,6 @@ class World:
     base: np.ndarray
     new: np.ndarray
     sizes: np.ndarray
-    right: np.ndarray | None
     rows: np.ndarray
     members: Clusters
 
@@ -102,15 +101,13 @@ class World:
     def draw(self, rng: np.random.Generator, clusters: int) -> ClusterSums:
         """An experiment of so many clusters."""
         chosen = rng.integers(0, len(self.base), clusters)
-        right = None if self.right is None else self.right[chosen]
-        return ClusterSums(self.metric, self.base[chosen], self.sizes[chosen], right)
+        return ClusterSums(self.metric, self.base[chosen], self.sizes[chosen])
 
     def draw_unclustered(self, rng: np.random.Generator, clusters: int) -> ClusterSums:
         """The same, with every sample taken for a cluster of its own."""
         chosen = rng.integers(0, len(self.base), clusters)
         rows = np.concatenate([self.rows[self.members.codes == cluster] for cluster in chosen])
-        right = None if self.right is None else rows[:, 0].astype(np.intp)
-        return ClusterSums(self.metric, rows, np.ones(len(rows), dtype=np.intp), right)
+        return ClusterSums(self.metric, rows, np.ones(len(rows), dtype=np.intp))
 
     def draw_pair(self, rng: np.random.Generator, clusters: int) -> PairedSums:
         """Two runs of the same clusters that do not differ: in each, a coin says which is which."""
@@ -134,7 +131,5 @@ def world(kind: str) -> World:
         records = [answer(rng, abilities[cluster], areas[cluster]) for cluster in owners]
         sides.append((records, metric.statistics(records)))
     members = Clusters(owners, CLUSTERS)
-    outcomes = metric.outcomes(sides[0][0]) if metric.binary else None
-    right = None if outcomes is None else np.bincount(owners[outcomes == 1], minlength=CLUSTERS)
     rows = sides[0][1]
-    return World(metric, members.sums(rows), members.sums(sides[1][1]), members.sizes(), right, rows, members)
+    return World(metric, members.sums(rows), members.sums(sides[1][1]), members.sizes(), rows, members)

@@ -36,6 +36,12 @@ def format_flags(command: Any) -> Any:
     return chosen(json_flag(command))
 
 
+def undecided_flag(command: Any) -> Any:
+    """`--undecided pass|fail`."""
+    text = "What exit status 5, undecided, becomes: 0 or 1."
+    return flag("--undecided", type=click.Choice(("pass", "fail")), help=text)(command)
+
+
 @click.command(short_help="Paired comparison of two runs, or of two models' runs.")
 @click.argument("base", metavar="BASE")
 @click.argument("new", metavar="NEW")
@@ -52,6 +58,7 @@ def format_flags(command: Any) -> Any:
 )
 @flag("--allow", multiple=True, metavar="FIELD", help="A field of the signature that may differ; repeatable.")
 @flag("--speed", is_flag=True, help="Judge the model's time per sample too.")
+@undecided_flag
 @output_flag
 @flag("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @include_flag
@@ -65,6 +72,7 @@ def compare(
     alpha: float,
     allow: tuple[str, ...],
     speed: bool,
+    undecided: Any,
     output: Path,
     seed: int,
     style: str,
@@ -73,7 +81,7 @@ def compare(
     """Compare two results on the same samples: improved, regressed, or no evidence.
 
     BASE and NEW are run folders, models (their latest complete run of each task) or baselines. Exit status:
-    0 pass, 1 regression, 2 not comparable. METRIC may be TASK:METRIC, and a glob.
+    0 pass, 1 regression, 2 not comparable, 5 undecided. METRIC may be TASK:METRIC, and a glob.
 
     \b
     evalkit compare mini-internvl-2b my-finetune
@@ -97,6 +105,7 @@ def compare(
             allow=comma_list(allow),
             with_speed=speed,
             seed=seed,
+            undecided=undecided,
         )
     except NotComparableError as error:
         print_refusal(str(error), style)
@@ -139,6 +148,7 @@ def print_refusal(reason: str, style: str) -> None:
 @flag("--policy", "policy_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
       help="Default: evalkit.toml here, or [tool.evalkit] of pyproject.toml.")  # fmt: skip
 @flag("--baseline", metavar="NAME", help="In place of the policy's.")
+@undecided_flag
 @option_flags(("checkpoint", "output"), show_default=False)
 @option_flags(decides="place", show_default=False)
 @include_flag
@@ -148,11 +158,12 @@ def check(
     model: str,
     policy_file: Path | None,
     baseline: str | None,
+    undecided: Any,
     style: str,
     as_json: bool,
     **flags: Any,
 ) -> int:
-    """Run the policy's tasks, compare with its baseline, and pass (0) or fail (1).
+    """Run the policy's tasks, compare with its baseline: pass (0), regression (1) or undecided (5).
 
     A flag that is given takes the place of the policy's setting.
 
@@ -168,7 +179,13 @@ def check(
     policy = load(policy_file or find(Path()))
     run = {**policy.run, **given(flags)}
     output = run.pop("output", policy.output)
-    policy = dataclasses.replace(policy, baseline=baseline or policy.baseline, output=output, run=run)
+    policy = dataclasses.replace(
+        policy,
+        baseline=baseline or policy.baseline,
+        undecided=undecided or policy.undecided,
+        output=output,
+        run=run,
+    )
     options = RunOptions(model, output=output, **run)
     options.check()
     try:

@@ -96,7 +96,7 @@ def include_flag(command: F) -> F:
         callback=_include,
         expose_value=False,
         is_eager=True,
-        help="Load a task file that is not installed (docs/adding-a-task.md).",
+        help="Load tasks that are not installed: a file, a folder or a package (docs/adding-a-task.md).",
     )(command)
 
 

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 @click.command(short_help="How many samples it takes to detect a difference.")
 @flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
-@flag("--detect", type=float, required=True, metavar="POINTS",
-      help="Change to detect: percentage points (0.01 of a fraction), or the metric's unit.")  # fmt: skip
+@flag("--detect", type=float, metavar="POINTS",
+      help="Drop to detect: percentage points (0.01 of a fraction), or the metric's unit.")  # fmt: skip
+@flag(
+    "--margin",
+    type=float,
+    metavar="POINTS",
+    help="In place of --detect: margin to show, where nothing is lost.",
+)
 @flag("--run", "runs", multiple=True, type=click.Path(path_type=Path), metavar="RUN",
       help="Run whose variance is used; two: that of their difference. Default: the latest.")  # fmt: skip
 @flag("--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; repeatable.")
@@ -40,7 +46,8 @@ if TYPE_CHECKING:
 @terminal.verbosity
 def plan(
     task: str,
-    detect: float,
+    detect: float | None,
+    margin: float | None,
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
     power: float,
@@ -56,10 +63,21 @@ def plan(
     evalkit plan -t rsvqa-lr --detect 1.0 --run runs/a/… --run runs/b/…
     """
     from evalkit.comparison import sample_size
+    from evalkit.errors import UsageError
 
+    if (detect is None) == (margin is None):
+        raise UsageError("give --detect POINTS or --margin POINTS")
+    points = margin if detect is None else detect
+    assert points is not None
     paths = sample_size.choose_runs(task, runs, output)
     needs = sample_size.plan(
-        paths, detect, metrics=metrics, correlation=correlation, alpha=alpha, power=power
+        paths,
+        points,
+        metrics=metrics,
+        correlation=correlation,
+        alpha=alpha,
+        power=power,
+        margin=margin is not None,
     )
     if as_json:
         terminal.print_json(
@@ -67,6 +85,7 @@ def plan(
                 "task": task,
                 "runs": [str(path) for path in paths],
                 "detect": detect,
+                "margin": margin,
                 "alpha": alpha,
                 "power": power,
                 "correlation": correlation if len(paths) == 1 else None,
@@ -74,16 +93,23 @@ def plan(
             }
         )
     else:
-        click.echo(_plan_text(needs, paths, alpha, power, correlation))
+        click.echo(_plan_text(needs, paths, alpha, power, correlation, margin is not None))
     return 0
 
 
 def _plan_text(
-    needs: list[MetricSampleSize], paths: list[Path], alpha: float, power: float, correlation: float
+    needs: list[MetricSampleSize],
+    paths: list[Path],
+    alpha: float,
+    power: float,
+    correlation: float,
+    margin: bool,
 ) -> str:
     from evalkit.text import value_text
 
     rows = [["metric", "to detect", "clusters", "samples", "the run has", "which detects", ""]]
+    if margin:
+        rows[0][1], rows[0][5] = "margin", "which shows"
     for item in needs:
         unit = item.metric.unit
         rows.append(
@@ -103,6 +129,8 @@ def _plan_text(
         else f"variance of {paths[0]}; answers of two models assumed to correlate by {correlation:g}"
     )
     head = f"{source}\nlevel {alpha:g}, power {power:g}; for the paired comparison of two runs"
+    if not margin and len(needs) > 1:
+        head += f", {len(needs)} metrics judged together (Holm)"
     return f"{head}\n{table(rows, right=(1, 2, 3, 4, 5))}"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from evalkit.comparison.baselines import resolve
-from evalkit.comparison.compare import RESAMPLES, Comparison, compare_runs
+from evalkit.comparison.compare import RESAMPLES, Comparison, Undecided, compare_runs
 from evalkit.comparison.runs import Key, key_of
 from evalkit.comparison.verdicts import Thresholds, number
 from evalkit.pipeline.results import RunResult
@@ -27,6 +27,7 @@ def compare(
     output: str | os.PathLike[str] = "runs",
     seed: int = 0,
     resamples: int = RESAMPLES,
+    undecided: Undecided | None = None,
 ) -> Comparison:
     """Compare two results on the samples that both have.
 
@@ -39,9 +40,11 @@ def compare(
         allow: signature fields that may differ.
         speed: also judge the model's time per sample.
         output: folder of run folders and baselines.
+        undecided: whether `exit_code` of an undecided comparison is 0 (pass) or 1 (fail); None: 5.
 
     Returns:
-        The comparison; `verdict` is `pass` or `regression`, `metrics` has a result for each metric.
+        The comparison; `verdict` is `pass`, `regression` or `undecided`; `metrics` has a result for
+        each metric.
 
     Raises:
         NotComparableError: they do not measure the same thing, or cannot be read.
@@ -59,6 +62,7 @@ def compare(
         with_speed=speed,
         seed=seed,
         resamples=resamples,
+        undecided=undecided,
     )
 
 

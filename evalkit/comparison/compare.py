@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +16,7 @@ from evalkit import registry
 from evalkit.comparison.flips import Flips, find_flips
 from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
 from evalkit.comparison.runs import SECONDS, Key, LoadedRun, Pairs, load_for_comparison, pair, timed
-from evalkit.comparison.verdicts import MetricResult, Thresholds, decide
+from evalkit.comparison.verdicts import MetricResult, Thresholds, decide, too_little
 from evalkit.contracts import Flag, Json, Record
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
@@ -30,6 +31,11 @@ class FlagShare(Metric):
     def __init__(self, name: str, flag: Flag) -> None:
         super().__init__(name, higher_is_better=False, binary=True)
         self._flag = flag
+
+    @property
+    def mean_range(self) -> tuple[float, float]:
+        """0 to 100."""
+        return self.bounds
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Answered samples; for errors, all."""
@@ -71,6 +77,11 @@ def speed() -> Metric:
 log = logging.getLogger(__name__)
 
 RESAMPLES = 10_000
+#: A small level over many metrics takes more resamples, up to these; beyond them tails are computed.
+_MOST_RESAMPLES = 40_000
+#: Resamples for each task over the level, some ten for each of its metrics.
+_RESAMPLES_A_TAIL = 100
+Undecided = Literal["pass", "fail"]
 Groups = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]
 
 
@@ -81,7 +92,7 @@ class TaskComparison:
     Attributes:
         base, new: the run folders. samples: paired ones; answered: by both sides.
         base_groups, new_groups: values by tag, as in a summary.
-        tags: tags that reports are split by.
+        tags: tags that reports are split by. undecided: why nothing of the task could be judged, or None.
     """
 
     key: Key
@@ -95,6 +106,7 @@ class TaskComparison:
     new_groups: Groups
     tags: tuple[str, ...]
     notes: tuple[str, ...]
+    undecided: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,8 @@ class Comparison:
     Attributes:
         metrics: every metric of every task, then errors, unparsed, truncated and speed.
         forgetting: mean change by suite, general first; empty unless general and domain tasks are compared.
-        reasons: why the gate fails, and what the reader must know.
+        reasons: why the gate fails or is undecided, and what the reader must know.
+        undecided: whether the answer "undecided" passes or fails; None leaves it open (exit status 5).
     """
 
     base: str
@@ -114,15 +127,21 @@ class Comparison:
     metrics: tuple[MetricResult, ...]
     forgetting: tuple[SuiteChange, ...]
     reasons: tuple[str, ...]
+    undecided: Undecided | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "regression"]:
-        """Whether the gate fails."""
-        return "regression" if any(result.failure for result in self.metrics) else "pass"
+    def verdict(self) -> Literal["pass", "regression", "undecided"]:
+        """Whether the gate fails, or the data cannot tell."""
+        if any(result.failure for result in self.metrics):
+            return "regression"
+        open_ones = any(result.undecided for result in self.metrics) or any(t.undecided for t in self.tasks)
+        return "undecided" if open_ones else "pass"
 
     @property
     def exit_code(self) -> int:
-        """Status of the command line: 0 pass, 1 regression."""
+        """Status of the command line: 0 pass, 1 regression, 5 undecided, or what `undecided` makes of it."""
+        if self.verdict == "undecided":
+            return {"pass": 0, "fail": 1, None: 5}[self.undecided]
         return int(self.verdict == "regression")
 
 
@@ -137,6 +156,7 @@ def compare_runs(
     with_speed: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    undecided: Undecided | None = None,
 ) -> Comparison:
     """Compare runs of the same tasks and splits.
 
@@ -144,6 +164,7 @@ def compare_runs(
         names: of both sides, for reports.
         allow: fields of the signature that may differ (see `pair`).
         with_speed: also judge the mean model time a sample.
+        undecided: see `Comparison`.
 
     Raises:
         NotComparableError: the runs do not measure the same thing, or cannot be read.
@@ -155,16 +176,24 @@ def compare_runs(
     if not shared:
         listed = [", ".join(map(str, side)) or "nothing" for side in (base, new)]
         raise NotComparableError(f"no task in common: {names[0]} has {listed[0]}, {names[1]} has {listed[1]}")
+    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(_RESAMPLES_A_TAIL * len(shared) / alpha)))
     resampler = Resampler(seed, resamples)
     parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
     differences = [item for _, found in parts for item in found]
-    metrics = decide(differences, thresholds or Thresholds(), alpha)
+    same = [key for key in shared if base[key].resolve() == new[key].resolve()]
+    metrics = decide(differences, thresholds or Thresholds(), alpha, same)
     by_key = {key: [r for r in metrics if r.key == key and not r.health] for key in shared}
     headlines = [headline(registry.task(key.task), by_key[key]) for key in shared]
-    tasks = tuple(task for task, _ in parts)
+    tasks = tuple(
+        task if task.key in same else dataclasses.replace(task, undecided=nothing_judged(by_key[task.key]))
+        for task, _ in parts
+    )
     missing = [f"{key} is only in {names[0]}: not compared" for key in base if key not in new]
     missing += [f"{key} is only in {names[1]}: not compared" for key in new if key not in base]
     reasons = [f"{result.key} {result.name}: {result.failure}" for result in metrics if result.failure]
+    reasons += [f"{r.key} {r.name}: {r.undecided}" for r in metrics if r.undecided]
+    reasons += [f"{task.key}: {task.undecided}" for task in tasks if task.undecided]
+    reasons += [f"{key}: the run is compared with itself: no difference is possible" for key in same]
     reasons += [f"{task.key}: {note}" for task in tasks for note in task.notes]
     return Comparison(
         *names,
@@ -173,7 +202,22 @@ def compare_runs(
         tuple(metrics),
         tuple(forgetting([result for result in headlines if result])),
         (*reasons, *missing),
+        undecided,
     )
+
+
+def nothing_judged(results: Sequence[MetricResult]) -> str | None:
+    """Why no metric of a task can be judged, or None where one can or where thresholds name none of them."""
+    judged = [result for result in results if result.judged and not result.failure]
+    if not judged or len(judged) < sum(result.judged for result in results):
+        return None
+    reasons = [
+        result.difference.reason or "not computed" if result.difference.p is None else too_little(result)
+        for result in judged
+    ]
+    if any(result.undecided for result in judged) or not all(reasons):
+        return None
+    return f"nothing can be judged: {'; '.join(dict.fromkeys(r for r in reasons if r))}"
 
 
 def _compare_task(
@@ -268,6 +312,7 @@ def metric_json(result: MetricResult) -> dict[str, Json]:
         "max_drop": result.max_drop,
         "margin": result.margin,
         "failure": result.failure,
+        "undecided": result.undecided,
         "mcnemar": None
         if exact is None
         else {"right_to_wrong": exact.right_to_wrong, "wrong_to_right": exact.wrong_to_right, "p": exact.p},

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from evalkit import registry
 from evalkit.comparison.verdicts import MetricResult
 from evalkit.contracts import Json
+from evalkit.statistics.intervals import student_quantile
 from evalkit.task import Task
 
 #: The suite that a domain-adapted model may forget.
 GENERAL = "general"
-#: Two-sided 95% quantile of the normal distribution.
-_NORMAL = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +67,17 @@ def _scale(result: MetricResult) -> float | None:
 
 
 def _change(name: str, headlines: tuple[MetricResult, ...]) -> SuiteChange:
-    gains, variances = [], []
+    gains, variances, weights = [], [], []
     for result in headlines:
         scale = _scale(result) or 1.0
         gains.append(scale * (result.difference.gain or 0.0))
         variances.append(None if result.difference.se is None else (scale * result.difference.se) ** 2)
+        weights.append((variances[-1] or 0.0) ** 2 / result.difference.freedom)
     mean = sum(gains) / len(gains)
     known = [variance for variance in variances if variance is not None]
     if len(known) < len(variances):
         return SuiteChange(name, headlines, mean, None)
-    reach = _NORMAL * math.sqrt(sum(known)) / len(known)
+    # Satterthwaite's degrees of freedom: few clusters in one task make the mean's error uncertain
+    freedom = sum(known) ** 2 / sum(weights) if sum(weights) > 0 else math.inf
+    reach = student_quantile(freedom) * math.sqrt(sum(known)) / len(known)
     return SuiteChange(name, headlines, mean, (mean - reach, mean + reach))

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from evalkit import registry
 from evalkit.comparison.baselines import resolve
-from evalkit.comparison.compare import Comparison, compare_runs
+from evalkit.comparison.compare import Comparison, Undecided, compare_runs
 from evalkit.comparison.runs import Key
 from evalkit.comparison.verdicts import Thresholds, number
 from evalkit.errors import NotComparableError, UsageError
@@ -24,7 +24,10 @@ else:
 
 FILE_NAME = "evalkit.toml"
 
-_KEYS = ("baseline", "tasks", "output", "alpha", "speed", "allow", "max_drop", "margin", "run")
+_KEYS = (
+    *("baseline", "tasks", "output", "alpha", "speed", "allow"),
+    *("undecided", "max_drop", "margin", "run", "include"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Policy:
     Attributes:
         path: its file; relative paths count from the file's folder.
         baseline: a baseline's name, a run folder or a model. tasks: names, `task@split` or suites.
+        undecided: whether an undecided comparison passes or fails; None: exit status 5.
         run: options of a run by name.
     """
 
@@ -44,6 +48,7 @@ class Policy:
     alpha: float = 0.05
     speed: bool = False
     allow: tuple[str, ...] = ()
+    undecided: Undecided | None = None
     thresholds: Thresholds = field(default_factory=Thresholds)
     run: Mapping[str, Any] = field(default_factory=dict)
 
@@ -89,6 +94,8 @@ def load(path: Path) -> Policy:
     if table is None:
         raise UsageError(f"{path}: no [tool.evalkit]; write one (docs/comparing.md)")
     content = _known(table, _KEYS, str(path))
+    for name in _includes(content, path):
+        registry.include(name)
     tasks = _texts(content, "tasks", path)
     if not tasks or "baseline" not in content:
         raise UsageError(f"{path}: `baseline` and `tasks` must be given")
@@ -100,6 +107,7 @@ def load(path: Path) -> Policy:
         alpha=number(content.get("alpha", 0.05), f"{path}: alpha"),
         speed=_value(content, "speed", bool, path, False),
         allow=_texts(content, "allow", path),
+        undecided=_undecided(content, path),
         thresholds=Thresholds(_limits(content, "max_drop", path), _limits(content, "margin", path)),
         run=_run(content, path),
     )
@@ -132,11 +140,25 @@ def _value(content: Mapping[str, Any], key: str, kind: type, path: Path, default
     return value
 
 
+def _undecided(content: Mapping[str, Any], path: Path) -> Undecided | None:
+    value = content.get("undecided")
+    if value not in (None, "pass", "fail"):
+        raise UsageError(f"{path}: undecided must be 'pass' or 'fail'; without it the exit status is 5")
+    return cast(Undecided | None, value)
+
+
 def _texts(content: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     value = content.get(key, ())
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise UsageError(f"{path}: {key} must be a list of texts")
     return tuple(value)
+
+
+def _includes(content: Mapping[str, Any], path: Path) -> list[Path]:
+    """Files, folders and packages of tasks, from the policy's folder."""
+    value = content.get("include", ())
+    names = (value,) if isinstance(value, str) else _texts(content, "include", path)
+    return [path.parent / Path(name).expanduser() for name in names]
 
 
 def _limits(content: Mapping[str, Any], key: str, path: Path) -> dict[str, float]:
@@ -208,4 +230,5 @@ def check(policy: Policy, model: str, base: dict[Key, Path], run: Runner) -> Com
         alpha=policy.alpha,
         allow=policy.allow,
         with_speed=policy.speed,
+        undecided=policy.undecided,
     )

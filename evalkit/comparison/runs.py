@@ -145,6 +145,8 @@ _FIXED = ("task", "split", "protocol")
 _REQUEST_FIELDS = frozenset({"tiles", "prompt", "gen", "nonstandard", "request"})
 #: Signature fields that say which samples were asked.
 _SAMPLE_FIELDS = frozenset({"n", "subset", "data"})
+#: How many samples and which: they differ together, and allowing one allows both.
+_SUBSET_FIELDS = frozenset({"n", "subset"})
 
 #: Name of the score that holds a sample's model time.
 SECONDS = "seconds"
@@ -194,6 +196,8 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
 
 
 def _check_signatures(base: LoadedRun, new: LoadedRun, allow: Collection[str], where: str) -> None:
+    if _SUBSET_FIELDS & set(allow):
+        allow = {*allow, *_SUBSET_FIELDS}
     names = list(dict.fromkeys([*_FIXED, *base.signature, *new.signature]))
     differing = [name for name in names if base.signature.get(name) != new.signature.get(name)]
     fixed = [name for name in differing if name in _FIXED]
@@ -206,9 +210,14 @@ def _check_signatures(base: LoadedRun, new: LoadedRun, allow: Collection[str], w
     fix = (
         "score or run one of them again under the other's"
         if fixed
-        else "to compare them knowingly: " + " ".join(f"--allow {name}" for name in refused)
+        else "to compare them knowingly: " + " ".join(_allowing(refused))
     )
     raise NotComparableError(f"{where}: {listed} differ{'s' if len(refused) == 1 else ''}; {fix}")
+
+
+def _allowing(fields: Sequence[str]) -> list[str]:
+    """The flags that let these fields differ; one flag for how many samples and which."""
+    return list(dict.fromkeys(f"--allow {'subset' if name in _SUBSET_FIELDS else name}" for name in fields))
 
 
 def _check_samples(

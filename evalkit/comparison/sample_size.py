@@ -14,8 +14,9 @@ from evalkit.comparison.runs import LoadedRun, key_of, load_for_comparison, pair
 from evalkit.contracts import Json
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
-from evalkit.statistics import ClusterSums, Difference, Resampler, SampleSize, detectable, difference, needed
+from evalkit.statistics import ClusterSums, Difference, Resampler, SampleSize, Spread, difference, needed
 from evalkit.statistics.functional import jackknife_error
+from evalkit.statistics.resampling import effective_clusters
 from evalkit.suite import Target
 
 #: A point in each unit; other units have none, and a change is then in the unit itself.
@@ -27,8 +28,10 @@ class MetricSampleSize:
     """The data that a metric needs.
 
     Attributes:
-        change: the one to be seen, in the metric's unit. se: of the difference of two runs of this size.
-        clusters, samples: what the stored run has under the metric. now: the smallest change that it shows.
+        change: the drop to be seen, or the margin to be shown, in the metric's unit.
+        clusters, samples: what the stored run has under the metric. now: the smallest drop that it shows, or
+            the smallest margin.
+        spread: of the difference of two runs of this size.
         needed: None, with `reason`, where it cannot be said.
     """
 
@@ -36,7 +39,7 @@ class MetricSampleSize:
     change: float
     clusters: int
     samples: int
-    se: float | None = None
+    spread: Spread | None = None
     now: float | None = None
     needed: SampleSize | None = None
     reason: str | None = None
@@ -52,7 +55,7 @@ class MetricSampleSize:
             "stored": {
                 "clusters": self.clusters,
                 "samples": self.samples,
-                "se": self.se,
+                "se": None if self.spread is None else self.spread.se,
                 "detectable": self.now,
             },
             "reason": self.reason,
@@ -67,8 +70,12 @@ def plan(
     correlation: float = 0.0,
     alpha: float = 0.05,
     power: float = 0.8,
+    margin: bool = False,
 ) -> list[MetricSampleSize]:
-    """Clusters and samples that a change of `points` takes to be seen with probability `power`.
+    """Clusters and samples that a drop of `points` takes to be called with probability `power`.
+
+    The test is that of a comparison: Holm's over the metrics planned for, which are judged together, so that
+    each needs alpha over their number.
 
     Two runs give the variance of their difference. One run gives its own variance v; the difference of two
     runs like it has 2 v (1 - correlation), where 0 is the safe side: answers of related models agree.
@@ -76,13 +83,14 @@ def plan(
     Args:
         paths: one run or two comparable ones.
         points: percentage points; of a metric that is no share, its unit.
-        metrics: names; all by default.
+        metrics: names; by default all that a comparison judges.
+        margin: plan for showing that no more than `points` are lost, where nothing is.
 
     Raises:
         UsageError: unknown metric, or numbers out of range. NotComparableError: runs that cannot be read.
     """
     if not (points > 0 and math.isfinite(points)):
-        raise UsageError("--detect: write a change larger than 0, in points")
+        raise UsageError(f"{'--margin' if margin else '--detect'}: write a number larger than 0, in points")
     if not (0 < alpha < 1 and 0 < power < 1):
         raise UsageError("--alpha and --power: write numbers between 0 and 1")
     if not 0 <= correlation < 1:
@@ -97,7 +105,9 @@ def plan(
         found = [_of_pair(difference(m, pairs.base, pairs.new, resampler), m, points) for m in chosen]
     else:
         found = [_of_one(m, sides[0], points, correlation) for m in chosen]
-    return [_complete(item, alpha, power) for item in found]
+    tested = sum(item.spread is not None and item.spread.se > 0 for item in found)
+    level = alpha if margin else alpha / max(1, tested)
+    return [_complete(item, level, power, margin) for item in found]
 
 
 def _chosen(side: LoadedRun, names: Sequence[str]) -> list[Metric]:
@@ -105,7 +115,7 @@ def _chosen(side: LoadedRun, names: Sequence[str]) -> list[Metric]:
     for name in names:
         if name not in known:
             raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
-    return [known[name] for name in names] or list(known.values())
+    return [known[name] for name in names] or [metric for metric in known.values() if not metric.variant]
 
 
 def _change(metric: Metric, points: float) -> float:
@@ -120,23 +130,24 @@ def _of_one(metric: Metric, side: LoadedRun, points: float, correlation: float) 
     if sums.clusters < 2:
         return MetricSampleSize(metric, change, sums.clusters, sums.n, reason="one cluster: no variance")
     se = jackknife_error(metric.value, sums.rows) * math.sqrt(2 * (1 - correlation))
-    return MetricSampleSize(metric, change, sums.clusters, sums.n, se)
+    freedom = max(1.0, effective_clusters(sums.sizes) - 1)
+    return MetricSampleSize(metric, change, sums.clusters, sums.n, Spread(se, freedom, sums.clusters, sums.n))
 
 
 def _of_pair(found: Difference, metric: Metric, points: float) -> MetricSampleSize:
-    size = MetricSampleSize(metric, _change(metric, points), found.clusters, found.n, found.se)
-    return dataclasses.replace(size, reason=found.reason) if found.se is None else size
+    size = MetricSampleSize(metric, _change(metric, points), found.clusters, found.n, found.spread)
+    return dataclasses.replace(size, reason=found.reason) if found.spread is None else size
 
 
-def _complete(item: MetricSampleSize, alpha: float, power: float) -> MetricSampleSize:
-    if item.se is None:
+def _complete(item: MetricSampleSize, alpha: float, power: float, margin: bool) -> MetricSampleSize:
+    spread = item.spread
+    if spread is None:
         return item
-    if not item.se > 0:
+    if not (spread.se > 0 or (spread.unseen if margin else spread.added)):
         return dataclasses.replace(item, reason="all clusters alike: no variance to plan with")
-    now = detectable(item.se, item.clusters - 1, alpha, power)
-    return dataclasses.replace(
-        item, now=now, needed=needed(item.change, item.se, item.clusters, item.samples, alpha, power)
-    )
+    now = (spread.shown_margin if margin else spread.detectable)(alpha, power)
+    need = needed(item.change, spread, alpha, power, margin=margin)
+    return dataclasses.replace(item, now=now, needed=need)
 
 
 def choose_runs(task: str, runs: Sequence[Path], output: Path) -> list[Path]:

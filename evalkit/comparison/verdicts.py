@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from evalkit import registry
 from evalkit.comparison.runs import Key
 from evalkit.errors import UsageError
-from evalkit.statistics import Difference, holm
+from evalkit.statistics import Difference, SampleSize, holm, needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ class MetricResult:
             is not judged: over all but the variants, of a variant over all).
         detectable: the smallest drop that would have been called regressed with 80% power.
         max_drop, margin: thresholds that the user set.
-        failure: why it fails the gate, or None. notes: what must be read with the verdict.
+        failure: why it fails the gate, or None. undecided: why the data cannot tell, and what would, or None.
+        notes: what must be read with the verdict.
     """
 
     key: Key
@@ -114,6 +115,7 @@ class MetricResult:
     max_drop: float | None = None
     margin: float | None = None
     failure: str | None = None
+    undecided: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -123,7 +125,10 @@ class MetricResult:
 
 
 def decide(
-    differences: Sequence[tuple[Key, Difference, bool]], thresholds: Thresholds, alpha: float
+    differences: Sequence[tuple[Key, Difference, bool]],
+    thresholds: Thresholds,
+    alpha: float,
+    same: Collection[Key] = (),
 ) -> list[MetricResult]:
     """Judge all metrics of a comparison together.
 
@@ -133,6 +138,7 @@ def decide(
 
     Args:
         differences: with key, and whether it is a metric of health.
+        same: keys of which one run was compared with itself; nothing about them is open.
 
     Raises:
         UsageError: a threshold names no metric here.
@@ -153,7 +159,7 @@ def decide(
             return gated
         return everything if result.difference.metric.variant else usual
 
-    return [_decide(result, *family(result), alpha) for result in results]
+    return [_decide(result, *family(result), alpha, result.key in same) for result in results]
 
 
 def _adjust(results: Sequence[MetricResult]) -> tuple[dict[tuple[Key, str], float], int]:
@@ -169,7 +175,7 @@ def _tested(difference: Difference) -> float | None:
 
 
 def _decide(
-    result: MetricResult, adjusted: dict[tuple[Key, str], float], family: int, alpha: float
+    result: MetricResult, adjusted: dict[tuple[Key, str], float], family: int, alpha: float, same: bool
 ) -> MetricResult:
     difference = result.difference
     p = adjusted.get((result.key, result.name), difference.p)
@@ -179,26 +185,63 @@ def _decide(
         verdict = "improved" if gain > 0 else "regressed"
     detectable = difference.detectable(alpha / max(1, family))
     decided = dataclasses.replace(result, p_adjusted=p, verdict=verdict, detectable=detectable)
-    return dataclasses.replace(decided, failure=_failure(decided), notes=_notes(decided, alpha))
+    failure = _failure(decided)
+    undecided = None if failure or same or not decided.judged else _undecided(decided, alpha)
+    return dataclasses.replace(decided, failure=failure, undecided=undecided, notes=_notes(decided, alpha))
 
 
 def _failure(result: MetricResult) -> str | None:
     """Why a judged metric fails the gate, or None."""
-    gain = result.difference.gain
+    gain, best = result.difference.gain, result.difference.best_gain
     if not result.judged:
         return None
-    if result.margin is not None:
-        worst = result.difference.worst_gain
-        if worst is None or worst < -result.margin - _ROUNDING:
-            return f"not shown: a drop larger than {result.margin:g} is not excluded"
-    if result.max_drop is not None and result.difference.p is None:
-        return f"cannot be judged: {result.difference.reason}"
+    if result.margin is not None and best is not None and best < -result.margin - _ROUNDING:
+        return f"a drop larger than {result.margin:g} is shown"
     if gain is None or result.verdict != "regressed":
         return None
     if result.max_drop is not None:
         large = -gain > result.max_drop + _ROUNDING
         return f"significant drop, larger than {result.max_drop:g}" if large else None
     return "significant drop" if result.margin is None else None
+
+
+def _undecided(result: MetricResult, alpha: float) -> str | None:
+    """Why the data cannot tell whether a metric that a threshold names holds it, or None where they can."""
+    difference, worst = result.difference, result.difference.worst_gain
+    if result.margin is not None and (worst is None or worst < -result.margin - _ROUNDING):
+        if worst is None:
+            return f"cannot be judged: {difference.reason or 'no interval'}{_more_clusters(difference)}"
+        shown = f"not shown: a drop larger than {result.margin:g} is not excluded"
+        return f"{shown}; {_remedy(difference.needed_for_margin(result.margin, alpha))}"
+    if result.max_drop is None:
+        return None
+    if difference.p is None:
+        return f"cannot be judged: {difference.reason}{_more_clusters(difference)}"
+    return too_little(result)
+
+
+def too_little(result: MetricResult) -> str | None:
+    """That not even the largest possible drop would have been called, or None."""
+    if result.verdict != "no_evidence" or result.detectable is not None or not result.difference.se:
+        return None
+    spread = result.difference.spread
+    need = needed(result.difference.room / 2, spread) if spread and result.difference.room > 0 else None
+    if need is None:
+        return None
+    half = f"a drop by half takes about {need.samples:,} samples ({need.clusters:,} clusters)"
+    return f"too little data to show any drop; {half}"
+
+
+def _more_clusters(difference: Difference) -> str:
+    """What would decide where there is one cluster."""
+    return "; samples of at least 2 clusters, better 30, decide it" if difference.clusters == 1 else ""
+
+
+def _remedy(need: SampleSize | None) -> str:
+    """What would decide a margin."""
+    if need is None:
+        return "no number of samples shows a margin of 0"
+    return f"about {need.samples:,} samples ({need.clusters:,} clusters) show it where nothing is lost"
 
 
 def _notes(result: MetricResult, alpha: float) -> tuple[str, ...]:

@@ -48,12 +48,13 @@ def prepare(task: Task, source: Path, folder: Path) -> list[Path]:
 
 
 def _unpacked(source: Path, scratch: Path) -> Iterator[Path]:
-    archives = [path for path in sorted(source.rglob("*")) if path.is_file() and is_archive(path)]
+    files = [path for path in sorted(source.rglob("*")) if path.is_file() and not path.name.startswith("._")]
+    archives = [path for path in files if is_archive(path)]
     for number, archive in enumerate(archives):
         tree = scratch / str(number)
         tree.mkdir()
-        files = unpack(archive, tree)
-        log.info("%s: %d files", archive, files)
+        count = unpack(archive, tree)
+        log.info("%s: %d files", archive, count)
         yield tree
 
 
@@ -76,7 +77,8 @@ def _place(file: DataFile, trees: Iterable[Path], folder: Path, scratch: Path) -
 
 def _find(tree: Path, name: str) -> Path | None:
     """The shallowest path under the tree that ends in `name` (`*` stands for any text)."""
-    matches = [path for path in tree.rglob(name.rstrip("/")) if path.is_dir() == name.endswith("/")]
+    found = tree.rglob(name.rstrip("/"))
+    matches = [path for path in found if path.is_dir() == name.endswith("/") and path.name[:2] != "._"]
     return min(matches, key=lambda path: (len(path.parts), str(path)), default=None)
 
 

@@ -77,6 +77,14 @@ class Metric(ABC):
             return self._bounds
         return {"percent": (0.0, 100.0), "fraction": (0.0, 1.0)}.get(self.unit, (-math.inf, math.inf))
 
+    @property
+    def mean_range(self) -> tuple[float, float] | None:
+        """Range of one sample's part where the value is a plain mean over samples, else None.
+
+        Statistics are then [part, count], and exact methods for shares apply.
+        """
+        return None
+
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Which records the value rests on, [n]; errors never belong."""
         select = self._select
@@ -136,6 +144,11 @@ class Mean(Metric):
         super().__init__(name, **options)
         self.score = score or name
         self.scale = scale
+
+    @property
+    def mean_range(self) -> tuple[float, float] | None:
+        """The bounds, where there are two."""
+        return self.bounds if all(map(math.isfinite, self.bounds)) else None
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that carry the score and pass `select`."""

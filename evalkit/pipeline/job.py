@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ class Job:
         """Whether the files at hand hold fewer samples than the benchmark publishes."""
         return self.published is not None and len(self.every) < self.published
 
-    def split_ids(self) -> frozenset[str]:
-        """Ids of the whole split."""
-        return frozenset(sample.id for sample in self.every)
+    def split_ids(self) -> SplitIds:
+        """Ids of the whole split, in file order."""
+        return SplitIds(dict.fromkeys(sample.id for sample in self.every), self.task, self.split, self.root)
 
     def request(self, position: int) -> Request:
         """The request of the sample at `position`, with the user's settings."""
@@ -87,6 +87,40 @@ class Job:
             nonstandard=self.nonstandard,
             reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
         )
+
+
+@dataclass(frozen=True)
+class SplitIds(Collection[str]):
+    """Ids of a split in file order, that can tell which other split some ids are of."""
+
+    ids: Mapping[str, None]
+    task: Task
+    split: str
+    root: Path
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self.ids
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def split_of(self, ids: Collection[str]) -> str | None:
+        """The other split that has all of the ids, if its data is at hand."""
+        for split in (*self.task.splits, MINIATURE):
+            if split == self.split:
+                continue
+            try:
+                root = locate(self.task, split, self.root, True)
+                known = {sample.id for sample in self.task.samples(split, root)}
+            except Exception as error:  # a split that is not there or broken has no say
+                log.debug("%s %s: %s", self.task.name, split, error)
+                continue
+            if known.issuperset(ids):
+                return split
+        return None
 
 
 def build_request(task: Task, sample: Sample) -> Request:

@@ -11,7 +11,7 @@ from evalkit.answers import ParsedAnswer, failed_record
 from evalkit.contracts import Failure, Flag, Record, Response, Sample
 from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
-from evalkit.near_miss import NEAR_MISS, better, corrected, is_wrong
+from evalkit.near_miss import NEAR_MISS, OtherForm, better, corrected, is_wrong
 from evalkit.reasoning import REASONING, ReasoningMode, as_scored
 from evalkit.store import Scored, StoredResponse, image_reference
 from evalkit.task import JudgeQuestion, Task
@@ -98,30 +98,34 @@ def _with_near_misses(
     The task's own rule decides: an answer is a near miss only if it scores better in another form.
     """
     names = task.exact_scores
-    found: dict[int, tuple[Response, tuple[str, ...]]] = {}
+    found: dict[int, OtherForm] = {}
     for place, ((sample, response), record) in enumerate(zip(asked, records, strict=True)):
         if sample.target is None or record.failed or not is_wrong(record.scores, names):
             continue
         if (other := corrected(response.text, sample)) is not None:
-            found[place] = dataclasses.replace(response, text=other[0]), other[1]
+            found[place] = other
     flagged = list(records)
-    for place, record in _rescored(task, asked, {place: response for place, (response, _) in found.items()}):
-        if better(records[place], record, names):
-            data = {**records[place].data, NEAR_MISS: " + ".join(found[place][1])}
+    for place, record in _rescored(task, asked, found):
+        if better(records[place], record, names, found[place].equal):
+            data = {**records[place].data, NEAR_MISS: " + ".join(found[place].kinds)}
             flags: tuple[Flag, ...] = (*records[place].flags, NEAR_MISS)
             flagged[place] = dataclasses.replace(records[place], flags=flags, data=data)
     return flagged
 
 
 def _rescored(
-    task: Task, asked: Sequence[tuple[Sample, Response]], others: Mapping[int, Response]
+    task: Task, asked: Sequence[tuple[Sample, Response]], others: Mapping[int, OtherForm]
 ) -> Iterator[tuple[int, Record]]:
     """Records of the answers at these places in another form, without a judge."""
     if not others:
         return
     alone = type(task).score_all is Task.score_all
     places = list(others) if alone else range(len(asked))
-    again = [(asked[place][0], others.get(place, asked[place][1])) for place in places]
+    again = [
+        (sample, dataclasses.replace(response, text=others[place].text) if place in others else response)
+        for place in places
+        for sample, response in (asked[place],)
+    ]
     try:
         records = _records(task, again, None)
     except TaskError as error:  # the task's own code fails on a form that no model wrote

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from evalkit.comparison.compare import Comparison
+from evalkit.comparison.compare import Comparison, TaskComparison
 from evalkit.comparison.verdicts import MetricResult
 from evalkit.reports import wording
 
@@ -15,18 +15,23 @@ def comparison_junit(comparison: Comparison) -> str:
     for task in comparison.tasks:
         results = [result for result in comparison.metrics if result.key == task.key]
         failures = sum(result.failure is not None for result in results)
+        errors = sum(_open(comparison, result) for result in results) + _task_open(comparison, task)
         skipped = sum(_skipped(result) is not None for result in results)
         suite = ElementTree.SubElement(
             root,
             "testsuite",
             name=_text(str(task.key)),
-            tests=str(len(results)),
+            tests=str(len(results) + bool(task.undecided)),
             failures=str(failures),
-            errors="0",
+            errors=str(errors),
             skipped=str(skipped),
         )
         for result in results:
-            _case(suite, result)
+            _case(suite, result, _open(comparison, result))
+        if task.undecided:
+            case = ElementTree.SubElement(suite, "testcase", classname="evalkit", name="decidable")
+            kind = "error" if _task_open(comparison, task) else "skipped"
+            ElementTree.SubElement(case, kind, message=_text(task.undecided))
     return _document(root)
 
 
@@ -41,7 +46,15 @@ def refusal_junit(reason: str) -> str:
     return _document(root)
 
 
-def _case(suite: ElementTree.Element, result: MetricResult) -> None:
+def _open(comparison: Comparison, result: MetricResult) -> bool:
+    return result.undecided is not None and comparison.undecided != "pass"
+
+
+def _task_open(comparison: Comparison, task: TaskComparison) -> bool:
+    return task.undecided is not None and comparison.undecided != "pass"
+
+
+def _case(suite: ElementTree.Element, result: MetricResult, undecided: bool) -> None:
     case = ElementTree.SubElement(
         suite, "testcase", classname=_text(f"evalkit.{result.key.task}"), name=_text(result.name)
     )
@@ -50,13 +63,16 @@ def _case(suite: ElementTree.Element, result: MetricResult) -> None:
     )
     if result.failure:
         ElementTree.SubElement(case, "failure", message=_text(result.failure)).text = _text(detail)
+    elif undecided:
+        message = _text(f"undecided: {result.undecided}")
+        ElementTree.SubElement(case, "error", message=message).text = _text(detail)
     elif why := _skipped(result):
         ElementTree.SubElement(case, "skipped", message=_text(why))
     ElementTree.SubElement(case, "system-out").text = _text("\n".join([detail, *result.notes]))
 
 
 def _skipped(result: MetricResult) -> str | None:
-    if result.failure:
+    if result.failure or result.undecided:
         return None
     if not result.judged:
         return "not judged: no threshold names it"

@@ -17,7 +17,7 @@ _ESCAPED = str.maketrans(
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Verdict first; details fold away."""
-    mark = "❌" if comparison.exit_code else "✅"
+    mark = {"pass": "✅", "regression": "❌", "undecided": "❔"}[comparison.verdict]
     lines = [f"### {mark} evalkit: {wording.conclusion(comparison)}", ""]
     lines += [f"Base `{comparison.base}`, new `{comparison.new}`, level {comparison.alpha:g}.", ""]
     lines += [f"- {_plain(reason)}" for reason in comparison.reasons]

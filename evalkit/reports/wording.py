@@ -38,7 +38,9 @@ def cells(result: MetricResult) -> list[str]:
 def verdict(result: MetricResult) -> str:
     """The verdict, what it does not exclude, and whether it fails the gate."""
     said = _said(result)
-    return f"{said}; FAILS: {result.failure}" if result.failure else said
+    if result.failure:
+        return f"{said}; FAILS: {result.failure}"
+    return f"{said}; UNDECIDED: {result.undecided}" if result.undecided else said
 
 
 def _said(result: MetricResult) -> str:
@@ -105,5 +107,10 @@ def suite_line(change: SuiteChange) -> list[str]:
 
 def conclusion(comparison: Comparison) -> str:
     """The last line."""
-    failed = sum(result.failure is not None for result in comparison.metrics)
-    return f"REGRESSION: {failed} of the metrics judged fail" if failed else "PASS"
+    if comparison.verdict == "regression":
+        failed = sum(result.failure is not None for result in comparison.metrics)
+        return f"REGRESSION: {failed} of the metrics judged fail"
+    if comparison.verdict == "pass":
+        return "PASS"
+    taken = {"pass": "taken as a pass", "fail": "taken as a failure", None: "the data cannot tell"}
+    return f"UNDECIDED: {taken[comparison.undecided]}"

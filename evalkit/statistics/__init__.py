@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from evalkit.statistics.estimate import estimate, estimate_all
-from evalkit.statistics.hypotheses import McNemar, SampleSize, Trend, detectable, holm, mcnemar, needed, trend
+from evalkit.statistics.hypotheses import McNemar, Trend, holm, mcnemar, trend
 from evalkit.statistics.paired import Difference, difference
+from evalkit.statistics.power import SampleSize, Spread, needed
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
 
 __all__ = [
@@ -14,8 +15,8 @@ __all__ = [
     "McNemar",
     "Resampler",
     "SampleSize",
+    "Spread",
     "Trend",
-    "detectable",
     "difference",
     "estimate",
     "estimate_all",

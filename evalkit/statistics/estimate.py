@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.contracts import MetricValue, Record
-from evalkit.metrics.base import Composite, Metric
+from evalkit.metrics.base import Composite, FloatArray, Metric, RootMeanSquare
 from evalkit.statistics.functional import jackknife_error, metric_gradient, part_slopes, replicate
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
@@ -20,13 +20,15 @@ from evalkit.statistics.intervals import (
     cut,
     exact_share,
     few_note,
-    freedom,
     join,
+    student_quantile,
 )
 from evalkit.statistics.resampling import ClusterSums, Resampler
 
 #: Below this share of the value's size a standard error is rounding.
 _ROUNDING = 1e-10
+#: A cluster with more than this share of the squared error dominates it.
+_DOMINANT = 0.25
 
 
 def estimate(
@@ -64,43 +66,61 @@ def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -
 
 def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, str | None]:
     """The 95% interval of a value with a note for its readers, or None with the reason."""
-    metric, count, value = sums.metric, sums.thinnest, sums.value()
-    if count < 2:
+    metric, value = sums.metric, sums.value()
+    if sums.thinnest < 2:
         return None, "one cluster: no interval"
-    few, note = None, None
-    if count < FEW_CLUSTERS:
-        few = Student(value, jackknife_error(metric.value, sums.rows), freedom(sums.sizes, count))
-        note = few_note(count)
+    few, note, freedom = None, None, sums.freedom()
+    if freedom + 1 < FEW_CLUSTERS:
+        few = Student(value, jackknife_error(metric.value, sums.rows), freedom)
+        note = few_note(sums.thinnest, freedom + 1)
     replicates = replicate(
         metric.value, lambda at: metric_gradient(metric, at, sums.rows), sums.rows, resampler
     )
     if replicates.se <= _ROUNDING * max(1.0, abs(value)):
-        same = alike(value, count, metric.bounds)
+        same = alike(value, sums.effective, metric.bounds)
         return same, note if same else "all clusters alike: no interval"
     found = bootstrap_t(replicates, few)
     if found is None:
         return None, "undefined in most resamples: no interval"
-    if (scarce := _scarce(sums, value, replicates.se, resampler)) is not None:
-        found = join(found, scarce)
+    if (exact := _exact(sums, value, replicates.se, few, resampler)) is not None:
+        found = join(found, exact)
+    if isinstance(metric, RootMeanSquare) and (heavy := _dominant(sums.rows[:, 0])):
+        note = f"{note}; {heavy}" if note else heavy
     return cut(found, metric.bounds, value), note
 
 
-def _scarce(sums: ClusterSums, value: float, se: float, resampler: Resampler) -> Interval | None:
-    """The exact interval of a share whose rarer outcome lies in a handful of clusters.
+def _dominant(squares: FloatArray) -> str | None:
+    """That one cluster holds much of the squared error [clusters]; resamples then say little of its size."""
+    share = float(squares.max() / squares.sum())
+    if share <= _DOMINANT:
+        return None
+    return (
+        f"one of {len(squares)} clusters holds {100 * share:.0f}% of the squared error: the interval is rough"
+    )
 
-    For a composite with such a part, the interval that follows from its parts' intervals. None for others.
+
+def _exact(
+    sums: ClusterSums, value: float, se: float, few: Student | None, resampler: Resampler
+) -> Interval | None:
+    """The exact interval of a bounded mean near an end of its range, or over few or unequal clusters.
+
+    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998).
+    It holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance.
+    For a composite with a part near an end, the interval that follows from its parts' intervals.
     """
-    rarest, scale = sums.rarest(), sums.metric.bounds[1]
-    if rarest is None or rarest >= RARE_CLUSTERS:
-        return None
+    rarest = sums.rarest()
+    rare = rarest is not None and rarest < RARE_CLUSTERS
     if sums.parts:
-        return _from_parts(sums, value, resampler)
-    if not math.isfinite(scale):
+        return _from_parts(sums, value, resampler) if rare else None
+    if sums.metric.mean_range is None or not (rare or few):
         return None
-    share = value / scale
-    effective = min(float(sums.n), share * (1 - share) * (scale / se) ** 2)
-    low, high = exact_share(share, effective)
-    return low * scale, high * scale
+    low, high = sums.metric.mean_range
+    share, error = (value - low) / (high - low), (few.error if few else se) / (high - low)
+    effective = min(float(sums.n), share * (1 - share) / error**2)
+    if few:
+        effective *= (student_quantile(sums.n - 1) / student_quantile(few.freedom)) ** 2
+    ends = exact_share(share, effective)
+    return low + ends[0] * (high - low), low + ends[1] * (high - low)
 
 
 def _from_parts(sums: ClusterSums, value: float, resampler: Resampler) -> Interval | None:

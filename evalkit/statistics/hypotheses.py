@@ -1,8 +1,7 @@
-"""McNemar's test, Holm's correction, power and sample size, and the trend over checkpoints."""
+"""McNemar's test, Holm's correction and the trend over checkpoints."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
-from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom
+from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom, join
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
 
 
@@ -48,58 +47,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable(se: float, freedom: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The true change that a two-sided test at `alpha` finds with probability `power`.
-
-    (t_{alpha/2} + t_{power}) se, with Student's quantiles.
-
-    Args:
-        se: clustered standard error of the difference. freedom: clusters less one.
-    """
-    from scipy.stats import t
-
-    return float((t.ppf(1 - alpha / 2, freedom) + t.ppf(power, freedom)) * se)
-
-
-@dataclass(frozen=True, slots=True)
-class SampleSize:
-    """Data needed to see a change: clusters, and samples at the stored run's samples per cluster."""
-
-    clusters: int
-    samples: int
-
-
-def needed(
-    change: float, se: float, clusters: int, samples: int, alpha: float = 0.05, power: float = 0.8
-) -> SampleSize:
-    """Clusters and samples that make `change` detectable, from a standard error seen with others.
-
-    The variance of a clustered value falls as 1 / clusters, so the error with G clusters is
-    se sqrt(clusters / G); the smallest G with `detectable` <= change is found by bisection.
-
-    Args:
-        change: positive, in the metric's unit.
-        se, clusters, samples: of the difference as measured.
-    """
-    if change <= 0:
-        raise ValueError("the change to detect must be positive")
-
-    def enough(count: int) -> bool:
-        return detectable(se * math.sqrt(clusters / count), count - 1, alpha, power) <= change
-
-    high = 2
-    while not enough(high):
-        high *= 2
-    low = max(2, high // 2)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return SampleSize(low, math.ceil(low * samples / clusters))
-
-
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """Least-squares slope with its 95% interval, clusters resampled alike at every checkpoint."""
+    """Least-squares slope with its 95% interval.
+
+    The interval holds both errors: that of the samples, clusters resampled alike at every checkpoint, and
+    that of the checkpoints, which scatter about the line by more than the samples explain.
+    """
 
     slope: float
     ci95: Interval | None
@@ -142,5 +96,23 @@ def trend(
         return Trend(value, None) if np.isfinite(value) else None
     if count < FEW_CLUSTERS:
         student = Student(value, jackknife_error(slope, sums), freedom(clusters.sizes(), count))
-        return Trend(value, student.interval())
-    return Trend(value, bootstrap_t(replicate(slope, derivatives, sums, resampler)))
+        found: Interval | None = student.interval()
+    else:
+        found = bootstrap_t(replicate(slope, derivatives, sums, resampler))
+    if found is None:
+        return Trend(value, None)
+    values = np.array([float(metric.value(block.sum(axis=0))) for block in blocks])
+    return Trend(value, join(found, _scatter(value, values, away)))
+
+
+def _scatter(slope: float, values: FloatArray, away: FloatArray) -> Interval:
+    """Student's interval of a slope from the scatter of the checkpoints' values about the line.
+
+    Two checkpoints have none: their slope is a contrast of two.
+    """
+    if len(values) < 3:
+        return slope, slope
+    rest = values - values.mean() - slope * away
+    freedom = len(values) - 2
+    error = float(np.sqrt(rest @ rest / freedom / (away @ away)))
+    return Student(slope, error, freedom).interval()

@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit.statistics.functional import Replicates
+from evalkit.statistics.resampling import effective_clusters
 
 Interval = tuple[float, float]
 
 #: Fewer clusters than this are few: intervals are at least Student's, and the report says so.
 FEW_CLUSTERS = 30
-#: With the rarer outcome in fewer clusters than this, resamples of a share say too little about its tail.
-RARE_CLUSTERS = 10
+#: With the rarer outcome in fewer clusters than this, resamples of a mean say too little about its tail.
+RARE_CLUSTERS = 30
 #: With few clusters bootstrap-t may explode; it widens Student's interval to this multiple at most.
 _WIDEST = 2.0
 
@@ -49,9 +50,32 @@ class Student:
         return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
 
 
-def few_note(clusters: int) -> str:
-    """What a report says of an interval from few clusters."""
-    return f"only {clusters} clusters: the interval is widened and rough"
+def quantile(level: float, freedom: float) -> float:
+    """The normal quantile, with few clusters Student's."""
+    from scipy.stats import norm, t
+
+    return float(norm.ppf(level) if freedom >= FEW_CLUSTERS - 1 else t.ppf(level, freedom))
+
+
+def student_quantile(freedom: float) -> float:
+    """The 97.5% quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))
+
+
+def tail(ratio: float, freedom: float) -> float:
+    """The upper tail that goes with `quantile`."""
+    from scipy.stats import norm, t
+
+    return float(norm.sf(ratio) if freedom >= FEW_CLUSTERS - 1 else t.sf(ratio, freedom))
+
+
+def few_note(clusters: int, worth: float) -> str:
+    """What a report says of an interval from few clusters, or from unequal ones that are worth few."""
+    if clusters < FEW_CLUSTERS:
+        return f"only {clusters} clusters: the interval is widened and rough"
+    return f"{clusters} unequal clusters are worth {worth:.0f}: the interval is widened and rough"
 
 
 def freedom(sizes: npt.NDArray[np.intp], thinnest: int) -> float:
@@ -60,8 +84,7 @@ def freedom(sizes: npt.NDArray[np.intp], thinnest: int) -> float:
     Unequal clusters count for less: (sum n)^2 / sum n^2 (Carter, Schnepel and Steigerwald 2017, with sizes
     for influences), and never more than the clusters under a composite's thinnest part.
     """
-    effective = float(sizes.sum()) ** 2 / float((sizes.astype(np.float64) ** 2).sum())
-    return max(1.0, min(effective, float(thinnest)) - 1.0)
+    return max(1.0, min(effective_clusters(sizes), float(thinnest)) - 1.0)
 
 
 def bootstrap_t(replicates: Replicates, few: Student | None = None, alpha: float = 0.05) -> Interval | None:
@@ -97,7 +120,7 @@ def cut(interval: Interval, bounds: Interval, value: float) -> Interval:
     return max(interval[0], bounds[0]), min(interval[1], bounds[1])
 
 
-def alike(value: float, clusters: int, bounds: Interval, alpha: float = 0.05) -> Interval | None:
+def alike(value: float, clusters: float, bounds: Interval, alpha: float = 0.05) -> Interval | None:
     """Interval where all clusters are alike (every answer right, say), so that resamples never differ.
 
     If a share q of all clusters were different, G drawn ones would be alike with probability (1 - q)^G; the

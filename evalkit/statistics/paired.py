@@ -14,6 +14,7 @@ samples.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import Replicates, jackknife_error, metric_gradient, replicate
-from evalkit.statistics.hypotheses import McNemar, detectable, mcnemar
+from evalkit.metrics.base import Composite, Metric
+from evalkit.statistics.changes import FEW_CHANGES, score_reach, spread
+from evalkit.statistics.functional import Replicates, jackknife_error, replicate
+from evalkit.statistics.hypotheses import McNemar, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     Interval,
@@ -33,100 +35,12 @@ from evalkit.statistics.intervals import (
     few_note,
     freedom,
     join,
+    quantile,
+    tail,
 )
+from evalkit.statistics.power import SampleSize, Spread, needed
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
-
-#: Relative difference below which two studentised values are the same number.
-_SAME = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class PairedSums:
-    """A metric's statistics on both sides, summed by cluster, [clusters, k] each."""
-
-    metric: Metric
-    base: FloatArray
-    new: FloatArray
-
-    def sums(self) -> FloatArray:
-        """Both sides in one table, [clusters, 2k]."""
-        return np.concatenate([self.base, self.new], axis=1)
-
-    def bounds(self) -> Interval:
-        """Range of the difference."""
-        low, high = self.metric.bounds
-        return low - high, high - low
-
-    def difference(self, sums: FloatArray) -> FloatArray:
-        """new - base from column sums [..., 2k]."""
-        width = self.base.shape[1]
-        return self.metric.value(sums[..., width:]) - self.metric.value(sums[..., :width])
-
-    def slope(self, sums: FloatArray) -> FloatArray:
-        """Derivatives of `difference` at column sums [..., 2k]; each side's columns move that side alone."""
-        width = self.base.shape[1]
-        before = metric_gradient(self.metric, sums[..., :width], self.base)
-        after = metric_gradient(self.metric, sums[..., width:], self.new)
-        return np.concatenate([-before, after], axis=-1)
-
-
-@dataclass(frozen=True, slots=True)
-class Swaps:
-    """Studentised difference, what it becomes when clusters are swapped at random, and its error."""
-
-    observed: float
-    swapped: FloatArray
-    error: float
-
-    def p(self) -> float:
-        """Two-sided p value, never 0."""
-        reached = (self.swapped >= abs(self.observed) * (1 - _SAME)).sum()
-        return float((reached + 1) / (len(self.swapped) + 1))
-
-    def interval(self, value: float, alpha: float, freedom: float) -> Interval:
-        """value -+ the error times the quantile of the swapped values; holds 0 exactly where p > alpha.
-
-        Where that quantile is infinite (swaps without variance), Student's takes its place.
-        """
-        count = len(self.swapped)
-        rank = min(count, math.ceil((1 - alpha) * (count + 1)))
-        quantile = float(self.swapped[rank - 1])
-        if not math.isfinite(quantile):
-            return self.guard(Student(value, self.error, freedom).interval(alpha), value, alpha)
-        return self.guard((value - quantile * self.error, value + quantile * self.error), value, alpha)
-
-    def guard(self, interval: Interval, value: float, alpha: float) -> Interval:
-        """The interval, widened to hold 0 where p > alpha."""
-        return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
-
-
-def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
-    """Swap the two runs in random clusters.
-
-    The error of a swapped difference comes from the influences at the mean of both sides, where the sums lie
-    when the runs do not differ; swapping a cluster turns its influence's sign.
-    """
-    middle = (pair.base + pair.new) / 2
-    centre, half = middle.sum(axis=0), (pair.new - pair.base) / 2
-    values = []
-    with np.errstate(all="ignore"):
-        slope = 2 * half @ metric_gradient(pair.metric, centre, middle)
-        squares, count = float(slope @ slope), len(slope)
-        for signs in resampler.swaps(count):
-            shift = signs @ half
-            change = pair.metric.value(centre + shift) - pair.metric.value(centre - shift)
-            values.append(np.abs(change) / _error(squares, signs @ slope, count))
-        error = float(_error(squares, slope.sum(), count))
-    swapped = np.concatenate(values)
-    swapped[np.isnan(swapped)] = np.inf
-    return Swaps(value / error if error else math.inf, np.sort(swapped), error)
-
-
-def _error(squares: float, total: FloatArray, count: int) -> FloatArray:
-    """Standard error of a sum of influences with these squares; 0 where all influences are the same."""
-    variance = count / (count - 1) * (squares - total**2 / count)
-    return np.sqrt(np.where(variance > _SAME * squares, variance, 0.0))
-
+from evalkit.statistics.swaps import PairedSums, swap
 
 #: Below this share of a difference its standard error is rounding.
 _ROUNDING = 1e-12
@@ -142,7 +56,7 @@ class Difference:
         p: two-sided p value, the larger of bootstrap (with few clusters Student's t) and swap test.
         se: clustered standard error of the difference; freedom: its degrees of freedom.
         n, clusters: samples and clusters that either side rests on.
-        mcnemar: for binary metrics.
+        mcnemar: for binary metrics. spread: what planning rests on; None where nothing could be computed.
     """
 
     metric: Metric
@@ -157,6 +71,7 @@ class Difference:
     freedom: float = 1.0
     mcnemar: McNemar | None = None
     reason: str | None = None
+    spread: Spread | None = None
 
     @property
     def difference(self) -> float | None:
@@ -177,21 +92,38 @@ class Difference:
             return None
         return self.interval[0] if self.metric.higher_is_better else -self.interval[1]
 
+    @property
+    def best_gain(self) -> float | None:
+        """The best gain that the interval at the level asked for does not exclude."""
+        if self.interval is None:
+            return None
+        return self.interval[1] if self.metric.higher_is_better else -self.interval[0]
+
+    @property
+    def room(self) -> float:
+        """The largest drop that the base leaves room for."""
+        low, high = self.metric.bounds
+        if self.base is None:
+            return 0.0
+        return self.base - low if self.metric.higher_is_better else high - self.base
+
     def detectable(self, alpha: float, power: float = 0.8) -> float | None:
         """The smallest drop that a comparison like this one would have shown with that power.
 
         Of a share at least as many one-way flips as the swap test needs. None where no possible drop is that
         large, where nothing could be computed, or nothing differed and the size of a change is unknown.
         """
-        if self.se is None or self.base is None:
+        if self.spread is None or self.base is None:
             return None
-        low, high = self.metric.bounds
         floor = 0.0
-        if self.metric.binary and math.isfinite(high):
+        if self.metric.binary and math.isfinite(high := self.metric.bounds[1]):
             floor = math.ceil(1 + math.log2(1 / alpha)) * high / self.n
-        smallest = max(detectable(self.se, self.freedom, alpha, power), floor)
-        room = self.base - low if self.metric.higher_is_better else high - self.base
-        return smallest if 0 < smallest <= room else None
+        smallest = max(self.spread.detectable(alpha, power), floor)
+        return smallest if 0 < smallest <= self.room else None
+
+    def needed_for_margin(self, margin: float, alpha: float) -> SampleSize | None:
+        """The data with which the margin is shown four times in five where nothing is lost."""
+        return None if self.spread is None else needed(margin, self.spread, alpha, margin=True)
 
 
 def difference(
@@ -226,16 +158,22 @@ def difference(
     if count < 2:
         reason = "one cluster: no interval and no test"
         return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
-    if count < FEW_CLUSTERS:
-        found = judge_few(pair, rows, freedom(clusters.sizes(), count), resampler, alpha)
-        reason = few_note(count)
+    worth = freedom(clusters.sizes(), count)
+    if worth + 1 < FEW_CLUSTERS:
+        found = judge_few(pair, rows, worth, resampler, alpha)
+        reason = few_note(count, worth + 1)
     else:
         found, reason = judge(pair, resampler, alpha), None
+    found = _with_few_changes(found, rows, clusters, after - before, alpha)
     if found.ci95 is None:
         reason = "undefined in most resamples: no interval"
+        if not found.se:
+            reason = "no sample changed, and no range bounds a change: no interval"
+    seen = Spread(found.se, found.freedom, clusters.count, n)
     return Difference(
         metric, before, after, n, clusters.count,
         found.ci95, found.interval, found.p, found.se, found.freedom, exact, reason,
+        spread(metric, rows.base, rows.new, clusters, seen),
     )  # fmt: skip
 
 
@@ -293,13 +231,55 @@ def judge_few(
     return Judgement(ci95, interval, max(student.p(), swaps.p()), student.error, freedom)
 
 
+def _with_few_changes(
+    found: Judgement, rows: PairedSums, clusters: Clusters, value: float, alpha: float
+) -> Judgement:
+    """The judgement, with a score interval where so few clusters changed that resamples do not show it.
+
+    Args:
+        rows: statistics of the single samples, [n, k]. value: the difference.
+    """
+    changed = clusters.sums((rows.base != rows.new).any(axis=1).astype(np.float64)[:, None])
+    count, metric = int((changed > 0).sum()), rows.metric
+    if 2 * count > clusters.count and changed.sum() >= FEW_CHANGES:
+        return found
+    mean = metric.mean_range is not None or isinstance(metric, Composite)
+    if found.p is None or count >= (FEW_CHANGES if mean else FEW_CHANGES // 3):
+        return found
+    intervals: list[Interval | None] = []
+    p = found.p
+    for level, usual in ((0.05, found.ci95), (alpha, found.interval)):
+        reach = score_reach(metric, rows.base, rows.new, clusters, level)
+        if reach is None:
+            intervals.append(usual if count else None)
+            continue
+        score = value - reach[0], value + reach[1]
+        near = reach[1] if value < 0 else reach[0]
+        if value:
+            ratio = quantile(1 - level / 2, found.freedom) * abs(value) / near if near else math.inf
+            p = max(p, min(1.0, 2 * tail(ratio, found.freedom)))
+        if found.freedom < FEW_CLUSTERS - 1 and usual is not None:
+            score = join(score, usual)
+        intervals.append(cut(score, rows.bounds(), value))
+    held = [
+        interval and (join(interval, (0.0, 0.0)) if p > level else interval)
+        for level, interval in zip((0.05, alpha), intervals, strict=True)
+    ]
+    return dataclasses.replace(found, ci95=held[0], interval=held[1], p=p)
+
+
 def _bootstrap_p(replicates: Replicates) -> float:
-    """Two-sided p value of no difference that goes with `bootstrap_t`; never 0."""
+    """Two-sided p value of no difference that goes with `bootstrap_t`; beyond resamples Student's tail."""
+    from scipy.stats import t
+
     deviations = replicates.deviations()
     observed = replicates.value / replicates.se
     above = len(deviations) - int(np.searchsorted(deviations, observed, side="left"))
     below = int(np.searchsorted(deviations, observed, side="right"))
-    return min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
+    floor = min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
+    if min(above, below):
+        return floor
+    return min(floor, 2 * float(t.sf(abs(observed), replicates.clusters - 1)))
 
 
 def _mcnemar(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> McNemar | None:

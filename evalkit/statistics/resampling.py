@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Composite, FloatArray, Metric
+from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
 
 IntArray = npt.NDArray[np.intp]
 #: How often each cluster came up, mostly a byte.
@@ -28,6 +28,12 @@ CHUNK_CELLS = 1 << 19
 _DRAWN_CELLS = 1 << 16
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 22
+
+
+def effective_clusters(sizes: IntArray) -> float:
+    """How many equal clusters these are worth: (sum n)^2 / sum n^2 (Carter and others 2017)."""
+    counts = sizes.astype(np.float64)
+    return float(counts.sum()) ** 2 / float(counts @ counts)
 
 
 class Resampler:
@@ -101,6 +107,11 @@ class Clusters:
         codes = np.fromiter((order[name] for name in names), dtype=np.intp, count=len(names))
         return cls(codes, len(order))
 
+    def only(self, kept: BoolArray) -> Clusters:
+        """The clusters of the samples kept, [n], numbered anew."""
+        known, codes = np.unique(self.codes[kept], return_inverse=True)
+        return Clusters(codes.astype(np.intp), len(known))
+
     def sizes(self) -> IntArray:
         """Samples in each cluster, [count]."""
         return np.bincount(self.codes, minlength=self.count)
@@ -117,14 +128,12 @@ class ClusterSums:
 
     Attributes:
         rows: statistics, [clusters, k]. sizes: selected samples, [clusters].
-        right: samples with outcome 1, [clusters], of a binary metric; otherwise None.
         parts: of a composite, each over its own clusters.
     """
 
     metric: Metric
     rows: FloatArray
     sizes: IntArray
-    right: IntArray | None
     parts: tuple[ClusterSums, ...] = ()
 
     @classmethod
@@ -141,15 +150,11 @@ class ClusterSums:
         selected = metric.selected(records)
         names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
         clusters = Clusters.of(names)
-        outcomes = metric.outcomes(records) if metric.binary else None
-        right = None
-        if outcomes is not None:
-            right = np.bincount(clusters.codes[outcomes[selected] == 1], minlength=clusters.count)
         parts: tuple[ClusterSums, ...] = ()
         if isinstance(metric, Composite):
             blocks = zip(metric.parts, metric.blocks(statistics), strict=True)
             parts = tuple(cls.of(part, records, block) for part, block in blocks)
-        return cls(metric, clusters.sums(statistics[selected]), clusters.sizes(), right, parts)
+        return cls(metric, clusters.sums(statistics[selected]), clusters.sizes(), parts)
 
     @property
     def thinnest(self) -> int:
@@ -170,9 +175,40 @@ class ClusterSums:
         """The value; NaN where undefined."""
         return float(self.metric.value(self.rows.sum(axis=0)))
 
+    @property
+    def effective(self) -> float:
+        """How many equal clusters these are worth."""
+        return effective_clusters(self.sizes)
+
+    def freedom(self) -> float:
+        """Degrees of freedom of the value's error: effective clusters less one; of a composite, its parts'.
+
+        Parts count by their share of the variance (Satterthwaite 1946), taken as independent.
+        """
+        if not self.parts:
+            return max(1.0, self.effective - 1)
+        from evalkit.statistics.functional import jackknife_error, part_slopes
+
+        assert isinstance(self.metric, Composite)
+        slopes = part_slopes(self.metric, np.array([part.value() for part in self.parts]))
+        shares = [
+            (slope * jackknife_error(part.metric.value, part.rows)) ** 2
+            for part, slope in zip(self.parts, slopes, strict=True)
+        ]
+        known = [(share, part.freedom()) for share, part in zip(shares, self.parts, strict=True)]
+        below = sum(share**2 / freedom for share, freedom in known)
+        least = min(freedom for _, freedom in known)
+        return max(least, sum(shares) ** 2 / below) if below > 0 else least
+
     def rarest(self) -> int | None:
-        """Clusters that hold the rarer outcome of a binary metric, or of a composite's part where they are
-        fewest; None without any."""
-        if self.right is not None:
-            return min(int((self.right > 0).sum()), int((self.right < self.sizes).sum()))
-        return min((count for part in self.parts if (count := part.rarest()) is not None), default=None)
+        """Clusters that differ from the nearer end of a bounded mean's range.
+
+        Of a composite, of the part where they are fewest; None without any.
+        """
+        if self.parts:
+            return min((count for part in self.parts if (count := part.rarest()) is not None), default=None)
+        if self.metric.mean_range is None:
+            return None
+        low, high = self.metric.mean_range
+        means, slack = self.metric.value(self.rows), 1e-9 * (high - low)
+        return min(int((means > low + slack).sum()), int((means < high - slack).sum()))

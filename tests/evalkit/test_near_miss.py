@@ -164,6 +164,16 @@ def test_graded_scores_of_a_task_of_ones_own() -> None:
     assert not _misses(score_texts(task, samples[2:3], "Auto."))
 
 
+def test_a_wrong_answer_that_only_gains_a_little_is_none() -> None:
+    task = registry.task("docvqa")
+    sample = Sample("0", ("q",), (), ["paris, france"], "0")
+    records = [
+        score_texts(task, [sample], text)[0] for text in ("paris, frnce.", "paris, frnce", "paris, france.")
+    ]
+    assert records[0].scores["anls"] < records[1].scores["anls"] < 1
+    assert [NEAR_MISS in record.flags for record in records] == [False, False, True]
+
+
 def test_answers_without_public_targets_are_none() -> None:
     sample = Sample("0", ("q",), (), None, "0")
     assert not _misses(score_texts(Graded(), [sample], "car."))

@@ -401,7 +401,7 @@ def score_task(task: str, answers: Mapping[str, Mapping[str, str | None]], work:
         (dry,) = document("run", *plan, "--dry-run")["plans"]
         results["runs"][f"{variant} a"]["plan"] = stable(dry)
         if judged or JUDGED.get(task) != protocol:
-            compared = document("compare", *folders, allowed=(0, 1))
+            compared = document("compare", *folders, allowed=(0, 1, 5))
             results["comparisons"][variant] = stable(compared)
     return results
 

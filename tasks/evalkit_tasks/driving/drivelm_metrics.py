@@ -96,6 +96,11 @@ class _Explained(Metric):
         """Those of the metric."""
         return self._metric.bounds
 
+    @property
+    def mean_range(self) -> tuple[float, float] | None:
+        """That of the metric."""
+        return self._metric.mean_range
+
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Those of the metric."""
         return self._metric.selected(records)

@@ -85,7 +85,7 @@ class GmaiMmbench(ProtocolTask):
         sizes={"val": 4550},
         draw=drawn(name),
     )
-    submission = Submission("submission.json", _export)
+    submission = Submission("gmai-mmbench.xlsx", _export)
 
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`."""

@@ -210,6 +210,8 @@ def _all_objects(folder: Path) -> list[_Object]:
 
     objects: list[_Object] = []
     for path in sorted(require(folder).rglob("*.xml"), key=lambda found: found.as_posix()):
+        if path.name.startswith("._"):  # attributes of macOS, which its archives hold beside the files
+            continue
         try:
             root = parse(path).getroot()
         except DefusedXmlException as error:

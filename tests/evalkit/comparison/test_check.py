@@ -76,7 +76,8 @@ def test_pyproject_holds_a_policy_too(project: Path, capsys: pytest.CaptureFixtu
     )
     capsys.readouterr()
     assert invoke(["check", "-m", worse, "--json", "-q"]) == 1
-    assert json.loads(capsys.readouterr().out)["metrics"][0]["failure"].startswith("not shown")
+    shown = json.loads(capsys.readouterr().out)["metrics"][0]["failure"]
+    assert shown == "a drop larger than 2 is shown"
 
 
 def test_a_policy_elsewhere_means_paths_beside_it(
@@ -108,6 +109,7 @@ def test_a_baseline_without_the_task_fails_before_anything_runs(
         ("baseline = 3\ntasks = ['toy']", "baseline must be a text"),
         ("baseline = 'b'\ntasks = 'toy'", "tasks must be a list of texts"),
         ("baseline = 'b'\ntasks = ['toy']\nmargin = {a = -1}", "a number of 0 or more"),
+        ("baseline = 'b'\ntasks = ['toy']\nundecided = 'no'", "undecided must be 'pass' or 'fail'"),
         ("baseline = 'b'\ntasks = ['toy']\nspeed = 1", "speed must be a true or false"),
         ("baseline = 'b'\ntasks = ['toy']\nrun = {limt = 3}", "unknown key 'limt' (nearest: limit"),
         ("baseline = 'b'\ntasks = ['toy']\nrun = {limit = 'x'}", "[run] limit = 'x': must be of type int"),
@@ -129,6 +131,7 @@ tasks = ["toy@val", "general"]
 output = "out"
 alpha = 0.01
 speed = true
+undecided = "pass"
 allow = ["evalkit"]
 [max_drop]
 "toy:accuracy" = 0.5
@@ -143,6 +146,7 @@ compile = true
     )
     policy = load(find(tmp_path))
     assert policy.output == tmp_path / "out" and policy.alpha == 0.01 and policy.speed
+    assert policy.undecided == "pass"
     assert policy.thresholds.max_drop == {"toy:accuracy": 0.5} and policy.thresholds.margin == {"rmse": 1.0}
     assert policy.run == {"split": "val", "limit": 10, "gen": {"temperature": 0.5}, "compile": True}
 

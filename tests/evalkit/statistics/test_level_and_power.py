@@ -9,9 +9,10 @@ from clustered_worlds import KINDS, world
 from evalkit.comparison.runs import Key
 from evalkit.comparison.verdicts import Thresholds, decide
 from evalkit.metrics.base import Accuracy, FloatArray
-from evalkit.statistics import Difference, Resampler, detectable, needed
+from evalkit.statistics import Difference, Resampler, Spread, needed
 from evalkit.statistics.intervals import freedom
-from evalkit.statistics.paired import Judgement, PairedSums, judge, judge_few
+from evalkit.statistics.paired import Judgement, judge, judge_few
+from evalkit.statistics.swaps import PairedSums
 
 pytestmark = pytest.mark.slow
 
@@ -99,11 +100,10 @@ def test_a_planted_drop_is_found_at_the_promised_rate() -> None:
     resampler = Resampler(0, 1000)
     small = drop(rng, 150, 0.02)
     seen = judge(small, resampler, 0.05)
-    need = needed(planted, judge(pilot, Resampler(0, 100), 0.05).se, 20_000, 200_000)
-    assert 100 < need.clusters < 2000 and need.samples == 10 * need.clusters
-    assert detectable(seen.se * np.sqrt(150 / need.clusters), need.clusters - 1) == pytest.approx(
-        planted, rel=0.3
-    )
+    need = needed(planted, Spread(judge(pilot, Resampler(0, 100), 0.05).se, 19_999, 20_000, 200_000))
+    assert need is not None and 100 < need.clusters < 2000 and need.samples == 10 * need.clusters
+    grown = Spread(seen.se, 149, 150, 1500).times(need.clusters / 150)
+    assert grown.detectable() == pytest.approx(planted, rel=0.3)
     found = 0
     for number in range(300):
         result = judge(drop(rng, need.clusters, 0.02), Resampler(number, 400), 0.05)

@@ -91,6 +91,7 @@ def test_two_possible_answers_are_not_guessed_between(tmp_path: Path) -> None:
 
 
 def test_unknown_ids_are_counted_and_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
     model = Predictions(write(tmp_path, "a.jsonl", '{"id": 1, "text": "x"}\n{"id": 2, "text": "x"}\n'))
     assert model.bind_samples({"1", "2"}) == {"unknown": 0} and not caplog.text
     assert model.bind_samples({"1"}) == {"unknown": 1} and "1 predictions belong to no sample" in caplog.text
@@ -181,3 +182,86 @@ def test_a_large_file_is_read_whole(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", rows)
     model = Predictions(path)
     assert model.bind_samples({"0"}) == {"unknown": 199_999}
+
+
+# Forms of the peers ---------------------------------------------------------------------------------------
+
+
+def excel(path: Path, *rows: tuple[object, ...]) -> Path:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in rows:
+        book.active.append(row)  # type: ignore[union-attr]
+    book.save(path)
+    return path
+
+
+def test_excel_tables(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    head = ("index", "question", "answer", "prediction")
+    path = excel(
+        tmp_path / "M_MMBench.xlsx", head, (1, "q", "A", "B"), (2.0, "q", "A", 5), (3, "q", "A", None)
+    )
+    assert texts(path, "1", "2", "3") == {"1": "B", "2": "5", "3": ""}
+    assert (
+        "VLMEvalKit's table, an Excel table: 3 answers, ids from 'index', texts from 'prediction'"
+        in caplog.text
+    )
+    with pytest.raises(DataError, match=r"line 1: column 'text' occurs twice"):
+        texts(excel(tmp_path / "a.xlsx", ("id", "text", "text"), (1, "a", "b")))
+    with pytest.raises(DataError, match=r"row 2: no field id"):
+        texts(excel(tmp_path / "b.xlsx", ("key", "said"), (1, "a")))
+    with pytest.raises(DataError, match=r"c\.xlsx: an archive, but no Excel table"):
+        texts(write(tmp_path, "c.xlsx", b"PK\x03\x04 and nothing"))
+    with pytest.raises(DataError, match=r"save it as \.xlsx or CSV"):
+        texts(write(tmp_path, "d.xls", b"\xd0\xcf\x11\xe0\xa1"))
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"method": "", "results": [{"id": "a", "question": "q", "answer": "x"}]},
+        {"predictions": [{"questionId": "a", "answer": "x"}]},
+        {"a": {"pid": "a", "response": "x", "answer": "gold"}},
+    ],
+)
+def test_documents(document: dict, indent: int | None, tmp_path: Path) -> None:
+    if indent is None and "a" in document:
+        return  # one line of that form could be a line of JSON Lines
+    assert texts(write(tmp_path, "a.json", json.dumps(document, indent=indent)), "a") == {"a": "x"}
+
+
+def test_a_mapping_from_id_to_answer(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.json", json.dumps({"a": "x", "b": "y"}, indent=1))
+    assert texts(path, "a", "b") == {"a": "x", "b": "y"}
+
+
+def lmms(number: int, text: str, **more: object) -> str:
+    row = {"doc_id": number, "input": "q", "target": "t", "filtered_resps": text.strip(), **more}
+    return json.dumps(row | ({"resps": [text]} if text != text.strip() else {})) + "\n"
+
+
+def test_samples_of_lmms_eval(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    named = "".join(lmms(n, f" {n} ", anls={"questionId": 100 + n, "answer": "x"}) for n in range(3))
+    assert texts(write(tmp_path, "a.jsonl", named), "101", "1") == {"101": " 1 ", "1": None}
+    model = Predictions(write(tmp_path, "b.jsonl", "".join(lmms(n, f"{n}") for n in range(2))))
+    assert model.bind_samples({"x": 0, "y": 0}) == {"unknown": 0} and "doc_id" in caplog.text
+    found = {name: response.text for name, response in model.generate([Request("y", (), ())])}
+    assert found == {"y": "1"}
+    with pytest.raises(DataError, match="doc_id 1, but the split has 1 samples"):
+        model.bind_samples({"x": 0})
+    with pytest.raises(DataError, match="holds 2 answers"):
+        texts(write(tmp_path, "c.jsonl", json.dumps({"doc_id": 0, "resps": ["a", "b"]})))
+
+
+def test_the_last_response_of_a_run_counts(tmp_path: Path) -> None:
+    row = {"id": "a", "request_key": "k", "text": "", "error": {"kind": "server", "message": "m"}}
+    lines = [row, row | {"text": "x", "error": None, "finish": "length"}, row | {"id": "b"}]
+    path = write(tmp_path, "responses-w0.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert texts(path, "a", "b") == {"a": "x", "b": None}
+
+
+def test_other_separators_and_spellings(tmp_path: Path) -> None:
+    assert texts(write(tmp_path, "a.csv", "Question_ID;Model Output\n1;x, y\n"), "1") == {"1": "x, y"}

@@ -56,6 +56,14 @@ def test_numbers_do_not_follow_the_folders_own_order(tmp_path: Path, monkeypatch
     assert (sample.cluster, sample.target) == ("00001.jpg", [10, 20, 30, 40])
 
 
+def test_attributes_of_macos_archives_are_passed_over(tmp_path: Path) -> None:
+    official(tmp_path, THREE, {"train": [1], "val": [0], "test": [2]})
+    for name in ("._00001.xml", "._00003.xml"):
+        (tmp_path / "Annotations" / name).write_bytes(b"\0\x05\x16\x07 no XML")
+    (sample,) = DiorRsvg().samples("val", tmp_path)
+    assert (sample.cluster, sample.target) == ("00001.jpg", [10, 20, 30, 40])
+
+
 def test_numbers_run_over_all_objects_in_sorted_order(tmp_path: Path) -> None:
     official(tmp_path, THREE, {"train": [1], "val": [0], "test": [2]})
     (sample,) = DiorRsvg().samples("test", tmp_path)

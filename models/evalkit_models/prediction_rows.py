@@ -1,0 +1,178 @@
+"""From a row of a file of answers to its sample id and answer: which fields they are in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from evalkit.contracts import FinishReason, Response
+from evalkit.errors import DataError, UsageError
+
+#: Names of the id, compared without case, `_` and `-`, the first that a row has: those of LLaVA and TextVQA,
+#: DocVQA (questionId), VLMEvalKit (index), MathVista (pid) and MME-RealWorld (Question_id).
+ID_FIELDS = ("id", "question_id", "index", "sample_id", "pid", "qid", "data_id", "uid")
+#: Names of the answer.
+TEXT_FIELDS = (
+    *("text", "answer", "prediction", "response", "output"),
+    *("pred", "model_answer", "model_output", "generated_text", "raw_output"),
+)
+_FINISH: Mapping[Any, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+class Answer(NamedTuple):
+    """A row's answer.
+
+    Attributes:
+        where: words for errors. row: its number in the split, where it may be all it knows of its sample.
+        replaces: whether it takes the place of an earlier answer of the same id.
+    """
+
+    id: str
+    response: Response
+    where: str
+    row: int | None = None
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """A peer's form: rows that have the fields `marks` hold id and answer in these."""
+
+    name: str
+    marks: frozenset[str]
+    id_field: str
+    text_field: str
+
+
+_FORMS = (
+    _Form("evalkit's responses", frozenset({"request_key", "id", "text"}), "id", "text"),
+    _Form("lmms-eval's samples", frozenset({"doc_id", "resps"}), "doc_id", "resps"),
+    _Form("lmms-eval's samples", frozenset({"doc_id", "filtered_resps"}), "doc_id", "filtered_resps"),
+    _Form("VLMEvalKit's table", frozenset({"index", "question", "prediction"}), "index", "prediction"),
+    _Form("VLMEvalKit's table", frozenset({"index", "prediction"}), "index", "prediction"),
+    _Form("MathVista's answers", frozenset({"pid", "response"}), "pid", "response"),
+    _Form("LLaVA's answers", frozenset({"question_id", "text"}), "question_id", "text"),
+)
+
+
+class Recogniser:
+    """Finds id and answer of rows, and remembers what it went by.
+
+    Args:
+        id_field, text_field: as the user names them; None: recognised.
+    """
+
+    def __init__(self, id_field: str | None = None, text_field: str | None = None) -> None:
+        self._id_field, self._text_field = id_field, text_field
+        self._seen: Counter[tuple[str, str, str]] = Counter()
+        self._fields: dict[tuple[str, ...], tuple[_Form | None, str, str]] = {}
+
+    def answer(self, row: Mapping[str, Any], where: str) -> Answer | None:
+        """The row's answer; None where it has none (an empty field of JSON, a failed sample).
+
+        Raises:
+            DataError: a field is missing or holds no text. UsageError: two fields may be the answer.
+        """
+        columns = tuple(row)
+        fields = self._fields.get(columns)
+        if fields is None:
+            fields = self._fields[columns] = self._recognise(row, where)
+        form, id_field, text_field = fields
+        self._seen[form.name if form else "", id_field, text_field] += 1
+        value = _only(row[text_field], where, text_field) if "resps" in text_field else row[text_field]
+        text = _text(value, where, text_field)
+        own = form is _FORMS[0]
+        if text is None or (own and (row.get("error") or row.get("error_kind"))):
+            return None
+        response = Response(text=text, finish=_FINISH.get(row.get("finish")) if own else None)
+        identifier, number = _text_of_id(row[id_field], where, id_field), None
+        if id_field == "doc_id":
+            number = int(identifier) if identifier.isdecimal() else None
+            identifier = _nested_id(row) or identifier
+        return Answer(identifier, response, where, number, replaces=own)
+
+    def _recognise(self, row: Mapping[str, Any], where: str) -> tuple[_Form | None, str, str]:
+        named = self._id_field or self._text_field
+        form = None if named else next((form for form in _FORMS if form.marks <= row.keys()), None)
+        if form is not None:
+            return form, form.id_field, form.text_field
+        return None, _id_field(row, where, self._id_field), _text_field(row, where, self._text_field)
+
+    def sentence(self, kind: str, count: int) -> str:
+        """What the file was read as: `a table (VLMEvalKit's table): 12 answers, id from index, …`."""
+        (form, id_field, text_field), _ = self._seen.most_common(1)[0]
+        shown = f"{form}, {kind}" if form else kind
+        return f"{shown}: {count} answers, ids from {id_field!r}, texts from {text_field!r}"
+
+
+def _plain(name: object) -> str:
+    return str(name).strip().lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _names(row: Mapping[str, Any], known: tuple[str, ...]) -> list[str]:
+    """The row's own spellings of the names known, in their order."""
+    spelled = {_plain(name): str(name) for name in reversed(list(row))}
+    return [name if name in row else spelled[_plain(name)] for name in known if _plain(name) in spelled]
+
+
+def _id_field(row: Mapping[str, Any], where: str, field: str | None) -> str:
+    found = [field] if field else _names(row, ID_FIELDS)
+    if not found or found[0] not in row:
+        wanted = repr(field) if field else "id (or question_id, index)"
+        raise DataError(f"{where}: no field {wanted}; --gen id_field=NAME names another{_found(row)}")
+    return found[0]
+
+
+def _text_field(row: Mapping[str, Any], where: str, field: str | None) -> str:
+    found = [field] if field else _names(row, TEXT_FIELDS)
+    if len(found) > 1 and found[0] != "text":
+        raise UsageError(
+            f"{where}: both {found[0]} and {found[1]} may be the answer; --gen text_field=NAME says which"
+        )
+    name = found[0] if found else "text"
+    if name not in row:
+        raise DataError(
+            f"{where}: no field {name!r} (or {', '.join(TEXT_FIELDS[1:5])}); --gen text_field=NAME names "
+            f"another{_found(row)}"
+        )
+    return name
+
+
+def _text_of_id(value: Any, where: str, name: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise DataError(f"{where}: {name} must be text or a number, found {type(value).__name__}")
+    return str(value)
+
+
+def _text(value: Any, where: str, name: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise DataError(f"{where}: {name} must be text, found {type(value).__name__}")
+    return str(value)
+
+
+def _only(value: Any, where: str, name: str) -> Any:
+    """The one answer in lmms-eval's nested lists."""
+    while isinstance(value, list):
+        if len(value) != 1:
+            raise DataError(f"{where}: {name} holds {len(value)} answers; one answer a sample is read")
+        value = value[0]
+    return value
+
+
+def _nested_id(row: Mapping[str, Any]) -> str | None:
+    """The sample's own id, where one of lmms-eval's metrics keeps it (`"anls": {"questionId": …}`)."""
+    for value in row.values():
+        if isinstance(value, Mapping) and (names := _names(value, ID_FIELDS)):
+            identifier = value[names[0]]
+            if isinstance(identifier, (str, int)) and not isinstance(identifier, bool):
+                return str(identifier)
+    return None
+
+
+def _found(row: Mapping[str, Any]) -> str:
+    names = ", ".join(str(name)[:40] for name in list(row)[:8])
+    return f" (found {names})" if names else ""
