@@ -78,7 +78,7 @@ def signature(
         f"v{task.version}",
         split,
         f"n:{n}",
-        f"tiles:{tiles}",
+        f"tiles:{'processor' if inputs == 'processor' else tiles}",
         f"prompt:{task.prompt_fingerprint()}",
         f"gen:{describe_generation(generation)}",
         f"scorer:{task.scorer_version()}",

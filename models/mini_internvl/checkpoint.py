@@ -7,14 +7,21 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
 from mini_internvl.errors import CheckpointError, ConfigError, DeviceError
-from mini_internvl.layout import Recipe, canonical_native, native_recipe, released_recipe, released_state
+from mini_internvl.layout import (
+    Recipe,
+    canonical_native,
+    native_recipe,
+    released_recipe,
+    released_state,
+    unwrapped,
+)
 from mini_internvl.model import MiniInternVL
 from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
 
@@ -78,7 +85,7 @@ def read_network(
     config, native = read_config(folder)
     place = torch.device(device)
     reader = WeightReader(weight_files(folder))
-    stored = {canonical_native(name) if native else name: name for name in reader.names()}
+    stored = _canonical(folder, reader.names(), native)
     config = _settle_tying(config, native, stored)
     with torch.device("meta"):
         network = kind(config, attention)
@@ -144,7 +151,9 @@ def save_checkpoint(
         network: any Mini-InternVL.
         folder: is made if need be; each file is replaced as a whole.
         state: weights in place of the network's own, under its names (gathered from shards, for example).
-        tokenizer_from: a folder whose tokenizer files are copied, or their contents by name.
+        tokenizer_from: the folder of the base, or contents of its files by name (`companion_files`). Its
+            tokenizer files are copied, and what else stands beside released weights: `auto_map`, Python
+            files, settings of generation and images.
         dtype: of the stored weights; None keeps theirs.
         shard_bytes: most bytes of one weight file.
 
@@ -157,19 +166,53 @@ def save_checkpoint(
     released = released_state({name: weights[name] for name in _own_parameters(network)}, network.config)
     if dtype is not None:
         released = {name: tensor.to(dtype) for name, tensor in released.items()}
-    raw = network.config.to_dict()
+    raw = _with_base_settings(network.config.to_dict(), tokenizer_from)
     raw["torch_dtype"] = str(next(iter(released.values())).dtype).removeprefix("torch.")
     if network.image_token_id is not None:
         raw["image_token_id"] = network.image_token_id
     with replacing(folder / "config.json") as path:
         path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if tokenizer_from is not None:
-        from mini_internvl.tokenizers import copy_tokenizer
+        from mini_internvl.tokenizers import copy_companions
 
-        copy_tokenizer(
+        copy_companions(
             tokenizer_from if isinstance(tokenizer_from, Mapping) else Path(tokenizer_from), folder
         )
     return write_weights(released, folder, shard_bytes)
+
+
+def _canonical(folder: Path, names: list[str], native: bool) -> dict[str, str]:
+    """Stored names by the names of their layout, without the prefixes of wrappers.
+
+    Raises:
+        CheckpointError: an adapter stands unmerged in the weights, or two names mean one weight.
+    """
+    lora = [name for name in names if ".lora_A." in name or ".base_layer." in name]
+    if lora:
+        raise CheckpointError(
+            f"{folder}: holds an unmerged LoRA ({len(lora)} weights such as {lora[0]}); merge it into the "
+            "base first, with InternVL's tools/merge_lora.py or peft's merge_and_unload"
+        )
+    stored: dict[str, str] = {}
+    for name in names:
+        plain = unwrapped(name)
+        other = stored.setdefault(canonical_native(plain) if native else plain, name)
+        if other != name:
+            raise CheckpointError(f"{folder}: {other} and {name} are the same weight; remove one of them")
+    return stored
+
+
+def _with_base_settings(raw: dict[str, Any], base: str | Path | Mapping[str, bytes] | None) -> dict[str, Any]:
+    """config.json with the entries of a released base that only other programs read, such as `auto_map`."""
+    if isinstance(base, Mapping):
+        old = json.loads(base["config.json"]) if "config.json" in base else {}
+    else:
+        path = None if base is None else Path(base) / "config.json"
+        old = read_json(path) if path is not None and path.is_file() else {}
+    if old.get("model_type") != "internvl_chat":
+        return raw
+    vision = {**(old.get("vision_config") or {}), **raw["vision_config"]}
+    return {**{k: v for k, v in old.items() if k != "dtype"}, **raw, "vision_config": vision}
 
 
 def _placed(tensor: Tensor, device: torch.device, folder: Path) -> Tensor:

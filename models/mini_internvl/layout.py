@@ -44,6 +44,16 @@ _NATIVE = (
 )
 
 
+_PARTS = (
+    "vision_model.",
+    "language_model.model.",
+    "language_model.output.",
+    "language_model.lm_head.",
+    "mlp1.",
+)
+_WRAPPERS = re.compile(r"^module\.|(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one parameter is made: the stored tensors it needs and what is done with them."""
@@ -95,6 +105,13 @@ def canonical_native(stored: str) -> str:
     ):
         return name.replace("language_model.", "language_model.model.", 1)
     return name
+
+
+def unwrapped(stored: str) -> str:
+    """A stored name without what wrappers put in: DataParallel, torch.compile, FSDP, a trainer."""
+    name = _WRAPPERS.sub("", stored)
+    inner = name.removeprefix("model.")
+    return inner if inner.startswith(_PARTS) else name
 
 
 def released_state(state: Mapping[str, Tensor], config: MiniInternVLConfig) -> dict[str, Tensor]:

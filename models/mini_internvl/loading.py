@@ -11,9 +11,9 @@ from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.errors import CheckpointError, DeviceError, TokenizerError
+from mini_internvl.errors import CheckpointError, ConfigError, DeviceError, PromptError, TokenizerError
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
-from mini_internvl.prompts import choose_system_message
+from mini_internvl.prompts import choose_system_message, find_template
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
 from mini_internvl.tokenizers import Tokenizer, image_token_of, read_tokenizer
 from mini_internvl.weights import WeightReader, weight_files
@@ -72,6 +72,8 @@ def load(
     if int8:
         dtype = _half(place)
     tokenizer = read_tokenizer(folder)
+    if tokenizer is not None:
+        _check_template(folder)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
     if untrained:
         logger.warning("%s: no trained weights in the package; they are random, from a fixed seed", TINY)
@@ -110,6 +112,15 @@ def load(
     if compile:
         compile_network(model)
     return model
+
+
+def _check_template(folder: Path) -> None:
+    """Refuses a checkpoint whose conversations cannot be written, before its weights are read."""
+    template = read_config(folder)[0].template
+    try:
+        find_template(template)
+    except PromptError as error:
+        raise ConfigError(f"{folder / 'config.json'}: {error}") from error
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInternVLConfig) -> None:

@@ -21,6 +21,8 @@ FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
+OTHER_FILES = ("generation_config.json", "preprocessor_config.json", "chat_template.jinja")
+
 _KINDS = ("Qwen2Tokenizer", "InternLM2Tokenizer", "LlamaTokenizer")
 _UNNAMED = ("", "PreTrainedTokenizer", "TokenizersBackend", "SentencePieceBackend")
 """Names of transformers' base classes, which say nothing of the tokenizer."""
@@ -184,18 +186,31 @@ def control_ids(tokenizer: Tokenizer) -> set[int]:
     return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
 
 
-def tokenizer_files(folder: Path) -> dict[str, bytes]:
-    """Contents of a checkpoint's tokenizer files and published template, by name."""
-    paths = [folder / name for name in (*FILES, "conversation.py")]
+def companion_files(folder: Path) -> dict[str, bytes]:
+    """Contents of what stands beside a checkpoint's weights, by name.
+
+    These are config.json, the tokenizer files and, from a released layout, the published Python files and the
+    settings of generation and images, which other programs open a folder by. Nothing of it is executed.
+    """
+    names = ["config.json", *FILES, "conversation.py"]
+    if _is_released(folder):
+        names += [*OTHER_FILES, *sorted(path.name for path in folder.glob("*.py"))]
+    paths = [folder / name for name in dict.fromkeys(names)]
     return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
-def copy_tokenizer(source: Path | Mapping[str, bytes], target: Path) -> None:
-    """Writes the tokenizer files, and the published template, of a folder or from memory into a folder."""
-    files = source if isinstance(source, Mapping) else tokenizer_files(source)
-    for name, content in files.items():
-        if isinstance(source, Mapping) or source.resolve() != target.resolve():
+def copy_companions(source: Path | Mapping[str, bytes], target: Path) -> None:
+    """Writes the companion files of a folder, or from memory, byte for byte; not config.json."""
+    if not isinstance(source, Mapping) and source.resolve() == target.resolve():
+        return
+    for name, content in (source if isinstance(source, Mapping) else companion_files(source)).items():
+        if name != "config.json":
             (target / name).write_bytes(content)
+
+
+def _is_released(folder: Path) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and read_json(path).get("model_type") == "internvl_chat"
 
 
 def image_token_of(tokenizer: Tokenizer | None, given: int | None, configured: int | None) -> int | None:

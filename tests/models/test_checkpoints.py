@@ -379,3 +379,79 @@ def test_apples_gpu_takes_float16_in_place_of_bfloat16(released: Path, tmp_path:
     mini_internvl.save_checkpoint(mini_internvl.load(released), tmp_path, dtype=torch.bfloat16)
     assert loading._auto_dtype(tmp_path, torch.device("mps")) == torch.float16
     assert loading._auto_dtype(released, torch.device("mps")) is None
+
+
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_what_stands_beside_the_weights_is_carried_over_unread(family: str, tmp_path: Path) -> None:
+    networks.save_native(family, tmp_path / "native")
+    writer = getattr(small_tokenizers, f"write_{family}")
+    base = tmp_path / "base"
+    mini_internvl.save_checkpoint(
+        mini_internvl.load(tmp_path / "native"), base, tokenizer_from=writer(tmp_path / "t")
+    )
+    path = base / "config.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw["auto_map"] = {"AutoModel": "modeling_internvl_chat.InternVLChatModel"}
+    raw["vision_config"]["auto_map"] = {"AutoConfig": "configuration_intern_vit.InternVisionConfig"}
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    files = {
+        "modeling_internvl_chat.py": b"raise SystemExit('was run')\r\n",
+        "generation_config.json": b'{"eos_token_id": [2]}',
+        "preprocessor_config.json": b'{"size": 448 }\n',
+    }
+    for name, content in files.items():
+        (base / name).write_bytes(content)
+    model = mini_internvl.load(base)
+    mini_internvl.save_checkpoint(model, tmp_path / "final", tokenizer_from=base)
+    assert {name: (tmp_path / "final" / name).read_bytes() for name in files} == files
+    again = json.loads((tmp_path / "final" / "config.json").read_text(encoding="utf-8"))
+    assert again["auto_map"] == raw["auto_map"]
+    assert again["vision_config"]["auto_map"] == raw["vision_config"]["auto_map"]
+    final = mini_internvl.load(tmp_path / "final").config
+    assert final.llm == model.config.llm and final.vision == model.config.vision
+
+
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_an_unknown_template_is_refused_before_the_weights(family: str, tmp_path: Path) -> None:
+    networks.save_native(family, tmp_path / "native")
+    folder = tmp_path / "released"
+    mini_internvl.save_checkpoint(mini_internvl.load(tmp_path / "native"), folder)
+    getattr(small_tokenizers, f"write_{family}")(folder)
+    (folder / "model.safetensors").unlink()
+    path = folder / "config.json"
+    raw = {**json.loads(path.read_text(encoding="utf-8")), "template": "internvl9"}
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(ConfigError, match="unknown conversation template 'internvl9'; known: Hermes-2"):
+        mini_internvl.load(folder)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_prefixes_of_wrappers_are_read(family: str, prefix: str, tmp_path: Path) -> None:
+    networks.save_native(family, tmp_path / "native")
+    model = mini_internvl.load(tmp_path / "native")
+    mini_internvl.save_checkpoint(model, tmp_path / "one")
+    state = load_file(tmp_path / "one" / "model.safetensors")
+    wrapped = {
+        prefix + name.replace(".layers.1.", ".layers.1._checkpoint_wrapped_module."): tensor
+        for name, tensor in state.items()
+    }
+    save_file(wrapped, tmp_path / "one" / "model.safetensors")
+    batch = networks.inputs(((1, 6),))
+    assert torch.equal(mini_internvl.load(tmp_path / "one")(**batch), model(**batch))
+
+
+def test_an_unmerged_lora_is_named(released: Path, tmp_path: Path) -> None:
+    folder = copy(released, tmp_path)
+    name = "language_model.model.layers.0.attention.wo.weight"
+
+    def change(state: dict[str, torch.Tensor]) -> None:
+        base = "language_model.base_model.model.model.layers.0.attention.wo"
+        state[f"{base}.base_layer.weight"] = state.pop(name)
+        state[f"{base}.lora_A.default.weight"] = torch.zeros(4, 64)
+
+    rewrite(folder, change)
+    with pytest.raises(
+        CheckpointError, match=r"unmerged LoRA \(2 weights such as language_model\.base_model"
+    ):
+        mini_internvl.load(folder)

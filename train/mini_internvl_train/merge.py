@@ -113,6 +113,12 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise ResumeError(f"{checkpoint / ADAPTER_CONFIG}: cannot be read ({error})") from None
+    if "base" not in settings:
+        kind = settings.get("peft_type", "another program's")
+        raise ResumeError(
+            f"{checkpoint}: a {kind} adapter that evalkit train did not write; merge it into its base with "
+            "peft's merge_and_unload"
+        )
     return settings
 
 

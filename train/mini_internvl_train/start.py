@@ -50,7 +50,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         MiniInternVLError: it cannot be loaded. RecipeError: it has no tokenizer.
     """
     import mini_internvl
-    from mini_internvl.tokenizers import tokenizer_files
+    from mini_internvl.tokenizers import companion_files
 
     name = recipe.model if model is None else model
     network = mini_internvl.load(name, dtype="float32", device="cpu")
@@ -75,7 +75,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         encoder,
         Tiling(config.image_size, bound, config.use_thumbnail),
         network.tokenizer.pad_id or 0,
-        tokenizer_files(network.folder),
+        companion_files(network.folder),
     )
 
 

@@ -161,6 +161,7 @@ def test_two_miniatures(
     for run in runs:
         assert run["counts"]["answered"] == 6 and run["counts"]["errors"] == 0
         assert "|inputs:processor|" in run["signature"] and "|dtype:fp32|" in run["signature"]
+        assert "|tiles:processor|" in run["signature"]
         assert run["model"] == f"hf:{folders[kind].name}"
         manifest = load_run(run["run"]).manifest
         assert len(manifest["model"]["fingerprint"]) == 64
