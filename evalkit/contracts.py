@@ -55,8 +55,8 @@ class Sample:
 
     Attributes:
         id: stable and unique in its split (the scheme of each task is in docs/tasks.md).
-        turns: user texts of the conversation, the question last; `<image>` marks where a picture goes.
-            A text without any `<image>` gets the pictures in front, as the model's own chat does.
+        turns: user texts of the conversation, the question last; `<image>` marks where an image goes.
+            A text without any `<image>` gets the images in front, as the model's own chat does.
         images: lazy handles in the order of their `<image>` marks; nothing is decoded until needed.
         target: the reference answer in the form the scorer reads; None where labels are not public.
         cluster: what makes samples dependent (frame, photo, clip, document); intervals resample clusters.
@@ -96,13 +96,13 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ImagePolicy:
-    """How a picture becomes tiles (InternVL 1.5 dynamic tiling, protocols.md section 0).
+    """How an image becomes tiles (dynamic tiling of InternVL 1.5).
 
     Attributes:
-        min_tiles, max_tiles: bounds of the grid, thumbnail not counted, for each picture.
-        thumbnail: whether a picture cut in more than one tile is followed by its thumbnail.
+        min_tiles, max_tiles: bounds of the grid, thumbnail not counted, for each image.
+        thumbnail: whether an image cut in more than one tile is followed by its thumbnail.
         grid: an exact (columns, rows) grid in place of the dynamic choice.
-        total_tiles: bound for all pictures of a request together, or None.
+        total_tiles: bound for all images of a request together, or None.
     """
 
     min_tiles: int = 1
@@ -212,11 +212,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A figure with what it rests on.
+    """A value with what it rests on.
 
     Attributes:
         value: full precision in the metric's unit; None with `reason` where it cannot be computed.
-        n: samples the figure rests on.
+        n: samples the value rests on.
         ci95: clustered bootstrap interval (evalkit.statistics); None, with `reason`, where there is none.
         note: what a reader must know of them (few clusters ...).
     """
@@ -240,7 +240,7 @@ class ModelInfo:
             without it was written when `fingerprint` was that hash.
         settings: whatever else changes answers (image size, template ...), into the manifest.
         notes: words every output must carry, e.g. "untrained".
-        inputs: who makes tokens and pixels of messages and pictures, where it is not this house: `server`,
+        inputs: who tokenises and preprocesses, if not evalkit: `server`,
             `processor`. The request's tiling and template then have no meaning, and the signature says so.
         free_options: options of the model (`--gen`) that change no answer and may differ between sessions.
     """
@@ -299,7 +299,7 @@ class Model(Protocol):
         """Answer a plan window of requests, in any order, as they finish.
 
         Yields exactly one (request id, response) for each request; what goes wrong with one request
-        (an unreadable picture) is its response's `error`, what goes wrong with the model raises.
+        (an unreadable image) is its response's `error`, what goes wrong with the model raises.
         """
         ...
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class RunResult:
-    """Figures of one run folder.
+    """Values of one run folder.
 
     Attributes:
         stored: the folder's reader.
@@ -56,7 +56,7 @@ class RunResult:
 
     @property
     def metrics(self) -> dict[str, MetricValue]:
-        """Figures by metric name, headline first."""
+        """Values by metric name, headline first."""
         return {name: metric_from_json(content) for name, content in self.summary["metrics"].items()}
 
     @property

@@ -111,7 +111,7 @@ def test_bounds_follow_the_unit_unless_given(metric: Metric, bounds: tuple[float
 
 
 def test_an_unbounded_error_has_a_detectable_drop() -> None:
-    """No figure is out of reach for it, and no least number of flips either."""
+    """No value is out of reach for it, and no least number of flips either."""
     rng = np.random.default_rng(0)
     base = records(list(rng.normal(5, 1, 200)), "error")
     new = records(list(rng.normal(5, 1, 200)), "error")
@@ -122,12 +122,12 @@ def test_an_unbounded_error_has_a_detectable_drop() -> None:
     assert found.se is not None and found.se == pytest.approx(math.sqrt(2 / 200), rel=0.1)
 
 
-def test_the_floor_of_a_detectable_drop_is_for_shares_only() -> None:
-    """Flips of a share count 100 / n each; a graded score can move by less."""
+def test_a_detectable_drop_counts_the_changes_that_the_drop_brings() -> None:
+    """A drop of a bounded score may come as whole answers lost, however little the scores moved so far."""
     base = records([0.5] * 100)
     new = records([0.5] * 99 + [0.501])
     graded = difference(Mean("anls"), base, new, Resampler(0, 500)).detectable(0.05)
-    assert graded is not None and graded < 0.01
+    assert graded is not None and graded == pytest.approx(7.5, abs=0.5), "x^2 = 2.8^2 x (100 - x) / 100"
     share = difference(
         Accuracy("accuracy", "anls"), records([1.0] * 100), records([1.0] * 99 + [0.0]), Resampler(0, 500)
     ).detectable(0.05)

@@ -1,6 +1,6 @@
 """Classification as multiple choice: a folder of images for each class, or a table of images and labels.
 
-`<split>/<class>/picture.jpg` (or `<class>/picture.jpg` without split folders), or `<split>.csv` with the
+`<split>/<class>/image.jpg` (or `<class>/image.jpg` without split folders), or `<split>.csv` with the
 columns `image` and `label`. The question lists candidates and the answer is the label (paper, section 3.3).
 """
 
