@@ -2,7 +2,7 @@
 
 The data writes the centre of an object as `<c1,CAM_BACK,1088.3,497.5>`, in pixels of a 1600x900 camera
 image. Mini-InternVL sees the six views in one image (drivelm_scene.py) and writes
-`<c1,CAM_BACK,[560, 776]>`, in thousandths of that image (protocols.md section 4, "Coordinates").
+`<c1,CAM_BACK,[560, 776]>`, in thousandths of that image (docs/tasks.md, DriveLM).
 """
 
 from __future__ import annotations

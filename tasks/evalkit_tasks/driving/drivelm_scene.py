@@ -3,7 +3,7 @@
 Each view is resized to 896x448 (bicubic), its camera's name drawn at the upper left corner in magenta
 (DejaVuSans-Bold, 50 points), and the views are set in two rows of three: 2688x896. The image is then
 encoded as JPEG with Pillow's default settings, as InternVL's stitching script saves it, and what the model
-sees is the decoded JPEG (protocols.md section 4, "Image").
+sees is the decoded JPEG (docs/tasks.md, DriveLM).
 
 The names come from drivelm_labels.png, six coverage masks rendered once from that font, so that the pixels
 depend neither on installed fonts nor on the version of FreeType.

@@ -1,6 +1,6 @@
 """The scorer of the DriveLM challenge (CVPR 2024): graph rule, matching, and metrics as sums of statistics.
 
-The arithmetic is that of the challenge's evaluation.py (protocols.md section 4, "Scorer"). Where that program
+The arithmetic is that of the challenge's evaluation.py (docs/tasks.md, DriveLM). Where that program
 stops with an error, this one continues; docs/tasks.md lists the cases, and each is counted.
 """
 
