@@ -36,7 +36,7 @@ BEST_KNOWN = {WORLDS[0]: 0.862, WORLDS[1]: 0.90}
 @pytest.mark.parametrize("place", WORLDS, ids=str)
 def test_intervals_cover_at_the_edges(place: tuple[str, str, int, float, float]) -> None:
     """93.5%, or what the best known method reaches, less twice the Monte Carlo error."""
-    experiments, least = 200, BEST_KNOWN.get(place, 0.935)
+    experiments, least = 100, BEST_KNOWN.get(place, 0.935)
     share, _ = coverage(*world(*place), experiments, resamples=300)
     assert share >= least - 2 * np.sqrt(least * (1 - least) / experiments)
 
