@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,15 @@ def shared_dir() -> Path:
     if folder is None:
         pytest.skip("no folder of real samples (set EVALKIT_SHARED)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def tasks_of_one_test_only() -> Iterator[None]:
+    """A task file that a test includes is gone for the next test."""
+    from evalkit import registry
+
+    included, before = registry._included, dict(registry._included)
+    yield
+    included.clear()
+    included.update(before)
+    registry._included = included

@@ -27,11 +27,6 @@ def main() -> None:
     threading.Thread(target=_read_ahead, args=(runs,), daemon=True).start()
     from streamlit.web.cli import main as streamlit
 
-    from evalkit_leaderboard.serving import LOOPBACK, check_hosts
-
-    flag = "--server.address="
-    check_hosts(next((each.removeprefix(flag) for each in arguments if each.startswith(flag)), LOOPBACK))
-
     app = Path(__file__).with_name("app.py")
     streamlit(["run", str(app), *arguments], prog_name="streamlit")
 

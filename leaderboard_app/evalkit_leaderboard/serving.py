@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import ipaddress
 import socket
 import subprocess
 import sys
@@ -12,7 +10,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from evalkit.errors import SetupError
 
@@ -39,39 +36,21 @@ def command(runs: Path, training: Path, address: str, port: int) -> list[str]:
         **theme.options(),
     }
     flags = [f"--{name}={value}" for name, value in settings.items()]
+    flags += [f"--server.allowedHosts={name}" for name in own_hosts(address)]
     given = ["--runs", str(runs.absolute()), "--training", str(training.absolute())]
     return [sys.executable, "-m", "evalkit_leaderboard", *flags, "--", *given]
 
 
-def is_own_host(host: str, address: str) -> bool:
-    """Whether a request's Host names this server, and not a foreign name that was made to lead here.
+def own_hosts(address: str) -> list[str]:
+    """Names under which the data may be asked for; empty for all of them.
 
-    Args:
-        host: without port. address: where the server listens.
-
-    DNS rebinding needs a name of the attacker's: numeric addresses are always safe.
+    A server on this machine alone answers to this machine's own names, so that a foreign name that was made
+    to lead here (DNS rebinding) opens no connection. Whoever listens on a network is reached by names that
+    cannot be known here.
     """
-    name = host.strip("[]").rstrip(".").lower()
-    if name in {"localhost", address.lower(), socket.gethostname().lower()}:
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return address not in LOOPBACKS and name == socket.getfqdn().lower()
-    return True
-
-
-def check_hosts(address: str) -> None:
-    """Make this process's web server refuse pages and websockets asked for under a foreign name."""
-    web: Any = importlib.import_module("tornado.web")  # Streamlit's server; it comes without types
-    find = web.Application.find_handler
-
-    def find_handler(self: Any, request: Any, **options: Any) -> Any:
-        if is_own_host(request.host_name, address):
-            return find(self, request, **options)
-        return self.get_handler_delegate(request, web.ErrorHandler, {"status_code": 403})
-
-    web.Application.find_handler = find_handler
+    if address not in LOOPBACKS:
+        return []
+    return sorted({*LOOPBACKS, socket.gethostname().lower()})
 
 
 def is_free(address: str, port: int) -> bool:

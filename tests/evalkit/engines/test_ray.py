@@ -219,7 +219,7 @@ def test_actors_that_differ_or_cannot_load_are_refused_by_name(
     assert plain(result.path) == expected()
     refused = workers(result.path)["workers_refused"]
     assert {name.split("/")[1] for name in refused} == {odd.node_id[:6], refusing.node_id[:6]}
-    assert any("weights ff there, 00 in worker 0 on " in reason for reason in refused.values())
+    assert any("fingerprint ff there, 00 in worker 0 on " in reason for reason in refused.values())
     assert any("weights.safetensors: no such file" in reason for reason in refused.values())
     assert caplog.text.count("is refused") == 2
 

@@ -123,7 +123,7 @@ def test_an_untrained_model_says_so(model, monkeypatch) -> None:
         (ModelOptions(base_url="http://x"), UsageError),
         (ModelOptions(extra={"colour": "red"}), UsageError),
         (ModelOptions(dtype="float7"), CheckpointError),
-        (ModelOptions(device="abacus"), CheckpointError),
+        (ModelOptions(device="abacus"), UsageError),
         (ModelOptions(checkpoint="/nowhere/at/all"), CheckpointError),
     ],
 )
