@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 MISSING = "missing"
 
 
+#: Formats that are decoded; others may start programs (EPS runs Ghostscript) or have fragile decoders.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+
 def decode(data: bytes, where: str) -> Image:
     """Decode an encoded image fully, upright by its EXIF orientation.
 
@@ -34,13 +38,15 @@ def decode(data: bytes, where: str) -> Image:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             opened.load()
             return ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
-        raise ImageError(f"{where}: not an image that can be read: replace the file") from None
-    except (OSError, ValueError, SyntaxError, MemoryError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{where}: cannot be decoded ({error}): replace the file") from error
+        known = ", ".join(FORMATS)
+        raise ImageError(f"{where}: not an image that can be read ({known}): replace the file") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ImageError(f"{where}: cannot be decoded ({cause}): replace the file") from error
 
 
 def _read(path: str) -> bytes:

@@ -28,6 +28,10 @@ Source = str | Path | bytes | Image.Image
 """A path, an encoded image, or an image already open."""
 
 
+#: Formats that are decoded; others may start programs (EPS runs Ghostscript) or have fragile decoders.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+
 def open_image(source: Source) -> Image.Image:
     """Any image as upright 8-bit RGB.
 
@@ -42,7 +46,9 @@ def open_image(source: Source) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _upright_rgb(source)
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with Image.open(
+            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+        ) as image:
             return _upright_rgb(image)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{where}: refused as a decompression bomb ({error}); scale it down") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mini_internvl import ImageError
-from mini_internvl.images import choose_grid, open_image, tile_image
+from mini_internvl.images import FORMATS, choose_grid, open_image, tile_image
 from mini_internvl_train.conversations import Conversation, DataSet, Line, Turn, parse_line
 from mini_internvl_train.errors import TrainingDataError, TrainingError
 
@@ -74,7 +74,7 @@ def tile_count(grid: tuple[int, int], thumbnail: bool) -> int:
 def image_size(path: str, where: str) -> tuple[int, int]:
     """Upright width and height, from the header alone."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except FileNotFoundError:
