@@ -94,15 +94,6 @@ def task(name: str, protocol: str | None = None) -> Task:
     return known[name](protocol)
 
 
-def expand(names: Sequence[str]) -> list[str]:
-    """Task names from names, comma lists, globs and suites, each once, in the order asked.
-
-    Raises:
-        UsageError: something that matches nothing.
-    """
-    return list(dict.fromkeys(target.task for target in targets(names)))
-
-
 def targets(names: Sequence[str], split: str | None = None) -> list[Target]:
     """What to run for names, `name@split`, comma lists, globs and suites, each once, in the order asked.
 

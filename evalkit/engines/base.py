@@ -58,7 +58,19 @@ class Engine(Protocol):
         ...
 
 
-class InProcess:
+class SoleDriver:
+    """What engines have in common whose process sees every answer: all but ranks."""
+
+    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
+        """Nothing: no worker reads stored answers."""
+        return {}
+
+    def share(self, groups: Groups) -> Groups:
+        """All of them."""
+        return groups
+
+
+class InProcess(SoleDriver):
     """A model in this process, which is asked one window after another in plan order."""
 
     def __init__(self, model: Model) -> None:
@@ -75,10 +87,6 @@ class InProcess:
         bind = getattr(self._model, "bind_samples", None) or getattr(self._model, "announce", None)
         counts: Mapping[str, int] = bind(ids) if bind else {}
         return counts
-
-    def share(self, groups: Groups) -> Groups:
-        """All of them."""
-        return groups
 
     def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         """See `Engine.answers`."""

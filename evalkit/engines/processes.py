@@ -11,7 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
-from evalkit.engines.base import Load, is_bound_to_samples, portable
+from evalkit.engines.base import Load, SoleDriver, is_bound_to_samples, portable
 from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
 
@@ -41,7 +41,7 @@ class _Worker:
         self.assignment = Assignment(str(self.number))
 
 
-class WorkerPool:
+class WorkerPool(SoleDriver):
     """A model in several processes.
 
     Args:
@@ -75,14 +75,6 @@ class WorkerPool:
         """Identity of the model, as the first ready worker tells it."""
         assert self._info is not None  # the constructor waits for it
         return self._info
-
-    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
-        """Nothing: no worker reads stored answers."""
-        return {}
-
-    def share(self, groups: Groups) -> Groups:
-        """All of them: this process sees every answer."""
-        return groups
 
     def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         """See `Engine.answers`.

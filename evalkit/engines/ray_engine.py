@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Json, ModelInfo, Request
 from evalkit.engines import ray_nodes
-from evalkit.engines.base import Load
+from evalkit.engines.base import Load, SoleDriver
 from evalkit.engines.ray_actors import ActorPool, Worker
 from evalkit.engines.ray_nodes import NodeStatistics
 from evalkit.engines.ray_worker import Delivery, Keyed, Shipper, data_hash
@@ -51,7 +51,7 @@ class RayOptions:
     device: str = "auto"
 
 
-class RayEngine:
+class RayEngine(SoleDriver):
     """A model in the actors of a Ray cluster.
 
     Args:
@@ -92,14 +92,6 @@ class RayEngine:
         info = self._actors.info
         assert info is not None  # the constructor waits for it
         return dataclasses.replace(info, engine="ray")
-
-    def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
-        """Nothing: no worker reads stored answers."""
-        return {}
-
-    def share(self, groups: Groups) -> Groups:
-        """All of them: this process sees every answer."""
-        return groups
 
     def answers(self, groups: Groups, request: Callable[[int], Request]) -> Iterator[Answer]:
         """See `Engine.answers`.

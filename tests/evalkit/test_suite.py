@@ -20,7 +20,8 @@ def test_targets_of_names_lists_globs_and_suites() -> None:
         Target("rsvqa-lr", "miniature"),
     ]
     assert Target("rsvqa-hr", "test1") in registry.targets(["paper-table-11"])
-    assert registry.expand(["paper-table-11"]) == ["rsvqa-lr", "rsvqa-hr", "dior-rsvg"]
+    names = [target.task for target in registry.targets(["paper-table-11"])]
+    assert list(dict.fromkeys(names)) == ["rsvqa-lr", "rsvqa-hr", "dior-rsvg"]
 
 
 def test_a_split_takes_the_place_of_a_suites_own() -> None:
