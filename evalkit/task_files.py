@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from evalkit.errors import UsageError
+from evalkit.macos import is_attribute
 from evalkit.task import Task
 
 _PREFIX = "evalkit_included_"
@@ -54,6 +55,7 @@ def _files(path: Path) -> list[Path]:
         raise UsageError(f"--include {path}: no such file or folder")
     package = (path / "__init__.py").is_file()
     found = sorted(path.rglob("*.py") if package else path.glob("*.py"))
+    found = [file for file in found if not is_attribute(file)]
     names = [file.resolve() for file in found if package or not file.name.startswith(("_", ".", "test_"))]
     if not names:
         raise UsageError(f"--include {path}: a folder without Python files")
