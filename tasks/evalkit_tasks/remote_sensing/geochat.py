@@ -23,7 +23,7 @@ DIOR, SIDES = "SIOR", (800.0, 800.0)
 _ADDED = "\nAnswer the question using a single word or phrase."
 
 
-class Question(NamedTuple):
+class RsvqaQuestion(NamedTuple):
     """A row of RSVQA's questions.
 
     Attributes:
@@ -38,7 +38,7 @@ class Question(NamedTuple):
     where: str
 
 
-class Reference(NamedTuple):
+class ObjectReference(NamedTuple):
     """A row that asks for one object of DIOR; `box` encloses its corners, in pixels."""
 
     id: str
@@ -47,7 +47,7 @@ class Reference(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-def questions(path: Path, kinds: tuple[str, ...]) -> Iterator[Question]:
+def questions(path: Path, kinds: tuple[str, ...]) -> Iterator[RsvqaQuestion]:
     """Rows of `lrben.jsonl` or `hrben.jsonl`.
 
     Raises:
@@ -62,13 +62,13 @@ def questions(path: Path, kinds: tuple[str, ...]) -> Iterator[Question]:
             )
         answer = row.get("ground_truth")
         name = image if PurePosixPath(image).suffix else f"{image}.tif"
-        yield Question(
+        yield RsvqaQuestion(
             *(row["question_id"], name, kind, text.removesuffix(_ADDED)),
             *(None if answer is None else str(answer), row.where),
         )
 
 
-def references(path: Path) -> Iterator[Reference]:
+def references(path: Path) -> Iterator[ObjectReference]:
     """Rows of `referring.jsonl` that refer to one object of a DIOR image; all others are passed over.
 
     Raises:
@@ -84,7 +84,9 @@ def references(path: Path) -> Iterator[Reference]:
         if name in seen:
             raise DataError(f"{row.where}: question_id {name} occurs twice: {NOT_OFFICIAL}")
         seen.add(name)
-        yield Reference(name, str(row["image_id"]), str(row["question"]), _enclosing(polygons[0], row.where))
+        yield ObjectReference(
+            name, str(row["image_id"]), str(row["question"]), _enclosing(polygons[0], row.where)
+        )
     if not seen:
         raise DataError(f"{path}: no row refers to one object of a DIOR image ({DIOR}): {NOT_OFFICIAL}")
 
