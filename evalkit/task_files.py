@@ -165,16 +165,15 @@ def _namespace(base: Path) -> str:
 def _importable(base: Path, folder: Path) -> Iterator[None]:
     """The folders come first in the path while a file is imported, and last from then on."""
     names = [str(path) for path in dict.fromkeys((base, folder))]
-    added = [name for name in names if name not in sys.path]
     before = set(sys.modules)
-    sys.path[:0] = added
+    sys.path[:0] = names
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        for name in added:
+        for name in names:
             sys.path.remove(name)
-            sys.path.append(name)
+            sys.path.extend([] if name in sys.path else [name])
         known = {name.partition(".")[0] for name in before if not name.startswith(_PREFIX)}
         for name in sys.modules.keys() - before:
             place = getattr(sys.modules[name], "__file__", None)

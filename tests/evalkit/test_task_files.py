@@ -177,7 +177,7 @@ def test_a_run_is_reproduced_with_its_helpers(
     rows = [{"id": number, "text": "Yes"} for number in range(20)]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert user(*RUN, "predictions:p.jsonl") == 0
-    (path,) = tmp_path.glob("runs/*/*/*")
+    (path,) = (found.parent for found in tmp_path.glob("runs/*/*/*/manifest.json"))
     again = ("reproduce", str(path), "--data-root", "data", "--include", "code/yes_no.py")
     assert user(*again) == 0
     assert "another state of" not in capsys.readouterr().err
