@@ -108,7 +108,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     official(tmp_path, THREE, {"test": [0, 1, 2]})
     index = tmp_path / "test.txt"
     index.write_text("0\nseven\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no number"):
+    with pytest.raises(DataError, match="not a number"):
         list(DiorRsvg().samples("test", tmp_path))
     index.write_text("0\r\n1\r\n2\r\n", encoding="utf-8")
     assert len(list(DiorRsvg().samples("test", tmp_path))) == 3
@@ -163,7 +163,7 @@ def test_internvl_list(tmp_path: Path) -> None:
 def test_a_list_with_a_bad_box_is_refused(tmp_path: Path, box: Any) -> None:
     item = {"image": "1.jpg", "prompt": "x", "bbox": box, "size": [800, 600]}
     (tmp_path / "dior_rsvg_test.json").write_text(json.dumps([item]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"item 0|NaN is no number"):
+    with pytest.raises(DataError, match=r"item 0|NaN is not a number"):
         list(DiorRsvg().samples("test", tmp_path))
 
 
