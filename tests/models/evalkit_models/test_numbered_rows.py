@@ -16,9 +16,10 @@ from evalkit.data.locate import miniature
 from evalkit.errors import DataError
 from evalkit_models.numbered_rows import Evidence, place
 
-TASKS = ("chartqa", "docvqa", "infovqa", "textvqa", "ai2d", "ocrbench", "mmbench", "mme-realworld-driving")
+SLOW = ("docvqa", "infovqa", "textvqa", "ocrbench", "mmbench", "mme-realworld-driving")
+TASKS = ("chartqa", "ai2d", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW))
 #: Tasks without that protocol, whose files of lmms-eval are read all the same.
-OTHERS = ("mathvista", "mmmu", "rsvqa-lr")
+OTHERS = ("mmmu", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mathvista", "rsvqa-lr")))
 
 
 @pytest.fixture(autouse=True)
