@@ -17,10 +17,10 @@ from mini_internvl.config_keys import check_language, check_vision
 from mini_internvl.errors import ConfigError
 from mini_internvl.prompts import DEFAULT_TEMPLATES
 
-FAMILIES = ("qwen2", "internlm2", "phi3")
-"""`model_type` of the language models of the 1B, 2B and 4B."""
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
+"""`model_type` of the language models: of the 1B, 2B and 4B, and of InternVL3.5."""
 
-_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3"}
+_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3", "qwen3": "qwen3"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class MiniInternVLConfig:
 
     @property
     def family(self) -> str:
-        """The language model's family: qwen2, internlm2 or phi3."""
+        """The language model's family, one of `FAMILIES`."""
         return str(self.llm.get("model_type"))
 
     @property

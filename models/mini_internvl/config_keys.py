@@ -67,12 +67,15 @@ def check_language(llm: Mapping[str, Any], family: str, part: str = "llm_config"
         ConfigError: names the key, its value and the only one that is supported.
     """
     heads = llm.get("num_attention_heads") or 1
+    width = int(llm.get("hidden_size") or 0) // int(heads)
     fixed: dict[str, tuple[Any, ...]] = {
-        "head_dim": (int(llm.get("hidden_size") or 0) // int(heads),),
+        "head_dim": (llm.get("head_dim") if family == "qwen3" else width,),  # Qwen3's is its own setting
         "mlp_bias": (False,),
         "partial_rotary_factor": (1.0,),
         "attention_bias": {"qwen2": (True,), "phi3": (False,)}.get(family, (True, False)),
-        "qkv_bias": (True,) if family == "qwen2" else (bool(llm.get("bias")),),
+        "qkv_bias": {"qwen2": (True,), "qwen3": (bool(llm.get("attention_bias")),)}.get(
+            family, (bool(llm.get("bias")),)
+        ),
         "bias": (True, False),
     }
     _check_fixed(llm, fixed, part)
@@ -120,7 +123,7 @@ def _check_window(llm: Mapping[str, Any], family: str, part: str) -> None:
     if window is not None and not layers and family != "internlm2":
         most = int(llm.get("max_position_embeddings") or 0)
         used = family == "phi3" or bool(llm.get("use_sliding_window"))
-        first = int(llm.get("max_window_layers") or 0) if family == "qwen2" else 0
+        first = 0 if family == "phi3" else int(llm.get("max_window_layers") or 0)
         slides = used and int(window) < most and first < int(llm.get("num_hidden_layers") or 0)
     if slides:
         raise ConfigError(
