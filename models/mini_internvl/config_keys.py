@@ -60,6 +60,25 @@ _VISION = _words(
 _ROPE = _words("type rope_type rope_theta factor short_factor long_factor original_max_position_embeddings")
 
 
+_OTHER_NETWORKS = {
+    "flash_mode": "InternVL3.5-Flash, which chooses a resolution for each tile",
+    "flash_relative_threshold": "InternVL3.5-Flash, which chooses a resolution for each tile",
+    "flash_absolute_threshold": "InternVL3.5-Flash, which chooses a resolution for each tile",
+    "quantization_config": "quantised weights; take the checkpoint that they were made of, with --dtype int8",
+}
+
+
+def check_whole(raw: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint of another network with the same `model_type`.
+
+    Raises:
+        ConfigError: names the key and what it belongs to.
+    """
+    for name, what in _OTHER_NETWORKS.items():
+        if raw.get(name):
+            raise ConfigError(f"config.json: {name} belongs to {what}; it is not supported")
+
+
 def check_language(llm: Mapping[str, Any], family: str, part: str = "llm_config") -> None:
     """Refuses settings of the language model that would change it and are not honoured.
 

@@ -31,6 +31,7 @@ class Release:
     Attributes:
         name: the short name.
         hub_id: the repository on the Hugging Face hub; empty for the model inside the package.
+        language_model: the language model in it.
         gigabytes: size of its bfloat16 weights.
         licence: of the checkpoint and of the language model in it; the card of the repository decides.
         about: one line for lists.
@@ -39,6 +40,7 @@ class Release:
 
     name: str
     hub_id: str
+    language_model: str
     gigabytes: float
     licence: str
     about: str
@@ -46,9 +48,9 @@ class Release:
 
 
 _SIZES = {
-    "1b": (1.9, "MIT; contains Qwen2-0.5B (Apache-2.0)"),
-    "2b": (4.4, "MIT; contains InternLM2-1.8B (Apache-2.0)"),
-    "4b": (8.3, "MIT; contains Phi-3-mini (MIT)"),
+    "1b": ("Qwen2-0.5B", 1.9, "MIT; contains Qwen2-0.5B (Apache-2.0)"),
+    "2b": ("InternLM2-1.8B", 4.4, "MIT; contains InternLM2-1.8B (Apache-2.0)"),
+    "4b": ("Phi-3-mini", 8.3, "MIT; contains Phi-3-mini (MIT)"),
 }
 _DOMAINS = {
     "drivelm": ("DriveLM", "driving (DriveLM)"),
@@ -56,25 +58,58 @@ _DOMAINS = {
     "rs": ("RS", "remote sensing"),
     "medical": ("Medical", "medical images"),
 }
+_SUCCESSORS = {
+    "InternVL2_5": {
+        "1b": ("Qwen2.5-0.5B", 1.9, "MIT; contains Qwen2.5-0.5B (Apache-2.0)"),
+        "2b": ("InternLM2.5-1.8B", 4.4, "MIT; contains InternLM2.5-1.8B (Apache-2.0)"),
+        "4b": ("Qwen2.5-3B", 7.4, "MIT; contains Qwen2.5-3B (Qwen Research License)"),
+    },
+    "InternVL3": {
+        "1b": ("Qwen2.5-0.5B", 1.9, "Qwen's, by its card; contains Qwen2.5-0.5B (Apache-2.0)"),
+        "2b": ("Qwen2.5-1.5B", 4.2, "Qwen's, by its card; contains Qwen2.5-1.5B (Apache-2.0)"),
+    },
+    "InternVL3_5": {
+        "1b": ("Qwen3-0.6B", 2.1, "Apache-2.0; contains Qwen3-0.6B (Apache-2.0)"),
+        "2b": ("Qwen3-1.7B", 4.7, "Apache-2.0; contains Qwen3-1.7B (Apache-2.0)"),
+        "4b": ("Qwen3-4B", 9.5, "Apache-2.0; contains Qwen3-4B (Apache-2.0)"),
+    },
+}
+_VARIANTS = {
+    "": "general, final stage",
+    "-Pretrained": "after pretraining",
+    "-Instruct": "after instruction tuning",
+    "-MPO": "after preference optimisation",
+    "-hf": "final stage, transformers' native layout",
+    "-HF": "final stage, transformers' native layout",
+}
+_VARIANTS_OF = {
+    "InternVL2_5": ("", "-MPO"),
+    "InternVL3": ("", "-Pretrained", "-Instruct", "-hf"),
+    "InternVL3_5": ("", "-Pretrained", "-Instruct", "-MPO", "-HF"),
+}
 
 
 def _releases() -> dict[str, Release]:
-    found = [Release(TINY, "", 0.01, "Apache-2.0", "the embedded model of this package")]
-    for size, (gigabytes, licence) in _SIZES.items():
-        found.append(
-            Release(
-                f"mini-internvl-{size}", f"OpenGVLab/InternVL2-{size.upper()}", gigabytes, licence, "general"
-            )
-        )
+    found = [
+        Release(TINY, "", "Qwen2 of a few million", 0.01, "Apache-2.0", "the embedded model of this package")
+    ]
+    for size, about in _SIZES.items():
+        hub_id = f"OpenGVLab/InternVL2-{size.upper()}"
+        found.append(Release(f"mini-internvl-{size}", hub_id, *about, "general"))
     for size, system in (("2b", INTERNLM_V15_SYSTEM), ("4b", PHI3_V15_SYSTEM)):
-        gigabytes, licence = _SIZES[size]
         hub_id = f"OpenGVLab/Mini-InternVL-Chat-{size.upper()}-V1-5"
         name = f"mini-internvl-chat-{size}-v1-5"
-        found.append(Release(name, hub_id, gigabytes, licence, "general, first release", system))
-    for size, (gigabytes, licence) in _SIZES.items():
-        for domain, (suffix, about) in _DOMAINS.items():
+        found.append(Release(name, hub_id, *_SIZES[size], "general, first release", system))
+    for size, about in _SIZES.items():
+        for domain, (suffix, what) in _DOMAINS.items():
             hub_id = f"OpenGVLab/Mini-InternVL2-{size.upper()}-DA-{suffix}"
-            found.append(Release(f"mini-internvl-{size}-da-{domain}", hub_id, gigabytes, licence, about))
+            found.append(Release(f"mini-internvl-{size}-da-{domain}", hub_id, *about, what))
+    for line, sizes in _SUCCESSORS.items():
+        for size, about in sizes.items():
+            for variant in _VARIANTS_OF[line]:
+                repository = f"{line}-{size.upper()}{variant}"
+                name = repository.lower().replace("_", ".")
+                found.append(Release(name, f"OpenGVLab/{repository}", *about, _VARIANTS[variant]))
     return {release.name: release for release in found}
 
 
@@ -89,14 +124,17 @@ def release_of_folder(folder: Path) -> Release | None:
 
 
 def find_release(name: str) -> Release | None:
-    """The release of a short name or hub id, in any case; `mini-internvl2-…` means `mini-internvl-…`."""
+    """The release of a short name or hub id, in any case.
+
+    `mini-internvl2-…` means `mini-internvl-…`, and `InternVL2_5-1B` means `internvl2.5-1b`.
+    """
     wanted = name.strip().lower()
     for release in RELEASES.values():
         if wanted in (release.name, release.hub_id.lower()):
             return release
     if wanted.startswith("mini-internvl2-"):
         return RELEASES.get(wanted.replace("mini-internvl2-", "mini-internvl-", 1))
-    return None
+    return RELEASES.get(wanted.replace("_", "."))  # InternVL2_5-1B, without its owner
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:
