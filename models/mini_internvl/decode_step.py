@@ -108,7 +108,7 @@ class Layer:
         values = (joined.shape[1] - self._heads) // 2
         asked = joined[:, :-values]
         if self._head_norms:
-            parts = asked.split((self._heads, values), dim=1)
+            parts = asked[:, : self._heads], asked[:, self._heads :]
             asked = torch.cat([norm(part) for norm, part in zip(self._head_norms, parts, strict=True)], dim=1)
         turned = _turn(asked, cos, sin)
         return turned[:, : self._heads, None], turned[:, self._heads :, None], joined[:, -values:, None]
