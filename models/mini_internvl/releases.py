@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mini_internvl.errors import CheckpointError
 from mini_internvl.prompts import INTERNLM_V15_SYSTEM, PHI3_V15_SYSTEM
@@ -47,10 +48,18 @@ class Release:
     system_message: str | None = None
 
 
+class _Size(NamedTuple):
+    """What the checkpoints of one size have in common."""
+
+    language_model: str
+    gigabytes: float
+    licence: str
+
+
 _SIZES = {
-    "1b": ("Qwen2-0.5B", 1.9, "MIT; contains Qwen2-0.5B (Apache-2.0)"),
-    "2b": ("InternLM2-1.8B", 4.4, "MIT; contains InternLM2-1.8B (Apache-2.0)"),
-    "4b": ("Phi-3-mini", 8.3, "MIT; contains Phi-3-mini (MIT)"),
+    "1b": _Size("Qwen2-0.5B", 1.9, "MIT; contains Qwen2-0.5B (Apache-2.0)"),
+    "2b": _Size("InternLM2-1.8B", 4.4, "MIT; contains InternLM2-1.8B (Apache-2.0)"),
+    "4b": _Size("Phi-3-mini", 8.3, "MIT; contains Phi-3-mini (MIT)"),
 }
 _DOMAINS = {
     "drivelm": ("DriveLM", "driving (DriveLM)"),
@@ -60,18 +69,18 @@ _DOMAINS = {
 }
 _SUCCESSORS = {
     "InternVL2_5": {
-        "1b": ("Qwen2.5-0.5B", 1.9, "MIT; contains Qwen2.5-0.5B (Apache-2.0)"),
-        "2b": ("InternLM2.5-1.8B", 4.4, "MIT; contains InternLM2.5-1.8B (Apache-2.0)"),
-        "4b": ("Qwen2.5-3B", 7.4, "MIT; contains Qwen2.5-3B (Qwen Research License)"),
+        "1b": _Size("Qwen2.5-0.5B", 1.9, "MIT; contains Qwen2.5-0.5B (Apache-2.0)"),
+        "2b": _Size("InternLM2.5-1.8B", 4.4, "MIT; contains InternLM2.5-1.8B (Apache-2.0)"),
+        "4b": _Size("Qwen2.5-3B", 7.4, "MIT; contains Qwen2.5-3B (Qwen Research License)"),
     },
     "InternVL3": {
-        "1b": ("Qwen2.5-0.5B", 1.9, "Qwen's, by its card; contains Qwen2.5-0.5B (Apache-2.0)"),
-        "2b": ("Qwen2.5-1.5B", 4.2, "Qwen's, by its card; contains Qwen2.5-1.5B (Apache-2.0)"),
+        "1b": _Size("Qwen2.5-0.5B", 1.9, "Qwen's, by its card; contains Qwen2.5-0.5B (Apache-2.0)"),
+        "2b": _Size("Qwen2.5-1.5B", 4.2, "Qwen's, by its card; contains Qwen2.5-1.5B (Apache-2.0)"),
     },
     "InternVL3_5": {
-        "1b": ("Qwen3-0.6B", 2.1, "Apache-2.0; contains Qwen3-0.6B (Apache-2.0)"),
-        "2b": ("Qwen3-1.7B", 4.7, "Apache-2.0; contains Qwen3-1.7B (Apache-2.0)"),
-        "4b": ("Qwen3-4B", 9.5, "Apache-2.0; contains Qwen3-4B (Apache-2.0)"),
+        "1b": _Size("Qwen3-0.6B", 2.1, "Apache-2.0; contains Qwen3-0.6B (Apache-2.0)"),
+        "2b": _Size("Qwen3-1.7B", 4.7, "Apache-2.0; contains Qwen3-1.7B (Apache-2.0)"),
+        "4b": _Size("Qwen3-4B", 9.5, "Apache-2.0; contains Qwen3-4B (Apache-2.0)"),
     },
 }
 _VARIANTS = {
@@ -89,27 +98,31 @@ _VARIANTS_OF = {
 }
 
 
+def _release(name: str, hub_id: str, size: _Size, about: str, system_message: str | None = None) -> Release:
+    return Release(name, hub_id, size.language_model, size.gigabytes, size.licence, about, system_message)
+
+
 def _releases() -> dict[str, Release]:
-    found = [
-        Release(TINY, "", "Qwen2 of a few million", 0.01, "Apache-2.0", "the embedded model of this package")
-    ]
-    for size, about in _SIZES.items():
-        hub_id = f"OpenGVLab/InternVL2-{size.upper()}"
-        found.append(Release(f"mini-internvl-{size}", hub_id, *about, "general"))
+    embedded = _Size("Qwen2 of a few million parameters", 0.01, "Apache-2.0")
+    found = [_release(TINY, "", embedded, "the embedded model of this package")]
+    for size, what in _SIZES.items():
+        found.append(
+            _release(f"mini-internvl-{size}", f"OpenGVLab/InternVL2-{size.upper()}", what, "general")
+        )
     for size, system in (("2b", INTERNLM_V15_SYSTEM), ("4b", PHI3_V15_SYSTEM)):
         hub_id = f"OpenGVLab/Mini-InternVL-Chat-{size.upper()}-V1-5"
         name = f"mini-internvl-chat-{size}-v1-5"
-        found.append(Release(name, hub_id, *_SIZES[size], "general, first release", system))
-    for size, about in _SIZES.items():
-        for domain, (suffix, what) in _DOMAINS.items():
+        found.append(_release(name, hub_id, _SIZES[size], "general, first release", system))
+    for size, what in _SIZES.items():
+        for domain, (suffix, about) in _DOMAINS.items():
             hub_id = f"OpenGVLab/Mini-InternVL2-{size.upper()}-DA-{suffix}"
-            found.append(Release(f"mini-internvl-{size}-da-{domain}", hub_id, *about, what))
+            found.append(_release(f"mini-internvl-{size}-da-{domain}", hub_id, what, about))
     for line, sizes in _SUCCESSORS.items():
-        for size, about in sizes.items():
+        for size, what in sizes.items():
             for variant in _VARIANTS_OF[line]:
                 repository = f"{line}-{size.upper()}{variant}"
                 name = repository.lower().replace("_", ".")
-                found.append(Release(name, f"OpenGVLab/{repository}", *about, _VARIANTS[variant]))
+                found.append(_release(name, f"OpenGVLab/{repository}", what, _VARIANTS[variant]))
     return {release.name: release for release in found}
 
 
