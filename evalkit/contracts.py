@@ -167,7 +167,7 @@ class Response:
             or where it is not known (stored predictions).
         prompt_tokens: text tokens of the prompt; visual_tokens: image tokens; new_tokens: generated ones.
         seconds: model time attributed to this answer.
-        reasoning: what the model thought before it answered, where that is told apart from the text.
+        reasoning: what the model thought before it answered, where it can be separated from the text.
     """
 
     text: str = ""
@@ -312,7 +312,7 @@ class Model(Protocol):
 
 @runtime_checkable
 class SampleAware(Protocol):
-    """A model of stored answers, which is told the ids of the samples before it is asked."""
+    """A model of stored answers, which receives the ids of the samples before it is asked."""
 
     def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
         """Take note of the ids of the whole split; returns counts for the summary (`unknown` ...)."""

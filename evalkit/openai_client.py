@@ -29,7 +29,7 @@ R = TypeVar("R")
 #: Longest pause of our own making, in seconds.
 LONGEST_PAUSE = 60.0
 
-#: Words shorter than this (`EMPTY`, the usual stand-in for a key) are no secrets and are left in texts.
+#: Words shorter than this (`EMPTY`, the usual stand-in for a key) are not secrets and are left in texts.
 _SHORTEST_SECRET = 6
 #: The one query that an address may have, and hosts of Azure.
 _VERSION = re.compile(r"api-version=[\w.-]+")

@@ -250,7 +250,7 @@ class RunKeywords(RunSettings):
 
 @dataclass(frozen=True)
 class RunOptions(RunKeywords):
-    """What one call of `evalkit run` is told; the same for all of its tasks.
+    """The options of one call of `evalkit run`; the same for all of its tasks.
 
     Attributes:
         model: what follows `--model`. rank: which of several equal processes this is; None: the only one.
@@ -322,7 +322,7 @@ def stored(options: RunSettings, decides: Decides) -> dict[str, Json]:
 
 
 def model_options(options: RunKeywords) -> ModelOptions:
-    """What a model family is told of the options."""
+    """The options that a model family receives."""
     told = {field.name for field in dataclasses.fields(ModelOptions)} & options_of(type(options)).keys()
     given: dict[str, Any] = {name: getattr(options, name) for name in told}
     _, extra = parse_gen(options.gen_items)

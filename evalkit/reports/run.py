@@ -40,7 +40,7 @@ def _head(run: Mapping[str, Any]) -> str:
     if said := _near_misses(run):
         lines.append(said)
     if keys := counts.get("impossible_keys"):
-        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is no option")
+        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is not an option")
     if said := _failures(run):
         lines.append(said)
     if said := _judge(run):

@@ -171,7 +171,7 @@ def listed_items(path: Path) -> Iterator[tuple[Any, str]]:
     """Items of a JSON list with their places, for errors.
 
     Raises:
-        DataError: it is no list.
+        DataError: it is not a list.
     """
     items = read_json(path)
     if not isinstance(items, list):
