@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: What `json.dumps` takes without help.
 Json = Any
 
+#: Most pixels of an image unless `--max-pixels` says otherwise. Decoding takes about 9 bytes a pixel.
+MAX_PIXELS = 300_000_000
+
 
 @runtime_checkable
 class ImageHandle(Protocol):
@@ -268,6 +271,7 @@ class ModelOptions:
     Attributes:
         prefix_caching: whether work that requests have in common is done once; it changes no answer.
         compile: whether the network is run through torch.compile.
+        max_pixels: most pixels of an image; evalkit's own image handles keep to it without the family's help.
     """
 
     checkpoint: str | None = None
@@ -280,6 +284,7 @@ class ModelOptions:
     offline: bool = False
     prefix_caching: bool = True
     compile: bool = False
+    max_pixels: int = MAX_PIXELS
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property

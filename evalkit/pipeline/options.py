@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from evalkit.contracts import Json, ModelOptions
+from evalkit.contracts import MAX_PIXELS, Json, ModelOptions
 from evalkit.engines.rank import Rank
 from evalkit.errors import UsageError
 from evalkit.key_values import as_items
@@ -116,6 +116,9 @@ class RunSettings:
     max_tiles: int | None = option(
         "question", None, "Most tiles an image, in place of the protocol's (non-standard).", metavar="N"
     )
+    max_pixels: int = option(
+        "place", MAX_PIXELS, "Most pixels of an image; larger ones are refused.", metavar="N"
+    )
     gen: Mapping[str, Json] | Sequence[str] = option(
         "question", (), "Generation setting in place of the protocol's (non-standard), or a setting of the "
         "model; repeatable.", metavar="KEY=VALUE", parse=as_items, kept=_storable,
@@ -204,7 +207,7 @@ class RunSettings:
             if entry.choices and value not in entry.choices:
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
-        for name in ("limit", "cpus_per_worker", "max_tiles"):
+        for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: give a positive number")

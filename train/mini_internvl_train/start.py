@@ -73,7 +73,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     return Start(
         network,
         encoder,
-        Tiling(config.image_size, bound, config.use_thumbnail),
+        Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels),
         network.tokenizer.pad_id or 0,
         companion_files(network.folder),
     )
