@@ -57,6 +57,7 @@ class Judge:
         workers: questions under way at once.
         attempts: how often a question is asked before it counts as failed.
         timeout: seconds for one attempt.
+        repeat: which of several times this is that the same questions are asked, from 0.
         backoff: seconds before the second attempt; doubles from there, up to a minute, with jitter.
 
     The key comes from `EVALKIT_JUDGE_KEY` or `OPENAI_API_KEY` and is sent to `url` alone (`ChatApi`).
@@ -72,6 +73,7 @@ class Judge:
         attempts: int = 6,
         timeout: float = 60.0,
         backoff: float = 1.0,
+        repeat: int = 0,
     ) -> None:
         """Raises JudgeError for an address that is not http or https, or a key that no header can hold."""
         try:
@@ -84,6 +86,7 @@ class Judge:
         self._workers = workers
         self._attempts = attempts
         self._backoff = backoff
+        self._repeat = repeat
 
     def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
         """Each question's id with the judge's reply or why there is none, as they come.
@@ -98,7 +101,7 @@ class Judge:
         known = _read_replies(self.cache)
         waiting: dict[str, list[str]] = {}
         for sample_id, question in questions.items():
-            key = _reply_key(self.model, question)
+            key = _reply_key(self.model, question, self._repeat)
             if key in known:
                 yield sample_id, known[key]
             else:
@@ -190,23 +193,25 @@ class StoredReplies:
     it.
 
     Args:
-        model: the judge's name. cache: its file of replies.
+        model: the judge's name. cache: its file of replies. repeat: as of `Judge`.
     """
 
-    def __init__(self, model: str, cache: Path) -> None:
+    def __init__(self, model: str, cache: Path, repeat: int = 0) -> None:
         self.model = model
         self.cache = cache
+        self._repeat = repeat
 
     def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
         """Each question's id with the stored reply, or a failure where there is none."""
         known = _read_replies(self.cache)
         absent = Failure("judge", "no stored reply; --judge URL --judge-model NAME asks a judge")
         for sample_id, question in questions.items():
-            yield sample_id, known.get(_reply_key(self.model, question), absent)
+            yield sample_id, known.get(_reply_key(self.model, question, self._repeat), absent)
 
 
-def _reply_key(model: str, question: JudgeQuestion) -> str:
-    body = json.dumps([model, dataclasses.asdict(question)], sort_keys=True)
+def _reply_key(model: str, question: JudgeQuestion, repeat: int = 0) -> str:
+    content = [model, dataclasses.asdict(question), *([repeat] if repeat else [])]
+    body = json.dumps(content, sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()[:32]
 
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 from evalkit.contracts import Json, ModelOptions
 from evalkit.engines.rank import Rank
 from evalkit.errors import UsageError
+from evalkit.pipeline.judge_options import JudgeOptions, judge_options, without_password
 from evalkit.pipeline.overrides import parse_gen
 from evalkit.reasoning import ReasoningMode
 
@@ -56,37 +56,6 @@ class Option:
 def option(decides: Decides, default: Any, help: str, **details: Any) -> Any:
     """A dataclass field that is an option."""
     return dataclasses.field(default=default, metadata={"option": Option(decides, help, **details)})
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeOptions:
-    """An OpenAI-compatible endpoint that judges answers; its key comes from the environment."""
-
-    url: str
-    model: str
-
-    def to_json(self) -> dict[str, str]:
-        """For the manifest; a password in the address is left out."""
-        return {"url": without_password(self.url), "model": self.model}
-
-
-def judge_options(url: str | None, model: str | None) -> JudgeOptions | None:
-    """Both flags or none.
-
-    Raises:
-        UsageError: one without the other.
-    """
-    if not url and not model:
-        return None
-    if not url or not model:
-        raise UsageError("--judge URL and --judge-model NAME belong together")
-    return JudgeOptions(url, model)
-
-
-def without_password(url: str) -> str:
-    """The address without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def comma_list(values: Sequence[str]) -> tuple[str, ...]:
@@ -152,7 +121,11 @@ class RunSettings:
         "question", "auto", "Text in think tags: kept but not scored (strip), scored (keep), or as the "
         "protocol does (auto).",
     )  # fmt: skip
-    seed: int = option("question", 0, "Seed of --limit and of sampling.", metavar="N")
+    seed: int = option("question", 0, "Seed of sampling.", metavar="N")
+    subset_seed: int = option("question", 0, "Seed of --limit.", metavar="N")
+    repeats: int = option(
+        "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
+    )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
     compile: bool = option(
         "computation",
@@ -193,6 +166,14 @@ class RunSettings:
     judge_model: str | None = option(
         "call", None, "Name of the judge's model at that endpoint.", metavar="NAME"
     )
+    judge_repeats: int | None = option(
+        "call", None, "Ask the judge N times about each answer. Default: 1, or as the run was judged.",
+        metavar="N",
+    )  # fmt: skip
+    judge_labels: PathLike | None = option(
+        "call", None, "Ratings by people of some answers (CSV or JSON Lines: id, rating), by which the judge "
+        "is corrected.", metavar="FILE",
+    )  # fmt: skip
 
     @property
     def root(self) -> Path | None:
@@ -215,9 +196,14 @@ class RunSettings:
         return _batch_number(self.batch_size)
 
     @property
+    def ratings(self) -> Path | None:
+        """`judge_labels` as a path."""
+        return None if self.judge_labels is None else Path(self.judge_labels)
+
+    @property
     def judge_options(self) -> JudgeOptions | None:
         """The judge, if there is one."""
-        return judge_options(self.judge, self.judge_model)
+        return judge_options(self.judge, self.judge_model, self.judge_repeats)
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
@@ -228,7 +214,7 @@ class RunSettings:
             if entry.choices and value not in entry.choices:
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
-        for name in ("limit", "cpus_per_worker", "max_tiles"):
+        for name in ("limit", "cpus_per_worker", "max_tiles", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: give a positive number")
