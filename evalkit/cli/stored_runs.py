@@ -197,6 +197,7 @@ def score(
     offline: bool,
     judge: str | None,
     judge_model: str | None,
+    judge_gen: tuple[str, ...],
     judge_repeats: int | None,
     judge_labels: str | None,
     reasoning: ReasoningMode | None,
@@ -208,9 +209,10 @@ def score(
     """
     from evalkit.pipeline.finish import score_run
     from evalkit.pipeline.judge_options import judge_options
+    from evalkit.pipeline.judging import gave_nothing
     from evalkit.reports import run as report
 
-    chosen = judge_options(judge, judge_model, judge_repeats)
+    chosen = judge_options(judge, judge_model, judge_gen, judge_repeats)
     labels = None if judge_labels is None else Path(judge_labels)
     results = []
     for path in runs:
@@ -221,7 +223,8 @@ def score(
             click.echo(report.run_text(result.summary) + "\n")
     if as_json:
         terminal.print_json({"runs": results})
-    return 0
+    useless = next(filter(None, map(gave_nothing, results)), "")
+    return terminal.fail(f"done, but {useless}", 4) if useless else 0
 
 
 #: Differing answers that are printed; `--json` has all.

@@ -16,12 +16,13 @@ from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
 from evalkit.pipeline.judge_labels import LABELS_NAME, check_labels, corrected_json, read_labels
 from evalkit.pipeline.judge_options import JudgeOptions
+from evalkit.pipeline.judging import Judging
 from evalkit.pipeline.repeat_values import judge_json, repeats_json
 from evalkit.pipeline.repeats import score_job
 from evalkit.pipeline.results import RunResult
-from evalkit.pipeline.score import Asks
 from evalkit.pipeline.summary import (
     counts,
+    failures,
     groups,
     metric_json,
     metric_values,
@@ -34,6 +35,9 @@ from evalkit.store import RunFolder, StoredResponse, open_for_scoring, write_rec
 from evalkit.store.atomic import write_json
 
 log = logging.getLogger(__name__)
+
+#: A judge's replies, in the run folder.
+JUDGE_NAME = "judge.jsonl"
 
 
 def finish(
@@ -59,7 +63,8 @@ def finish(
     if not any(name in stored for name in job.answer_ids):
         raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
     judgements = judge.repeats if judge else 1
-    scored = score_job(job, stored, _judges(folder, judge, ask=named is not None))
+    asked = Judging(judge, folder.path / JUDGE_NAME, ask=named is not None) if judge else None
+    scored = score_job(job, stored, asked.rounds if asked else ())
     write_records(folder.path, scored)
     records = [each.record for each in scored]
     found = counts(records, len(job.samples))
@@ -75,7 +80,12 @@ def finish(
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
-        "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
+        "signature": job.signature(
+            model.get("dtype"),
+            judge.name if judge else None,
+            model.get("inputs"),
+            model.get("unsent") or (),
+        ),
         "title": job.task.title,
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),
@@ -87,6 +97,8 @@ def finish(
         **(
             {"near_misses": found_near} if (found_near := near_misses(records, job.task.exact_scores)) else {}
         ),
+        **({"failures": kinds} if (kinds := failures(records)) else {}),
+        **({"judge": asked.to_json()} if asked and named else {}),
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
@@ -97,7 +109,7 @@ def finish(
             "older_data": job.older_data,
             "counts": dict(known),
         },
-        judge=judge.to_json() if judge else None,
+        judge=named.to_json() if named else folder.manifest.get("judge") if judge else None,
         settings={**folder.manifest.get("settings", {}), "reasoning": job.reasoning},
         signature=summary["signature"],
     )
@@ -142,21 +154,11 @@ def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
     """The judge of an earlier scoring of the run, whose replies are in the folder."""
     stored = folder.manifest.get("judge")
-    if not isinstance(stored, Mapping) or not (folder.path / "judge.jsonl").is_file():
+    if not isinstance(stored, Mapping) or not (folder.path / JUDGE_NAME).is_file():
         return None
-    return JudgeOptions(str(stored["url"]), str(stored["model"]), int(stored.get("repeats", 1)))
-
-
-def _judges(folder: RunFolder, options: JudgeOptions | None, ask: bool) -> list[Asks]:
-    """The judge, once for each time that it judges an answer."""
-    if options is None:
-        return []
-    from evalkit.judge import Judge, StoredReplies
-
-    replies = folder.path / "judge.jsonl"
-    if ask:
-        return [Judge(options.url, options.model, replies, repeat=n) for n in range(options.repeats)]
-    return [StoredReplies(options.model, replies, repeat=n) for n in range(options.repeats)]
+    items = (str(item) for item in stored.get("gen") or ())
+    gen = tuple(item for item in items if not item.startswith("extra_headers="))  # nobody is asked
+    return JudgeOptions(str(stored["url"]), str(stored["model"]), gen, int(stored.get("repeats", 1)))
 
 
 def score_run(

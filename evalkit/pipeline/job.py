@@ -13,6 +13,7 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Generation, Json, ModelInfo, Request, Sample
+from evalkit.data.decoding import set_max_pixels
 from evalkit.data.locate import locate
 from evalkit.environment import evalkit_version
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
@@ -93,7 +94,13 @@ class Job:
         request = self.overrides.apply(build_request(self.task, self.samples[place]))
         return request if self.repeats == 1 else as_repeat(request, repeat)
 
-    def signature(self, dtype: str | None, judge: str | None, inputs: str | None = None) -> str:
+    def signature(
+        self,
+        dtype: str | None,
+        judge: str | None,
+        inputs: str | None = None,
+        unsent: Collection[str] = (),
+    ) -> str:
         """The signature of a result of this job."""
         settings = self.request(0)
         return signature(
@@ -108,6 +115,7 @@ class Job:
             subset=self.subset,
             judge=judge,
             inputs=inputs,
+            unsent=unsent,
             nonstandard=self.nonstandard,
             reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
             repeats=self.repeats,
@@ -186,6 +194,7 @@ def make_job(name: str, options: RunOptions) -> Job:
     Raises:
         DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
     """
+    set_max_pixels(options.max_pixels)
     task, split = choose_task(name, options.split, options.protocol)
     if task.rules != task.protocol:
         log.info("%s: protocol %s scores exactly as %s does", name, task.protocol, task.rules)

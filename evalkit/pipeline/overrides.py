@@ -9,6 +9,7 @@ from typing import Any
 
 from evalkit.contracts import Generation, Json, Request
 from evalkit.errors import UsageError
+from evalkit.key_values import split_items
 
 _KINDS: dict[str, type] = {name: type(value) for name, value in dataclasses.asdict(Generation()).items()}
 
@@ -19,7 +20,7 @@ class Overrides:
 
     Attributes:
         max_tiles: bound of the tile grid. generation: fields of `Generation`.
-        seed: used by sampling only, which is no override by itself.
+        seed: used by sampling only; alone it overrides nothing.
     """
 
     max_tiles: int | None = None
@@ -77,11 +78,7 @@ def parse_gen(items: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """
     generation: dict[str, Any] = {}
     extra: dict[str, str] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not name:
-            raise UsageError(f"--gen {item}: write KEY=VALUE")
+    for name, text in split_items(items).items():
         if name in _KINDS:
             generation[name] = _value(name, text)
         else:

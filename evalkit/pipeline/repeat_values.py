@@ -41,7 +41,7 @@ def repeats_json(job: Job, records: Sequence[Record], judgements: int) -> dict[s
 
 
 def judge_json(job: Job, records: Sequence[Record], judgements: int) -> dict[str, Json]:
-    """`judge` of the summary where each answer was judged several times; empty otherwise.
+    """`judge_repeats` of the summary where each answer was judged several times; empty otherwise.
 
     Its metrics are those whose values the judge's replies moved.
     """
@@ -58,7 +58,7 @@ def judge_json(job: Job, records: Sequence[Record], judgements: int) -> dict[str
                 "variance_answers": parts.between + (parts.within or 0.0),
                 "se_judge": parts.se_judge,
             }
-    return {"judge": {"repeats": judgements, "metrics": found}}
+    return {"judge_repeats": {"n": judgements, "metrics": found}}
 
 
 def _of_metric(metric: Metric, records: Sequence[Record], repeats: int, judgements: int) -> dict[str, Json]:

@@ -17,7 +17,7 @@ def repeats_text(run: Mapping[str, Any]) -> str:
         parts.append(f"each question asked {found['n']} times ({seeds})\n{_spreads(found['metrics'])}")
         if votes := _votes(found["metrics"]):
             parts.append(votes)
-    if judged := run.get("judge"):
+    if judged := run.get("judge_repeats"):
         parts.append(_judge(judged))
     parts += [_corrected(name, content) for name, content in run.get("corrected", {}).items()]
     return "\n\n".join(parts)
@@ -60,7 +60,7 @@ def _votes(metrics: Mapping[str, Any]) -> str:
 
 
 def _judge(judged: Mapping[str, Any]) -> str:
-    head = f"each answer judged {judged['repeats']} times"
+    head = f"each answer judged {judged['n']} times"
     if not judged["metrics"]:
         return f"{head}: the judge said the same every time"
     rows = [["metric", "sd of the judge", "sd of the answers", "judge's part of the standard error"]]

@@ -63,8 +63,8 @@ def test_each_answer_is_judged_so_often(drivelm: Any, server: Server) -> None:
     assert value["value"] == pytest.approx(before["value"])  # 0, +9 and -9
     assert value["n"] == before["n"]
     assert thrice["metrics"]["accuracy"] == once["metrics"]["accuracy"]
-    judged = thrice["judge"]
-    assert judged["repeats"] == 3
+    judged = thrice["judge_repeats"]
+    assert judged["n"] == 3
     assert judged["metrics"]["chatgpt"]["variance_judge"] == pytest.approx(81.0)
     assert judged["metrics"]["chatgpt"]["se_judge"] == pytest.approx(np.sqrt(81 / 3 / value["n"]))
     assert "accuracy" not in judged["metrics"]
@@ -79,7 +79,7 @@ def test_stored_replies_of_a_repeated_judge_are_scored_again(
     asked = len(server.bodies)
     assert invoke(["score", run["run"], "--json"]) == 0
     (again,) = json.loads(capsys.readouterr().out)["runs"]
-    assert again["metrics"] == run["metrics"] and again["judge"] == run["judge"]
+    assert again["metrics"] == run["metrics"] and again["judge_repeats"] == run["judge_repeats"]
     assert len(server.bodies) == asked
 
 
@@ -108,9 +108,8 @@ def test_people_correct_the_judge(drivelm: Any, tmp_path: Path, form: str) -> No
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     run = drivelm("--judge-labels", file)
     found = run["corrected"]["chatgpt"]
-    assert found["labelled"] == len(rated) and found["judge"] == pytest.approx(
-        run["metrics"]["chatgpt"]["value"]
-    )
+    assert found["labelled"] == len(rated)
+    assert found["judge"] == pytest.approx(run["metrics"]["chatgpt"]["value"])
     low, high = found["ci95"]
     assert low <= found["judge"] - 5 <= high
     assert found["value"] < found["judge"]
