@@ -24,6 +24,9 @@ REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 _FINISH: Mapping[Any, FinishReason] = {"stop": "stop", "length": "length"}
 
 
+_FIELDS = {name.replace("_", "") for name in (*ID_FIELDS, *TEXT_FIELDS)}
+
+
 class Answer(NamedTuple):
     """A row's answer.
 
@@ -119,6 +122,11 @@ def _plain(name: object) -> str:
     return str(name).strip().lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
+def is_field(name: object) -> bool:
+    """Whether a name is one of those of an id or an answer."""
+    return _plain(name).strip('"') in _FIELDS
+
+
 def _names(row: Mapping[str, Any], known: tuple[str, ...]) -> list[str]:
     """The row's own spellings of the names known, in their order."""
     spelled = {_plain(name): str(name) for name in reversed(list(row))}
@@ -149,6 +157,8 @@ def _text_field(row: Mapping[str, Any], where: str, field: str | None) -> str:
 
 
 def _text_of_id(value: Any, where: str, name: str) -> str:
+    if isinstance(value, float) and value.is_integer():  # tables with a missing id have their numbers so
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(f"{where}: {name} must be text or a number, found {type(value).__name__}")
     return str(value)
