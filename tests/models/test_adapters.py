@@ -157,7 +157,7 @@ def write_released(
 
 @pytest.mark.parametrize(
     "family,prefix",
-    zip(FAMILIES, ["base_model.model.", "module.base_model.model.", "_orig_mod."], strict=True),
+    list(zip(FAMILIES, ["base_model.model.", "module.base_model.model.", "_orig_mod."], strict=True)),
 )
 def test_released_names_on_both_layouts(prefix: str, family: str, bases: Path, tmp_path: Path) -> None:
     base = bases / family / "released"
