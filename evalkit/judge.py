@@ -171,7 +171,7 @@ class Judge:
             with self.cache.open("ab+") as file:
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
-                    # What a kill left of the last line stays by itself.
+                    # A torn last line, left by a kill, stays on its own line.
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 file.write(line)
                 file.flush()
@@ -211,7 +211,7 @@ def _reply_key(model: str, question: JudgeQuestion) -> str:
 
 
 def _read_replies(cache: Path) -> dict[str, str]:
-    """Replies by key; a torn or foreign line is no reply."""
+    """Replies by key; a torn or foreign line is not a reply."""
     known: dict[str, str] = {}
     if not cache.exists():
         return known

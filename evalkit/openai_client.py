@@ -31,7 +31,7 @@ R = TypeVar("R")
 #: Longest pause of our own making, and the longest that a server may ask for, in seconds.
 LONGEST_PAUSE, LONGEST_WISH = 60.0, 600.0
 
-#: Words shorter than this (`EMPTY`, the usual stand-in for a key) are no secrets and are left in texts.
+#: Words shorter than this (`EMPTY`, the usual stand-in for a key) are not secrets and are left in texts.
 _SHORTEST_SECRET = 6
 #: Statuses by which nothing will ever be answered: address, model name or key is wrong.
 _HOPELESS = (301, 302, 303, 307, 308, 401, 403, 404, 405)

@@ -91,7 +91,7 @@ def _execute(name: str, file: Path, asked: Path) -> ModuleType:
 
 
 def _base(file: Path) -> Path:
-    """The nearest folder above a file that is no package."""
+    """The nearest folder above a file that is not a package."""
     folder = file.parent
     while (folder / "__init__.py").is_file() and folder != folder.parent:
         folder = folder.parent

@@ -82,7 +82,7 @@ def plan(
 
     Args:
         paths: one run or two comparable ones.
-        points: percentage points; of a metric that is no share, its unit.
+        points: percentage points; of a metric that is not a share, its unit.
         metrics: names; by default all that a comparison judges.
         margin: plan for showing that no more than `points` are lost, where nothing is.
 

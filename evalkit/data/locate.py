@@ -77,7 +77,7 @@ def _local(task: Task, split: str, data_root: Path) -> Path:
     if not data_root.is_dir():
         raise DataError(f"{data_root}: no such folder; {_request(task, split)} there")
     folder = task_folder(task, data_root)
-    # Images may be absent when answers are stored already; a sample that needs one fails by itself.
+    # Images may be absent when answers are stored already; only a sample that needs one fails.
     absent = [file for file in missing_files(task, split, folder) if not file.path.endswith("/")]
     if absent and not (task.data_source.hub_of(split) and hub_files(folder)):
         raise DataError(

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request
+from evalkit.data.decoding import set_max_pixels
 from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
 
@@ -150,6 +151,7 @@ class LoadModel:
 
         from evalkit import registry
 
+        set_max_pixels(self.options.max_pixels)
         device: Any = self.options.device
         if device in ("auto", "cuda"):
             import torch

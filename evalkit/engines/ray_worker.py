@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.contracts import ImageHandle, Json, Model, ModelInfo, Request, Response
-from evalkit.data.images import ImageBytes, ImageFile, TableImage, decode
+from evalkit.data.decoding import decode
+from evalkit.data.images import ImageBytes, ImageFile, TableImage
 from evalkit.engines.base import Load, is_bound_to_samples, portable
 from evalkit.environment import git_revision, peak_memory, versions
 from evalkit.errors import EvalkitError, ImageError, UsageError

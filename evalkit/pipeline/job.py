@@ -12,6 +12,7 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Request, Sample
+from evalkit.data.decoding import set_max_pixels
 from evalkit.data.locate import locate
 from evalkit.environment import evalkit_version
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
@@ -169,6 +170,7 @@ def make_job(name: str, options: RunOptions) -> Job:
     Raises:
         DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
     """
+    set_max_pixels(options.max_pixels)
     task, split = choose_task(name, options.split, options.protocol)
     if task.rules != task.protocol:
         log.info("%s: protocol %s scores exactly as %s does", name, task.protocol, task.rules)

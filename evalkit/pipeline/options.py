@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from evalkit.contracts import Json, ModelOptions
+from evalkit.contracts import MAX_PIXELS, Json, ModelOptions
 from evalkit.engines.rank import Rank
 from evalkit.errors import UsageError
 from evalkit.pipeline.overrides import parse_gen
@@ -144,6 +144,9 @@ class RunSettings:
     max_tiles: int | None = option(
         "question", None, "Most tiles an image, in place of the protocol's (non-standard).", metavar="N"
     )
+    max_pixels: int = option(
+        "place", MAX_PIXELS, "Most pixels of an image; larger ones are refused.", metavar="N"
+    )
     gen: Mapping[str, Json] | Sequence[str] = option(
         "question", (), "Generation setting in place of the protocol's (non-standard), or a setting of the "
         "model; repeatable.", metavar="KEY=VALUE", parse=_gen_items,
@@ -228,7 +231,7 @@ class RunSettings:
             if entry.choices and value not in entry.choices:
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
-        for name in ("limit", "cpus_per_worker", "max_tiles"):
+        for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: give a positive number")
@@ -274,7 +277,7 @@ class RunKeywords(RunSettings):
 
 @dataclass(frozen=True)
 class RunOptions(RunKeywords):
-    """What one call of `evalkit run` is told; the same for all of its tasks.
+    """The options of one call of `evalkit run`; the same for all of its tasks.
 
     Attributes:
         model: what follows `--model`. rank: which of several equal processes this is; None: the only one.
@@ -346,7 +349,7 @@ def stored(options: RunSettings, decides: Decides) -> dict[str, Json]:
 
 
 def model_options(options: RunKeywords) -> ModelOptions:
-    """What a model family is told of the options."""
+    """The options that a model family receives."""
     told = {field.name for field in dataclasses.fields(ModelOptions)} & options_of(type(options)).keys()
     given: dict[str, Any] = {name: getattr(options, name) for name in told}
     _, extra = parse_gen(options.gen_items)

@@ -19,7 +19,7 @@ class Overrides:
 
     Attributes:
         max_tiles: bound of the tile grid. generation: fields of `Generation`.
-        seed: used by sampling only, which is no override by itself.
+        seed: used by sampling only; alone it overrides nothing.
     """
 
     max_tiles: int | None = None

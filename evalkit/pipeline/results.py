@@ -14,7 +14,7 @@ from evalkit.pipeline.summary import metric_from_json
 from evalkit.store import StoredRun
 from evalkit.store import load_run as load_stored
 
-#: What readers are told of a run whose fingerprint is the hash of the weights alone.
+#: Shown for a run whose fingerprint is the hash of the weights alone.
 OLDER_IDENTITY = "identity of an older form: it covers the weights, not tokenizer, settings and template"
 
 if TYPE_CHECKING:

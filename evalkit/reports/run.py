@@ -40,7 +40,7 @@ def _head(run: Mapping[str, Any]) -> str:
     if said := _near_misses(run):
         lines.append(said)
     if keys := counts.get("impossible_keys"):
-        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is no option")
+        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is not an option")
     if counts.get("unknown"):
         lines.append(f"        {counts['unknown']} stored predictions match no sample")
     for name, value in run.get("nonstandard", {}).items():

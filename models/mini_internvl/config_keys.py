@@ -135,7 +135,7 @@ def _check_rope(llm: Mapping[str, Any], name: str, part: str) -> None:
     if rope is None:
         return
     if not isinstance(rope, Mapping):
-        raise ConfigError(f"config.json: {part}.{name} is no object")
+        raise ConfigError(f"config.json: {part}.{name} is not an object")
     if rope.get("partial_rotary_factor") not in (None, 1, 1.0):
         raise ConfigError(
             f"config.json: {part}.{name}.partial_rotary_factor {rope['partial_rotary_factor']!r} is not "

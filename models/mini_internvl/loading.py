@@ -143,13 +143,13 @@ def _base_of(adapter: Path, given: str | Path | None, revision: str | None) -> P
     wanted = AdapterConfig.read(adapter).base if given is None else given
     if wanted is None:
         raise CheckpointError(
-            f"{adapter}: holds an adapter that names no base; give its base by --checkpoint"
+            f"{adapter}: an adapter that names no base; give its base by --checkpoint or --base"
         )
     try:
         base = locate(wanted, None if given is None else revision)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{adapter}: holds an adapter, and its base is not at hand ({error}); give it by --checkpoint"
+            f"{adapter}: holds an adapter, and its base is not at hand ({error}); give it by --checkpoint or --base"
         ) from error
     if is_adapter(base):
         raise CheckpointError(f"{adapter} and {base} are both adapters; give the base of one of them")

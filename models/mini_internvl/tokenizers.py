@@ -190,6 +190,11 @@ def control_ids(tokenizer: Tokenizer) -> set[int]:
     return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
 
 
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """Contents of a folder's tokenizer files by name."""
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+
+
 def companion_files(folder: Path) -> dict[str, bytes]:
     """Contents of what stands beside a checkpoint's weights, by name.
 

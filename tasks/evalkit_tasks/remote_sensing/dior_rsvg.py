@@ -170,7 +170,7 @@ def _index(path: Path) -> list[int]:
     try:
         numbers = [int(line) for line in lines]
     except ValueError as error:
-        raise DataError(f"{path}: a line is no number ({error}): download it again") from None
+        raise DataError(f"{path}: a line is not a number ({error}): download it again") from None
     if len(set(numbers)) != len(numbers):
         raise DataError(f"{path}: a number is listed twice: not the official file")
     return numbers

@@ -223,7 +223,7 @@ class _Builder:
         self._data: Mapping[str, Any] = {}
 
     def sample(self, name: object, image_id: object, kind: str, question: str, answer: str | None) -> Sample:
-        """Raises TypeError for a type or question that is no text."""
+        """Raises TypeError for a type or question that is not text."""
         found = self._images.get(image_id)
         if found is None:
             if len(self._images) == _KEPT_IMAGES:
@@ -234,5 +234,5 @@ class _Builder:
         if tags is None:
             tags = self._tags.setdefault(intern(kind), {"type": kind})
         if type(question) is not str:
-            raise TypeError("the question is no text")
+            raise TypeError("the question is not text")
         return Sample(str(name), (question,), found[0], answer, found[1], tags, self._data)

@@ -1,4 +1,4 @@
-"""RSVQA's official files: records that are no stubs, and answers by id in a few bytes each."""
+"""RSVQA's official files: records that are not stubs, and answers by id in a few bytes each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
     """Records of a file, without the stubs of other splits."""
     for row in read_json_items(path, key):
         if type(row) is not dict:
-            raise DataError(f"{path}: a record is no object: not the official file")
+            raise DataError(f"{path}: a record is not an object: not the official file")
         if row.get("active", True):
             yield row
 
@@ -33,7 +33,7 @@ class Answers:
     """Texts by id, each text kept once: 12 bytes an id.
 
     Args:
-        pairs: id and text; of an id's texts the last counts. Ids that are no whole numbers, which the
+        pairs: id and text; of an id's texts the last counts. Ids that are not whole numbers, which the
             official files do not have, cost what a dict costs. Raises TypeError for one that is a list.
     """
 
