@@ -245,6 +245,7 @@ class ModelInfo:
         notes: words every output must carry, e.g. "untrained".
         inputs: who tokenises and preprocesses, if not evalkit: `server`,
             `processor`. The request's tiling and template then have no meaning, and the signature says so.
+        unsent: settings of generation that a server is not told, so that its own hold; the signature says so.
         free_options: options of the model (`--gen`) that change no answer and may differ between sessions.
     """
 
@@ -260,6 +261,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     inputs: str | None = None
     free_options: tuple[str, ...] = ()
+    unsent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,11 +99,14 @@ class InProcess(SoleDriver):
             yield from scheduler.finish(assignment)
 
     def line(self) -> str:
-        """Nothing: there are no workers."""
-        return ""
+        """What the model says of itself (a served one: what sending again has cost)."""
+        said = getattr(self._model, "line", None)
+        return str(said()) if said else ""
 
-    def report(self) -> None:
-        """Nothing: there are no workers."""
+    def report(self) -> dict[str, Json] | None:
+        """What the model counted (a served one: requests and tokens)."""
+        counted = getattr(self._model, "report", None)
+        return dict(counted()) if counted else None
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -78,7 +78,13 @@ class Job:
         """The request of the sample at `position`, with the user's settings."""
         return self.overrides.apply(build_request(self.task, self.samples[position]))
 
-    def signature(self, dtype: str | None, judge: str | None, inputs: str | None = None) -> str:
+    def signature(
+        self,
+        dtype: str | None,
+        judge: str | None,
+        inputs: str | None = None,
+        unsent: Collection[str] = (),
+    ) -> str:
         """The signature of a result of this job."""
         settings = self.request(0)
         return signature(
@@ -93,6 +99,7 @@ class Job:
             subset=self.subset,
             judge=judge,
             inputs=inputs,
+            unsent=unsent,
             nonstandard=self.nonstandard,
             reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
         )
