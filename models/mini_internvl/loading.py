@@ -149,7 +149,7 @@ def _base_of(adapter: Path, given: str | Path | None, revision: str | None) -> P
         base = locate(wanted, None if given is None else revision)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{adapter}: holds an adapter, and its base is not at hand ({error}); give it by --checkpoint or --base"
+            f"{adapter}: an adapter whose base is not at hand ({error}); give it by --checkpoint or --base"
         ) from error
     if is_adapter(base):
         raise CheckpointError(f"{adapter} and {base} are both adapters; give the base of one of them")

@@ -116,7 +116,7 @@ def test_the_base_is_the_one_that_the_adapter_names(bases: Path, tmp_path: Path)
     assert alike(logits(tmp_path / "adapter"), expected)
     shutil.copytree(tmp_path / "adapter", tmp_path / "moved")
     set_config(tmp_path / "moved", base_model_name_or_path=str(tmp_path / "gone"))
-    with pytest.raises(CheckpointError, match=r"its base is not at hand .* give it by --checkpoint"):
+    with pytest.raises(CheckpointError, match=r"whose base is not at hand .* give it by --checkpoint"):
         logits(tmp_path / "moved")
     set_config(tmp_path / "moved", base_model_name_or_path=None)
     with pytest.raises(CheckpointError, match="names no base"):
