@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: What `json.dumps` takes without help.
 Json = Any
 
+#: Most pixels of an image unless `--max-pixels` says otherwise. Decoding takes about 9 bytes a pixel.
+MAX_PIXELS = 300_000_000
+
 
 @runtime_checkable
 class ImageHandle(Protocol):
@@ -242,6 +245,7 @@ class ModelInfo:
         notes: words every output must carry, e.g. "untrained".
         inputs: who tokenises and preprocesses, if not evalkit: `server`,
             `processor`. The request's tiling and template then have no meaning, and the signature says so.
+        unsent: settings of generation that a server is not told, so that its own hold; the signature says so.
         free_options: options of the model (`--gen`) that change no answer and may differ between sessions.
     """
 
@@ -257,6 +261,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     inputs: str | None = None
     free_options: tuple[str, ...] = ()
+    unsent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +271,7 @@ class ModelOptions:
     Attributes:
         prefix_caching: whether work that requests have in common is done once; it changes no answer.
         compile: whether the network is run through torch.compile.
+        max_pixels: most pixels of an image; evalkit's own image handles keep to it without the family's help.
     """
 
     checkpoint: str | None = None
@@ -278,6 +284,7 @@ class ModelOptions:
     offline: bool = False
     prefix_caching: bool = True
     compile: bool = False
+    max_pixels: int = MAX_PIXELS
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property

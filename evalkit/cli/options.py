@@ -114,8 +114,8 @@ def data_flags(command: F) -> F:
 
 
 def judge_flags(command: F) -> F:
-    """`--judge`, `--judge-model`."""
-    return option_flags(("judge", "judge_model"))(command)
+    """`--judge`, `--judge-model`, `--judge-gen`."""
+    return option_flags(("judge", "judge_model", "judge_gen"))(command)
 
 
 def output_flag(command: F) -> F:

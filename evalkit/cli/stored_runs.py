@@ -193,6 +193,7 @@ def score(
     offline: bool,
     judge: str | None,
     judge_model: str | None,
+    judge_gen: tuple[str, ...],
     reasoning: ReasoningMode | None,
     as_json: bool,
 ) -> int:
@@ -201,10 +202,11 @@ def score(
     The data is read from its place at the time of the run, or from --data-root.
     """
     from evalkit.pipeline.finish import score_run
-    from evalkit.pipeline.options import judge_options
+    from evalkit.pipeline.judge_options import judge_options
+    from evalkit.pipeline.judging import gave_nothing
     from evalkit.reports import run as report
 
-    chosen = judge_options(judge, judge_model)
+    chosen = judge_options(judge, judge_model, judge_gen)
     results = []
     for path in runs:
         with terminal.interruptible():
@@ -214,7 +216,8 @@ def score(
             click.echo(report.run_text(result.summary) + "\n")
     if as_json:
         terminal.print_json({"runs": results})
-    return 0
+    useless = next(filter(None, map(gave_nothing, results)), "")
+    return terminal.fail(f"done, but {useless}", 4) if useless else 0
 
 
 #: Differing answers that are printed; `--json` has all.

@@ -14,11 +14,13 @@ from evalkit.data.images import MISSING
 from evalkit.errors import RunFolderError
 from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
-from evalkit.pipeline.options import JudgeOptions
+from evalkit.pipeline.judge_options import JudgeOptions
+from evalkit.pipeline.judging import Judging
 from evalkit.pipeline.results import RunResult
-from evalkit.pipeline.score import Asks, score
+from evalkit.pipeline.score import score
 from evalkit.pipeline.summary import (
     counts,
+    failures,
     groups,
     metric_json,
     metric_values,
@@ -30,6 +32,9 @@ from evalkit.reasoning import ReasoningMode, holds_reasoning
 from evalkit.store import RunFolder, StoredResponse, open_for_scoring, write_records
 
 log = logging.getLogger(__name__)
+
+#: A judge's replies, in the run folder.
+JUDGE_NAME = "judge.jsonl"
 
 
 def finish(
@@ -52,7 +57,7 @@ def finish(
     stored = folder.stored.responses() if responses is None else responses
     if not any(sample.id in stored for sample in job.samples):
         raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
-    asked = _judge(folder, judge, ask=named is not None)
+    asked = Judging(judge, folder.path / JUDGE_NAME, ask=named is not None) if judge else None
     scored = score(job.task, job.samples, stored, asked, job.reasoning)
     write_records(folder.path, scored)
     records = [each.record for each in scored]
@@ -69,7 +74,12 @@ def finish(
         "metrics": {n: metric_json(value) for n, value in metric_values(job.task, records).items()},
         "groups": groups(job.task, records),
         "reference": published_rows(job.task, job.split),
-        "signature": job.signature(model.get("dtype"), judge.model if judge else None, model.get("inputs")),
+        "signature": job.signature(
+            model.get("dtype"),
+            judge.name if judge else None,
+            model.get("inputs"),
+            model.get("unsent") or (),
+        ),
         "title": job.task.title,
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),
@@ -78,6 +88,8 @@ def finish(
         **(
             {"near_misses": found_near} if (found_near := near_misses(records, job.task.exact_scores)) else {}
         ),
+        **({"failures": kinds} if (kinds := failures(records)) else {}),
+        **({"judge": asked.to_json()} if asked and named else {}),
     }
     folder.update_manifest(
         outcome={"status": summary["status"], "reason": None, "at": manifest.now()},
@@ -88,7 +100,7 @@ def finish(
             "older_data": job.older_data,
             "counts": dict(known),
         },
-        judge=judge.to_json() if judge else None,
+        judge=named.to_json() if named else folder.manifest.get("judge") if judge else None,
         settings={**folder.manifest.get("settings", {}), "reasoning": job.reasoning},
         signature=summary["signature"],
     )
@@ -117,19 +129,11 @@ def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:
 def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
     """The judge of an earlier scoring of the run, whose replies are in the folder."""
     stored = folder.manifest.get("judge")
-    if not isinstance(stored, Mapping) or not (folder.path / "judge.jsonl").is_file():
+    if not isinstance(stored, Mapping) or not (folder.path / JUDGE_NAME).is_file():
         return None
-    return JudgeOptions(str(stored["url"]), str(stored["model"]))
-
-
-def _judge(folder: RunFolder, options: JudgeOptions | None, ask: bool) -> Asks | None:
-    if options is None:
-        return None
-    from evalkit.judge import Judge, StoredReplies
-
-    replies = folder.path / "judge.jsonl"
-    judge: Asks = Judge(options.url, options.model, replies) if ask else StoredReplies(options.model, replies)
-    return judge
+    items = (str(item) for item in stored.get("gen") or ())
+    gen = tuple(item for item in items if not item.startswith("extra_headers="))  # nobody is asked
+    return JudgeOptions(str(stored["url"]), str(stored["model"]), gen)
 
 
 def score_run(

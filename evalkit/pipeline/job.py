@@ -12,6 +12,7 @@ from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Json, ModelInfo, Request, Sample
+from evalkit.data.decoding import set_max_pixels
 from evalkit.data.locate import locate
 from evalkit.environment import evalkit_version
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
@@ -71,13 +72,20 @@ class Job:
 
     def split_ids(self) -> SplitIds:
         """Ids of the whole split, in file order."""
-        return SplitIds(dict.fromkeys(sample.id for sample in self.every), self.task, self.split, self.root)
+        ids = dict.fromkeys(sample.id for sample in self.every)
+        return SplitIds(ids, self.every, self.task, self.split, self.root)
 
     def request(self, position: int) -> Request:
         """The request of the sample at `position`, with the user's settings."""
         return self.overrides.apply(build_request(self.task, self.samples[position]))
 
-    def signature(self, dtype: str | None, judge: str | None, inputs: str | None = None) -> str:
+    def signature(
+        self,
+        dtype: str | None,
+        judge: str | None,
+        inputs: str | None = None,
+        unsent: Collection[str] = (),
+    ) -> str:
         """The signature of a result of this job."""
         settings = self.request(0)
         return signature(
@@ -92,6 +100,7 @@ class Job:
             subset=self.subset,
             judge=judge,
             inputs=inputs,
+            unsent=unsent,
             nonstandard=self.nonstandard,
             reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
         )
@@ -99,9 +108,10 @@ class Job:
 
 @dataclass(frozen=True)
 class SplitIds(Collection[str]):
-    """Ids of a split in file order, that can tell which other split some ids are of."""
+    """Ids of a split in file order, that can tell which other split some ids are of, and what is asked."""
 
     ids: Mapping[str, None]
+    every: Sequence[Sample]
     task: Task
     split: str
     root: Path
@@ -114,6 +124,12 @@ class SplitIds(Collection[str]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def asked_by(self, protocol: str) -> Sequence[Sample]:
+        """The split's samples, in words of a protocol where the task has it."""
+        if protocol == self.task.protocol or protocol not in self.task.protocols:
+            return self.every
+        return list(registry.task(self.task.name, protocol).samples(self.split, self.root))
 
     def split_of(self, ids: Collection[str]) -> str | None:
         """The other split that has all of the ids, if its data is at hand."""
@@ -169,6 +185,7 @@ def make_job(name: str, options: RunOptions) -> Job:
     Raises:
         DataError: files missing or malformed, or nothing to ask. UsageError: unknown names.
     """
+    set_max_pixels(options.max_pixels)
     task, split = choose_task(name, options.split, options.protocol)
     if task.rules != task.protocol:
         log.info("%s: protocol %s scores exactly as %s does", name, task.protocol, task.rules)

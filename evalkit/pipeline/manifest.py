@@ -9,14 +9,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from evalkit import registry
+from evalkit import registry, task_files
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
 from evalkit.environment import git_revision, hardware, versions
 from evalkit.errors import RunFolderError
 from evalkit.pipeline.job import Job, build_request
-from evalkit.pipeline.options import RunOptions, options_of, stored, without_password
+from evalkit.pipeline.judge_options import without_password
+from evalkit.pipeline.options import RunOptions, options_of, stored
 from evalkit.pipeline.overrides import parse_gen
+from evalkit.request_form import without_secrets
 
 FORMAT = 1
 
@@ -28,7 +30,7 @@ def now() -> str:
 
 def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
     """The manifest of a new run."""
-    _, extra = parse_gen(options.gen_items)
+    _, extra = parse_gen(without_secrets(options.gen_items))
     return {
         "format": FORMAT,
         # microseconds keep runs of one second in the order they were made
@@ -43,7 +45,9 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "split": job.split,
         },
         "includes": [
-            {"path": str(path.resolve()), "hash": file_digest(path)} for path in registry.included_files()
+            {"path": str(path.resolve()), "hash": file_digest(path)}
+            for file in registry.included_files()
+            for path in task_files.sources(file)
         ],
         "data": data_json(job),
         "prompt": prompt_json(job),

@@ -9,6 +9,7 @@ from typing import Any
 
 from evalkit.contracts import Generation, Json, Request
 from evalkit.errors import UsageError
+from evalkit.key_values import split_items
 
 _KINDS: dict[str, type] = {name: type(value) for name, value in dataclasses.asdict(Generation()).items()}
 
@@ -67,11 +68,7 @@ def parse_gen(items: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """
     generation: dict[str, Any] = {}
     extra: dict[str, str] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not name:
-            raise UsageError(f"--gen {item}: write KEY=VALUE")
+    for name, text in split_items(items).items():
         if name in _KINDS:
             generation[name] = _value(name, text)
         else:

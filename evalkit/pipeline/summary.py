@@ -91,16 +91,25 @@ def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
 
 def counts(records: Iterable[Record], expected: int) -> dict[str, int]:
     """Samples asked, answered, failed, and answers that could not be parsed, were cut or are near misses, or
-    whose reasoning was kept apart (where there are such)."""
+    were refused, or whose reasoning was kept apart (the last two where there are such)."""
     found = {"expected": expected, "answered": 0, "errors": 0, "unparsed": 0, "truncated": 0, "near_miss": 0}
     for record in records:
         found["errors" if record.failed else "answered"] += 1
         found["unparsed"] += "unparsed" in record.flags
-        found["truncated"] += "truncated" in record.flags
+        kind = record.error.kind if record.error is not None else ""
+        found["truncated"] += "truncated" in record.flags or kind == "truncated"
+        if kind == "refused":
+            found["refused"] = found.get("refused", 0) + 1
         found["near_miss"] += NEAR_MISS in record.flags
         if REASONING in record.data:
             found[REASONING] = found.get(REASONING, 0) + 1
     return found
+
+
+def failures(records: Iterable[Record]) -> dict[str, int]:
+    """Samples without an answer by the kind of failure, the commonest first."""
+    kinds = Counter(record.error.kind for record in records if record.error is not None)
+    return dict(kinds.most_common())
 
 
 def near_misses(records: Iterable[Record], names: ExactScores) -> dict[str, Json]:

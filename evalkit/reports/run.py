@@ -41,6 +41,10 @@ def _head(run: Mapping[str, Any]) -> str:
         lines.append(said)
     if keys := counts.get("impossible_keys"):
         lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is not an option")
+    if said := _failures(run):
+        lines.append(said)
+    if said := _judge(run):
+        lines.append(said)
     if counts.get("unknown"):
         lines.append(f"        {counts['unknown']} stored predictions match no sample")
     for name, value in run.get("nonstandard", {}).items():
@@ -82,6 +86,30 @@ def _near_misses(run: Mapping[str, Any]) -> str:
         f"NEAR MISS: {total} of {found['wrong']} wrong answers {answers} ({said}): the official rule counts "
         f"{rule} wrong (evalkit show RUN --near-miss)"
     )
+
+
+def _failures(run: Mapping[str, Any]) -> str:
+    """Samples without an answer by kind, where a server or a model withheld some."""
+    kinds = run.get("failures", {})
+    if not any(name in kinds for name in ("refused", "truncated")):
+        return ""
+    named = ", ".join(f"{count} {one_line(name)}" for name, count in kinds.items())
+    return f"NO ANSWER: {named} (evalkit show RUN --failed)"
+
+
+def _judge(run: Mapping[str, Any]) -> str:
+    """What a judge that was asked did not answer, and what asking again has cost."""
+    judge = run.get("judge", {})
+    if not judge.get("failed") and not judge.get("again"):
+        return ""
+    replied = f"{judge['asked'] - judge['failed']} of {judge['asked']}"
+    said = f"JUDGE: {one_line(judge['model'])} gave {replied} replies"
+    if judge.get("failed"):
+        kinds = ", ".join(f"{count} {name}" for name, count in judge["failures"].items())
+        said += f" (without: {kinds}; first: {one_line(judge['reason'], 200)})"
+    if judge.get("again"):
+        said += f"; {judge['again']} of {judge['sent']} requests were sent again"
+    return said
 
 
 def _status(run: Mapping[str, Any]) -> str:
