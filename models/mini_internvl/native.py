@@ -218,7 +218,7 @@ def chat_template(template: Template, system_message: str, video_token: str) -> 
         "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}",
         "{%- for part in message['content'] -%}",
         "{%- if part['type'] == 'text' -%}{{- part['text'] -}}{%- else -%}",
-        f"{{{{- {text(IMAGE_CONTEXT)} if part['type'] in ('image', 'image_url') else {text(video_token)} -}}}}",
+        f"{{{{- {text(video_token)} if part['type'] == 'video' else {text(IMAGE_CONTEXT)} -}}}}",
         "{%- if not loop.last and (loop.nextitem['type'] != 'text' or "
         "loop.nextitem['text'][:1] not in (' ', '\\n')) -%}{{- '\\n' -}}{%- endif -%}",
         "{%- endif -%}",
