@@ -1,7 +1,7 @@
 """The tokenizer of a checkpoint as `tokenizer.json`, which transformers' native layout is opened with.
 
-The released 2B and 4B have slow tokenizers. Their pieces are written as a BPE of the `tokenizers` library. The
-result is used only if it gives the same ids and texts as the checkpoint's own tokenizer.
+The released 2B and 4B have slow tokenizers. Their pieces are written as a BPE of the `tokenizers` library,
+which is used only if it gives the same ids and texts as the tokenizer of the checkpoint.
 """
 
 from __future__ import annotations

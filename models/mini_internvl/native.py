@@ -1,4 +1,4 @@
-"""Writing transformers' native InternVL layout, which servers and trainers open without a checkpoint's code."""
+"""Writing transformers' native InternVL layout, which other programs open without code of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mini_internvl.errors import CheckpointError
 from mini_internvl.fast_tokenizer import PROBES, write_fast_tokenizer
-from mini_internvl.model import IMAGENET_MEAN, IMAGENET_STD
 from mini_internvl.layout import native_recipe
+from mini_internvl.model import IMAGENET_MEAN, IMAGENET_STD
 from mini_internvl.prompts import IMAGE_CONTEXT, Template, build_prompt
 from mini_internvl.weights import replacing, write_weights
 
