@@ -53,9 +53,9 @@ def write_fast_tokenizer(
         for name, content in companion_files(source).items()
         if not name.endswith(".py") and name not in ("config.json", "generation_config.json")
     }
-    for name, content in files.items():
+    for name, data in files.items():
         if name not in ("preprocessor_config.json", "chat_template.jinja"):
-            (target / name).write_bytes(content)
+            (target / name).write_bytes(data)
     settings = json.loads(files.get("tokenizer_config.json", b"{}"))
     for candidate in _candidates(tokenizer, settings, source):
         difference = _difference(tokenizer, candidate, turns)
@@ -166,9 +166,10 @@ def _video_token(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> str:
         return "<video>"
     used = {IMAGE_START, IMAGE_END, IMAGE_CONTEXT, *MARKUP, "<s>", "</s>", "<unk>"}
     turns = ("im_start", "im_end", "system", "user", "assistant", "<|end|>")
-    free = [t for t in tokenizer.special_ids if t not in used and not any(turn in t for turn in turns)]
+    ids = tokenizer.special_ids
+    free = [token for token in ids if token not in used and not any(turn in token for turn in turns)]
     pad = settings.get("pad_token")
-    free.sort(key=lambda token: (token == pad, tokenizer.token_id(token)))
+    free.sort(key=lambda token: (token == pad, ids[token]))
     if not free:
         raise TokenizerError("no control token is free to stand for a video, which the processor asks for")
     return free[0]

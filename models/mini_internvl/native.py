@@ -51,7 +51,7 @@ def write_native(
     folder.mkdir(parents=True, exist_ok=True)
     turns = [
         (build_prompt(network.template, text, history=[(text, text)], system_message=system), text)
-        for system, text in product(("", network.system_message), PROBES)
+        for system, text in product(dict.fromkeys((None, network.system_message)), PROBES)
     ]
     video = write_fast_tokenizer(network.tokenizer, network.folder, folder, turns)
     state = native_state(network.state_dict(), tied=_tied(network))
@@ -191,14 +191,14 @@ def _tied(network: ChatModel) -> bool:
     return bool(network.language_model.config.tie_word_embeddings)
 
 
-def chat_template(template: Template, system_message: str, video_token: str) -> str:
+def chat_template(template: Template, system_message: str | None, video_token: str) -> str:
     """The conversation template in Jinja, with the system message the weights were trained with.
 
     A line break follows an image unless the text behind it begins with a space or a line break: messages with
     parts of their own carry none.
 
     Args:
-        template: of the checkpoint. system_message: what begins a conversation that has no system turn.
+        template: of the checkpoint. system_message: begins a conversation that has no system turn; None for none.
         video_token: stands for a video.
     """
 
@@ -207,11 +207,11 @@ def chat_template(template: Template, system_message: str, video_token: str) -> 
 
     marks = {"system": template.system, "user": template.user, "assistant": template.assistant}
     roles = ", ".join(f"{text(role)}: {text(mark)}" for role, mark in marks.items())
-    opening = template.system + system_message + template.separator
+    opening = template.opening(system_message)
     lines = [
         f"{{%- set marks = {{{roles}}} -%}}",
         "{%- if not messages or messages[0]['role'] != 'system' -%}",
-        f"{{{{- {text(opening)} -}}}}" if system_message else "",
+        f"{{{{- {text(opening)} -}}}}" if opening else "",
         "{%- endif -%}",
         "{%- for message in messages -%}",
         "{{- marks[message['role']] -}}",
