@@ -14,9 +14,7 @@ from evalkit.cli.terminal import flag
 @click.command(short_help="Publish a checkpoint or results on the Hugging Face Hub.")
 @click.argument("paths", metavar="RUN…|CHECKPOINT", nargs=-1, required=True,
                 type=click.Path(path_type=Path, exists=True, file_okay=False))  # fmt: skip
-@flag(
-    "--to", "repository", required=True, metavar="OWNER/NAME", help="The repository; made if it is not there."
-)
+@flag("--to", "repository", required=True, metavar="OWNER/NAME", help="The repository; made if need be.")
 @flag("--yes", is_flag=True, help="Upload without asking. Without it and without a terminal nothing is sent.")
 @flag("--private", is_flag=True, help="Make a new repository private.")
 @flag("--license", "licence", metavar="NAME", help="For a checkpoint's card, as the Hub spells it.")
@@ -24,8 +22,8 @@ from evalkit.cli.terminal import flag
 def push(paths: tuple[Path, ...], repository: str, yes: bool, private: bool, licence: str | None) -> int:
     """List what would be published, ask, and upload it in one commit.
 
-    Runs become a dataset with a card. A checkpoint becomes a model; runs named beside it are the scores on its
-    card. The token of `hf auth login` or HF_TOKEN is used and written nowhere.
+    Runs become a dataset with a card. A checkpoint becomes a model; the scores of runs named with it stand on
+    its card. The token of `hf auth login` or HF_TOKEN is used and written nowhere.
 
     \b
     evalkit push runs/mine/drivelm@val/20260101-120000-ab12cd --to me/drivelm-results

@@ -23,7 +23,8 @@ class Training:
     """How a model came about, as its last training state says.
 
     Attributes:
-        base: the model it started from. settings: of the recipe, by dotted name. data: names of the data sets.
+        base: the model it started from. settings: of the recipe, by dotted name.
+        data: names of the data sets.
         steps, samples: optimizer steps, and samples seen.
     """
 
@@ -35,7 +36,7 @@ class Training:
 
 
 def comparable(run: RunResult) -> bool:
-    """Whether a run's values may stand as the benchmark's: whole, an official split, asked as the protocol asks."""
+    """Whether a run's values may stand as the benchmark's: all of an official split, by the protocol."""
     asked = run.manifest["settings"].get("nonstandard")
     return run.status == COMPLETE and run.manifest["task"]["split"] != MINIATURE and not asked
 
@@ -104,7 +105,7 @@ def results_card(name: str, runs: Sequence[RunResult], folders: Sequence[str]) -
     data = DatasetCardData(tags=["evaluation-results", "evalkit"], configs=configs, pretty_name=name)
     lines = ["---", data.to_yaml(), "---", "", f"# {name.split('/')[-1]}", ""]
     lines += [
-        "Answers and scores by evalkit. Each folder holds a run: its manifest, summary and records.",
+        "Answers and scores by evalkit. A folder holds a run: manifest, summary, records.",
         "",
     ]
     return "\n".join([*lines, *_scores(runs)]) + "\n"

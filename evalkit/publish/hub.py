@@ -158,20 +158,23 @@ def _digest(files: Sequence[Path]) -> str:
 
 def _training(folder: Path) -> Training | None:
     """Of the training whose `final/` or step folder this is."""
-    for state in (folder / "training/state.json", folder.parent / "latest/training/state.json"):
-        try:
-            content: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))
-            recipe = dict(content["recipe"])
-            return Training(
-                base=recipe.get("model"),
-                settings=recipe,
-                data=sorted(content["data"]),
-                steps=int(content["step"]),
-                samples=int(content["samples"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return None
+    states = (folder / "training/state.json", folder.parent / "latest/training/state.json")
+    if (state := next((path for path in states if path.is_file()), None)) is None:
+        return None
+    try:
+        content: dict[str, Any] = json.loads(state.read_text(encoding="utf-8"))
+        recipe = dict(content["recipe"])
+        return Training(
+            base=recipe.get("model"),
+            settings=recipe,
+            data=sorted(content["data"]),
+            steps=int(content["step"]),
+            samples=int(content["samples"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{state}: cannot be read ({error}); the card takes the recipe from it"
+        ) from None
 
 
 def _size(content: Path | str) -> int:

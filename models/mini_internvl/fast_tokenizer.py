@@ -140,7 +140,7 @@ def _pieces(tokenizer: SentencePieceTokenizer, prefix: str, lead: bool) -> Any:
         if fast.token_to_id(whole[i].content) != i:
             raise TokenizerError(f"the added token {whole[i].content!r} cannot keep its id {i}")
     if (bos := tokenizer.bos_id) is not None:
-        opening = [(fast.id_to_token(bos), bos), *([(SPACE, vocabulary[SPACE])] if lead else [])]
+        opening = [(names[bos], bos), *([(SPACE, vocabulary[SPACE])] if lead else [])]
         start = " ".join(name for name, _ in opening)
         fast.post_processor = processors.TemplateProcessing(
             single=f"{start} $A", pair=f"{start} $A $B", special_tokens=opening

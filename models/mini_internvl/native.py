@@ -198,7 +198,7 @@ def chat_template(template: Template, system_message: str | None, video_token: s
     parts of their own carry none.
 
     Args:
-        template: of the checkpoint. system_message: begins a conversation that has no system turn; None for none.
+        template: of the checkpoint. system_message: of a conversation without a system turn.
         video_token: stands for a video.
     """
 
