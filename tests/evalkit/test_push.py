@@ -83,7 +83,7 @@ def test_results_become_a_dataset_with_a_card(
     assert not hub.files and not hub.created
     assert invoke(["push", str(run), "--to", "me/it", "--yes", "--private"]) == 0
     assert f"{hub.server.origin}/me/it/commit/" in capsys.readouterr().out
-    assert hub.created[0]["type"] == "dataset" and hub.created[0].get("private") is True
+    assert hub.created[0]["type"] == "dataset" and hub.created[0]["visibility"] == "private"
     (summary,) = (name for name in hub.files if name.endswith("summary.json"))
     assert hub.files[summary] == (run / "summary.json").read_bytes()
     from huggingface_hub import DatasetCard
