@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evalkit.data import strict_json
+from evalkit.doors import guarded, reading
 from evalkit.errors import DataError
 
 #: A row and where it stands, in words.
@@ -41,6 +42,12 @@ def read(path: Path) -> AnswerFile:
     Raises:
         DataError: missing or of no known kind; while rows are taken, whatever is broken, with its place.
     """
+    with reading(path, DataError, "make the file again"):
+        found = _read(path)
+    return found._replace(rows=guarded(found.rows, path, DataError, "make the file again"))
+
+
+def _read(path: Path) -> AnswerFile:
     if path.is_dir() and (logs := sorted(path.glob("responses-*.jsonl"))):
         parts = [(log, _bytes(log)) for log in logs]
         rows = (row for log, data in parts for row in _lines(log, _text(log, data)))

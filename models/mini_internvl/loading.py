@@ -11,7 +11,14 @@ from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.errors import CheckpointError, ConfigError, DeviceError, PromptError, TokenizerError
+from mini_internvl.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    PromptError,
+    TokenizerError,
+    reading,
+)
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import choose_system_message, find_template
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
@@ -66,8 +73,29 @@ def load(
     """
     if folder is not None and not Path(folder).expanduser().is_dir():
         raise CheckpointError(f"{folder}: no such folder")
-    folder = locate(name if folder is None else folder, revision)
-    place = _device(device)
+    with reading(name if folder is None else folder, CheckpointError):
+        found = locate(name if folder is None else folder, revision)
+        model = _read(str(name), found, dtype, _device(device), image_token_id, attention)
+    model.revision = revision
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    if half and model.device.type == "cpu" and not has_half_products(model.dtype):
+        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
+        widen_products(model)
+    model.requires_grad_(False).eval()
+    if compile:
+        compile_network(model)
+    return model
+
+
+def _read(
+    name: str,
+    folder: Path,
+    dtype: str | torch.dtype,
+    place: torch.device,
+    image_token_id: int | None,
+    attention: str,
+) -> ChatModel:
+    """The network of a folder with tokenizer and template, each checked against the others."""
     int8 = dtype == "int8"
     if int8:
         dtype = _half(place)
@@ -87,9 +115,8 @@ def load(
             device=place,
             attention=attention,
         )
-    release = find_release(str(name)) or release_of_folder(folder)
-    model.name = str(name)
-    model.revision = revision
+    release = find_release(name) or release_of_folder(folder)
+    model.name = name
     model.folder = folder
     model.tokenizer = tokenizer
     model.untrained = untrained
@@ -104,13 +131,6 @@ def load(
     if int8:
         quantise(model.language_model)
         model.int8 = True
-    half = model.dtype in (torch.bfloat16, torch.float16)
-    if half and place.type == "cpu" and not has_half_products(model.dtype):
-        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
-        widen_products(model)
-    model.requires_grad_(False).eval()
-    if compile:
-        compile_network(model)
     return model
 
 

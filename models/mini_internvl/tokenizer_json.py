@@ -77,7 +77,9 @@ def read_vocabulary(folder: Path, *, internlm2: bool, rows: int | None) -> FastV
         vocabulary = {str(piece): int(i) for piece, i in model["vocab"].items()}
         merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
         prefix = _prefix(path, parsed)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except TokenizerError:
+        raise
+    except Exception as error:
         raise TokenizerError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     if internlm2:
         prefix = "never" if prefix == "first" else prefix

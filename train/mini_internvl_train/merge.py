@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from evalkit.doors import cause
 from mini_internvl_train.checkpoints import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -111,15 +112,34 @@ def _settings(checkpoint: Path) -> dict[str, Any]:
         raise ResumeError(
             f"{checkpoint}: no {ADAPTER_CONFIG}; only LoRA checkpoints are merged, others are whole models"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ResumeError(f"{checkpoint / ADAPTER_CONFIG}: cannot be read ({error})") from None
+    except Exception as error:
+        raise ResumeError(f"{checkpoint / ADAPTER_CONFIG}: cannot be read ({cause(error)})") from None
+    if not isinstance(settings, dict):
+        raise ResumeError(f"{checkpoint / ADAPTER_CONFIG}: no JSON object")
     if "base" not in settings:
         kind = settings.get("peft_type", "another program's")
         raise ResumeError(
             f"{checkpoint}: a {kind} adapter that evalkit train did not write; merge it into its base with "
             "peft's merge_and_unload"
         )
+    _check(checkpoint / ADAPTER_CONFIG, settings)
     return settings
+
+
+def _check(path: Path, settings: dict[str, Any]) -> None:
+    """Raises ResumeError where the adapter's settings are not as `evalkit train` writes them."""
+    base, tiles = settings["base"], settings.get("max_tiles")
+    try:
+        Lora(**settings["lora"])
+        good = all(isinstance(base[name], str) for name in ("model", "fingerprint"))
+        good = good and type(tiles) is int and settings["precision"] in DTYPES
+        good = good and isinstance(settings["trainable"], str)
+    except Exception as error:
+        raise ResumeError(f"{path}: not as evalkit train writes it ({cause(error)})") from None
+    if not good:
+        raise ResumeError(
+            f"{path}: base, max_tiles, precision or trainable is not as evalkit train writes it"
+        )
 
 
 def _probe(network: ChatModel) -> tuple[Tensor, Tensor]:

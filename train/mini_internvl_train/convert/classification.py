@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+from evalkit.doors import reading
 from evalkit.errors import DataError
 from evalkit.macos import is_attribute
 from mini_internvl_train.convert.lines import IMAGE, Converted, Line, line, relative
@@ -52,7 +53,8 @@ def _table(root: Path, split: str) -> list[tuple[str, str]]:
     path = root / f"{split}.csv"
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    reader = reading(path, DataError, "save it as CSV in UTF-8")
+    with reader, path.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for number, row in enumerate(rows, 2):
         if not row.get("image") or not row.get("label"):
