@@ -94,7 +94,7 @@ class StoredResponse:
 
 def _count(value: Any) -> int:
     number = int(value or 0)
-    if not 0 <= number < 1 << 40:
+    if not 0 <= number < 1 << 62:
         raise ValueError("a number of tokens that cannot be")
     return number
 
