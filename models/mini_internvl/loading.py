@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import torch
@@ -40,6 +41,11 @@ DTYPES = {
 }
 
 
+_MARK = re.compile(r"<\|\w+\|>")
+#: Families whose activations exceed float16's range: in place of bfloat16 they run in float32.
+_OVERFLOW = ("qwen2", "qwen3")
+
+
 def load(
     name: str | Path,
     revision: str | None = None,
@@ -58,8 +64,9 @@ def load(
             `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `releases.RELEASES` has them all).
         revision: branch, tag or commit on the hub.
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but in place of bfloat16 float16 on a
-            GPU that has none, and in place of half precision float32 on a CPU without instructions for it.
-            `int8` rounds the language model's weights to 8 bits; the rest is bfloat16.
+            GPU that has none (float32 for Qwen's networks, which overflow in float16), and in place of half
+            precision float32 on a CPU without instructions for it. `int8` rounds the language model's weights
+            to 8 bits; the rest is bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
         folder: where the files of the checkpoint are, in place of what `name` stands for. Where one of the
             two is an adapter, the other is its base; else the base is the one that the adapter names.
@@ -105,7 +112,7 @@ def _read(
     tokenizer = None if adapter is None else read_tokenizer(adapter, folder)
     tokenizer = tokenizer or read_tokenizer(folder)
     if tokenizer is not None:
-        _check_template(folder)
+        _check_template(folder, tokenizer)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
     if untrained:
         logger.warning("%s: no trained weights in the package; they are random, from a fixed seed", TINY)
@@ -200,13 +207,19 @@ def _check_base(adapter: Path, base: Path) -> None:
         )
 
 
-def _check_template(folder: Path) -> None:
+def _check_template(folder: Path, tokenizer: Tokenizer) -> None:
     """Refuses a checkpoint whose conversations cannot be written, before its weights are read."""
-    template = read_config(folder)[0].template
+    name = read_config(folder)[0].template
     try:
-        find_template(template)
+        template = find_template(name)
     except PromptError as error:
         raise ConfigError(f"{folder / 'config.json'}: {error}") from error
+    marks = dict.fromkeys(_MARK.findall(template.user + template.assistant + template.separator))
+    if absent := [mark for mark in marks if tokenizer.token_id(mark) is None]:
+        raise TokenizerError(
+            f"{folder}: the tokenizer has no {', '.join(absent)}, which the template {name} is written with: "
+            "download the tokenizer files again"
+        )
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInternVLConfig) -> None:
@@ -258,10 +271,11 @@ def _half(device: torch.device) -> torch.dtype:
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     """What `dtype="auto"` means for a checkpoint; None keeps the stored type."""
-    read_config(folder)  # its errors come before those of the weights
+    config, _ = read_config(folder)  # its errors come before those of the weights
     stored = WeightReader(weight_files(folder)).stored_dtype()
     if stored not in (torch.bfloat16, torch.float16):
         return None
     if device.type in ("cuda", "mps"):
-        return _half(device) if stored == torch.bfloat16 else None
+        half = _half(device) if stored == torch.bfloat16 else None
+        return torch.float32 if half == torch.float16 and config.family in _OVERFLOW else half
     return torch.float32 if device.type == "cpu" and not has_half_products(stored) else None

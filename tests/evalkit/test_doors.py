@@ -388,3 +388,18 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
     monkeypatch.setattr("evalkit.registry.model", missing)
     said = refused(capsys, "run", "-m", "mini-internvl-tiny", "-t", "chartqa", "--split", "miniature")
     assert "needs the package accelerate: pip install 'evalkit[train]'" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"), [("chartqa", "\u22125"), ("mathvista", "about \u22123.5"), ("mmmu", "\uff0d2")]
+)
+def test_a_minus_sign_that_no_rule_reads_is_said(
+    task: str, answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = make_job(task, RunOptions("", split="miniature", limit=2)).samples
+    rows = [{"id": sample.id, "text": answer} for sample in samples]
+    (tmp_path / "a.json").write_text(json.dumps(rows), encoding="utf-8")
+    asked = ["run", "-m", f"predictions:{tmp_path / 'a.json'}", "-t", task, "--split", "miniature"]
+    assert invoke([*asked, "--limit", "2", "-o", str(tmp_path / "runs"), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["runs"]
+    assert any("2 of 2 answers write a negative number with another sign" in note for note in found["notes"])
