@@ -167,8 +167,8 @@ class WorkerPool(SoleDriver):
         code = worker.process.exitcode
         if self._deaths > MOST_DEATHS or (self._info is None and self._deaths > 1):
             raise EvalkitError(
-                f"worker {worker.number} died (exit status {code}), the {ordinal(self._deaths)} death without "
-                "an answer between; stopped: see what it printed, or try --devices 1"
+                f"worker {worker.number} died (exit status {code}), the {ordinal(self._deaths)} death "
+                "without an answer between; stopped: see what it printed, or try --devices 1"
             )
         log.warning(
             "worker %d died (exit status %s); it is replaced and its %d unanswered requests are asked again",
