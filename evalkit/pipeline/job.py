@@ -72,7 +72,8 @@ class Job:
 
     def split_ids(self) -> SplitIds:
         """Ids of the whole split, in file order."""
-        return SplitIds(dict.fromkeys(sample.id for sample in self.every), self.task, self.split, self.root)
+        ids = dict.fromkeys(sample.id for sample in self.every)
+        return SplitIds(ids, self.every, self.task, self.split, self.root)
 
     def request(self, position: int) -> Request:
         """The request of the sample at `position`, with the user's settings."""
@@ -107,9 +108,10 @@ class Job:
 
 @dataclass(frozen=True)
 class SplitIds(Collection[str]):
-    """Ids of a split in file order, that can tell which other split some ids are of."""
+    """Ids of a split in file order, that can tell which other split some ids are of, and what is asked."""
 
     ids: Mapping[str, None]
+    every: Sequence[Sample]
     task: Task
     split: str
     root: Path
@@ -122,6 +124,12 @@ class SplitIds(Collection[str]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def asked_by(self, protocol: str) -> Sequence[Sample]:
+        """The split's samples, in words of a protocol where the task has it."""
+        if protocol == self.task.protocol or protocol not in self.task.protocols:
+            return self.every
+        return list(registry.task(self.task.name, protocol).samples(self.split, self.root))
 
     def split_of(self, ids: Collection[str]) -> str | None:
         """The other split that has all of the ids, if its data is at hand."""

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from evalkit import registry
+from evalkit import registry, task_files
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
 from evalkit.environment import git_revision, hardware, versions
@@ -45,7 +45,9 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "split": job.split,
         },
         "includes": [
-            {"path": str(path.resolve()), "hash": file_digest(path)} for path in registry.included_files()
+            {"path": str(path.resolve()), "hash": file_digest(path)}
+            for file in registry.included_files()
+            for path in task_files.sources(file)
         ],
         "data": data_json(job),
         "prompt": prompt_json(job),
