@@ -195,7 +195,7 @@ def _check_requests(
             f"{stored.path}: the data under {job.root} has changed (hash {job.data[:12]}, then "
             f"{str(data)[:12]}); give --data-root with the original data"
         )
-    places = {sample.id: place for place, sample in enumerate(job.samples)}
+    places = {name: place for place, name in enumerate(job.answer_ids)}
     changed = [
         identifier
         for identifier, answer in before.items()
