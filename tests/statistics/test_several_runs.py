@@ -1,4 +1,4 @@
-"""Whether the best of several runs, and recipes of several, are called at their level, in simulated worlds."""
+"""Whether the best of several runs, and recipes, are called at their level, in simulated worlds."""
 
 from __future__ import annotations
 
