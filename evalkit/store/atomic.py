@@ -11,19 +11,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evalkit.data import strict_json
+from evalkit.doors import cause
 from evalkit.errors import RunFolderError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def disk_error(error: OSError, path: Path) -> RunFolderError:
+def disk_error(error: OSError, path: Path, fix: str = "what was done is kept") -> RunFolderError:
     """What to tell the user about a write that failed; what was stored before is kept."""
     if error.errno in _FULL:
         return RunFolderError(
             f"{path}: the disk is full ({error.strerror}); what was done is kept: free some space and give "
             "the same command again"
         )
-    return RunFolderError(f"{path}: cannot be written ({error.strerror or error}); what was done is kept")
+    return RunFolderError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 
 
 def sync_folder(folder: Path) -> None:
@@ -76,13 +78,15 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: missing, cut or not a JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = strict_json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RunFolderError(f"{path}: missing; not a run folder, or it was not written to its end") from None
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path}: broken ({error}); restore it or delete the run folder") from None
+    except Exception as error:
+        raise RunFolderError(
+            f"{path}: broken ({cause(error)}); restore it or delete the run folder"
+        ) from None
     if not isinstance(content, dict):
         raise RunFolderError(f"{path}: not a JSON object; restore it or delete the run folder")
     return content

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from evalkit.contracts import Json, Record
 from evalkit.errors import RunFolderError
@@ -22,6 +23,7 @@ from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
 from evalkit.store.records import RECORDS_NAME, read_records, read_table
 from evalkit.store.responses import StoredResponse, read_responses
+from evalkit.store.shapes import MANIFEST, SUMMARY, checked
 
 MANIFEST_NAME = "manifest.json"
 SUMMARY_NAME = "summary.json"
@@ -49,7 +51,7 @@ class StoredRun:
     def summary(self) -> dict[str, Any] | None:
         """The summary, or None while there is none. Raises RunFolderError where it is broken."""
         path = self.path / SUMMARY_NAME
-        return read_json(path) if path.exists() else None
+        return checked(read_json(path), SUMMARY, path) if path.exists() else None
 
     @property
     def status(self) -> str:
@@ -102,7 +104,8 @@ def load_run(path: str | os.PathLike[str]) -> StoredRun:
         below = next(find_runs(folder), None)
         hint = f"; a run below it is {below}" if below else "; `evalkit list runs` shows all"
         raise RunFolderError(f"{folder}: not a run folder (no {MANIFEST_NAME}){hint}")
-    return StoredRun(folder, read_json(folder / MANIFEST_NAME))
+    manifest = folder / MANIFEST_NAME
+    return StoredRun(folder, checked(read_json(manifest), MANIFEST, manifest))
 
 
 def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
@@ -120,7 +123,7 @@ def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
 class RunFolder:
     """A run folder held by this process for writing; use as a context manager."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], held: FileLock, resumed: bool) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], held: BaseFileLock, resumed: bool) -> None:
         self.path = path
         self.manifest = manifest
         self.resumed = resumed
@@ -165,7 +168,8 @@ def open_for_scoring(path: Path) -> RunFolder:
         RunFolderError: it is none, broken, or another process has it.
     """
     load_run(path)
-    held = lock.acquire(path)
+    copy = shlex.join(["cp", "-r", str(path), "COPY"])
+    held = lock.acquire(path, fix=f"make it writable, or work on a copy: {copy}")
     try:
         return RunFolder(path, load_run(path).manifest, held, resumed=True)
     except BaseException:
@@ -214,7 +218,7 @@ def open_run(
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise disk_error(error, parent) from None
+        raise disk_error(error, parent, "give another --output") from None
     with lock.held(parent):
         for scratch in parent.glob(".new-*"):  # left by a killed process: whoever creates holds the lock
             shutil.rmtree(scratch, ignore_errors=True)
