@@ -133,6 +133,10 @@ class RunSettings:
         "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
     )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
+    template: str = option(
+        "question", "auto", "How conversations are written: as the checkpoint says (auto), by its own chat "
+        "template (chat_template), or by the template of a name (docs/models.md).", metavar="NAME",
+    )  # fmt: skip
     compile: bool = option(
         "computation",
         False,
