@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mini_internvl.config import read_json
 from mini_internvl.errors import ConfigError, TokenizerError
-from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
+from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, THINK_TAGS
 from mini_internvl.sentencepieces import SentencePieceTokenizer
 from mini_internvl.tokenizer_json import is_sentencepiece
 
@@ -92,6 +92,15 @@ class Qwen2Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        tags = {self.special_ids[tag]: tag for tag in THINK_TAGS if tag in self.special_ids}
+        parts, start = list[str](), 0
+        for place, token in enumerate(ids):
+            if token in tags:
+                parts += [self._plain(ids[start:place]), tags[token]]
+                start = place + 1
+        return "".join([*parts, self._plain(ids[start:])])
+
+    def _plain(self, ids: Sequence[int]) -> str:
         text: str = self._native.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
