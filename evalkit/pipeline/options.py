@@ -146,7 +146,7 @@ class RunSettings:
         "computation", True, "Encode an image once and prefill a common prefix once; changes no answer.",
         aliases=("sharing",), stored="sharing",
     )  # fmt: skip
-    device: str = option("place", "auto", "cpu, cuda or cuda:1.", metavar="NAME")
+    device: str = option("place", "auto", "cpu, cuda, cuda:1 or mps.", metavar="NAME")
     batch_size: int | str | None = option(
         "place", "auto", "Requests in a batch.", metavar="auto|N", parse=_batch_number
     )

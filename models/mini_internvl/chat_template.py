@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mini_internvl.config import MiniInternVLConfig, read_json
@@ -157,7 +156,7 @@ def _bounded_steps() -> Iterator[None]:
     """Ends what runs after `MOST_STEPS` lines, in this thread."""
     left = MOST_STEPS
 
-    def count(frame: FrameType, event: str, argument: Any) -> Any:
+    def count(*_: Any) -> Any:
         nonlocal left
         left -= 1
         if left < 0:

@@ -73,7 +73,7 @@ def load(
         CompileError: torch.compile does not work on the device or machine.
     """
     folder, adapter = find_base(name, folder, revision)
-    place = _device(device)
+    place = find_device(device)
     int8 = dtype == "int8"
     if int8:
         dtype = _half(place)
@@ -203,7 +203,7 @@ def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInt
         )
 
 
-def _device(device: str | torch.device) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
     """The device of a name.
 
     Raises:
