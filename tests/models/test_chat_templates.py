@@ -241,8 +241,12 @@ def test_two_prompts_for_the_same_weights_differ_in_signature(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_chosen_template_brings_its_own_system_message(family: str, tmp_path: Path) -> None:
     folder = native(tmp_path, family)
-    info = FAMILY.load(str(folder), ModelOptions(template="Hermes-2", device="cpu")).info
-    assert info.settings["template"] == "Hermes-2" and info.settings["system_message"] == INTERNVL_SYSTEM
+    name = {"qwen2": "Hermes-2", "internlm2": "internlm2-chat", "phi3": "phi3-chat"}[family]
+    info = FAMILY.load(str(folder), ModelOptions(template=name, device="cpu")).info
+    assert (
+        info.settings["template"] == name == info.template
+        and info.settings["system_message"] == INTERNVL_SYSTEM
+    )
     plain = FAMILY.load(str(folder), ModelOptions(device="cpu")).info
     assert plain.settings["system_message"] is None and plain.template == plain.settings["template"]
 
