@@ -242,6 +242,19 @@ def find_prompt(
         raise ConfigError(f"{where}{error}") from error
 
 
+def named_prompt(chat: ChatTemplate) -> tuple[Template, str | None] | None:
+    """The template and the system message that write what a chat template writes, or None."""
+    text = chat.render([("x", None)], None)
+    for template in TEMPLATES.values():
+        opening = text.removesuffix(f"{template.user}x{template.separator}{template.assistant}")
+        message = opening.removeprefix(template.system).removesuffix(template.separator) if opening else None
+        if (message is None) != (template.system_message is None):
+            continue
+        if opening == template.opening(message) and same_prompts(chat, template, message):
+            return template, message
+    return None
+
+
 def same_prompts(chat: ChatTemplate, template: Template, system_message: str | None) -> bool:
     """Whether both write the usual conversations alike: one image before the first question, or none."""
     conversations: list[list[tuple[str, str | None]]] = [
