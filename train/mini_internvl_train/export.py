@@ -62,7 +62,7 @@ def export(checkpoint: Path, output: Path, layout: Layout) -> Exported:
         named = named_prompt(network.template)
         if named is None:
             raise TrainingError(
-                f"{checkpoint}: its chat template writes conversations that no template of the released layout does"
+                f"{checkpoint}: its chat template writes what no template of the released layout does"
             )
         network.config = replace(network.config, template=named[0].name, system_message=named[1])
     with published(output) as temporary:
