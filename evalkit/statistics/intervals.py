@@ -64,13 +64,6 @@ def student_quantile(freedom: float) -> float:
     return float(t.ppf(0.975, freedom))
 
 
-def tail(ratio: float, freedom: float) -> float:
-    """The upper tail that goes with `quantile`."""
-    from scipy.stats import norm, t
-
-    return float(norm.sf(ratio) if freedom >= FEW_CLUSTERS - 1 else t.sf(ratio, freedom))
-
-
 def few_note(clusters: int, worth: float) -> str:
     """What a report says of an interval from few clusters, or from unequal ones that are worth few."""
     if clusters < FEW_CLUSTERS:

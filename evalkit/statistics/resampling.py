@@ -26,6 +26,8 @@ Counts = npt.NDArray[np.unsignedinteger[Any]]
 CHUNK_CELLS = 1 << 19
 #: Weights drawn in one go, which takes 16 bytes a cell for the while.
 _DRAWN_CELLS = 1 << 16
+#: More clusters than this are resampled in so many random groups.
+MOST_GROUPS = 2000
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 22
 
@@ -34,6 +36,19 @@ def effective_clusters(sizes: IntArray) -> float:
     """How many equal clusters these are worth: (sum n)^2 / sum n^2 (Carter and others 2017)."""
     counts = sizes.astype(np.float64)
     return float(counts.sum()) ** 2 / float(counts @ counts)
+
+
+def in_groups(cluster_sums: FloatArray, seed: int) -> FloatArray:
+    """Cluster sums [clusters, k], of more than `MOST_GROUPS` clusters summed in so many random groups.
+
+    Groups of independent clusters are independent too, and their total is the same: only the degrees of
+    freedom of its error fall, to `MOST_GROUPS` less one.
+    """
+    count = len(cluster_sums)
+    if count <= MOST_GROUPS:
+        return cluster_sums
+    codes = np.random.default_rng([seed, count, 2]).permutation(count) % MOST_GROUPS
+    return Clusters(codes, MOST_GROUPS).sums(cluster_sums)
 
 
 class Resampler:
@@ -50,6 +65,13 @@ class Resampler:
         self.seed = seed
         self.resamples = resamples
         self._kept: OrderedDict[int, tuple[Counts, ...]] = OrderedDict()
+        self._fewer: dict[int, Resampler] = {}
+
+    def at_most(self, resamples: int) -> Resampler:
+        """The same with at most so many resamples; kept, so that metrics share its weights too."""
+        if resamples >= self.resamples:
+            return self
+        return self._fewer.setdefault(resamples, Resampler(self.seed, resamples))
 
     def _draw(self, clusters: int) -> Iterator[Counts]:
         rng = np.random.default_rng([self.seed, clusters])

@@ -10,7 +10,7 @@ import numpy as np
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.statistics.functional import metric_gradient
 from evalkit.statistics.intervals import Interval, Student, join
-from evalkit.statistics.resampling import Resampler
+from evalkit.statistics.resampling import Resampler, in_groups
 
 #: Relative difference below which two studentised values are the same number.
 _SAME = 1e-9
@@ -81,13 +81,22 @@ class Swaps:
         count = len(self.swapped)
         rank = min(count, math.ceil((1 - alpha) * (count + 1)))
         quantile = float(self.swapped[rank - 1])
-        if not math.isfinite(quantile):
-            return self.guard(Student(value, self.error, freedom).interval(alpha), value, alpha)
-        return self.guard((value - quantile * self.error, value + quantile * self.error), value, alpha)
+        if math.isfinite(quantile):
+            found = value - quantile * self.error, value + quantile * self.error
+        else:
+            found = Student(value, self.error, freedom).interval(alpha)
+        return join(found, (0.0, 0.0)) if self.p() > alpha else found
 
     def guard(self, interval: Interval, value: float, alpha: float) -> Interval:
         """The interval, widened to hold 0 where p > alpha."""
         return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
+
+    def settle(self, wide: Interval, value: float, alpha: float, freedom: float) -> Interval:
+        """The interval `wide`, told by the swap test alone whether it holds 0: the two never disagree."""
+        own = self.interval(value, alpha, freedom)
+        if self.p() > alpha:
+            return join(wide, own)
+        return (wide[0], own[1]) if value < 0 else (own[0], wide[1])
 
 
 def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
@@ -98,18 +107,22 @@ def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
     """
     middle = (pair.base + pair.new) / 2
     centre, half = middle.sum(axis=0), (pair.new - pair.base) / 2
+    count = len(half)
+    moved = (half != 0).any(axis=1)
     values = []
     with np.errstate(all="ignore"):
-        slope = 2 * half @ metric_gradient(pair.metric, centre, middle)
-        squares, count = float(slope @ slope), len(slope)
-        for signs in resampler.swaps(count):
+        slope = metric_gradient(pair.metric, centre, middle)
+        half = in_groups(half[moved], resampler.seed)
+        influence = 2 * half @ slope
+        squares = float(influence @ influence)
+        for signs in resampler.swaps(len(half)):
             shift = signs @ half
             change = pair.metric.value(centre + shift) - pair.metric.value(centre - shift)
-            values.append(np.abs(change) / _error(squares, signs @ slope, count))
-        error = float(_error(squares, slope.sum(), count))
+            values.append(np.abs(change) / _error(squares, signs @ influence, count))
+        error = float(_error(squares, influence.sum(), count))
     swapped = np.concatenate(values)
     swapped[np.isnan(swapped)] = np.inf
-    return Swaps(value / error if error else math.inf, np.sort(swapped), error, int((half != 0).any(1).sum()))
+    return Swaps(value / error if error else math.inf, np.sort(swapped), error, int(moved.sum()))
 
 
 def _error(squares: float, total: FloatArray, count: int) -> FloatArray:
