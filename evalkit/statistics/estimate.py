@@ -9,7 +9,13 @@ import numpy as np
 
 from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Composite, FloatArray, Metric, RootMeanSquare
-from evalkit.statistics.functional import jackknife_error, metric_gradient, part_slopes, replicate
+from evalkit.statistics.functional import (
+    jackknife_error,
+    metric_gradient,
+    part_slopes,
+    replicate,
+    standard_error,
+)
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     RARE_CLUSTERS,
@@ -21,6 +27,7 @@ from evalkit.statistics.intervals import (
     exact_share,
     few_note,
     join,
+    rare_share,
     student_quantile,
 )
 from evalkit.statistics.resampling import ClusterSums, Resampler
@@ -73,17 +80,22 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
     if freedom + 1 < FEW_CLUSTERS:
         few = Student(value, jackknife_error(metric.value, sums.rows), freedom)
         note = few_note(sums.thinnest, freedom + 1)
+    error = standard_error(sums.rows @ metric_gradient(metric, sums.rows.sum(axis=0), sums.rows))
+    if error <= _ROUNDING * max(1.0, abs(value)):
+        same = alike(value, sums.effective, metric.bounds)
+        return same, note if same else "all clusters alike: no interval"
+    rarest = sums.rarest()
+    rare = rarest is not None and rarest < RARE_CLUSTERS
+    if metric.mean_range is not None and (rare or few):
+        return cut(_exact(sums, value, few.error if few else error, rare), metric.bounds, value), note
     replicates = replicate(
         metric.value, lambda at: metric_gradient(metric, at, sums.rows), sums.rows, resampler
     )
-    if replicates.se <= _ROUNDING * max(1.0, abs(value)):
-        same = alike(value, sums.effective, metric.bounds)
-        return same, note if same else "all clusters alike: no interval"
     found = bootstrap_t(replicates, few)
     if found is None:
         return None, "undefined in most resamples: no interval"
-    if (exact := _exact(sums, value, replicates.se, few, resampler)) is not None:
-        found = join(found, exact)
+    if sums.parts and rare and (parts := _from_parts(sums, value, resampler)) is not None:
+        found = join(found, parts)
     if isinstance(metric, RootMeanSquare) and (heavy := _dominant(sums.rows[:, 0])):
         note = f"{note}; {heavy}" if note else heavy
     return cut(found, metric.bounds, value), note
@@ -99,28 +111,33 @@ def _dominant(squares: FloatArray) -> str | None:
     )
 
 
-def _exact(
-    sums: ClusterSums, value: float, se: float, few: Student | None, resampler: Resampler
-) -> Interval | None:
-    """The exact interval of a bounded mean near an end of its range, or over few or unequal clusters.
+def _exact(sums: ClusterSums, value: float, error: float, rare: bool) -> Interval:
+    """The interval of a bounded mean near an end of its range, or over few or unequal clusters.
 
-    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998).
-    It holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance.
-    For a composite with a part near an end, the interval that follows from its parts' intervals.
+    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998). It holds
+    for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance. Degrees of
+    freedom lie between Korn and Graubard's, which count clusters, and the effective ones: unequal clusters
+    make the former cover too little, the latter too much. Where outcomes are rare, clusters seen to fail may
+    be the small ones; `rare_share` says how much the others may add.
     """
-    rarest = sums.rarest()
-    rare = rarest is not None and rarest < RARE_CLUSTERS
-    if sums.parts:
-        return _from_parts(sums, value, resampler) if rare else None
-    if sums.metric.mean_range is None or not (rare or few):
-        return None
+    assert sums.metric.mean_range is not None
     low, high = sums.metric.mean_range
-    share, error = (value - low) / (high - low), (few.error if few else se) / (high - low)
-    effective = min(float(sums.n), share * (1 - share) / error**2)
-    if few:
-        effective *= (student_quantile(sums.n - 1) / student_quantile(few.freedom)) ** 2
-    ends = exact_share(share, effective)
-    return low + ends[0] * (high - low), low + ends[1] * (high - low)
+    width = high - low
+    share, n = (value - low) / width, sums.n
+    effective = min(float(n), share * (1 - share) / (error / width) ** 2)
+    if sums.freedom() + 1 < FEW_CLUSTERS:
+        freedom = math.sqrt(sums.freedom() * (sums.clusters - 1))
+        effective *= (student_quantile(n - 1) / student_quantile(freedom)) ** 2
+    found = exact_share(share, effective)
+    if rare and sums.clusters < n:
+        shares = sums.sizes / n
+        hits = (sums.metric.value(sums.rows) - low) / width * shares
+        if share <= 0.5:
+            found = join(found, rare_share(hits, shares))
+        else:
+            ends = rare_share(shares - hits, shares)
+            found = join(found, (1 - ends[1], 1 - ends[0]))
+    return low + found[0] * width, low + found[1] * width
 
 
 def _from_parts(sums: ClusterSums, value: float, resampler: Resampler) -> Interval | None:

@@ -134,3 +134,23 @@ def exact_share(share: float, effective: float, alpha: float = 0.05) -> Interval
     low = float(beta.ppf(alpha / 2, hits, effective - hits + 1)) if hits > 0 else 0.0
     high = float(beta.ppf(1 - alpha / 2, hits + 1, effective - hits)) if hits < effective else 1.0
     return low, high
+
+
+def rare_share(
+    hits: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], alpha: float = 0.05
+) -> Interval:
+    """The gamma interval of a rare share that comes in clusters (Fay and Feuer 1997; Tiwari and others 2006).
+
+    Clusters with hits come as in a Poisson process. The one that was not seen has the size of the mean cluster
+    and any part of it hit, all alike probable.
+
+    Args:
+        hits: each cluster's part of the share, [clusters]; at least one above 0. shares: of all samples.
+    """
+    from scipy.stats import gamma
+
+    value, variance = float(hits.sum()), float(hits @ hits)
+    unseen, square = float(shares.mean()) / 2, float(shares @ shares) / len(shares) / 3
+    low = float(gamma.ppf(alpha / 2, value**2 / variance, scale=variance / value))
+    more, spread = value + unseen, variance + square
+    return low, min(1.0, float(gamma.ppf(1 - alpha / 2, more**2 / spread, scale=spread / more)))

@@ -145,21 +145,39 @@ def difference(
     either = metric.selected(base) | metric.selected(new)
     names = [record.cluster for record, keep in zip(base, either, strict=True) if keep]
     clusters = Clusters.of(names)
-    n = int(either.sum())
     for side, records in (("base", base), ("new", new)):
         if (reason := metric.reason(records)) is not None:
-            return _unknown(metric, base, new, n, clusters.count, f"{side}: {reason}")
+            return _unknown(metric, base, new, len(names), clusters.count, f"{side}: {reason}")
     on_base, on_new = metric.statistics(base), metric.statistics(new)
     rows = PairedSums(metric, on_base[either], on_new[either])
+    count = min(ClusterSums.of(metric, base, on_base).thinnest, ClusterSums.of(metric, new, on_new).thinnest)
+    found = between(rows, clusters, resampler, alpha=alpha, thinnest=count)
+    return dataclasses.replace(found, mcnemar=_mcnemar(metric, base, new))
+
+
+def between(
+    rows: PairedSums,
+    clusters: Clusters,
+    resampler: Resampler,
+    *,
+    alpha: float = 0.05,
+    thinnest: int | None = None,
+) -> Difference:
+    """The difference from the statistics of both sides' samples, [n, k] each.
+
+    Args:
+        clusters: those of the n samples. thinnest: of a composite, the clusters under its thinnest part.
+    """
+    metric, n = rows.metric, len(rows.base)
     pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
     before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     if not (math.isfinite(before) and math.isfinite(after)):
-        return _unknown(metric, base, new, n, clusters.count, "undefined for these answers")
-    exact = _mcnemar(metric, base, new)
-    count = min(ClusterSums.of(metric, base, on_base).thinnest, ClusterSums.of(metric, new, on_new).thinnest)
+        known = [value if math.isfinite(value) else None for value in (before, after)]
+        return Difference(metric, *known, n, clusters.count, reason="undefined for these answers")
+    count = clusters.count if thinnest is None else thinnest
     if count < 2:
-        reason = "one cluster: no interval and no test"
-        return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
+        reason: str | None = "one cluster: no interval and no test"
+        return Difference(metric, before, after, n, clusters.count, reason=reason)
     worth = freedom(clusters.sizes(), count)
     if worth + 1 < FEW_CLUSTERS:
         found = judge_few(pair, rows, worth, resampler, alpha)
@@ -174,7 +192,7 @@ def difference(
     seen = Spread(found.se, found.freedom, clusters.count, n)
     return Difference(
         metric, before, after, n, clusters.count,
-        found.ci95, found.interval, found.p, found.se, found.freedom, exact, reason,
+        found.ci95, found.interval, found.p, found.se, found.freedom, None, reason,
         spread(metric, rows.base, rows.new, clusters, seen),
     )  # fmt: skip
 

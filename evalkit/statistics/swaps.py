@@ -14,6 +14,8 @@ from evalkit.statistics.resampling import Resampler, in_groups
 
 #: Relative difference below which two studentised values are the same number.
 _SAME = 1e-9
+#: With so many changed clusters the swap test is a mid-p test; with fewer it is exact.
+MANY_MOVED = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +63,36 @@ class Swaps:
     def p(self) -> float:
         """Two-sided p value, never 0.
 
-        Where no swap drawn reaches the difference, Student's tail takes the place of the resamples' floor. It
-        is no less than what all 2^moved swaps would give.
+        Where at least `MANY_MOVED` clusters changed, swaps that equal the observed difference count half (the
+        mid-p value, which holds its level in McNemar's test: Fagerland, Lydersen and Laake 2013). Where no swap
+        drawn reaches the difference, Student's tail takes the place of the resamples' floor. It is no less
+        than what all 2^moved swaps would give.
         """
         from scipy.stats import t
 
-        reached = int((self.swapped >= abs(self.observed) * (1 - _SAME)).sum())
-        floor = (reached + 1) / (len(self.swapped) + 1)
+        reached, found = (float(each[0]) for each in self._tails(np.array([abs(self.observed)])))
         if reached or self.moved < 2:
-            return floor
+            return found
         tails = 2 * float(t.sf(abs(self.observed), self.moved - 1))
-        return min(floor, max(math.ldexp(1.0, 1 - self.moved), tails))
+        return min(found, max(math.ldexp(1.0, 1 - self.moved), tails))
+
+    def _tails(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """How many swaps reach each of `values`, and the p values of these, [n] each."""
+        count = len(self.swapped)
+        reached = count - np.searchsorted(self.swapped, values * (1 - _SAME), side="left")
+        counted = reached.astype(np.float64)
+        if self.moved >= MANY_MOVED:
+            counted -= (reached - count + np.searchsorted(self.swapped, values * (1 + _SAME), side="right")) / 2
+        return reached.astype(np.float64), (counted + 1) / (count + 1)
 
     def interval(self, value: float, alpha: float, freedom: float) -> Interval:
         """value -+ the error times the quantile of the swapped values; holds 0 exactly where p > alpha.
 
         Where that quantile is infinite (swaps without variance), Student's takes its place.
         """
-        count = len(self.swapped)
-        rank = min(count, math.ceil((1 - alpha) * (count + 1)))
-        quantile = float(self.swapped[rank - 1])
+        inside = np.flatnonzero(self._tails(self.swapped)[1] > alpha)
+        last = int(inside[-1]) if len(inside) else 0
+        quantile = float(self.swapped[last : last + 2].mean())
         if math.isfinite(quantile):
             found = value - quantile * self.error, value + quantile * self.error
         else:
