@@ -82,7 +82,9 @@ class PowerWorld:
         metric.statistics([])  # tells it the width of its parts
         sides = []
         for side in (base, new):
-            blocks = [np.stack([np.where(kinds == kind, side, 0), kinds == kind], axis=1) for kind in range(4)]
+            blocks = [
+                np.stack([np.where(kinds == kind, side, 0), kinds == kind], axis=1) for kind in range(4)
+            ]
             sides.append(np.concatenate(blocks, axis=1).astype(float))
         return tested(PairedSums(metric, sides[0], sides[1]), clusters, resampler)
 
@@ -97,7 +99,15 @@ def tested(rows: PairedSums, clusters: Clusters, resampler: Resampler) -> Differ
     seen = Spread(se, clusters.count - 1, clusters.count, len(rows.base))
     planned = spread(metric, rows.base, rows.new, clusters, seen)
     return Difference(
-        metric, before, after, len(rows.base), clusters.count, p=p, se=se, freedom=seen.freedom, spread=planned
+        metric,
+        before,
+        after,
+        len(rows.base),
+        clusters.count,
+        p=p,
+        se=se,
+        freedom=seen.freedom,
+        spread=planned,
     )
 
 

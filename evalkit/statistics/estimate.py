@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.contracts import MetricValue, Record
-from evalkit.metrics.base import Composite, FloatArray, Metric, RootMeanSquare
+from evalkit.metrics.base import Composite, FloatArray, Metric, Records, RootMeanSquare
 from evalkit.statistics.functional import (
     jackknife_error,
     metric_gradient,
@@ -36,6 +36,8 @@ from evalkit.statistics.resampling import ClusterSums, Resampler
 _ROUNDING = 1e-10
 #: A cluster with more than this share of the squared error dominates it.
 _DOMINANT = 0.25
+#: Up to this share an outcome is rare, and clusters full of it may not have been seen.
+_RARE_SHARE = 0.1
 
 
 def estimate(
@@ -54,8 +56,8 @@ def estimate_all(
     metrics: Sequence[Metric], records: Sequence[Record], *, seed: int = 0, resamples: int = 2000
 ) -> dict[str, MetricValue]:
     """`estimate` of every metric of a report, by name; metrics of the same clusters share their weights."""
-    resampler = Resampler(seed, resamples)
-    return {metric.name: _estimate(metric, records, resampler) for metric in metrics}
+    resampler, fixed = Resampler(seed, resamples), Records.of(records)
+    return {metric.name: _estimate(metric, fixed, resampler) for metric in metrics}
 
 
 def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -> MetricValue:
@@ -87,15 +89,20 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
     rarest = sums.rarest()
     rare = rarest is not None and rarest < RARE_CLUSTERS
     if metric.mean_range is not None and (rare or few):
-        return cut(_exact(sums, value, few.error if few else error, rare), metric.bounds, value), note
+        low, high = metric.mean_range
+        unseen = rare and min(value - low, high - value) <= _RARE_SHARE * (high - low)
+        return cut(_exact(sums, value, few.error if few else error, unseen), metric.bounds, value), note
+    mover = _from_parts(sums, value, resampler) if sums.parts and (rare or few) else None
+    if few and mover is not None:
+        return cut(join(few.interval(), mover), metric.bounds, value), note
     replicates = replicate(
         metric.value, lambda at: metric_gradient(metric, at, sums.rows), sums.rows, resampler
     )
     found = bootstrap_t(replicates, few)
     if found is None:
         return None, "undefined in most resamples: no interval"
-    if sums.parts and rare and (parts := _from_parts(sums, value, resampler)) is not None:
-        found = join(found, parts)
+    if mover is not None:
+        found = join(found, mover)
     if isinstance(metric, RootMeanSquare) and (heavy := _dominant(sums.rows[:, 0])):
         note = f"{note}; {heavy}" if note else heavy
     return cut(found, metric.bounds, value), note
@@ -111,14 +118,14 @@ def _dominant(squares: FloatArray) -> str | None:
     )
 
 
-def _exact(sums: ClusterSums, value: float, error: float, rare: bool) -> Interval:
+def _exact(sums: ClusterSums, value: float, error: float, unseen: bool) -> Interval:
     """The interval of a bounded mean near an end of its range, or over few or unequal clusters.
 
-    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998). It holds
-    for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance. Degrees of
-    freedom lie between Korn and Graubard's, which count clusters, and the effective ones: unequal clusters
-    make the former cover too little, the latter too much. Where outcomes are rare, clusters seen to fail may
-    be the small ones; `rare_share` says how much the others may add.
+    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998). It
+    holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance.
+    Degrees of freedom lie between Korn and Graubard's, which count clusters, and the effective ones: over
+    unequal clusters the former cover too little, the latter too much. Where outcomes are rare, clusters seen
+    to fail may be the small ones; `rare_share` says how much the others may add.
     """
     assert sums.metric.mean_range is not None
     low, high = sums.metric.mean_range
@@ -129,7 +136,7 @@ def _exact(sums: ClusterSums, value: float, error: float, rare: bool) -> Interva
         freedom = math.sqrt(sums.freedom() * (sums.clusters - 1))
         effective *= (student_quantile(n - 1) / student_quantile(freedom)) ** 2
     found = exact_share(share, effective)
-    if rare and sums.clusters < n:
+    if unseen and sums.clusters < n:
         shares = sums.sizes / n
         hits = (sums.metric.value(sums.rows) - low) / width * shares
         if share <= 0.5:

@@ -141,8 +141,8 @@ def rare_share(
 ) -> Interval:
     """The gamma interval of a rare share that comes in clusters (Fay and Feuer 1997; Tiwari and others 2006).
 
-    Clusters with hits come as in a Poisson process. The one that was not seen has the size of the mean cluster
-    and any part of it hit, all alike probable.
+    Clusters with hits come as in a Poisson process. The one that was not seen has the size of the mean
+    cluster and any part of it hit, all alike probable.
 
     Args:
         hits: each cluster's part of the share, [clusters]; at least one above 0. shares: of all samples.

@@ -3,10 +3,10 @@
 Base and new are two halves of one table of cluster sums. So a resample gives both sides the same clusters,
 and the difference is one more value to resample (functional.py).
 
-The verdict rests on one test, the swap test: if two runs do not differ, exchanging them in any cluster changes
-nothing in law. It is approximate randomisation (Noreen 1989), by clusters, exact for any number of clusters,
-and studentised, so that it holds its level too where only the difference is 0 (Chung and Romano 2013). Away
-from 0 the interval is joined with the bootstrap's, which knows how skewed the changes are.
+The verdict rests on one test, the swap test: if two runs do not differ, exchanging them in any cluster
+changes nothing in law. It is approximate randomisation (Noreen 1989), by clusters, exact for any number of
+clusters, and studentised, so that it holds its level too where only the difference is 0 (Chung and Romano
+2013). Away from 0 the interval is joined with the bootstrap's, which knows how skewed the changes are.
 
 With few clusters neither can say much. Student's t takes their place, guarded by the swap test of single
 samples, which knows that three changed answers say nothing.
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Composite, Metric
+from evalkit.metrics.base import Composite, Metric, Records
 from evalkit.statistics.changes import FEW_CHANGES, score_reach, spread
 from evalkit.statistics.functional import jackknife_error, replicate
 from evalkit.statistics.hypotheses import McNemar, mcnemar
@@ -142,6 +142,7 @@ def difference(
         base, new: [n] records; the clusters are those of `base`.
         alpha: level of `Difference.interval`.
     """
+    base, new = Records.of(base), Records.of(new)
     either = metric.selected(base) | metric.selected(new)
     names = [record.cluster for record, keep in zip(base, either, strict=True) if keep]
     clusters = Clusters.of(names)

@@ -222,8 +222,8 @@ class ClusterSums:
         least = min(freedom for _, freedom in known)
         return max(least, sum(shares) ** 2 / below) if below > 0 else least
 
-    def rarest(self) -> int | None:
-        """Clusters that differ from the nearer end of a bounded mean's range.
+    def rarest(self) -> float | None:
+        """How many equal clusters the rarer end of a bounded mean's range is worth, (sum x)^2 / sum x^2.
 
         Of a composite, of the part where they are fewest; None without any.
         """
@@ -232,5 +232,7 @@ class ClusterSums:
         if self.metric.mean_range is None:
             return None
         low, high = self.metric.mean_range
-        means, slack = self.metric.value(self.rows), 1e-9 * (high - low)
-        return min(int((means > low + slack).sum()), int((means < high - slack).sum()))
+        up = (self.metric.value(self.rows) - low) / (high - low) * self.sizes
+        down = self.sizes - up
+        x = up if up.sum() <= down.sum() else down
+        return float(x.sum()) ** 2 / float(x @ x) if x.any() else 0.0

@@ -63,10 +63,10 @@ class Swaps:
     def p(self) -> float:
         """Two-sided p value, never 0.
 
-        Where at least `MANY_MOVED` clusters changed, swaps that equal the observed difference count half (the
-        mid-p value, which holds its level in McNemar's test: Fagerland, Lydersen and Laake 2013). Where no swap
-        drawn reaches the difference, Student's tail takes the place of the resamples' floor. It is no less
-        than what all 2^moved swaps would give.
+        Where at least `MANY_MOVED` clusters changed, swaps that equal the observed difference count half
+        (the mid-p value, which holds its level in McNemar's test: Fagerland, Lydersen and Laake 2013).
+        Where no swap drawn reaches the difference, Student's tail takes the place of the resamples' floor.
+        It is no less than what all 2^moved swaps would give.
         """
         from scipy.stats import t
 
@@ -82,7 +82,9 @@ class Swaps:
         reached = count - np.searchsorted(self.swapped, values * (1 - _SAME), side="left")
         counted = reached.astype(np.float64)
         if self.moved >= MANY_MOVED:
-            counted -= (reached - count + np.searchsorted(self.swapped, values * (1 + _SAME), side="right")) / 2
+            counted -= (
+                reached - count + np.searchsorted(self.swapped, values * (1 + _SAME), side="right")
+            ) / 2
         return reached.astype(np.float64), (counted + 1) / (count + 1)
 
     def interval(self, value: float, alpha: float, freedom: float) -> Interval:
