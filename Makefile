@@ -29,6 +29,7 @@ lint: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	@echo "== types"
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 
 tests: $(VENV)/.installed-dev chromium
 	@echo "== tests"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evalkit.contracts import Record
-from evalkit.metrics import bleu, captions, ngrams, ptb
+from evalkit.metrics import caption_scores, captions, ngrams, ptb
 from evalkit.metrics.base import Metric
 from evalkit.metrics.captions import Bleu, Cider, RougeL
 from evalkit.statistics.estimate import estimate_all
@@ -84,25 +84,25 @@ class Ours:
 
     def seconds(self) -> list[float]:
         """Seconds of each step, everything forgotten before."""
-        for memory in (ptb._lexer, ngrams.count, bleu._statistics, captions._tokenized):
+        for memory in (ptb._lexer, ngrams.count, caption_scores._statistics, captions._tokenized):
             memory.cache_clear()
         self.figures = []
         return [timed(step) for step in (self._tokenise, self._bleu, self._rouge_l, self._cider)]
 
     def _tokenise(self) -> None:
-        self.hypotheses = captions.tokenize(self.answers)
-        tokens = iter(captions.tokenize([text for texts in self.gold for text in texts]))
+        self.hypotheses = ptb.tokenize(self.answers)
+        tokens = iter(ptb.tokenize([text for texts in self.gold for text in texts]))
         self.references = [[next(tokens) for _ in texts] for texts in self.gold]
 
     def _bleu(self) -> None:
-        statistics = captions.bleu_statistics(self.hypotheses, self.references)
-        self.figures += captions.bleu_value(statistics.sum(axis=0)).tolist()
+        statistics = caption_scores.bleu_statistics(self.hypotheses, self.references)
+        self.figures += caption_scores.bleu_value(statistics.sum(axis=0)).tolist()
 
     def _rouge_l(self) -> None:
-        self.figures.append(float(captions.rouge_l_scores(self.hypotheses, self.references).mean()))
+        self.figures.append(float(caption_scores.rouge_l_scores(self.hypotheses, self.references).mean()))
 
     def _cider(self) -> None:
-        self.figures.append(float(captions.cider_scores(self.hypotheses, self.references).mean()))
+        self.figures.append(float(caption_scores.cider_scores(self.hypotheses, self.references).mean()))
 
 
 class Theirs:

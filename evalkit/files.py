@@ -120,7 +120,7 @@ def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any
     """`item` as a mapping that has all of `names`.
 
     Raises:
-        DataError: it is no mapping or lacks a field, naming `where`.
+        DataError: it is not a mapping or lacks a field, naming `where`.
     """
     if not isinstance(item, Mapping):
         raise DataError(f"{where}: expected an object, found {type(item).__name__}: {NOT_OFFICIAL}")

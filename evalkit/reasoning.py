@@ -1,4 +1,4 @@
-"""Reasoning in answers: what stands in think tags is told apart from the answer itself."""
+"""Reasoning in answers: the text in think tags is separated from the answer."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def holds_reasoning(text: str) -> bool:
 
 
 def unusual_mode(mode: ReasoningMode, stripped_by_protocol: bool) -> str | None:
-    """The mode, where it is not what the protocol does by itself."""
+    """The mode, where it differs from the protocol's default."""
     return mode if mode == ("keep" if stripped_by_protocol else "strip") else None
 
 

@@ -75,7 +75,7 @@ def _whole(text: str) -> int:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise AmbiguousJson(f"{text} is no number of JSON")
+    raise AmbiguousJson(f"{text} is not a number of JSON")
 
 
 _DECODER = decoder()

@@ -16,7 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from evalkit.data.images import MISSING, decode
+from evalkit.data.decoding import decode
+from evalkit.data.images import MISSING
 from evalkit.data.locate import cache_folder
 from evalkit.errors import DataError, ImageError
 

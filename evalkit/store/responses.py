@@ -74,7 +74,7 @@ class StoredResponse:
             raise ValueError("not an object")
         identifier, key, text = item.get("id"), item.get("request_key"), item.get("text", "")
         if not (isinstance(identifier, str) and isinstance(key, str) and isinstance(text, str)):
-            raise ValueError("id, request_key or text is no string")
+            raise ValueError("id, request_key or text is not a string")
         finish = item.get("finish")
         response = Response(
             text=intern(text) if len(text) <= _SHORT else text,
@@ -93,7 +93,7 @@ def _failure(item: Any) -> Failure | None:
     if item is None:
         return None
     if not isinstance(item, Mapping):
-        raise ValueError("error is no object")
+        raise ValueError("error is not an object")
     return Failure(str(item.get("kind", "unknown")), str(item.get("message", "")))
 
 

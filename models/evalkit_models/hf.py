@@ -170,7 +170,7 @@ class HuggingFaceModel:
         place = next((place for place, token in enumerate(tokens) if token in ends), None)
         kept = tokens if place is None else tokens[:place]
         pad = self._model.generation_config.pad_token_id
-        while place is None and kept and kept[-1] == pad:  # after a stop text, which is no token
+        while place is None and kept and kept[-1] == pad:  # after a stop text, which is not a token
             kept.pop()
         text = self._processor.tokenizer.decode(kept, skip_special_tokens=True)
         cuts = [at for mark in generation.stop if (at := text.find(mark)) >= 0]

@@ -138,7 +138,7 @@ def _check_kind(spec: str, folder: Path) -> None:
         return
     if config.get("auto_map"):
         raise _needs_code(spec, f"model type {kind!r}")
-    raise CheckpointError(f"{spec}: model type {kind!r} is no image-text model of this transformers")
+    raise CheckpointError(f"{spec}: model type {kind!r} is not an image-text model of this transformers")
 
 
 def _json(path: Path) -> dict[str, Any]:

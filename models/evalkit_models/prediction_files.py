@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from evalkit.data import strict_json
 from evalkit.errors import DataError
 
-#: A row and the words that say where it stands.
+#: A row and where it stands, in words.
 Row = tuple[Mapping[str, Any], str]
 
 #: Members of a JSON document that may hold the list of answers; `results` is DriveLM's.
@@ -205,7 +205,7 @@ def _excel(path: Path, data: bytes) -> Iterator[Row]:
         sheet = book.worksheets[0]
         sheet.reset_dimensions()  # some writers store wrong ones
         rows = [list(cells) for cells in sheet.iter_rows(values_only=True)]
-    except Exception as error:  # openpyxl raises nearly anything for archives that are no tables
+    except Exception as error:  # openpyxl raises nearly anything for archives that are not tables
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(f"{path}: an archive, but no Excel table that can be read ({cause})") from None
     header: list[str] | None = None

@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mini_internvl.config_keys import check_language, check_vision
+from mini_internvl.config_keys import check_language, check_vision, check_whole
 from mini_internvl.errors import ConfigError
 from mini_internvl.prompts import DEFAULT_TEMPLATES
 
-FAMILIES = ("qwen2", "internlm2", "phi3")
-"""`model_type` of the language models of the 1B, 2B and 4B."""
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
+"""`model_type` of the language models: of the 1B, 2B and 4B, and of InternVL3.5."""
 
-_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3"}
+_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3", "qwen3": "qwen3"}
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,7 @@ class MiniInternVLConfig:
     image_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ConfigError(
-                f"llm_config: language model {self.family!r} is not one of the Mini-InternVL family "
-                f"({', '.join(FAMILIES)})"
-            )
+        _check_family(self.family)
         if self.ps_version not in ("v1", "v2"):
             raise ConfigError(f"unknown ps_version {self.ps_version!r}; v1 or v2")
         if self.vision.grid * self.downsample_ratio != int(self.vision.grid * self.downsample_ratio):
@@ -115,7 +111,7 @@ class MiniInternVLConfig:
 
     @property
     def family(self) -> str:
-        """The language model's family: qwen2, internlm2 or phi3."""
+        """The language model's family, one of `FAMILIES`."""
         return str(self.llm.get("model_type"))
 
     @property
@@ -164,6 +160,7 @@ class MiniInternVLConfig:
         for part in ("vision_config", "llm_config"):
             if not isinstance(raw.get(part), Mapping):
                 raise ConfigError(f"config.json: no {part}; is this a Mini-InternVL checkpoint?")
+        check_whole(raw)
         vision_raw = raw["vision_config"]
         check_vision(vision_raw)
         names = VisionConfig.__dataclass_fields__
@@ -172,6 +169,7 @@ class MiniInternVLConfig:
             vision = replace(vision, image_size=int(raw["force_image_size"]))
         llm = copy.deepcopy(dict(raw["llm_config"]))
         llm.setdefault("model_type", _family_of(llm))
+        _check_family(llm["model_type"])
         check_language(llm, str(llm["model_type"]))
         llm = _with_old_rope(llm)
         settings = {
@@ -210,6 +208,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return parsed
 
 
+def _check_family(family: object) -> None:
+    if family not in FAMILIES:
+        raise ConfigError(
+            f"llm_config: language model {family!r} is not one of the Mini-InternVL family "
+            f"({', '.join(FAMILIES)})"
+        )
+
+
 def _family_of(llm: Mapping[str, Any]) -> str:
     """The family named by `architectures` where `model_type` was left out."""
     architecture = str((llm.get("architectures") or [""])[0]).lower()
@@ -225,6 +231,7 @@ def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
     for part in ("vision_config", "text_config"):
         if not isinstance(raw.get(part), Mapping):
             raise ConfigError(f"config.json: no {part}; is this a native InternVL checkpoint?")
+    check_whole(raw)
     text = dict(raw["text_config"])
     if text.get("model_type") not in _NATIVE_FAMILIES:
         raise ConfigError(

@@ -97,7 +97,7 @@ def load(
     model.system_message = choose_system_message(
         model.config.system_message,
         folder,
-        model.config.template,
+        find_template(model.config.template),
         None if release is None else release.system_message,
     )
     _check_vocabulary(folder, tokenizer, model.config)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Recipes(click.Group):
-    """`evalkit train NAME` trains the recipe NAME where NAME is no command."""
+    """`evalkit train NAME` trains the recipe NAME where NAME is not a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Puts `run` in front of a recipe."""

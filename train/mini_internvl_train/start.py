@@ -73,7 +73,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     return Start(
         network,
         encoder,
-        Tiling(config.image_size, bound, config.use_thumbnail),
+        Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels),
         network.tokenizer.pad_id or 0,
         companion_files(network.folder),
     )
@@ -84,6 +84,7 @@ LORA_TARGETS = {
     "qwen2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     "internlm2": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "qwen3": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 }
 ADAPTER = "lora_"
 
