@@ -28,7 +28,7 @@ from evalkit.statistics.intervals import (
     few_note,
     join,
     rare_share,
-    student_quantile,
+    quantile,
 )
 from evalkit.statistics.resampling import ClusterSums, Resampler
 
@@ -134,7 +134,7 @@ def _exact(sums: ClusterSums, value: float, error: float, unseen: bool) -> Inter
     effective = min(float(n), share * (1 - share) / (error / width) ** 2)
     if sums.freedom() + 1 < FEW_CLUSTERS:
         freedom = math.sqrt(sums.freedom() * (sums.clusters - 1))
-        effective *= (student_quantile(n - 1) / student_quantile(freedom)) ** 2
+        effective *= (quantile(0.975, n - 1) / quantile(0.975, freedom)) ** 2
     found = exact_share(share, effective)
     if unseen and sums.clusters < n:
         shares = sums.sizes / n

@@ -9,7 +9,7 @@ import numpy as np
 
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.statistics.functional import metric_gradient
-from evalkit.statistics.intervals import Interval, Student, join
+from evalkit.statistics.intervals import Interval, Student, join, two_tails
 from evalkit.statistics.resampling import Resampler, in_groups
 
 #: Relative difference below which two studentised values are the same number.
@@ -68,12 +68,10 @@ class Swaps:
         Where no swap drawn reaches the difference, Student's tail takes the place of the resamples' floor.
         It is no less than what all 2^moved swaps would give.
         """
-        from scipy.stats import t
-
         reached, found = (float(each[0]) for each in self._tails(np.array([abs(self.observed)])))
         if reached or self.moved < 2:
             return found
-        tails = 2 * float(t.sf(abs(self.observed), self.moved - 1))
+        tails = two_tails(self.observed, self.moved - 1)
         return min(found, max(math.ldexp(1.0, 1 - self.moved), tails))
 
     def _tails(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:

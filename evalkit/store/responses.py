@@ -235,6 +235,20 @@ def read_responses(folder: Path) -> dict[str, StoredResponse]:
     return merged
 
 
+def response_ids(folder: Path) -> set[str]:
+    """Ids of the samples that have a stored response, without making the responses."""
+    found: set[str] = set()
+    for path in folder.glob("responses-*.jsonl"):
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    if line.endswith(b"\n"):
+                        found.add(str(json.loads(line.decode())["id"]))
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    continue  # `read_responses` warns of it
+    return found
+
+
 def _read(path: Path) -> Iterator[StoredResponse]:
     """Responses of one file in order. A torn last line is left out, a broken line is warned of."""
     broken = 0

@@ -39,6 +39,7 @@ def test_a_drop_planned_for_is_called_as_often_as_promised(place: PowerWorld, dr
     assert 0.78 - noise(0.78, experiments) <= found <= 0.84 + noise(0.84, experiments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [PowerWorld(1), PowerWorld(8, icc=0.2)], ids=str)
 def test_a_gate_over_six_dependent_metrics_keeps_its_level(place: PowerWorld) -> None:
     """Any false call, up or down, at most in 5%."""
@@ -50,9 +51,10 @@ def test_a_gate_over_six_dependent_metrics_keeps_its_level(place: PowerWorld) ->
     assert false / experiments <= 0.05 + noise(0.05, experiments)
 
 
+@pytest.mark.slow
 def test_a_gate_over_ten_metrics_keeps_its_level() -> None:
     """Ten unrelated metrics, among them some near 100% and some with few clusters."""
-    rng, experiments, failed = np.random.default_rng(7), 200, 0
+    rng, experiments, failed = np.random.default_rng(7), 100, 0
     resampler = Resampler(0, 1000)
     for _ in range(experiments):
         found = []
