@@ -27,8 +27,8 @@ from evalkit.statistics.intervals import (
     exact_share,
     few_note,
     join,
-    rare_share,
     quantile,
+    rare_share,
 )
 from evalkit.statistics.resampling import ClusterSums, Resampler
 
