@@ -141,7 +141,7 @@ WORLDS: tuple[tuple[str, str, int, float, float], ...] = (
 )
 
 
-if __name__ == "__main__":
-    for place in WORLDS:
-        share, width = coverage(*world(*place), 200)
-        print(*place, f"{100 * share:.1f} ({width:.1f})")
+#: Clusters, of them with the thin part, samples of each, intraclass correlation.
+MACRO_WORLDS = ((60, 12, 10, 0.0), (60, 12, 10, 0.2), (200, 5, 20, 0.1), (200, 40, 5, 0.1), (100, 20, 1, 0.0))
+#: Kind of errors, and how many.
+ERROR_WORLDS = (("normal", 200), ("t5", 500), ("heavy", 1000))

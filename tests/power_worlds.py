@@ -15,6 +15,7 @@ from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.statistics import Difference, Resampler
 from evalkit.statistics.changes import spread
 from evalkit.statistics.functional import standard_error
+from evalkit.statistics.paired import between
 from evalkit.statistics.power import Spread
 from evalkit.statistics.resampling import Clusters
 from evalkit.statistics.swaps import PairedSums, swap
@@ -127,3 +128,57 @@ def called(
             resampler = Resampler(number, resamples)
         hits += verdicts(place.compare(rng, images, drop, resampler))["average"].verdict == "regressed"
     return hits / experiments
+
+
+#: A world, and the drop that is planned for.
+PLANNED = (
+    (PowerWorld(1, metrics=1), 0.04),
+    (PowerWorld(1), 0.06),
+    (PowerWorld(10, icc=0.2, metrics=1), 0.03),
+    (PowerWorld(10, icc=0.2), 0.04),
+)
+#: A threshold of one point, samples, and the true drop.
+GATES = (
+    ("max-drop", 4000, 0.0),
+    ("max-drop", 4000, 0.01),
+    ("max-drop", 4000, 0.015),
+    ("max-drop", 1000, 0.02),
+    ("margin", 4000, 0.0),
+    ("margin", 4000, 0.01),
+    ("margin", 4000, 0.015),
+    ("margin", 1000, 0.02),
+)
+
+
+def one_pair(base: np.ndarray, new: np.ndarray, resampler: Resampler) -> Difference:
+    """The difference of the accuracy of independent answers."""
+    sides = [np.stack([side, np.ones(len(side))], axis=1) for side in (base, new)]
+    rows = PairedSums(Accuracy("accuracy"), sides[0], sides[1])
+    return between(rows, Clusters(np.arange(len(base)), len(base)), resampler)
+
+
+def one_way(n: int, lost: float, won: float, experiments: int, resamples: int = 300) -> tuple[float, float]:
+    """Share of intervals that hold the true difference, and of margins just below the drop that pass."""
+    rng, resampler, held, passed = np.random.default_rng(5), Resampler(0, resamples), 0, 0
+    drop = 100 * (lost - won)
+    for _ in range(experiments):
+        base, draws = rng.random(n) < 0.8, rng.random(n)
+        new = np.where(base, draws >= lost / 0.8, draws < won / 0.2)
+        found = one_pair(base.astype(float), new.astype(float), resampler)
+        assert found.ci95 is not None
+        held += found.ci95[0] - 1e-9 <= -drop <= found.ci95[1] + 1e-9
+        passed += found.ci95[0] > -drop + 1e-9
+    return held / experiments, passed / experiments
+
+
+def gate(kind: str, place: PowerWorld, n: int, drop: float, experiments: int) -> tuple[float, float]:
+    """Shares of experiments in which a gate of one point passes and fails."""
+    rng, resampler, passed, failed = np.random.default_rng(9), Resampler(0, 1000), 0, 0
+    limits = {"accuracy": 1.0}
+    thresholds = Thresholds(max_drop=limits) if kind == "max-drop" else Thresholds(margin=limits)
+    for _ in range(experiments):
+        base, new, _, _ = place.draw(rng, n, drop)
+        (found,) = decide([(KEY, one_pair(base, new, resampler), False)], thresholds, 0.05)
+        failed += found.failure is not None
+        passed += found.failure is None and found.undecided is None
+    return passed / experiments, failed / experiments

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from power_worlds import PowerWorld, called, verdicts
+from power_worlds import PLANNED, PowerWorld, called, verdicts
 
 from evalkit.metrics.base import Accuracy
 from evalkit.statistics import Resampler, needed
 from evalkit.statistics.paired import between
 from evalkit.statistics.resampling import Clusters
 from evalkit.statistics.swaps import PairedSums
-
-#: A world, and the drop that is planned for.
-PLANNED = (
-    (PowerWorld(1, metrics=1), 0.04),
-    (PowerWorld(1), 0.06),
-    (PowerWorld(10, icc=0.2, metrics=1), 0.03),
-    (PowerWorld(10, icc=0.2), 0.04),
-)
 
 
 def noise(share: float, experiments: int) -> float:
