@@ -179,7 +179,7 @@ class Mean(Metric):
     def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
         """The score of each selected record."""
         found = np.full(len(records), np.nan)
-        for place in np.flatnonzero(self.selected(records)):
+        for place in np.flatnonzero(self.selected(records)).tolist():
             found[place] = records[place].scores[self.score]
         return found
 
