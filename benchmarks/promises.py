@@ -14,8 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-_REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path += [str(_REPOSITORY), str(_REPOSITORY / "tests")]
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("", "tests"))
 
 from edge_worlds import ERROR_WORLDS, MACRO_WORLDS, WORLDS, coverage, error_world, macro_world, world
 from power_worlds import GATES, PLANNED, PowerWorld, called, gate, one_way
