@@ -173,8 +173,8 @@ def between(
     pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
     before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     if not (math.isfinite(before) and math.isfinite(after)):
-        known = [value if math.isfinite(value) else None for value in (before, after)]
-        return Difference(metric, *known, n, clusters.count, reason="undefined for these answers")
+        one, other = (value if math.isfinite(value) else None for value in (before, after))
+        return Difference(metric, one, other, n, clusters.count, reason="undefined for these answers")
     count = clusters.count if thinnest is None else thinnest
     if count < 2:
         reason: str | None = "one cluster: no interval and no test"

@@ -71,8 +71,8 @@ def _final(parts: FloatArray) -> FloatArray:
 
 
 def _pairs(records: Sequence[Record]) -> list[CaptionPair]:
-    entering = np.flatnonzero(chosen(records, counts(LANGUAGE), counts(LANGUAGE)))
-    return [CaptionPair(int(row), records[row].prediction, (records[row].target,)) for row in entering]
+    entering = np.flatnonzero(chosen(records, counts(LANGUAGE), counts(LANGUAGE))).tolist()
+    return [CaptionPair(row, records[row].prediction, (records[row].target,)) for row in entering]
 
 
 class _Explained(Metric):
@@ -143,7 +143,8 @@ class _Rating(Mean):
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """Nothing to rate, no judge, or none of its replies was of use."""
-        to_rate = [records[place] for place in np.flatnonzero(chosen(records, self._to_rate, self._to_rate))]
+        places = np.flatnonzero(chosen(records, self._to_rate, self._to_rate)).tolist()
+        to_rate = [records[place] for place in places]
         if not to_rate:
             return super().reason(records)
         if not any("judge_failed" in record.scores for record in to_rate):
