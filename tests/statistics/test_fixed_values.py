@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Accuracy
+from evalkit.metrics.base import Accuracy, FloatArray, Mean
 from evalkit.statistics import Resampler, Spread, estimate, holm, mcnemar
 from evalkit.statistics.changes import bonett_price
 from evalkit.statistics.intervals import exact_share, rare_share
+from evalkit.statistics.max_t import max_t
 from evalkit.statistics.swaps import PairedSums, swap
 
 
@@ -88,3 +91,42 @@ def test_rare_share() -> None:
     low, high = rare_share(np.where(np.arange(1000) < 3, shares, 0.0), shares)
     assert 1000 * low == pytest.approx(0.6186721, rel=1e-6)
     assert 7.2 < 1000 * high < 8.767273
+
+
+#: Differences of three runs from one base on ten samples.
+DIFFERENCES = np.array(
+    [
+        [1, 2, 0],
+        [0, 1, 1],
+        [2, 3, -1],
+        [1, 0, 0],
+        [-1, 1, 2],
+        [0, 2, 1],
+        [1, 1, -1],
+        [2, 1, 0],
+        [1, -1, 0],
+        [0, 1, 1.0],
+    ]
+)
+
+
+class EverySwap(Resampler):
+    """All 2^n choices of clusters to be swapped."""
+
+    def swaps(self, clusters: int) -> Iterator[FloatArray]:
+        yield np.array(list(itertools.product((-1.0, 1.0), repeat=clusters)))
+
+
+def test_max_t() -> None:
+    """mne 1.13.2: mne.stats.permutation_t_test(DIFFERENCES, n_permutations="all", tail=0).
+
+    It counts the flips that reach each T, each flip and its opposite once, and divides by 511.
+    """
+    ones = np.ones(len(DIFFERENCES))
+    metric = Mean("mean", scale=1.0, unit="score")
+    base = np.stack([0 * ones, ones], axis=1)
+    pairs = [PairedSums(metric, base, np.stack([column, ones], axis=1)) for column in DIFFERENCES.T]
+    found = max_t(pairs, EverySwap())
+    assert found.observed == pytest.approx([2.3333333333333335, 3.160826741229801, 1.0])
+    flips = np.array([0.14090019569471623, 0.07240704500978473, 0.7808219178082192]) * 511
+    assert found.reached() == pytest.approx(2 * flips)
