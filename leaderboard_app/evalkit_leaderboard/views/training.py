@@ -173,8 +173,8 @@ def _losses(context: Context) -> None:
     found = logs.find_logs(context.training, *context.index.roots)
     if not found:
         components.box(
-            f"No training log ({logs.LOG}) under {context.training} or {context.index.where}. Training writes "
-            "it into its output folder; `evalkit leaderboard --training FOLDER` looks elsewhere:",
+            f"No training log ({logs.LOG}) under {context.training} or {context.index.where}. Training "
+            "writes it into its output folder; `evalkit leaderboard --training FOLDER` looks elsewhere:",
             "evalkit train RECIPE",
         )
         return
