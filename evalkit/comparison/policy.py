@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,10 @@ from evalkit.comparison.baselines import resolve
 from evalkit.comparison.compare import Comparison, Undecided, compare_runs
 from evalkit.comparison.runs import Key
 from evalkit.comparison.verdicts import Thresholds, number
+from evalkit.data import strict_settings
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.pipeline.options import RunSettings, current_name, options_of
 from evalkit.pipeline.results import RunResult
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE_NAME = "evalkit.toml"
 
@@ -77,11 +72,11 @@ def read(path: Path) -> dict[str, Any]:
         UsageError: missing, or not TOML, with its place.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return strict_settings.toml(path.read_text(encoding="utf-8-sig"))
+    except strict_settings.SettingsTextError as error:
+        raise UsageError(f"{path}: not TOML ({error})") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML ({error})") from None
 
 
 def load(path: Path) -> Policy:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
-import lzma
 import re
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from evalkit.data.strict_json import twice
 from evalkit.errors import DataError
 
 #: Bytes that an archive may unpack to, and members that it may have.
@@ -22,7 +22,8 @@ MEMBER_LIMIT = 5_000_000
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK = 1 << 20
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+#: The record at a zip file's end, with the longest comment.
+_END_SEARCHED = 22 + 0xFFFF
 
 
 def is_archive(path: Path) -> bool:
@@ -55,16 +56,17 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             budget -= _write(archive, content, target, budget)
             files += 1
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-    ) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}): download it again") from None
+    except DataError:
+        raise
+    except Exception as error:  # decoders of damaged archives raise nearly anything
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DataError(f"{archive}: the disk is full ({error.strerror}): free some space") from None
+        raise DataError(f"{archive}: cannot be unpacked ({_cause(error)}): download it again") from None
     return files
+
+
+def _cause(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _inside(archive: Path, name: str) -> Path:
@@ -94,9 +96,13 @@ def _write(archive: Path, content: IO[bytes], target: Path, budget: int) -> int:
 def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     try:
         file = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{archive}: not a readable zip file ({error}): download it again") from None
+    except Exception as error:
+        raise DataError(f"{archive}: not a readable zip file ({_cause(error)}): download it again") from None
     with file:
+        if name := twice(file.namelist()):
+            raise DataError(f"{archive}: member {name[:80]!r} occurs twice: refused")
+        if len(file.infolist()) != _declared(archive, len(file.infolist())):
+            raise DataError(f"{archive}: lists fewer members than it says it has: download it again")
         for member in file.infolist():
             kind = member.external_attr >> 28
             if kind not in (0, 0o10, 0o4):  # regular files and folders, or a system without kinds
@@ -108,6 +114,30 @@ def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             else:
                 with file.open(member) as content:
                     yield member.filename, content
+
+
+def _declared(archive: Path, found: int) -> int:
+    """Members by the record at the archive's end; `found` where it has no room for the number."""
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - _END_SEARCHED))
+        end = file.read()
+    place = end.rfind(b"PK\5\6")
+    count = int.from_bytes(end[place + 10 : place + 12], "little")
+    return found if place < 0 or count == 0xFFFF else count
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header. Unlike tarfile, which ends there without a word, a damaged one is an error, and so is
+    an archive without its end mark."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.count(b"\0") == tarfile.BLOCKSIZE:  # the end mark
+                raise
+            raise tarfile.ReadError(f"cut short, or damaged: {error}") from None
 
 
 def _tar(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -128,9 +158,11 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     with ExitStack() as stack:
         stream = stack.enter_context(io.BufferedReader(_Joined(split_parts(archive)), _BLOCK))
         try:
-            file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*"))
-        except _BROKEN as error:
-            raise DataError(f"{archive}: not a readable tar file ({error}): download it again") from None
+            file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header))
+        except Exception as error:
+            raise DataError(
+                f"{archive}: not a readable tar file ({_cause(error)}): download it again"
+            ) from None
         yield file
 
 

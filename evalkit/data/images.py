@@ -14,7 +14,7 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import ImageHandle
 from evalkit.errors import ImageError
@@ -39,6 +39,7 @@ def decode(data: bytes, where: str) -> Image:
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            _check_whole(opened)
             opened.load()
             return ImageOps.exif_transpose(opened)
     except UnidentifiedImageError:
@@ -47,6 +48,14 @@ def decode(data: bytes, where: str) -> Image:
     except Exception as error:  # decoders of damaged files raise nearly anything
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ImageError(f"{where}: cannot be decoded ({cause}): replace the file") from error
+
+
+def _check_whole(image: Any) -> None:
+    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
+    parts = [box for _, box, *_ in image.tile or () if box is not None]
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
+    if parts and covered < image.width * image.height:
+        raise ValueError(f"holds {covered} of {image.width * image.height} pixels")
 
 
 def _read(path: str) -> bytes:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evalkit.data import strict_json
 from evalkit.errors import RunFolderError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -73,10 +74,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of a run folder.
 
     Raises:
-        RunFolderError: missing, cut or not a JSON object.
+        RunFolderError: missing, cut, ambiguous (`strict_json`) or not a JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = strict_json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RunFolderError(f"{path}: missing; not a run folder, or it was not written to its end") from None
     except OSError as error:

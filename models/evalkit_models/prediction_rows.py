@@ -18,7 +18,7 @@ TEXT_FIELDS = (
     *("text", "answer", "prediction", "response", "output"),
     *("pred", "model_answer", "model_output", "generated_text", "raw_output"),
 )
-_FINISH: Mapping[Any, FinishReason] = {"stop": "stop", "length": "length"}
+_FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class Answer(NamedTuple):
@@ -86,7 +86,7 @@ class Recogniser:
         own = form is _FORMS[0]
         if text is None or (own and (row.get("error") or row.get("error_kind"))):
             return None
-        response = Response(text=text, finish=_FINISH.get(row.get("finish")) if own else None)
+        response = Response(text=text, finish=_finish(row.get("finish")) if own else None)
         identifier, number = _text_of_id(row[id_field], where, id_field), None
         if id_field == "doc_id":
             number = int(identifier) if identifier.isdecimal() else None
@@ -138,6 +138,10 @@ def _text_field(row: Mapping[str, Any], where: str, field: str | None) -> str:
             f"another{_found(row)}"
         )
     return name
+
+
+def _finish(value: Any) -> FinishReason | None:
+    return _FINISH.get(value) if isinstance(value, str) else None
 
 
 def _text_of_id(value: Any, where: str, name: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from evalkit.data import strict_settings
 from evalkit.pipeline.options import current_name
 from mini_internvl_train.errors import RecipeError
 
@@ -43,12 +44,10 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
     Raises:
         RecipeError: broken YAML, an unknown key (with the nearest right one), a wrong type, a missing one.
     """
-    import yaml
-
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changes = {key: yaml.safe_load(text) for key, text in overrides.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = strict_settings.yaml(path.read_text(encoding="utf-8"))
+        changes = {key: strict_settings.yaml(text) for key, text in overrides.items()}
+    except (OSError, ValueError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings")
