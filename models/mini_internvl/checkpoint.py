@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
+from mini_internvl.config_values import check_values
 from mini_internvl.errors import CheckpointError, ConfigError, DeviceError
 from mini_internvl.layout import (
     Recipe,
@@ -41,7 +42,19 @@ def read_config(folder: Path) -> tuple[MiniInternVLConfig, bool]:
     Raises:
         ConfigError: config.json is missing, broken, of another model, or asks for code to be run.
     """
-    raw = read_json(folder / "config.json")
+    path = folder / "config.json"
+    raw = read_json(path)
+    try:
+        check_values(raw)
+        return _config(folder, raw)
+    except ConfigError:
+        raise
+    except Exception as error:  # whatever else a file may hold
+        cause = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ConfigError(f"{path}: cannot be understood ({cause})") from error
+
+
+def _config(folder: Path, raw: Mapping[str, Any]) -> tuple[MiniInternVLConfig, bool]:
     kind = raw.get("model_type")
     if kind == "internvl":
         return config_from_native(raw), True
@@ -87,8 +100,7 @@ def read_network(
     reader = WeightReader(weight_files(folder))
     stored = _canonical(folder, reader.names(), native)
     config = _settle_tying(config, native, stored)
-    with torch.device("meta"):
-        network = kind(config, attention)
+    network = _built(folder, kind, config, attention)
     target = dtype or reader.stored_dtype()
     recipes = {
         name: native_recipe(name) if native else released_recipe(name, config)
@@ -124,6 +136,16 @@ def read_network(
     network.load_state_dict(state, strict=False, assign=True)
     _tie(network)
     return network.eval()
+
+
+def _built(folder: Path, kind: type[Network], config: MiniInternVLConfig, attention: str) -> Network:
+    """The network without weights."""
+    try:
+        with torch.device("meta"):
+            return kind(config, attention)
+    except Exception as error:  # torch and transformers check settings by errors of many kinds
+        cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"{folder / 'config.json'}: no network can be built of it ({cause})") from error
 
 
 def initialise(

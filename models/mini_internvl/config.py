@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -200,14 +201,25 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not JSON or is not an object.
     """
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
+        parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; a checkpoint folder holds config.json") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: cannot be read as JSON (nested too deeply)") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(parsed, dict):
         raise ConfigError(f"{path}: holds a {type(parsed).__name__} instead of an object")
     return parsed
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; Python would take the last of two equal keys without a word."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {name[:60]!r} occurs twice")
+    return made
 
 
 def _family_of(llm: Mapping[str, Any]) -> str:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from campaign import archives, images, predictions, settings
+from campaign import archives, checkpoints, images, kills, predictions, settings, task_files
 
-TRIALS = (*predictions.TRIALS, *images.TRIALS, *archives.TRIALS, *settings.TRIALS)
+TRIALS = (
+    *predictions.TRIALS,
+    *images.TRIALS,
+    *archives.TRIALS,
+    *settings.TRIALS,
+    *checkpoints.TRIALS,
+    *task_files.TRIALS,
+    *kills.TRIALS,
+)

@@ -43,9 +43,9 @@ class Row:
         """All of them."""
         return sum(self.counts.values())
 
-    def add(self, number: int, kind: str, note: str) -> None:
+    def add(self, number: int, kind: str, note: str, count: int = 1) -> None:
         """Counts a verdict; keeps its words where something is wrong."""
-        self.counts[kind] += 1
+        self.counts[kind] += count if kind == "held" else 1
         self.next = max(self.next, number + 1)
         if kind != "held" and len(self.failures) < _SHOWN:
             self.failures.append([number, kind, note[:600]])
@@ -82,7 +82,7 @@ def work(name: str, seed: int, first: int, seconds: float, most: int) -> None:
                     break
                 print(json.dumps({"at": number}), file=out)
                 verdict = attempt(trial, random.Random(f"{seed}/{name}/{number}"))
-                print(json.dumps({"done": number, "kind": verdict.kind, "note": verdict.note}), file=out)
+                print(json.dumps({"done": number, "kind": verdict.kind, "note": verdict.note, "count": verdict.count}), file=out)
         finally:
             trial.close()
 
@@ -119,7 +119,7 @@ class Campaign:
             if "at" in said:
                 at = said["at"]
             elif "done" in said:
-                row.add(said["done"], said["kind"], said["note"])
+                row.add(said["done"], said["kind"], said["note"], said["count"])
         status = process.wait()
         watch.cancel()
         if status:

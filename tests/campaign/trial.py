@@ -36,10 +36,15 @@ UNKNOWN = object()
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a try, and the words for what is wrong."""
+    """What came of a try, and the words for what is wrong.
+
+    Attributes:
+        count: kills, or inputs, that the try was made of.
+    """
 
     kind: Kind = "held"
     note: str = ""
+    count: int = 1
 
 
 HELD = Verdict()
