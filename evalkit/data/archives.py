@@ -127,8 +127,8 @@ def _declared(archive: Path, found: int) -> int:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header. Unlike tarfile, which ends there without a word, a damaged one is an error, and so is
-    an archive without its end mark."""
+    """A member's header. A damaged one is an error, as is an archive without its end mark; tarfile alone takes
+    either for the end, without a word."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:

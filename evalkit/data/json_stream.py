@@ -36,11 +36,12 @@ class JsonStream:
         return self._members(key)
 
     def leave(self, inside: bool) -> None:
-        """Read to the end of the text, on which nothing may follow.
+        """Read from the end of the array to the end of the text, after which nothing may follow.
 
         Args:
             inside: after `enter`; the object's other members are passed over.
         """
+        self._expect("]")
         if inside:
             self._skip_comma("}")
             self._members(None)

@@ -1,7 +1,7 @@
 """TOML and YAML of settings files: a key that occurs twice is refused, and any fault has one line.
 
-PyYAML takes the last of two equal keys; both libraries pass on Python's own errors for texts nested too deeply
-and for numbers of thousands of digits.
+PyYAML takes the last of two equal keys; both libraries pass on Python's own errors for texts nested too
+deeply and for numbers of thousands of digits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SettingsTextError(ValueError):
-    """A text that is not TOML or YAML, or whose value is not certain; says what is wrong, without the file."""
+    """A text that is not TOML or YAML, or whose value is not certain; says what is wrong, not the file."""
 
 
 def toml(text: str) -> dict[str, Any]:

@@ -32,7 +32,9 @@ def _number(least: float, most: float) -> tuple[str, Check]:
 
 def _side(value: Any) -> bool:
     sides = value if isinstance(value, list) and value else [value]
-    return all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 1 << 14 for side in sides)
+    return all(
+        isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 1 << 14 for side in sides
+    )
 
 
 def _ids(value: Any) -> bool:
@@ -56,7 +58,9 @@ _IDS = ("a token id or a list of them", _ids)
 _KINDS: Mapping[str, tuple[str, Check]] = {
     **dict.fromkeys(("hidden_size", "intermediate_size", "head_dim"), _WIDTH),
     **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), _COUNT),
-    **dict.fromkeys(("max_position_embeddings", "original_max_position_embeddings", "sliding_window"), _LENGTH),
+    **dict.fromkeys(
+        ("max_position_embeddings", "original_max_position_embeddings", "sliding_window"), _LENGTH
+    ),
     **dict.fromkeys(("image_size", "patch_size"), ("a whole number from 1 to 16384", _side)),
     **dict.fromkeys(("rms_norm_eps", "layer_norm_eps"), _SHARE),
     **dict.fromkeys(("dropout", "attention_dropout", "drop_path_rate", "resid_pdrop", "embd_pdrop"), _SHARE),
@@ -115,7 +119,9 @@ def check_values(raw: Mapping[str, Any], part: str = "") -> None:
                 raise ConfigError(f"config.json: {where}{name}: expected an object, found {_shown(value)}")
             check_values(value, name)
         elif name in _KINDS and not _KINDS[name][1](value):
-            raise ConfigError(f"config.json: {where}{name}: expected {_KINDS[name][0]}, found {_shown(value)}")
+            raise ConfigError(
+                f"config.json: {where}{name}: expected {_KINDS[name][0]}, found {_shown(value)}"
+            )
 
 
 def _shown(value: Any) -> str:

@@ -49,6 +49,7 @@ def open_image(source: Source) -> Image.Image:
         with Image.open(
             io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
         ) as image:
+            _check_whole(image)
             return _upright_rgb(image)
     except Image.DecompressionBombError as error:
         raise ImageError(f"{where}: refused as a decompression bomb ({error}); scale it down") from error
@@ -57,6 +58,15 @@ def open_image(source: Source) -> Image.Image:
     except Exception as error:  # decoders of damaged files raise nearly anything
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ImageError(f"{where}: cannot be read as an image ({cause})") from error
+
+
+def _check_whole(image: Image.Image) -> None:
+    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
+    tiles: Any = getattr(image, "tile", ())
+    parts = [box for _, box, *_ in tiles or () if box is not None]
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
+    if parts and covered < image.width * image.height:
+        raise ValueError(f"holds {covered} of {image.width * image.height} pixels")
 
 
 def choose_grid(

@@ -12,7 +12,6 @@ from typing import Any
 
 from campaign.mutations import difference, mutate_bytes
 from campaign.trial import Trial, Verdict, ask, judge, told
-
 from evalkit.data.archives import unpack
 
 MEMBERS = {"a/test.json": b'[{"id": 1}]' * 9, "a/b/p.png": bytes(range(256)) * 3, "empty.txt": b""}
@@ -45,7 +44,7 @@ def tarred(members: dict[str, bytes], mode: str, link: str = "") -> bytes:
 
 
 class Archives(Trial):
-    """What is unpacked is what was packed, or other bytes, or there is a message; nothing leaves the folder."""
+    """What is unpacked is what was packed, or other bytes, or there is a message; nothing gets out."""
 
     name = "archives"
     share = 2.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from campaign import archives, checkpoints, images, kills, predictions, settings, task_files
+from campaign import archives, checkpoints, images, kills, predictions, settings, task_files, training_kills
 
 TRIALS = (
     *predictions.TRIALS,
@@ -12,4 +12,5 @@ TRIALS = (
     *checkpoints.TRIALS,
     *task_files.TRIALS,
     *kills.TRIALS,
+    *training_kills.TRIALS,
 )

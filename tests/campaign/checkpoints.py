@@ -8,18 +8,41 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from campaign.mutations import Members, Token, difference, mutate_bytes, mutate_json, parse, write
-from campaign.trial import Trial, Verdict, ask, judge, told
 from small_training import write_checkpoint
 
 import mini_internvl
+from campaign.mutations import Members, Token, difference, mutate_bytes, mutate_json, parse, write
+from campaign.trial import Trial, Verdict, ask, judge, told
 from mini_internvl.checkpoint import read_config
 
 #: What may stand where a setting of a network stands.
 ODD: tuple[Any, ...] = (
-    *(None, True, False, "", "x", "16", "qwen2", "silu", [], Members(), [1, 2], Members([("type", "linear")])),
-    *(Token(text) for text in ("0", "-1", "1", "3", "0.5", "1e12", "1000000000000", "NaN", "Infinity", "1e999")),
-    *(Token("9" * 5000), Token("[" * 3000 + "]" * 3000), Token("65536"), Token("1e-30"), "\ud800", "a" * 5000),
+    *(
+        None,
+        True,
+        False,
+        "",
+        "x",
+        "16",
+        "qwen2",
+        "silu",
+        [],
+        Members(),
+        [1, 2],
+        Members([("type", "linear")]),
+    ),
+    *(
+        Token(text)
+        for text in ("0", "-1", "1", "3", "0.5", "1e12", "1000000000000", "NaN", "Infinity", "1e999")
+    ),
+    *(
+        Token("9" * 5000),
+        Token("[" * 3000 + "]" * 3000),
+        Token("65536"),
+        Token("1e-30"),
+        "\ud800",
+        "a" * 5000,
+    ),
 )
 
 
@@ -108,7 +131,9 @@ class _Tokenizer(_Checkpoint):
         name = rng.choice(sorted(names))
         good = (self.good / name).read_bytes()
         if name.endswith(".json") and rng.random() < 0.7:
-            return self.changed(name, write(mutate_json(parse(good), rng)[0]).encode("utf-8", "surrogatepass"))
+            return self.changed(
+                name, write(mutate_json(parse(good), rng)[0]).encode("utf-8", "surrogatepass")
+            )
         return self.changed(name, mutate_bytes(good, rng))
 
 

@@ -1,7 +1,7 @@
 """Runs the campaign: batches of tries in processes of their own, a table of what came of them.
 
-A try is named by the seed, the row and its number, and can be repeated alone. Results are kept in a file after
-every batch, so that a campaign that was stopped goes on.
+A try is named by the seed, the row and its number, and can be repeated alone. Results are kept in a file
+after every batch, so that a campaign that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def trials() -> dict[str, Callable[[Path], Any]]:
     return {trial.name: trial for trial in catalogue.TRIALS}
 
 
-# In the child -------------------------------------------------------------------------------------------------
+# In the child -------------------------------------------------------------------------------------------
 
 
 def work(name: str, seed: int, first: int, seconds: float, most: int) -> None:
@@ -82,12 +82,17 @@ def work(name: str, seed: int, first: int, seconds: float, most: int) -> None:
                     break
                 print(json.dumps({"at": number}), file=out)
                 verdict = attempt(trial, random.Random(f"{seed}/{name}/{number}"))
-                print(json.dumps({"done": number, "kind": verdict.kind, "note": verdict.note, "count": verdict.count}), file=out)
+                print(
+                    json.dumps(
+                        {"done": number, "kind": verdict.kind, "note": verdict.note, "count": verdict.count}
+                    ),
+                    file=out,
+                )
         finally:
             trial.close()
 
 
-# In the parent ------------------------------------------------------------------------------------------------
+# In the parent ------------------------------------------------------------------------------------------
 
 
 class Campaign:
@@ -201,7 +206,7 @@ def run(campaign: Campaign, names: Sequence[str], minutes: float, most: int | No
     """Rounds of batches until the time is up; what is behind its share of the time comes first."""
     known = trials()
     end = time.monotonic() + minutes * 60
-    length = max(2.0, min(30.0, minutes * 60 / (3 * len(names))))
+    length = max(2.0, min(120.0, minutes * 60 / (3 * len(names))))
     while (left := end - time.monotonic()) > 1:
         name = min(names, key=lambda each: _spent(campaign, each) / known[each].share)
         before = campaign.rows.get(name, Row()).tries
@@ -228,7 +233,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state", type=Path, help="file to keep results in and go on from")
-    parser.add_argument("--only", action="append", default=[], metavar="WHAT", help="rows whose names begin so")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="WHAT", help="rows whose names begin so"
+    )
     parser.add_argument("--tries", type=int, help="at most so many of each row")
     parser.add_argument("--from", type=int, dest="first", default=0, help="number of the first try")
     parser.add_argument("--list", action="store_true", help="print the rows and end")

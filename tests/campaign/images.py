@@ -8,11 +8,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from campaign.mutations import difference, mutate_bytes
-from campaign.trial import Trial, Verdict, ask, judge, told
 from PIL import Image
 
+from campaign.mutations import difference, mutate_bytes
+from campaign.trial import Trial, Verdict, ask, judge, told
 from evalkit.data.images import FORMATS, decode
+from mini_internvl.images import open_image
 
 #: Formats whose decoders must never be reached.
 FOREIGN = {
@@ -56,9 +57,9 @@ def _orientation() -> bytes:
     return exif.tobytes().removeprefix(b"Exif\0\0")
 
 
-def read(data: bytes) -> tuple[Any, ...]:
-    """Size, mode and a hash of the pixels."""
-    image = decode(data, "picture.png")
+def read(data: bytes, door: str = "evalkit") -> tuple[Any, ...]:
+    """Size, mode and a hash of the pixels, by the harness' or by the model's own way in."""
+    image = decode(data, "picture.png") if door == "evalkit" else open_image(data)
     return image.size, image.mode, hashlib.sha256(image.tobytes()).hexdigest()[:16]
 
 
@@ -81,13 +82,14 @@ class Images(Trial):
         name = rng.choice(list(self.files))
         good = self.files[name]
         data = mutate_bytes(good, rng, self.files[rng.choice(list(self.files))])
-        said = ask(lambda: read(data))
+        door = rng.choice(("evalkit", "model"))
+        said = ask(lambda: read(data, door))
         base = self.base[name]
         if said.value is not None and said.value[0][0] * said.value[0][1] > 10**6:
             return Verdict("silent", f"{name}: {said.value[0]} pixels out of {len(data)} bytes")
         # equal pixels prove that nothing of what is asked was touched
-        verdict = judge(said, base, touched=lambda: False, file="picture.png")
-        return told(verdict, lambda: f"{name}: {difference(good, data)}")
+        verdict = judge(said, base, touched=lambda: False, file="picture.png" if door == "evalkit" else "")
+        return told(verdict, lambda: f"{name}, {door}: {difference(good, data)}")
 
 
 class CutImages(Trial):

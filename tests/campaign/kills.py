@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import toy
+
 from campaign.processes import (
     Child,
     command,
@@ -20,7 +21,6 @@ from campaign.processes import (
     warm_up,
 )
 from campaign.trial import Trial, Verdict
-
 from evalkit.store import find_runs, load_run
 
 SAMPLES = 80
@@ -40,8 +40,10 @@ class Killed(Trial):
         import time
 
         super().__init__(folder)
-        warm_up()
         self.prepare()
+        self.begin()
+        warm_up(self.work(), self.folder / "told.txt")
+        self.begin()
         began = time.monotonic()
         done = self.start()
         if done.wait() != 0:
@@ -68,9 +70,13 @@ class Killed(Trial):
         """What should be there and is not, after a kill; None where nothing is missing."""
         return None
 
+    def work(self) -> Callable[[], int]:
+        """What the process does."""
+        return command(self.arguments())
+
     def start(self) -> Child:
         """The command as a process."""
-        return Child(command(self.arguments()), self.folder / "told.txt")
+        return Child(self.work(), self.folder / "told.txt")
 
     def once(self, rng: random.Random) -> Verdict:
         """Some kills, then the end."""
@@ -90,7 +96,9 @@ class Killed(Trial):
             return Verdict("lost", f"the last command ends with {status}: {last.text[-400:]}")
         found = self.result()
         if found != self.expected:
-            return Verdict("lost", f"another result than undisturbed: {_first_difference(found, self.expected)}")
+            return Verdict(
+                "lost", f"another result than undisturbed: {_first_difference(found, self.expected)}"
+            )
         return Verdict(count=kills)
 
 
@@ -209,7 +217,6 @@ class JudgeKills(Killed):
 
     def prepare(self) -> None:
         from campaign.servers import JudgeProcess
-
         from evalkit import registry
         from evalkit.data.locate import miniature
 

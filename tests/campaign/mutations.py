@@ -53,7 +53,11 @@ def _flip(data: bytes, rng: random.Random, other: bytes) -> bytes:
 
 def _set(data: bytes, rng: random.Random, other: bytes) -> bytes:
     place = _at(data, rng)
-    return data[:place] + bytes([rng.choice((0, 255, 128, 127, 34, 10, 9, rng.randrange(256)))]) + data[place + 1 :]
+    return (
+        data[:place]
+        + bytes([rng.choice((0, 255, 128, 127, 34, 10, 9, rng.randrange(256)))])
+        + data[place + 1 :]
+    )
 
 
 def _word(data: bytes, rng: random.Random, other: bytes) -> bytes:

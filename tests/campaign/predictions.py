@@ -139,7 +139,7 @@ TEXTS = ("text", "answer", "prediction", "response", "output", "pred", "modelans
 
 
 def _fields(row: Any) -> Any:
-    """Id and text of a JSON row under any of their documented names; the whole row where that is not clear."""
+    """Id and text of a JSON row under any of their documented names; the whole row where it is not clear."""
     if not isinstance(row, Members) or len({name for name, _ in row}) != len(row):
         return repr(row)
     named = [(name.strip().lower().replace("_", "").replace("-", "").replace(" ", ""), v) for name, v in row]
@@ -231,7 +231,9 @@ class JsonLines(_Predictions):
         if kind == 1:
             del lines[number]
         elif kind == 2:
-            lines.insert(number, rng.choice((lines[number], b"", b"[]", b"null", b'{"id": "s1", "text": "other"}')))
+            lines.insert(
+                number, rng.choice((lines[number], b"", b"[]", b"null", b'{"id": "s1", "text": "other"}'))
+            )
         else:
             lines[number] = write(mutate_json(parse(lines[number]), rng)[0]).encode("utf-8", "surrogatepass")
         ends = rng.choice((b"\n", b"\n", b"\n", b"\r\n", b"\n\n"))
@@ -304,7 +306,9 @@ class _Table(_Predictions):
     def mutated(self, rng: random.Random) -> bytes:
         if rng.random() < 0.3:
             return mutate_bytes(self.good, rng)
-        return table_text(mutate_rows(rows_of(self.good.decode(), self.delimiter), rng), self.delimiter).encode()
+        return table_text(
+            mutate_rows(rows_of(self.good.decode(), self.delimiter), rng), self.delimiter
+        ).encode()
 
     def meaning(self, data: bytes) -> Any:
         """Cells of the columns that are read, in any order of rows; None for a ragged table."""
@@ -366,7 +370,9 @@ class Excel(_Predictions):
             return mutate_bytes(self.good, rng)
         source, target = zipfile.ZipFile(io.BytesIO(self.good)), io.BytesIO()
         names = source.namelist()
-        chosen = rng.choice([name for name in names if "sheet1" in name or "Strings" in name or "workbook" in name])
+        chosen = rng.choice(
+            [name for name in names if "sheet1" in name or "Strings" in name or "workbook" in name]
+        )
         with zipfile.ZipFile(target, "w") as file:
             for name in names:
                 content = source.read(name)
@@ -383,7 +389,9 @@ def _zip_members(data: bytes) -> Any:
 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
-            return {name: file.read(name) for name in file.namelist() if "sheet1" in name or "Strings" in name}
+            return {
+                name: file.read(name) for name in file.namelist() if "sheet1" in name or "Strings" in name
+            }
     except Exception:
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import random
 import shutil
@@ -83,8 +85,6 @@ class Child:
 
     def end(self) -> None:
         """Kills it and its children."""
-        import contextlib
-
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.wait(5)
@@ -149,21 +149,22 @@ def scratch_files(folder: Path) -> list[str]:
     )
 
 
-def warm_up() -> None:
-    """Imports what commands import, before any fork."""
-    import filelock
-    import numpy
-    import PIL.Image
-    import pyarrow.parquet
-    import tqdm
+def warm_up(work: Callable[[], int], told: Path) -> None:
+    """Imports here what a fork imports for `work`, so that later forks need not; runs it once, in a fork.
 
-    import evalkit.cli.run
-    import evalkit.cli.stored_runs
-    import evalkit.pipeline.finish
-    import evalkit.pipeline.run
-    import evalkit.reports.run
-    import evalkit.statistics
-    import evalkit_models.predictions
-    import evalkit_tasks
+    Importing alone starts no threads, which a fork would lose.
+    """
+    listed = told.with_suffix(".modules")
 
-    assert all((filelock, numpy, PIL.Image, pyarrow.parquet, tqdm, evalkit, evalkit_models, evalkit_tasks))
+    def listing() -> int:
+        status = work()
+        listed.write_text("\n".join(sys.modules))
+        return status
+
+    child = Child(listing, told)
+    if child.wait(180) != 0:
+        raise AssertionError(child.text)
+    for name in listed.read_text().split("\n"):
+        if name not in sys.modules and not name.startswith(("evalkit_included_", "__")):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)

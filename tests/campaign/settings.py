@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-import tomllib
 from pathlib import Path
 from typing import Any
 
+import tomllib
 import yaml
+
 from campaign.mutations import Members, difference, mutate_bytes, mutate_json, parse, write
 from campaign.trial import Trial, Verdict, ask, judge, told
-
 from evalkit.comparison import baselines, policy
 from mini_internvl_train.recipe import read_recipe
 
@@ -55,7 +55,22 @@ seed: 7
 """
 #: What may take the place of a value.
 ODD = (
-    *("1e999", ".nan", "nan", "inf", "-1", "0", "true", "null", "~", '""', "[]", "{}", "9" * 5000, "2026-01-01"),
+    *(
+        "1e999",
+        ".nan",
+        "nan",
+        "inf",
+        "-1",
+        "0",
+        "true",
+        "null",
+        "~",
+        '""',
+        "[]",
+        "{}",
+        "9" * 5000,
+        "2026-01-01",
+    ),
     *("[" * 2000 + "]" * 2000, "&a [*a]", "!!python/object/apply:os.system ['true']", "0x10", "1_000", "x"),
     *("*missing", "<<: 1", "0.05.1", "'", "\ud7ff", "&a {b: *a}", "1e3", "-.inf", "0o17", "1:30"),
 )

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scored_answers import score_texts
+
 from campaign.mutations import (
     Members,
     changed_at,
@@ -32,8 +34,6 @@ from campaign.mutations import (
 )
 from campaign.mutations import Path as Place
 from campaign.trial import Said, Trial, Verdict, ask, judge, told
-from scored_answers import score_texts
-
 from evalkit import registry
 from evalkit.contracts import Sample
 from evalkit.data.images import TableImage
@@ -84,9 +84,11 @@ class File:
 
 def content(job: Job) -> Any:
     """All that is asked and scored, places in files left out."""
-    return job.data, [[_image(image) for image in sample.images] for sample in job.every], [
-        sample.cluster for sample in job.every
-    ]
+    return (
+        job.data,
+        [[_image(image) for image in sample.images] for sample in job.every],
+        [sample.cluster for sample in job.every],
+    )
 
 
 def _image(image: Any) -> str:
@@ -168,7 +170,9 @@ class _Files(Trial):
         """A sample whose own key does not answer it, where the undisturbed one's did, is said to be so."""
         if file.task == "mmbench":  # rotations of one question are scored together
             return Verdict()
-        asked = [sample for sample in job.every if isinstance(sample.target, str) and sample.id in file.possible]
+        asked = [
+            sample for sample in job.every if isinstance(sample.target, str) and sample.id in file.possible
+        ]
         wrong = {sample.id for sample in asked} - rightly_answered(file.task, asked)
         if not wrong or job.impossible:
             return Verdict()
@@ -359,7 +363,11 @@ class Xml(_Files):
         drawn = miniature(registry.task("dior-rsvg", None))
         root = self.folder / "dior-rsvg"
         copy_tree(drawn, root)
-        for path in [*sorted((root / "Annotations").glob("*.xml"))[:6], root / "test.txt", root / "train.txt"]:
+        for path in [
+            *sorted((root / "Annotations").glob("*.xml"))[:6],
+            root / "test.txt",
+            root / "train.txt",
+        ]:
             good = path.read_bytes()
             path.unlink()
             path.write_bytes(good)
@@ -400,7 +408,7 @@ class Xml(_Files):
 
 
 class Parquet(_Files):
-    """A table as the Hub publishes it, damaged: the format's pages have no checksums, so some texts change."""
+    """A table as the Hub publishes it, damaged: the format's pages have no checksums, so texts may change."""
 
     name = "task files: Parquet"
     share = 1.0

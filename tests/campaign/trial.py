@@ -81,7 +81,7 @@ class Trial(ABC):
     def once(self, rng: random.Random) -> Verdict:
         """One try; everything random is drawn from `rng`."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  (most have nothing to end)
         """Ends what was started."""
 
 

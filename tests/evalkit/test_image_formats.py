@@ -46,3 +46,20 @@ def test_other_formats_are_refused_without_their_decoder(
     monkeypatch.setattr("subprocess.check_call", started)
     with pytest.raises(error):
         door(data)
+
+
+@pytest.mark.parametrize(("read", "error"), DOORS, ids=["evalkit", "model"])
+def test_a_file_with_fewer_rows_than_it_says_is_refused(
+    read: Callable[[bytes], object], error: type[Exception]
+) -> None:
+    """Pillow leaves the rows that no strip holds black."""
+    file = io.BytesIO()
+    Image.new("F", (37, 23), 7.0).save(file, "TIFF")
+    data = file.getvalue()
+    for order in ("little", "big"):
+        height = (257).to_bytes(2, order) + (4).to_bytes(2, order) + (1).to_bytes(4, order)  # type: ignore[arg-type]
+        if (place := data.find(height)) >= 0:
+            data = data[: place + 8] + (2300).to_bytes(4, order) + data[place + 12 :]  # type: ignore[arg-type]
+            break
+    with pytest.raises(error, match="holds 851 of 85100 pixels"):
+        read(data)

@@ -315,9 +315,11 @@ def load_vision(name: str, dtype: torch.dtype) -> InternViT:
 
 def _bare(folder: Path, raw: dict[str, object], dtype: torch.dtype) -> InternViT:
     from mini_internvl.config import VisionConfig
+    from mini_internvl.config_values import check_values
     from mini_internvl.vision import InternViT
     from mini_internvl.weights import WeightReader, weight_files
 
+    check_values(raw, "vision_config")
     known = {item.name for item in fields(VisionConfig)}
     config = VisionConfig(**{k: v for k, v in raw.items() if k in known and v is not None})  # type: ignore[arg-type]
     reader = WeightReader(weight_files(folder))

@@ -21,7 +21,9 @@ def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}: a record is no object: not the official file")
         active = row.get("active", True)
         if not isinstance(active, bool):
-            raise DataError(f"{path}: record {row.get('id')}: active must be true or false: not the official file")
+            raise DataError(
+                f"{path}: record {row.get('id')}: active must be true or false: not the official file"
+            )
         if active:
             yield row
 

@@ -265,3 +265,10 @@ def test_the_last_response_of_a_run_counts(tmp_path: Path) -> None:
 
 def test_other_separators_and_spellings(tmp_path: Path) -> None:
     assert texts(write(tmp_path, "a.csv", "Question_ID;Model Output\n1;x, y\n"), "1") == {"1": "x, y"}
+
+
+@pytest.mark.parametrize("finish", [{"value": "stop"}, [], 3, "other", None])
+def test_a_run_folder_with_an_odd_finish_is_read(tmp_path: Path, finish: object) -> None:
+    row = {"id": "1", "request_key": "k", "text": "a", "finish": finish, "error": None}
+    write(tmp_path, "responses-0.jsonl", json.dumps(row) + "\n")
+    assert texts(tmp_path, "1") == {"1": "a"}
