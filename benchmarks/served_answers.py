@@ -77,8 +77,8 @@ def compare(folder: Path, url: str, name: str, tasks: str, limit: int, new_token
 
 
 def _whole(text: str) -> str:
-    """Without bytes at the end that are no character: an answer cut by its length may end within one, which
-    transformers shows as a mark of replacement and vLLM leaves out."""
+    """Without a broken character at the end. An answer cut by its length may end within one: transformers
+    shows a replacement mark there, vLLM nothing."""
     return text.rstrip("\ufffd")
 
 

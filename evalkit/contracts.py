@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: What `json.dumps` takes without help.
 Json = Any
 
+#: Most pixels of an image unless `--max-pixels` says otherwise. Decoding takes about 9 bytes a pixel.
+MAX_PIXELS = 300_000_000
+
 
 @runtime_checkable
 class ImageHandle(Protocol):
@@ -167,7 +170,7 @@ class Response:
             or where it is not known (stored predictions).
         prompt_tokens: text tokens of the prompt; visual_tokens: image tokens; new_tokens: generated ones.
         seconds: model time attributed to this answer.
-        reasoning: what the model thought before it answered, where that is told apart from the text.
+        reasoning: what the model thought before it answered, where it can be separated from the text.
     """
 
     text: str = ""
@@ -191,6 +194,8 @@ class Record:
         flags: `unparsed`, `truncated`, `near_miss` (its kind is in `data`), `error`.
         data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).
         error: set exactly where flags holds `error`; such a record enters no metric.
+        repeats: where the sample was asked, or its answer judged, several times: a record of each time. The
+            record itself then has the mean scores and the commonest answer (evalkit.pipeline.repeats).
     """
 
     id: str
@@ -203,6 +208,7 @@ class Record:
     flags: tuple[Flag, ...] = ()
     data: Mapping[str, Json] = field(default_factory=dict)
     error: Failure | None = None
+    repeats: tuple[Record, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -242,6 +248,7 @@ class ModelInfo:
         notes: words every output must carry, e.g. "untrained".
         inputs: who tokenises and preprocesses, if not evalkit: `server`,
             `processor`. The request's tiling and template then have no meaning, and the signature says so.
+        unsent: settings of generation that a server is not told, so that its own hold; the signature says so.
         free_options: options of the model (`--gen`) that change no answer and may differ between sessions.
     """
 
@@ -257,6 +264,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     inputs: str | None = None
     free_options: tuple[str, ...] = ()
+    unsent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +274,7 @@ class ModelOptions:
     Attributes:
         prefix_caching: whether work that requests have in common is done once; it changes no answer.
         compile: whether the network is run through torch.compile.
+        max_pixels: most pixels of an image; evalkit's own image handles keep to it without the family's help.
     """
 
     checkpoint: str | None = None
@@ -278,6 +287,7 @@ class ModelOptions:
     offline: bool = False
     prefix_caching: bool = True
     compile: bool = False
+    max_pixels: int = MAX_PIXELS
     extra: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -310,7 +320,7 @@ class Model(Protocol):
 
 @runtime_checkable
 class SampleAware(Protocol):
-    """A model of stored answers, which is told the ids of the samples before it is asked."""
+    """A model of stored answers, which receives the ids of the samples before it is asked."""
 
     def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
         """Take note of the ids of the whole split; returns counts for the summary (`unknown` ...)."""

@@ -17,6 +17,7 @@ from typing import Any
 from evalkit.data import strict_json
 from evalkit.data.images import TableImage
 from evalkit.data.json_stream import JsonStream
+from evalkit.doors import cause, reading
 from evalkit.errors import DataError
 
 #: No field of a benchmark table is larger than this.
@@ -52,6 +53,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: {error}: {NOT_OFFICIAL}") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply: {NOT_OFFICIAL}") from None
+    except (OSError, MemoryError) as error:
+        raise DataError(f"{path}: cannot be read ({cause(error)})") from None
 
 
 def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
@@ -78,12 +81,15 @@ def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
         raise DataError(f"{path}: not UTF-8 after {count} records: download it again") from None
     except strict_json.AmbiguousJson as error:
         raise DataError(f"{path}: after {count} records: {error}: {NOT_OFFICIAL}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: broken JSON after {count} records ({error}): download it again") from None
+    except (RecursionError, OSError, MemoryError) as error:
+        why = cause(error)
+        raise DataError(f"{path}: broken JSON after {count} records ({why}): download it again") from None
 
 
 class JsonRow(dict[str, Any]):
-    """An object of a JSON Lines file; asking for a field it lacks is a DataError with file and line."""
+    """A row of a JSON Lines or CSV file; asking for a field it lacks is a DataError with file and line."""
 
     def __init__(self, fields: Mapping[str, Any], where: str) -> None:
         super().__init__(fields)
@@ -100,7 +106,7 @@ def read_jsonl(path: Path) -> Iterator[JsonRow]:
         DataError: missing, or a line that is not a JSON object or ambiguous (`strict_json`), with its number;
             later, a field that a row lacks (`row["name"]`).
     """
-    with require(path).open("rb") as file:
+    with reading(path, DataError, "download it again"), require(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -117,11 +123,43 @@ def read_jsonl(path: Path) -> Iterator[JsonRow]:
             yield JsonRow(item, f"{path}: line {number}")
 
 
+def read_csv(path: Path, required: tuple[str, ...] = ()) -> Iterator[JsonRow]:
+    """Rows of a CSV table with a header, as texts by column name; an empty cell is an empty text.
+
+    Raises:
+        DataError: missing, not UTF-8, a column missing or twice, a row with another number of cells, or an
+            open quote.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    header: list[str] | None = None
+    with require(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for cells in filter(None, reader):
+                where = f"{path}: line {reader.line_num}"
+                if header is None:
+                    header = [name.strip() for name in cells]
+                    if absent := [name for name in required if name not in header]:
+                        raise DataError(f"{where}: column {absent[0]!r} missing (found {', '.join(header)})")
+                    if name := strict_json.twice(header):
+                        raise DataError(f"{where}: column {name!r} occurs twice: {NOT_OFFICIAL}")
+                elif len(cells) != len(header):
+                    raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+                else:
+                    yield JsonRow(dict(zip(header, cells, strict=True)), where)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
+        except csv.Error as error:
+            raise DataError(f"{path}: line {reader.line_num}: broken table ({error})") from None
+    if header is None:
+        raise DataError(f"{path}: empty file: download it again")
+
+
 def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:
     """`item` as a mapping that has all of `names`.
 
     Raises:
-        DataError: it is no mapping or lacks a field, naming `where`.
+        DataError: it is not a mapping or lacks a field, naming `where`.
     """
     if not isinstance(item, Mapping):
         raise DataError(f"{where}: expected an object, found {type(item).__name__}: {NOT_OFFICIAL}")
@@ -159,7 +197,7 @@ def _stays_open(line: bytes, quoted: bool) -> bool:
 def _record_spans(path: Path) -> Iterator[tuple[int, bytes]]:
     """Byte offset and bytes of every record; a quoted field may span lines."""
     offset, start, pending, quoted = 0, 0, b"", False
-    with path.open("rb") as file:
+    with reading(path, DataError, "download it again"), path.open("rb") as file:
         for line in file:
             pending += line
             offset += len(line)
@@ -194,7 +232,8 @@ def read_tsv(
             ) from None
         if not text.strip("\r\n"):
             continue
-        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
+        with reading(f"{path}: record {number + 1}", DataError, "download it again"):
+            cells = next(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
         if header is None:
             header = [name.strip() for name in cells]
             if absent := [name for name in required if name not in header]:

@@ -17,23 +17,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evalkit.contracts import Failure
+from evalkit.doors import reading
 from evalkit.errors import JudgeError, ServerError
-from evalkit.openai_client import (
-    ChatApi,
-    HopelessError,
-    RefusedError,
-    TryAgainError,
-    find_key,
-    in_threads,
-    patiently,
-    shortened,
-)
+from evalkit.judge_settings import FLAG, JudgeSettings
+from evalkit.openai_client import ChatApi, find_key, in_threads, is_azure, patiently, shortened
+from evalkit.openai_reply import WITHHELD, HopelessError, RefusedError, TryAgainError
 from evalkit.task_parts import JudgeQuestion
 
 log = logging.getLogger(__name__)
 
 #: Environment variables that may hold the endpoint's key, the first that is set.
 KEY_VARIABLES = ("EVALKIT_JUDGE_KEY", "OPENAI_API_KEY")
+_AZURE_KEY_VARIABLES = ("EVALKIT_JUDGE_KEY", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY")
 #: So many questions failing in a row mean that the judge itself is broken.
 PATIENCE = 20
 
@@ -54,10 +49,13 @@ class Judge:
         url: the endpoint's base (`https://api.openai.com/v1`), or the full address of its chat completions.
         model: the model's name there.
         cache: file of replies; created with the first reply.
+        settings: how it is asked.
         workers: questions under way at once.
-        attempts: how often a question is asked before it counts as failed.
-        timeout: seconds for one attempt.
+        repeat: which of several times this is that the same questions are asked, from 0.
         backoff: seconds before the second attempt; doubles from there, up to a minute, with jitter.
+
+    Attributes:
+        sent, again: requests so far, and how many of them for a question that was asked before.
 
     The key comes from `EVALKIT_JUDGE_KEY` or `OPENAI_API_KEY` and is sent to `url` alone (`ChatApi`).
     """
@@ -67,23 +65,29 @@ class Judge:
         url: str,
         model: str,
         cache: Path,
+        settings: JudgeSettings | None = None,
         *,
         workers: int = 8,
-        attempts: int = 6,
-        timeout: float = 60.0,
         backoff: float = 1.0,
+        repeat: int = 0,
     ) -> None:
         """Raises JudgeError for an address that is not http or https, or a key that no header can hold."""
+        self._settings = settings or JudgeSettings.parse(model, ())
         try:
-            self._api = ChatApi(url, find_key(KEY_VARIABLES), timeout)
+            names = _AZURE_KEY_VARIABLES if is_azure(url) else KEY_VARIABLES
+            self._api = ChatApi(
+                url, find_key(names), self._settings.timeout, self._settings.form.extra_headers
+            )
         except ServerError as error:
             raise JudgeError(f"--judge: {error}") from None
         self.address = self._api.address
         self.model = model
         self.cache = cache
         self._workers = workers
-        self._attempts = attempts
         self._backoff = backoff
+        self._repeat = repeat
+        self._lock = threading.Lock()
+        self.sent = self.again = 0
 
     def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
         """Each question's id with the judge's reply or why there is none, as they come.
@@ -98,7 +102,7 @@ class Judge:
         known = _read_replies(self.cache)
         waiting: dict[str, list[str]] = {}
         for sample_id, question in questions.items():
-            key = _reply_key(self.model, question)
+            key = _reply_key(self.model, question, self._settings.decides, self._repeat)
             if key in known:
                 yield sample_id, known[key]
             else:
@@ -109,7 +113,7 @@ class Judge:
         failed_in_a_row = 0
         for key, outcome in self._outcomes({key: questions[ids[0]] for key, ids in waiting.items()}):
             if isinstance(outcome, Failure):
-                failed_in_a_row += 1
+                failed_in_a_row = 0 if outcome.kind in WITHHELD else failed_in_a_row + 1
                 self._check_patience(failed_in_a_row, outcome)
             else:
                 failed_in_a_row = 0
@@ -136,10 +140,23 @@ class Judge:
     # Asking ---------------------------------------------------------------------------------------------
 
     def _reply(self, question: JudgeQuestion, stop: threading.Event) -> str | Failure:
+        asked_before = False
+
+        def attempt() -> str:
+            nonlocal asked_before
+            with self._lock:
+                self.sent += 1
+                self.again += asked_before
+            asked_before = True
+            return self._attempt(question)
+
         try:
-            return patiently(lambda: self._attempt(question), self._attempts, self._backoff, stop)
-        except (TryAgainError, RefusedError) as error:
+            return patiently(attempt, self._settings.attempts, self._backoff, stop)
+        except TryAgainError as error:
             return Failure("judge", str(error))
+        except RefusedError as error:
+            fix = self._settings.form.fix(str(error), FLAG)
+            return Failure(error.kind if error.understood else "judge", f"{error}{fix}")
         except HopelessError as error:
             raise JudgeError(
                 f"judge {self.address}: {error}; check --judge, --judge-model and the key in "
@@ -148,16 +165,7 @@ class Judge:
 
     def _attempt(self, question: JudgeQuestion) -> str:
         """One attempt; raises `TryAgainError` for what may pass and for a reply of no use."""
-        messages = [{"role": "user", "content": question.user}]
-        if question.system:
-            messages.insert(0, {"role": "system", "content": question.system})
-        body = {
-            "model": self.model,
-            "messages": messages,
-            "temperature": question.temperature,
-            "max_tokens": question.max_tokens,
-        }
-        text = self._api.complete(body).text
+        text = self._api.complete(self._settings.body(self.model, question)).text
         if question.numeric and number(text) is None:
             raise TryAgainError(f"not a number: {shortened(text)}")
         return text
@@ -171,7 +179,7 @@ class Judge:
             with self.cache.open("ab+") as file:
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
-                    # What a kill left of the last line stays by itself.
+                    # A torn last line, left by a kill, stays on its own line.
                     line = line if file.read(1) == b"\n" else b"\n" + line
                 file.write(line)
                 file.flush()
@@ -190,32 +198,47 @@ class StoredReplies:
     it.
 
     Args:
-        model: the judge's name. cache: its file of replies.
+        model: the judge's name. cache: its file of replies. settings, repeat: as of `Judge`.
     """
 
-    def __init__(self, model: str, cache: Path) -> None:
+    def __init__(
+        self, model: str, cache: Path, settings: JudgeSettings | None = None, repeat: int = 0
+    ) -> None:
         self.model = model
         self.cache = cache
+        self._decides = settings.decides if settings else ""
+        self._repeat = repeat
 
     def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
         """Each question's id with the stored reply, or a failure where there is none."""
         known = _read_replies(self.cache)
         absent = Failure("judge", "no stored reply; --judge URL --judge-model NAME asks a judge")
         for sample_id, question in questions.items():
-            yield sample_id, known.get(_reply_key(self.model, question), absent)
+            key = _reply_key(self.model, question, self._decides, self._repeat)
+            yield sample_id, known.get(key, absent)
 
 
-def _reply_key(model: str, question: JudgeQuestion) -> str:
-    body = json.dumps([model, dataclasses.asdict(question)], sort_keys=True)
+def _reply_key(model: str, question: JudgeQuestion, decides: str, repeat: int) -> str:
+    body = json.dumps(
+        [
+            model,
+            dataclasses.asdict(question),
+            *([decides] if decides else []),
+            *([repeat] if repeat else []),
+        ],
+        sort_keys=True,
+    )
     return hashlib.sha256(body.encode()).hexdigest()[:32]
 
 
 def _read_replies(cache: Path) -> dict[str, str]:
-    """Replies by key; a torn or foreign line is no reply."""
+    """Replies by key; a torn or foreign line is not a reply."""
     known: dict[str, str] = {}
     if not cache.exists():
         return known
-    for line in cache.read_bytes().splitlines():
+    with reading(cache, JudgeError, "make it readable, or remove it to ask the judge again"):
+        lines = cache.read_bytes().splitlines()
+    for line in lines:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

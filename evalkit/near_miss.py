@@ -166,7 +166,7 @@ def _same(text: str, truth: str, names: Sequence[str]) -> bool:
 
 
 def truths(sample: Sample) -> list[str]:
-    """Every acceptable answer as text: references, letters, numbers; empty where the target is no text."""
+    """Every acceptable answer as text: references, letters, numbers; empty where the target is not text."""
     found = [*_texts(sample.target), *_texts(sample.data.get("answers")), *_texts(sample.data.get("answer"))]
     return list(dict.fromkeys(found))
 

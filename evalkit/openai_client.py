@@ -7,78 +7,37 @@ password of the address are sent to that address alone, and are cut out of all t
 from __future__ import annotations
 
 import base64
-import email.utils
 import json
-import math
 import os
 import queue
 import random
+import re
 import socket
 import ssl
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from evalkit.errors import ServerError
-from evalkit.openai_sdk import root, sdk_client
+from evalkit.openai_reply import Completion, TryAgainError, http_error, read_completion
+from evalkit.openai_sdk import network_error, root, sdk_client
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Longest pause of our own making, and the longest that a server may ask for, in seconds.
-LONGEST_PAUSE, LONGEST_WISH = 60.0, 600.0
+#: Longest pause of our own making, in seconds.
+LONGEST_PAUSE = 60.0
 
-#: Words shorter than this (`EMPTY`, the usual stand-in for a key) are no secrets and are left in texts.
+#: Words shorter than this (`EMPTY`, the usual stand-in for a key) are not secrets and are left in texts.
 _SHORTEST_SECRET = 6
-#: Statuses by which nothing will ever be answered: address, model name or key is wrong.
-_HOPELESS = (301, 302, 303, 307, 308, 401, 403, 404, 405)
-_PASSING = (408, 409, 425, 429)
-#: Words for an answer that was cut by its token limit.
-_CUT = ("length", "max_tokens")
+#: The one query that an address may have, and hosts of Azure.
+_VERSION = re.compile(r"api-version=[\w.-]+")
+_AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+#: Headers that authenticate.
+_SECRET_HEADER = re.compile(r"key|token|auth|secret|passw|cookie|credential|signature", re.IGNORECASE)
 #: Errors before anything was sent.
 _NOBODY = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
-
-
-class TryAgainError(Exception):
-    """What may go better at the next attempt.
-
-    Attributes:
-        after: seconds that the server asks to wait. worked: whether the server may have worked on it, and
-            charged for it. reached: whether there was a server at all.
-    """
-
-    def __init__(self, message: str, after: float = 0.0, worked: bool = False, reached: bool = True) -> None:
-        super().__init__(message)
-        self.after = after
-        self.worked = worked
-        self.reached = reached
-
-
-class RefusedError(Exception):
-    """The server will not answer this request, though it may answer others."""
-
-
-class HopelessError(Exception):
-    """The server will answer no request: address, model name or key is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A server's answer.
-
-    Attributes:
-        finish: its own word for why the answer ended. prompt_tokens: of text and images together.
-            None if the server does not report it. reasoning: what it tells apart from the text.
-    """
-
-    text: str
-    finish: str | None = None
-    prompt_tokens: int | None = None
-    new_tokens: int | None = None
-    reasoning: str = ""
 
 
 class Secrets:
@@ -108,24 +67,28 @@ class ChatApi:
 
     Args:
         url: its base (`https://api.openai.com/v1`), or the full address of its chat completions. With
-            `user:password@`, that is sent as basic authentication in place of the key.
-        key: sent as a bearer token.
+            `user:password@`, that is sent as basic authentication in place of the key. Azure's may end with
+            `?api-version=DATE`.
+        key: sent as a bearer token; to Azure as `api-key`.
         timeout: seconds for one attempt.
+        headers: more headers, in place of ours of the same name.
 
     Attributes:
-        address: of the chat completions, without user and password.
+        base: of the address, without user and password. address: of the chat completions.
 
     Raises:
         ServerError: not an http address, or one with a query, which may hold a secret; it is not repeated.
     """
 
-    def __init__(self, url: str, key: str | None, timeout: float = 60.0) -> None:
+    def __init__(
+        self, url: str, key: str | None, timeout: float = 60.0, headers: Mapping[str, str] | None = None
+    ) -> None:
         parts = _split(url)
         place, _, host = parts.netloc.rpartition("@")
         base = urllib.parse.urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self._base = base.removesuffix("/chat/completions")
-        self.address = f"{self._base}/chat/completions"
-        self._headers = {
+        self.base = base.removesuffix("/chat/completions")
+        self.address = f"{self.base}/chat/completions"
+        own = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # a packed reply could unpack to any size
             "Connection": "close",  # a kept one may be gone at the next request, which would count as failed
@@ -136,11 +99,21 @@ class ChatApi:
             pair = urllib.parse.unquote(place)
             token = base64.b64encode(pair.encode()).decode()
             words += [place, pair, token, pair.partition(":")[2] or pair]
-            self._headers["Authorization"] = f"Basic {token}"
+            own["Authorization"] = f"Basic {token}"
+        elif key and is_azure(url):
+            own["api-key"] = key
         elif key:
-            self._headers["Authorization"] = f"Bearer {key}"
+            own["Authorization"] = f"Bearer {key}"
+        headers = headers or {}
+        replaced = {name.lower() for name in headers}
+        if "authorization" in replaced:
+            replaced.add("api-key")
+        own = {name: value for name, value in own.items() if name.lower() not in replaced}
+        words += [word for item in headers.items() for word in _secret_words(*item)]
         self.secrets = Secrets(words)
-        self._client = sdk_client(self._base, timeout, self._headers)
+        self._client = sdk_client(
+            self.base, timeout, {**own, **headers}, dict(urllib.parse.parse_qsl(parts.query))
+        )
 
     def complete(self, body: Mapping[str, Any]) -> Completion:
         """One attempt at a chat completion.
@@ -179,19 +152,14 @@ class ChatApi:
             raise self._refusal(error.response) from None
         except (APIConnectionError, OSError) as error:
             reason = root(error)
-            said = self.secrets.cut(f"{type(reason).__name__}: {reason}")
+            said = self.secrets.cut(network_error(reason, self.address))
             reached = not isinstance(reason, _NOBODY)
             raise TryAgainError(said, worked=reached, reached=reached) from None
 
     def _refusal(self, response: Any) -> Exception:
         detail = self._shortened(response.content)
-        status = response.status_code
-        said = self.secrets.cut(f"HTTP {status} {response.reason_phrase}: {detail}".rstrip(": "))
-        if status in _HOPELESS:
-            return HopelessError(said)
-        if status in _PASSING or status >= 500:
-            return TryAgainError(said, _seconds(response.headers.get("Retry-After")))
-        return RefusedError(said)
+        said = f"HTTP {response.status_code} {response.reason_phrase}: {detail}".rstrip(": ")
+        return http_error(response.status_code, self.secrets.cut(said), response.headers.get("Retry-After"))
 
     def _json(self, body: bytes) -> Any:
         try:
@@ -200,28 +168,7 @@ class ChatApi:
             raise TryAgainError(f"not JSON: {self._shortened(body)}", worked=True) from None
 
     def _completion(self, body: bytes) -> Completion:
-        content = self._json(body)
-        try:
-            choice = content["choices"][0]
-            message = choice["message"]
-            text = message["content"]
-        except (LookupError, TypeError):
-            raise TryAgainError(f"no chat completion: {self._shortened(body)}", worked=True) from None
-        finish = choice.get("finish_reason")
-        reasoning = _reasoning(message)
-        if text is None and reasoning and finish in _CUT:
-            text = ""  # the budget was used up while thinking
-        if not isinstance(text, str):
-            raise TryAgainError("a completion without text", worked=True)
-        usage = content.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        return Completion(
-            self.secrets.cut(text),
-            finish if isinstance(finish, str) else None,
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
-            self.secrets.cut(reasoning),
-        )
+        return read_completion(self._json(body), self.secrets.cut, self._shortened(body))
 
     def _shortened(self, said: bytes) -> str:
         """The start of a text on one line, secrets cut out before it is cut itself."""
@@ -332,31 +279,24 @@ def _split(url: str) -> urllib.parse.SplitResult:
         raise ServerError("not an http address; give one like http://localhost:8000/v1") from None
     if not good:
         raise ServerError("not an http address; give one like http://localhost:8000/v1")
-    if parts.query or parts.fragment:
+    if parts.fragment or (parts.query and not _VERSION.fullmatch(parts.query)):
         raise ServerError("an address with a query; give the base, such as http://localhost:8000/v1")
     return parts
 
 
-def _seconds(header: str | None) -> float:
-    """`Retry-After`, seconds or a date, as seconds from now within bounds."""
-    if header is None:
-        return 0.0
-    try:
-        wish = float(header)
-    except ValueError:
-        try:
-            wish = email.utils.parsedate_to_datetime(header).timestamp() - time.time()
-        except (TypeError, ValueError, OverflowError):
-            return 0.0
-    return min(max(wish, 0.0), LONGEST_WISH) if math.isfinite(wish) else 0.0
+def check_address(url: str) -> None:
+    """Raises ServerError where `ChatApi` would."""
+    _split(url)
 
 
-def _reasoning(message: Mapping[str, Any]) -> str:
-    """What a server with a reasoning parser tells apart from the text (vLLM, SGLang; OpenRouter)."""
-    found = (message.get(name) for name in ("reasoning_content", "reasoning"))
-    return next((text for text in found if isinstance(text, str)), "")
+def is_azure(url: str) -> bool:
+    """Whether the address is one of Azure, which takes keys by a header of its own."""
+    parts = _split(url)
+    return bool(parts.query) or str(parts.hostname).endswith(_AZURE_HOSTS)
 
 
-def _count(value: object) -> int | None:
-    """A number of tokens, where it is one."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40 else None
+def _secret_words(name: str, value: str) -> list[str]:
+    """What must not be written of a header: its value, unless that is a plain word of no secret header."""
+    if value.isalpha() and not _SECRET_HEADER.search(name):
+        return []
+    return [value, *(word for word in value.split() if word.lower() not in ("bearer", "basic"))]

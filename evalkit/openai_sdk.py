@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import ssl
 import time
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evalkit import deadlines
 from evalkit.errors import ServerError
 
 _LONGEST_REPLY, _LONGEST_REFUSAL = 1 << 22, 2048
@@ -19,11 +24,14 @@ _LONGEST_REPLY, _LONGEST_REFUSAL = 1 << 22, 2048
 _OF_THE_TRANSPORT = frozenset(("host", "content-length", "content-type"))
 
 
-def sdk_client(base: str, timeout: float, headers: Mapping[str, str]) -> Any:
+def sdk_client(
+    base: str, timeout: float, headers: Mapping[str, str], query: Mapping[str, str] | None = None
+) -> Any:
     """The SDK without what a run must not have: retries of its own, redirections, replies without bounds.
 
     Args:
         headers: sent with each request; the key is among them. The SDK is not told it, and cannot log it.
+        query: of each address.
 
     Raises:
         ServerError: the package is not installed.
@@ -63,8 +71,14 @@ def sdk_client(base: str, timeout: float, headers: Mapping[str, str]) -> Any:
         timeout=timeout,
         event_hooks={"request": [address], "response": [bound]},
     )
+    deadlines.bound(http_client, timeout)
     return openai.OpenAI(
-        api_key="none", base_url=base, max_retries=0, timeout=timeout, http_client=http_client
+        api_key="none",
+        base_url=base,
+        max_retries=0,
+        timeout=timeout,
+        default_query=query or None,
+        http_client=http_client,
     )
 
 
@@ -95,3 +109,46 @@ def root(error: BaseException) -> BaseException:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
+
+
+def network_error(reason: BaseException, address: str) -> str:
+    """What the network said as a line, with the fix for certificates, and the proxy where one is set."""
+    said = f"{type(reason).__name__}: {reason}"
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        said = f"its certificate is not trusted: {reason.verify_message or reason}{_certificate_fix(reason)}"
+    proxy = proxy_of(address)
+    return (
+        f"{said} (through the proxy {proxy[1]} that {proxy[0]} names; NO_PROXY={proxy[2]} leaves it out)"
+        if proxy
+        else said
+    )
+
+
+def _certificate_fix(reason: ssl.SSLCertVerificationError) -> str:
+    """OpenSSL's codes: 62 to 64 another name or address, 9 and 10 not yet or no longer valid."""
+    if reason.verify_code in (62, 63, 64):
+        return "; use the name that the certificate is for"
+    if reason.verify_code in (9, 10):
+        return "; renew it, or set this machine's clock"
+    given = os.environ.get("SSL_CERT_FILE")
+    return (
+        f"; SSL_CERT_FILE={given} does not hold the authority that signed it"
+        if given
+        else "; set SSL_CERT_FILE=ca.pem to the certificate of the authority that signed it"
+    )
+
+
+def proxy_of(address: str) -> tuple[str, str, str] | None:
+    """Variable and address (without password) of the proxy to a server, and the server's host."""
+    parts = urllib.parse.urlsplit(address)
+    host = parts.hostname or ""
+    proxies = urllib.request.getproxies()
+    name = parts.scheme if parts.scheme in proxies else "all"
+    if name not in proxies or urllib.request.proxy_bypass(host):
+        return None
+    proxy = proxies[name].rpartition("@")
+    scheme = proxy[0].partition("://")[0] + "://" if proxy[1] and "://" in proxy[0] else ""
+    variable = next(
+        (v for v in (f"{name}_proxy", f"{name.upper()}_PROXY") if os.environ.get(v)), f"{name}_proxy"
+    )
+    return variable, scheme + proxy[2], host

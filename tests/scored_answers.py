@@ -29,7 +29,7 @@ def score_texts(
     texts: Mapping[str, str | Failure] | str,
     judge: GivenReplies | None = None,
 ) -> list[Record]:
-    """The records of samples answered by these texts (one for all, or by id; a Failure is no answer)."""
+    """The records of samples answered by these texts (one for all, or by id; a Failure is not an answer)."""
     responses = {}
     for sample in samples:
         text = texts if isinstance(texts, str) else texts[sample.id]

@@ -9,7 +9,7 @@ import torch
 
 IMAGE_TOKEN = 500
 TOKENS_PER_TILE = 4
-FAMILIES = ("qwen2", "internlm2", "phi3", "internlm2-dynamic", "phi3-long")
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3", "internlm2-dynamic", "phi3-long", "qwen2-dynamic")
 
 _TEXT = {
     "vocab_size": 512,
@@ -27,11 +27,15 @@ _TEXT = {
 
 def text_config(family: str) -> dict[str, Any]:
     """Settings of a small language model, in transformers' own words."""
-    if family == "qwen2":
-        return {**_TEXT, "model_type": "qwen2", "max_position_embeddings": 32768, "rope_theta": 1e6}
+    length = 24 if family.endswith("dynamic") else 32768
+    scaling = {"type": "dynamic", "rope_type": "dynamic", "factor": 2.0}
+    if family.startswith("qwen2"):
+        found = {**_TEXT, "model_type": "qwen2", "max_position_embeddings": length, "rope_theta": 1e6}
+        return {**found, "rope_scaling": scaling} if family.endswith("dynamic") else found
+    if family == "qwen3":  # heads of their own size, not hidden_size / num_attention_heads
+        qwen3 = {"model_type": "qwen3", "max_position_embeddings": 40960, "rope_theta": 1e6, "head_dim": 32}
+        return {**_TEXT, **qwen3}
     if family.startswith("internlm2"):
-        length = 24 if family.endswith("dynamic") else 32768
-        scaling = {"type": "dynamic", "rope_type": "dynamic", "factor": 2.0}
         return {
             **_TEXT,
             "model_type": "llama",

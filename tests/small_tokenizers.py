@@ -1,4 +1,4 @@
-"""Tokenizer folders of the three families, built by hand so that they are the same everywhere."""
+"""Tokenizer folders of the families, built by hand so that they are the same everywhere."""
 
 from __future__ import annotations
 
@@ -114,14 +114,26 @@ def write_phi3(
     return _write(folder, model, settings, added, extra)
 
 
-def write_qwen2(folder: Path) -> Path:
-    """The 1B's files: byte-level BPE with a handful of merges."""
+def write_qwen3(folder: Path) -> Path:
+    """Files of InternVL3.5: as the 1B's, with think tags, which are not special, before the image marks."""
+    return write_qwen2(folder, plain=("<think>", "</think>"))
+
+
+def write_qwen2(folder: Path, plain: Iterable[str] = ()) -> Path:
+    """The 1B's files: byte-level BPE with a handful of merges.
+
+    Args:
+        plain: added tokens before the image marks that are not special.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     merges = ["t h", "th e", "Ġ the", "Ġ a", "Ġ c", "a t", "Ġc at", "i s", "Ġ is", "W h", "Wh at", "Ċ Ċ"]
     pieces = [*_byte_alphabet(), *("".join(m.split()) for m in merges)]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
-    control = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *IMAGE_MARKS, *MARKUP)
-    added = {len(vocabulary) + i: _token(t) for i, t in enumerate(control)}
+    names = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *plain, *IMAGE_MARKS, *MARKUP)
+    added = {len(vocabulary) + i: _token(t) for i, t in enumerate(names)}
+    for token in added.values():
+        token["special"] = token["content"] not in plain
+    control = [token for token in names if token not in plain]
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
     settings = {

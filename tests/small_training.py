@@ -17,11 +17,17 @@ from mini_internvl.checkpoint import save_checkpoint
 from mini_internvl_train.recipe import Recipe, read_recipe
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220), "white": (250, 250, 250)}
-TEMPLATES = {"qwen2": "Hermes-2", "internlm2": "internlm2-chat", "phi3": "phi3-chat"}
+TEMPLATES = {
+    "qwen2": "Hermes-2",
+    "internlm2": "internlm2-chat",
+    "phi3": "phi3-chat",
+    "qwen3": "internvl2_5",
+}
 WRITERS = {
     "qwen2": small_tokenizers.write_qwen2,
     "internlm2": small_tokenizers.write_internlm2,
     "phi3": small_tokenizers.write_phi3,
+    "qwen3": small_tokenizers.write_qwen3,
 }
 SIZE = 28
 
@@ -45,6 +51,8 @@ def write_checkpoint(folder: Path, family: str = "qwen2", *, seed: int = 0, tied
         "tie_word_embeddings": tied,
         "eos_token_id": tokenizer.eos_id,
     }
+    if family == "qwen3":
+        llm["head_dim"] = 12  # its own setting, not hidden_size / num_attention_heads
     vision = VisionConfig(
         hidden_size=16,
         intermediate_size=32,

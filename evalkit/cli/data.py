@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag
+from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag, option_flags
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
@@ -50,14 +50,23 @@ def where(name: str, split: str | None, as_json: bool) -> int:
     help="Decode every image (default), or read only the texts.",
 )
 @data_flags
+@option_flags(("max_pixels",))
 @json_flag
 @terminal.verbosity
 def check(
-    name: str, split: str | None, images: bool, data_root: Path | None, offline: bool, as_json: bool
+    name: str,
+    split: str | None,
+    images: bool,
+    data_root: Path | None,
+    offline: bool,
+    max_pixels: int,
+    as_json: bool,
 ) -> int:
     """Check that the files of TASK are complete, readable and of the published size (exit 3 if not)."""
     from evalkit.data.check import check as check_split
+    from evalkit.data.decoding import set_max_pixels
 
+    set_max_pixels(max_pixels)
     task, splits = _task(name, split)
     folders = {item: _folder(task, item, data_root, offline, named=split is not None) for item in splits}
     reports = [check_split(task, s, folder, images) for s, folder in folders.items() if folder is not None]

@@ -7,10 +7,13 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from evalkit.key_values import split_items
+from evalkit.request_form import RequestForm
 from evalkit.text import one_line
 
 if TYPE_CHECKING:
-    from evalkit.openai_client import ChatApi, Completion
+    from evalkit.openai_client import ChatApi
+    from evalkit.openai_reply import Completion
 
 OK, MISSING, BROKEN = "ok", "missing", "broken"
 
@@ -72,7 +75,7 @@ def server_findings(url: str, model: str | None) -> Iterator[Finding]:
 
 def _try(ask: Callable[[], Any], attempts: int = 2) -> Any:
     """What `ask` returns, or what went wrong as a line."""
-    from evalkit.openai_client import HopelessError, RefusedError, TryAgainError
+    from evalkit.openai_reply import HopelessError, RefusedError, TryAgainError
 
     trouble = ""
     for _ in range(attempts):
@@ -90,19 +93,21 @@ class _Visit:
 
     def __init__(self, api: ChatApi, model: str) -> None:
         self._api = api
-        self._fields: dict[str, Any] = {"model": model, "temperature": 0.0}
-        self._limit = "max_tokens"
+        self._model = model
+        self._form = RequestForm.parse(model, {})
 
     def findings(self) -> Iterator[Finding]:
         """One finding for each thing that evalkit may ask of a server."""
         plain = self._ask(_QUESTION, 24)
-        if isinstance(plain, str) and "max_completion_tokens" in plain:
-            self._limit = "max_completion_tokens"
+        given = ""
+        if isinstance(plain, str) and (given := self._form.fix(plain, "--gen").partition("--gen ")[2]):
+            given = given.split()[0]
+            self._form = RequestForm.parse(self._model, split_items([given]))
             plain = self._ask(_QUESTION, 24)
         if isinstance(plain, str):
             yield Finding("chat", BROKEN, plain, "check --base-url, --model and OPENAI_API_KEY")
             return
-        fix = "" if self._limit == "max_tokens" else f"evalkit run … --gen token_limit={self._limit}"
+        fix = f"evalkit run … --gen {given}" if given else ""
         yield Finding("chat", OK, f"answers: {one_line(plain.text, 40)!r}", fix)
         yield self._usage(plain)
         yield self._images("image", 1)
@@ -125,7 +130,8 @@ class _Visit:
 
     def _body(self, content: Any, tokens: int, more: Mapping[str, Any]) -> dict[str, Any]:
         said = [{"role": "user", "content": content}]
-        return {**self._fields, "messages": said, self._limit: tokens, **more}
+        settings = {"temperature": 0.0, "max_tokens": tokens, **more}
+        return self._form.body(self._model, said, settings)
 
     def _usage(self, plain: Completion) -> Finding:
         if plain.prompt_tokens is None or plain.new_tokens is None:

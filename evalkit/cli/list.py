@@ -140,7 +140,7 @@ def _run(path: Path) -> dict[str, Any]:
         summary = {**blank, **load_run(path).summary}
         json.dumps(summary, allow_nan=False)
         if not all(isinstance(summary[name], Mapping) for name in ("counts", "metrics")):
-            raise ValueError("counts or metrics are no objects")
+            raise ValueError("counts or metrics are not objects")
     except (RunFolderError, ValueError, TypeError) as error:
         return {**blank, "status": "broken", "reason": one_line(str(error))}
     for name in ("model", "task", "split", "status"):

@@ -90,6 +90,7 @@ class _Session:
         self._asked = asked
         self._runs: list[dict[str, Any]] = []
         self._status = 0
+        self._why = ""
         self._helps = options.rank is not None and options.rank.number > 0
         self._before: Path | None = None
 
@@ -139,6 +140,7 @@ class _Session:
 
     def _one(self, target: Target, model: Any) -> None:
         from evalkit.errors import BudgetError, EvalkitError, UsageError
+        from evalkit.pipeline.judging import gave_nothing
         from evalkit.pipeline.run import RunStopped, run_share, run_task
 
         options = dataclasses.replace(self._options, split=target.split)
@@ -161,6 +163,8 @@ class _Session:
         counts = result.counts
         if self._max_errors.exceeded(counts["errors"], counts["expected"]) or not counts["answered"]:
             self._status = self._status or 4
+        if why := gave_nothing(result.summary):
+            self._status, self._why = self._status or 4, why
         self._add(result.summary)
 
     def _add(self, summary: dict[str, Any]) -> None:
@@ -182,22 +186,24 @@ class _Session:
         self._runs.append(load_run(path).summary)
 
     def _print(self) -> None:
-        from evalkit.reports import run as report
-
         if self._helps:
             return  # rank 0 scores and reports
         if self._as_json:
             terminal.print_json({"runs": self._runs})
-            return
+        else:
+            self._print_text()
+        if self._status == 4:
+            failed = "more samples failed than --max-errors allows; the values rest on the others"
+            terminal.fail(f"done, but {self._why or failed}", 4)
+
+    def _print_text(self) -> None:
+        from evalkit.reports import run as report
+
         for table in self._suite_tables():
             click.echo(f"{table}\n")
         finished = [run for run in self._runs if run["metrics"]]
         if finished:
             click.echo(report.next_steps(finished))
-        if self._status == 4:
-            terminal.fail(
-                "done, but more samples failed than --max-errors allows; the values rest on the others", 4
-            )
 
     def _suite_tables(self) -> list[str]:
         from evalkit import registry

@@ -64,7 +64,7 @@ def flag(*names: str, **settings: Any) -> Callable[[F], F]:
 
 
 def verbosity(command: F) -> F:
-    """Add `-q` and `-v`, which set how much is told on stderr."""
+    """Add `-q` and `-v`, which set how much is printed on stderr."""
     quiet = flag("-q", "--quiet", is_flag=True, expose_value=False, callback=_quiet, help="Only warnings.")
     verbose = flag(
         "-v", "--verbose", is_flag=True, expose_value=False, callback=_loud, help="Details and tracebacks."

@@ -13,7 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from evalkit import macos
 from evalkit.data.strict_json import twice
+from evalkit.doors import cause
 from evalkit.errors import DataError
 
 #: Bytes that an archive may unpack to, and members that it may have.
@@ -37,7 +39,7 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
 
     A tar split into parts (`x.tar.gz.part_aa`, `x.tar.gz.aa` ...) is read from its first part on. Nothing is
     written outside `folder`: a member that would is an error, as are links and devices. What is written is
-    counted, whatever the archive claims.
+    counted, whatever the archive claims. Attributes of macOS are left out.
 
     Raises:
         DataError: not an archive, broken, or refused; files written by then are left in `folder`.
@@ -49,7 +51,10 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
         for number, (name, content) in enumerate(members):
             if number >= MEMBER_LIMIT:
                 raise DataError(f"{archive}: more than {MEMBER_LIMIT} members: refused")
-            target = folder / _inside(archive, name)
+            place = _inside(archive, name)
+            if macos.is_attribute(place):
+                continue
+            target = folder / place
             if content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
@@ -58,15 +63,11 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
             files += 1
     except DataError:
         raise
-    except Exception as error:  # decoders of damaged archives raise nearly anything
+    except Exception as error:  # each compression has errors of its own
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(f"{archive}: the disk is full ({error.strerror}): free some space") from None
-        raise DataError(f"{archive}: cannot be unpacked ({_cause(error)}): download it again") from None
+        raise DataError(f"{archive}: cannot be unpacked ({cause(error)}): download it again") from None
     return files
-
-
-def _cause(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _inside(archive: Path, name: str) -> Path:
@@ -97,7 +98,7 @@ def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     try:
         file = zipfile.ZipFile(archive)
     except Exception as error:
-        raise DataError(f"{archive}: not a readable zip file ({_cause(error)}): download it again") from None
+        raise DataError(f"{archive}: not a readable zip file ({cause(error)}): download it again") from None
     with file:
         if name := twice(file.namelist()):
             raise DataError(f"{archive}: member {name[:80]!r} occurs twice: refused")
@@ -127,8 +128,10 @@ def _declared(archive: Path, found: int) -> int:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header. A damaged one is an error, as is an archive without its end mark; tarfile alone takes
-    either for the end, without a word."""
+    """A member's header.
+
+    A damaged one is an error, as is an archive without its end mark: tarfile alone takes either for the end.
+    """
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -161,7 +164,7 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
             file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header))
         except Exception as error:
             raise DataError(
-                f"{archive}: not a readable tar file ({_cause(error)}): download it again"
+                f"{archive}: not a readable tar file ({cause(error)}): download it again"
             ) from None
         yield file
 

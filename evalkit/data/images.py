@@ -14,48 +14,16 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evalkit.contracts import ImageHandle
+from evalkit.data.decoding import check_size, decode
 from evalkit.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MISSING = "missing"
-
-
-#: Formats that are decoded; others may start programs (EPS runs Ghostscript) or have fragile decoders.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-
-
-def decode(data: bytes, where: str) -> Image:
-    """Decode an encoded image fully, upright by its EXIF orientation.
-
-    Raises:
-        ImageError: not an image, truncated, or larger than Pillow allows (179 million pixels).
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            _check_whole(opened)
-            opened.load()
-            return ImageOps.exif_transpose(opened)
-    except UnidentifiedImageError:
-        known = ", ".join(FORMATS)
-        raise ImageError(f"{where}: not an image that can be read ({known}): replace the file") from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImageError(f"{where}: cannot be decoded ({cause}): replace the file") from error
-
-
-def _check_whole(image: Any) -> None:
-    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
-    parts = [box for _, box, *_ in image.tile or () if box is not None]
-    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
-    if parts and covered < image.width * image.height:
-        raise ValueError(f"holds {covered} of {image.width * image.height} pixels")
 
 
 def _read(path: str) -> bytes:
@@ -270,7 +238,10 @@ def _frame(path: str, position: int, of: int) -> Image:
         raise ImageError(f"{path}: video missing: put it there or check the data root")
     try:
         with av.open(path) as container:
+            if not container.streams.video:
+                raise ImageError(f"{path}: holds no video stream: replace the file")
             stream = container.streams.video[0]
+            check_size(stream.width, stream.height, path)
             total = stream.frames or sum(1 for _ in container.decode(stream))
             wanted = min(total - 1, int(total * (position + 0.5) / of))
             container.seek(0)
@@ -278,6 +249,8 @@ def _frame(path: str, position: int, of: int) -> Image:
                 if index == wanted:
                     decoded: Image = shown.to_image()
                     return decoded
-    except (av.FFmpegError, IndexError, OSError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # decoders of damaged files raise nearly anything
         raise ImageError(f"{path}: video cannot be decoded ({error}): replace the file") from None
     raise ImageError(f"{path}: video ends before frame {position + 1} of {of}: replace the file")

@@ -71,10 +71,9 @@ class JsonStream:
             self._skip_comma("]")
 
     def _window(self) -> list[Any]:
-        """All elements up to the last `}` in memory at once, which is fast; none where that is no boundary.
+        """All elements up to the last `}` in memory at once, which is fast; none where no element ends there.
 
-        A cut inside a text or an object leaves it open, so what parses is what stands there. Tried once for
-        each window.
+        A cut inside a text or an object leaves it open, so it does not parse. Tried once for each window.
         """
         end = self._text.rfind("}", self._at) + 1
         if self._tried or end <= self._at:

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Json, Model, ModelInfo, ModelOptions, Request
+from evalkit.data.decoding import set_max_pixels
 from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
 
@@ -98,11 +99,14 @@ class InProcess(SoleDriver):
             yield from scheduler.finish(assignment)
 
     def line(self) -> str:
-        """Nothing: there are no workers."""
-        return ""
+        """What the model says of itself (a served one: what sending again has cost)."""
+        said = getattr(self._model, "line", None)
+        return str(said()) if said else ""
 
-    def report(self) -> None:
-        """Nothing: there are no workers."""
+    def report(self) -> dict[str, Json] | None:
+        """What the model counted (a served one: requests and tokens)."""
+        counted = getattr(self._model, "report", None)
+        return dict(counted()) if counted else None
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -150,6 +154,7 @@ class LoadModel:
 
         from evalkit import registry
 
+        set_max_pixels(self.options.max_pixels)
         device: Any = self.options.device
         if device in ("auto", "cuda"):
             import torch

@@ -71,7 +71,7 @@ def read_signal(text: str, signal: Signal, *, both: bool = False) -> float | Non
 
 
 def gives_curvature(text: str) -> bool:
-    """Whether a text labels its second signal Curvature, which is no turning angle."""
+    """Whether a text labels its second signal Curvature, which is not a turning angle."""
     return _MARKED["curvature"].search(text) is not None and _MARKED["angle"].search(text) is None
 
 

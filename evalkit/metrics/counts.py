@@ -6,7 +6,7 @@ from __future__ import annotations
 def whole_number(text: str) -> int | None:
     """What Python's `int()` reads: blanks around, a sign, underscores and other scripts' digits included.
 
-    `5.0`, `1,000` and the empty text are no numbers; neither is one of more than 4,300 digits.
+    `5.0`, `1,000` and the empty text are not numbers; neither is one of more than 4,300 digits.
     """
     try:
         return int(text)

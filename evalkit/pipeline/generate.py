@@ -9,14 +9,15 @@ from evalkit.contracts import Request, Response
 from evalkit.engines.base import Engine
 from evalkit.engines.scheduler import Groups
 from evalkit.errors import SetupError
+from evalkit.openai_reply import WITHHELD
 from evalkit.pipeline.progress import Progress
 from evalkit.store import ResponseLogs
 
 #: When so many samples have failed and none was answered, the set-up is wrong.
 FIRST = 50
 
-#: A stored prediction that is not there says nothing about the others.
-_HARMLESS = "missing"
+#: Failures that say nothing about the others: a stored prediction that is not there, an answer withheld.
+_HARMLESS = ("missing", *WITHHELD)
 
 
 def generate(
@@ -55,7 +56,7 @@ class _SetupCheck:
         """Look at one more response. Raises SetupError after `FIRST` failures and no answer."""
         if self._answered:
             return
-        if response.error is None or response.error.kind == _HARMLESS:
+        if response.error is None or response.error.kind in _HARMLESS:
             self._answered = True
             return
         self._causes[response.error.message] += 1

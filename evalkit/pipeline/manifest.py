@@ -9,14 +9,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from evalkit import registry
+from evalkit import registry, task_files
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
+from evalkit.doors import cause
 from evalkit.environment import git_revision, hardware, versions
 from evalkit.errors import RunFolderError
 from evalkit.pipeline.job import Job, build_request
-from evalkit.pipeline.options import RunOptions, options_of, stored, without_password
+from evalkit.pipeline.judge_options import without_password
+from evalkit.pipeline.options import RunOptions, options_of, stored
 from evalkit.pipeline.overrides import parse_gen
+from evalkit.pipeline.repeats import seeds
+from evalkit.request_form import without_secrets
 
 FORMAT = 1
 
@@ -28,7 +32,7 @@ def now() -> str:
 
 def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
     """The manifest of a new run."""
-    _, extra = parse_gen(options.gen_items)
+    _, extra = parse_gen(without_secrets(options.gen_items))
     return {
         "format": FORMAT,
         # microseconds keep runs of one second in the order they were made
@@ -43,7 +47,9 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "split": job.split,
         },
         "includes": [
-            {"path": str(path.resolve()), "hash": file_digest(path)} for path in registry.included_files()
+            {"path": str(path.resolve()), "hash": file_digest(path)}
+            for file in registry.included_files()
+            for path in task_files.sources(file)
         ],
         "data": data_json(job),
         "prompt": prompt_json(job),
@@ -53,9 +59,12 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "limit": options.limit if job.limited else None,
             "sample_ids": list(options.sample_ids),
             "seed": options.seed,
+            "subset_seed": options.subset_seed,
+            "repeats": job.repeats,
+            "seeds": seeds(job.generation, job.repeats) if job.generation.temperature > 0 else None,
         },
         "settings": {
-            "generation": dataclasses.asdict(job.request(0).generation),
+            "generation": dataclasses.asdict(job.generation),
             "image_policy": dataclasses.asdict(job.request(0).image_policy),
             "nonstandard": dict(job.nonstandard),
             "model_options": extra,
@@ -141,10 +150,17 @@ def stored_options(
             "limit": selection["limit"],
             "sample_id": tuple(selection["sample_ids"]),
             "seed": int(selection["seed"]),
+            # one seed for both, before there were two
+            "subset_seed": int(selection.get("subset_seed", selection["seed"])),
+            "repeats": int(selection.get("repeats", 1)),
             "gen": tuple(settings["gen"]),
             "max_tiles": settings["max_tiles"],
             "data_root": data_root or Path(manifest["data"]["root"]),
         }
-        return str(task["name"]), RunOptions(model=str(model["spec"]), offline=offline, **known)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        options = RunOptions(model=str(model["spec"]), offline=offline, **known)
+        options.check()
+        return str(task["name"]), options
+    except KeyError as error:
         raise RunFolderError(f"{path}: manifest.json lacks {error}; restore it") from None
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunFolderError(f"{path}: manifest.json is not a run's ({cause(error)}); restore it") from None

@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
-from evalkit.contracts import Json, ModelOptions
+from evalkit.contracts import MAX_PIXELS, Json, ModelOptions
 from evalkit.engines.rank import Rank
 from evalkit.errors import UsageError
+from evalkit.key_values import as_items
+from evalkit.pipeline.judge_options import JudgeOptions, judge_options, without_password
 from evalkit.pipeline.overrides import parse_gen
 from evalkit.reasoning import ReasoningMode
+from evalkit.request_form import without_secrets
 
 PathLike = str | os.PathLike[str]
 
@@ -39,6 +41,7 @@ class Option:
         flags: short spellings on the command line. aliases: earlier names, accepted everywhere.
         variables: environment variables in place of `EVALKIT_<FLAG>`.
         parse: makes the value that the run works with; raises UsageError.
+        kept: makes what run folders hold of it, where that is not what `parse` makes.
         stored: name in run folders, where it differs. flag: whether the command line has it.
     """
 
@@ -49,6 +52,7 @@ class Option:
     aliases: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     parse: Callable[[Any], Any] | None = None
+    kept: Callable[[Any], Any] | None = None
     stored: str | None = None
     flag: bool = True
 
@@ -56,37 +60,6 @@ class Option:
 def option(decides: Decides, default: Any, help: str, **details: Any) -> Any:
     """A dataclass field that is an option."""
     return dataclasses.field(default=default, metadata={"option": Option(decides, help, **details)})
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeOptions:
-    """An OpenAI-compatible endpoint that judges answers; its key comes from the environment."""
-
-    url: str
-    model: str
-
-    def to_json(self) -> dict[str, str]:
-        """For the manifest; a password in the address is left out."""
-        return {"url": without_password(self.url), "model": self.model}
-
-
-def judge_options(url: str | None, model: str | None) -> JudgeOptions | None:
-    """Both flags or none.
-
-    Raises:
-        UsageError: one without the other.
-    """
-    if not url and not model:
-        return None
-    if not url or not model:
-        raise UsageError("--judge URL and --judge-model NAME belong together")
-    return JudgeOptions(url, model)
-
-
-def without_password(url: str) -> str:
-    """The address without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def comma_list(values: Sequence[str]) -> tuple[str, ...]:
@@ -98,10 +71,9 @@ def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _gen_items(value: Mapping[str, Json] | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(value, Mapping):
-        return tuple(f"{name}={setting}" for name, setting in value.items())
-    return tuple(value)
+def _storable(value: Mapping[str, Json] | Sequence[str]) -> tuple[str, ...]:
+    """KEY=VALUE as run folders hold it."""
+    return without_secrets(as_items(value))
 
 
 def _batch_number(value: int | str | None) -> int | None:
@@ -144,15 +116,22 @@ class RunSettings:
     max_tiles: int | None = option(
         "question", None, "Most tiles an image, in place of the protocol's (non-standard).", metavar="N"
     )
+    max_pixels: int = option(
+        "place", MAX_PIXELS, "Most pixels of an image; larger ones are refused.", metavar="N"
+    )
     gen: Mapping[str, Json] | Sequence[str] = option(
         "question", (), "Generation setting in place of the protocol's (non-standard), or a setting of the "
-        "model; repeatable.", metavar="KEY=VALUE", parse=_gen_items,
+        "model; repeatable.", metavar="KEY=VALUE", parse=as_items, kept=_storable,
     )  # fmt: skip
     reasoning: ReasoningMode = option(
         "question", "auto", "Text in think tags: kept but not scored (strip), scored (keep), or as the "
         "protocol does (auto).",
     )  # fmt: skip
-    seed: int = option("question", 0, "Seed of --limit and of sampling.", metavar="N")
+    seed: int = option("question", 0, "Seed of sampling.", metavar="N")
+    subset_seed: int = option("question", 0, "Seed of --limit.", metavar="N")
+    repeats: int = option(
+        "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
+    )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
     compile: bool = option(
         "computation",
@@ -193,6 +172,18 @@ class RunSettings:
     judge_model: str | None = option(
         "call", None, "Name of the judge's model at that endpoint.", metavar="NAME"
     )
+    judge_gen: Mapping[str, Json] | Sequence[str] = option(
+        "call", (), "How the judge is asked (temperature, max_new_tokens, extra_body …); repeatable.",
+        metavar="KEY=VALUE", parse=as_items, kept=_storable,
+    )  # fmt: skip
+    judge_repeats: int | None = option(
+        "call", None, "Ask the judge N times about each answer. Default: 1, or as the run was judged.",
+        metavar="N",
+    )  # fmt: skip
+    judge_labels: PathLike | None = option(
+        "call", None, "Ratings by people of some answers (CSV or JSON Lines: id, rating), by which the judge "
+        "is corrected.", metavar="FILE",
+    )  # fmt: skip
 
     @property
     def root(self) -> Path | None:
@@ -207,7 +198,7 @@ class RunSettings:
     @property
     def gen_items(self) -> tuple[str, ...]:
         """`gen` as KEY=VALUE."""
-        return _gen_items(self.gen)
+        return as_items(self.gen)
 
     @property
     def batch(self) -> int | None:
@@ -215,9 +206,14 @@ class RunSettings:
         return _batch_number(self.batch_size)
 
     @property
+    def ratings(self) -> Path | None:
+        """`judge_labels` as a path."""
+        return None if self.judge_labels is None else Path(self.judge_labels)
+
+    @property
     def judge_options(self) -> JudgeOptions | None:
         """The judge, if there is one."""
-        return judge_options(self.judge, self.judge_model)
+        return judge_options(self.judge, self.judge_model, self.judge_gen, self.judge_repeats)
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
@@ -228,7 +224,7 @@ class RunSettings:
             if entry.choices and value not in entry.choices:
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
-        for name in ("limit", "cpus_per_worker", "max_tiles"):
+        for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: give a positive number")
@@ -274,7 +270,7 @@ class RunKeywords(RunSettings):
 
 @dataclass(frozen=True)
 class RunOptions(RunKeywords):
-    """What one call of `evalkit run` is told; the same for all of its tasks.
+    """The options of one call of `evalkit run`; the same for all of its tasks.
 
     Attributes:
         model: what follows `--model`. rank: which of several equal processes this is; None: the only one.
@@ -340,13 +336,13 @@ def current_name(name: str, kind: type[Any]) -> str:
 def stored(options: RunSettings, decides: Decides) -> dict[str, Json]:
     """The values of a kind of options as the manifest keeps them; without passwords."""
     return {
-        entry.stored: _plain(getattr(options, name), entry.option.parse)
+        entry.stored: _plain(getattr(options, name), entry.option.kept or entry.option.parse)
         for name, entry in options_of(type(options), decides).items()
     }
 
 
 def model_options(options: RunKeywords) -> ModelOptions:
-    """What a model family is told of the options."""
+    """The options that a model family receives."""
     told = {field.name for field in dataclasses.fields(ModelOptions)} & options_of(type(options)).keys()
     given: dict[str, Any] = {name: getattr(options, name) for name in told}
     _, extra = parse_gen(options.gen_items)

@@ -9,6 +9,7 @@ from typing import Any
 
 from evalkit.contracts import Generation, Json, Request
 from evalkit.errors import UsageError
+from evalkit.key_values import split_items
 
 _KINDS: dict[str, type] = {name: type(value) for name, value in dataclasses.asdict(Generation()).items()}
 
@@ -19,7 +20,7 @@ class Overrides:
 
     Attributes:
         max_tiles: bound of the tile grid. generation: fields of `Generation`.
-        seed: used by sampling only, which is no override by itself.
+        seed: used by sampling only; alone it overrides nothing.
     """
 
     max_tiles: int | None = None
@@ -40,8 +41,14 @@ class Overrides:
             return request
         return dataclasses.replace(request, generation=generation, image_policy=policy)
 
+    def _draws(self, request: Request) -> bool:
+        return self.apply(request).generation.temperature > 0
+
     def changed(self, requests: Iterable[Request]) -> dict[str, Json]:
-        """Which of the settings differ from the protocol's in any request, by name."""
+        """Which of the settings differ from the protocol's in any request, by name.
+
+        The seed of a drawn answer is none of them, whichever flag it was given by.
+        """
         given: dict[str, Json] = dict(self.generation)
         if self.max_tiles is not None:
             given["max_tiles"] = self.max_tiles
@@ -49,7 +56,11 @@ class Overrides:
             return {}
         found: set[str] = set()
         for request in requests:
-            found.update(name for name, value in given.items() if _standard(request, name) != value)
+            found.update(
+                name
+                for name, value in given.items()
+                if _standard(request, name) != value and not (name == "seed" and self._draws(request))
+            )
             if len(found) == len(given):
                 break
         return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items() if name in found}
@@ -67,11 +78,7 @@ def parse_gen(items: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """
     generation: dict[str, Any] = {}
     extra: dict[str, str] = {}
-    for item in items:
-        name, equals, text = item.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not name:
-            raise UsageError(f"--gen {item}: write KEY=VALUE")
+    for name, text in split_items(items).items():
         if name in _KINDS:
             generation[name] = _value(name, text)
         else:

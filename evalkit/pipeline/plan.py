@@ -104,7 +104,7 @@ def make_plan(requests: Iterable[Request]) -> Plan:
     """Group requests with the same images and image policy; the only place that finds who shares what.
 
     Groups are in order of first appearance; inside, requests are sorted by earlier turns, then length, so
-    that those that begin alike lie side by side. A request without images is a group by itself.
+    that those that begin alike are neighbours. A request without images is a group of its own.
     """
     groups: list[Group] = []
     for _, keys in groupby(sorted(_sort_keys(requests)), lambda key: key[0]):

@@ -19,7 +19,7 @@ def export_questions(job: Job, path: Path) -> int:
     """Write one JSON line a sample; returns how many.
 
     A line has `id`, `prompt` (the last message as sent, `<image>` where an image goes), `messages`, `images`
-    (paths in the order of their marks), `generation` and `image_policy`. An image that is no file of its own
+    (paths in the order of their marks), `generation` and `image_policy`. An image without a file of its own
     (a table's cell, a video's frame, stitched views) is written as PNG beside `path`, in `<name>_images/`.
 
     Raises:

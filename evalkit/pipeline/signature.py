@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from evalkit.contracts import Generation, Json, Sample
 from evalkit.task import Task
@@ -39,15 +39,18 @@ def subset_hash(samples: Iterable[Sample]) -> str:
     return hashlib.sha256(names.encode("utf-8", "surrogatepass")).hexdigest()[:6]
 
 
-def describe_generation(generation: Generation) -> str:
-    """`greedy,200`, `beams5,100`, `sampled,t0.6,p0.9,200`."""
-    if generation.temperature > 0:
+def describe_generation(generation: Generation, unsent: Collection[str] = ()) -> str:
+    """`greedy,200`, `beams5,100`, `sampled,t0.6,p0.9,200`; `server` for what a server is not told."""
+    longest = "server" if "max_tokens" in unsent else generation.max_new_tokens
+    if "temperature" in unsent:
+        how = "server"
+    elif generation.temperature > 0:
         how = f"sampled,t{generation.temperature:g},p{generation.top_p:g}"
     elif generation.num_beams > 1:
         how = f"beams{generation.num_beams}"
     else:
         how = "greedy"
-    return f"{how},{generation.max_new_tokens}"
+    return f"{how},{longest}"
 
 
 def signature(
@@ -65,13 +68,17 @@ def signature(
     inputs: str | None = None,
     nonstandard: Mapping[str, Json] | None = None,
     reasoning: str | None = None,
+    repeats: int = 1,
+    unsent: Collection[str] = (),
 ) -> str:
     """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`.
 
     Args:
         inputs: who tokenises and preprocesses (`server`, `processor`), if not evalkit; template and tiling
             are then not the request's.
+        unsent: settings of generation that a server is not told.
         reasoning: what is done with reasoning in the answers, where the protocol does otherwise.
+        repeats: how often each sample was asked.
     """
     fields = [
         task.name,
@@ -80,13 +87,17 @@ def signature(
         f"n:{n}",
         f"tiles:{'processor' if inputs == 'processor' else tiles}",
         f"prompt:{task.prompt_fingerprint()}",
-        f"gen:{describe_generation(generation)}",
+        f"gen:{describe_generation(generation, unsent)}",
         f"scorer:{task.scorer_version()}",
         f"dtype:{_DTYPES.get(dtype, dtype) if dtype else 'none'}",
         f"data:{data[:6]}",
     ]
     if subset:
         fields.append(f"subset:{subset}")
+    if generation.temperature > 0:
+        fields.append(f"seed:{generation.seed}")
+    if repeats > 1:
+        fields.append(f"repeats:{repeats}")
     if inputs:
         fields.append(f"inputs:{inputs}")
     if judge:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.contracts import Json, MetricValue, Record
+from evalkit.metrics.repeated import over_repeats
 from evalkit.near_miss import NEAR_MISS, ExactScores, is_wrong
 from evalkit.reasoning import REASONING
 from evalkit.task import Reference, Task
@@ -19,7 +20,7 @@ def metric_values(task: Task, records: Sequence[Record]) -> dict[str, MetricValu
     """Every metric of the report with its clustered interval, headline first."""
     from evalkit.statistics import estimate_all
 
-    return estimate_all(task.metrics(), records)
+    return estimate_all(over_repeats(task.metrics(), records), records)
 
 
 def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[str, Json]]]:
@@ -34,7 +35,7 @@ def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[st
     report: dict[str, dict[str, dict[str, Json]]] = {
         tag: {value: {} for value in values} for tag, values in members.items()
     }
-    for metric in task.group_metrics():
+    for metric in over_repeats(task.group_metrics(), records):
         chosen = metric.selected(records)
         reason = metric.reason(records)
         rows = metric.statistics(records) if reason is None else None
@@ -91,16 +92,25 @@ def metric_from_json(content: Mapping[str, Any]) -> MetricValue:
 
 def counts(records: Iterable[Record], expected: int) -> dict[str, int]:
     """Samples asked, answered, failed, and answers that could not be parsed, were cut or are near misses, or
-    whose reasoning was kept apart (where there are such)."""
+    were refused, or whose reasoning was kept apart (the last two where there are such)."""
     found = {"expected": expected, "answered": 0, "errors": 0, "unparsed": 0, "truncated": 0, "near_miss": 0}
     for record in records:
         found["errors" if record.failed else "answered"] += 1
         found["unparsed"] += "unparsed" in record.flags
-        found["truncated"] += "truncated" in record.flags
+        kind = record.error.kind if record.error is not None else ""
+        found["truncated"] += "truncated" in record.flags or kind == "truncated"
+        if kind == "refused":
+            found["refused"] = found.get("refused", 0) + 1
         found["near_miss"] += NEAR_MISS in record.flags
         if REASONING in record.data:
             found[REASONING] = found.get(REASONING, 0) + 1
     return found
+
+
+def failures(records: Iterable[Record]) -> dict[str, int]:
+    """Samples without an answer by the kind of failure, the commonest first."""
+    kinds = Counter(record.error.kind for record in records if record.error is not None)
+    return dict(kinds.most_common())
 
 
 def near_misses(records: Iterable[Record], names: ExactScores) -> dict[str, Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evalkit.reports.repeats import repeats_text
 from evalkit.task_parts import MINIATURE
 from evalkit.text import one_line, table, value_text, visible
 
@@ -18,6 +19,7 @@ def run_text(run: Mapping[str, Any], with_groups: bool = False) -> str:
     parts = [_head(run)]
     if run["metrics"]:
         parts.append(_scores(run["metrics"]))
+        parts.append(repeats_text(run))
     if with_groups and run["groups"]:
         parts.append(_groups(run["groups"]))
     if run["reference"] and run["metrics"]:
@@ -40,7 +42,11 @@ def _head(run: Mapping[str, Any]) -> str:
     if said := _near_misses(run):
         lines.append(said)
     if keys := counts.get("impossible_keys"):
-        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is no option")
+        lines.append(f"NOTE: {keys} samples count as wrong whatever is answered: their key is not an option")
+    if said := _failures(run):
+        lines.append(said)
+    if said := _judge(run):
+        lines.append(said)
     if counts.get("unknown"):
         lines.append(f"        {counts['unknown']} stored predictions match no sample")
     for name, value in run.get("nonstandard", {}).items():
@@ -82,6 +88,30 @@ def _near_misses(run: Mapping[str, Any]) -> str:
         f"NEAR MISS: {total} of {found['wrong']} wrong answers {answers} ({said}): the official rule counts "
         f"{rule} wrong (evalkit show RUN --near-miss)"
     )
+
+
+def _failures(run: Mapping[str, Any]) -> str:
+    """Samples without an answer by kind, where a server or a model withheld some."""
+    kinds = run.get("failures", {})
+    if not any(name in kinds for name in ("refused", "truncated")):
+        return ""
+    named = ", ".join(f"{count} {one_line(name)}" for name, count in kinds.items())
+    return f"NO ANSWER: {named} (evalkit show RUN --failed)"
+
+
+def _judge(run: Mapping[str, Any]) -> str:
+    """What a judge that was asked did not answer, and what asking again has cost."""
+    judge = run.get("judge", {})
+    if not judge.get("failed") and not judge.get("again"):
+        return ""
+    replied = f"{judge['asked'] - judge['failed']} of {judge['asked']}"
+    said = f"JUDGE: {one_line(judge['model'])} gave {replied} replies"
+    if judge.get("failed"):
+        kinds = ", ".join(f"{count} {name}" for name, count in judge["failures"].items())
+        said += f" (without: {kinds}; first: {one_line(judge['reason'], 200)})"
+    if judge.get("again"):
+        said += f"; {judge['again']} of {judge['sent']} requests were sent again"
+    return said
 
 
 def _status(run: Mapping[str, Any]) -> str:

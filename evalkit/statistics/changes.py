@@ -47,7 +47,7 @@ class Changes:
     def of(cls, metric: Metric, base: FloatArray, new: FloatArray, clusters: Clusters) -> Changes | None:
         """Changes from statistics [n, 2] of both sides.
 
-        None for a metric that is no bounded mean, or where one side lacks samples that the other has.
+        None for a metric that is not a bounded mean, or where one side lacks samples that the other has.
         """
         if metric.mean_range is None or not np.array_equal(base[:, 1], new[:, 1]):
             return None

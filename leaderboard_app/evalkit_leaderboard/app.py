@@ -11,6 +11,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from evalkit.contracts import MAX_PIXELS
+from evalkit.data.decoding import set_max_pixels
 from evalkit_leaderboard import components, theme
 from evalkit_leaderboard.context import Context, open_context, watch
 from evalkit_leaderboard.views import compare, overview, runs, samples, task, training
@@ -64,9 +66,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--training", type=Path, default=Path("checkpoints"))
+    parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS)
     return parser.parse_args(sys.argv[1:])
 
 
 if __name__ == "__main__":
     given = _arguments()
+    set_max_pixels(given.max_pixels)
     main(given.runs, given.training)

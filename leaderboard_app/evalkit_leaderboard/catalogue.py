@@ -53,7 +53,7 @@ class TaskInfo:
 
 @lru_cache(maxsize=1)
 def tasks() -> Mapping[str, TaskInfo]:
-    """Installed tasks by name, in the registry's order; one that fails is told of and left out."""
+    """Installed tasks by name, in the registry's order; one that fails is named and left out."""
     found = {name: _describe(name, factory) for name, factory in registry.tasks().items()}
     return {name: task for name, task in found.items() if task is not None}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import FOLDER
+from evalkit.cli.options import FOLDER, option_flags
 from evalkit.cli.terminal import flag
 from evalkit.errors import SetupError, UsageError
 from evalkit_leaderboard.serving import LOOPBACK, PORT, command, free_port, is_free
@@ -27,8 +27,9 @@ from evalkit_leaderboard.serving import LOOPBACK, PORT, command, free_port, is_f
     show_default=True,
     help="Folder of training outputs, for loss curves.",
 )
+@option_flags(("max_pixels",))
 @terminal.verbosity
-def leaderboard(runs: Path, port: int | None, address: str, training: Path) -> int:
+def leaderboard(runs: Path, port: int | None, address: str, training: Path, max_pixels: int) -> int:
     """Look at runs in the browser: models by tasks, comparisons, samples, training, progress.
 
     Reads run folders and writes nothing into them. There is no password: whoever reaches the address reads
@@ -53,7 +54,9 @@ def leaderboard(runs: Path, port: int | None, address: str, training: Path) -> i
         )
     click.echo(f"leaderboard of {runs}: http://{_shown(address)}:{chosen}  (Ctrl-C ends it)")
     try:
-        status = subprocess.call(command(runs, training, address, chosen), stdout=subprocess.DEVNULL)
+        status = subprocess.call(
+            command(runs, training, address, chosen, max_pixels), stdout=subprocess.DEVNULL
+        )
     except KeyboardInterrupt:
         return 0
     if status not in (0, -2, 130):

@@ -129,7 +129,7 @@ class Quote:
     length: int | None = None
 
     def render(self) -> str:
-        """The text as it stands under its name, cut where it is absurdly long."""
+        """The raw text under its name, cut where it is very long."""
         # Line ends as references: the first one after <pre> would be swallowed.
         shown = html.escape(visible(self.text[:LONGEST_TEXT])).replace("\n", "&#10;")
         whole = len(self.text) if self.length is None else self.length

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from evalkit.contracts import MAX_PIXELS
 from evalkit.errors import SetupError
 
 LOOPBACK = "127.0.0.1"
@@ -20,7 +21,7 @@ PORT = 8501
 _TRIES = 50
 
 
-def command(runs: Path, training: Path, address: str, port: int) -> list[str]:
+def command(runs: Path, training: Path, address: str, port: int, max_pixels: int = MAX_PIXELS) -> list[str]:
     """The command line that serves the app."""
     from evalkit_leaderboard import theme
 
@@ -38,6 +39,7 @@ def command(runs: Path, training: Path, address: str, port: int) -> list[str]:
     flags = [f"--{name}={value}" for name, value in settings.items()]
     flags += [f"--server.allowedHosts={name}" for name in own_hosts(address)]
     given = ["--runs", str(runs.absolute()), "--training", str(training.absolute())]
+    given += ["--max-pixels", str(max_pixels)]
     return [sys.executable, "-m", "evalkit_leaderboard", *flags, "--", *given]
 
 

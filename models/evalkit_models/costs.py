@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from evalkit.pipeline.cost_estimate import Costs
-from mini_internvl.config import VisionConfig
+from mini_internvl.config import MiniInternVLConfig, VisionConfig, config_from_native, read_json
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release
 
-#: hidden, intermediate, layers, heads, key heads, vocabulary of the released language models.
+#: hidden, intermediate, layers, heads, key heads, head width, vocabulary of the released language models.
 _SIZES = {
-    "1b": (896, 4864, 24, 14, 2, 151655),
-    "2b": (2048, 8192, 24, 16, 8, 92553),
-    "4b": (3072, 8192, 32, 32, 32, 32020),
+    "Qwen2-0.5B": (896, 4864, 24, 14, 2, 64, 151655),
+    "InternLM2-1.8B": (2048, 8192, 24, 16, 8, 128, 92553),
+    "Phi-3-mini": (3072, 8192, 32, 32, 32, 96, 32020),
+    "Qwen2.5-0.5B": (896, 4864, 24, 14, 2, 64, 151674),
+    "InternLM2.5-1.8B": (2048, 8192, 24, 16, 8, 128, 92553),
+    "Qwen2.5-1.5B": (1536, 8960, 28, 12, 2, 128, 151674),
+    "Qwen2.5-3B": (2048, 11008, 36, 16, 2, 128, 151674),
+    "Qwen3-0.6B": (1024, 3072, 28, 16, 8, 128, 151936),
+    "Qwen3-1.7B": (2048, 6144, 28, 16, 8, 128, 151936),
+    "Qwen3-4B": (2560, 9728, 36, 32, 8, 128, 151936),
 }
+_QWEN3_HEAD = 128  # where config.json does not say
 _BYTES = 2  # of a bfloat16
 
 
@@ -25,29 +31,31 @@ def costs(spec: str, checkpoint: str | None) -> Costs | None:
     folder = TINY_FOLDER if release is not None and release.name == TINY else Path(spec).expanduser()
     config = Path(checkpoint).expanduser() / "config.json" if checkpoint else folder / "config.json"
     if config.is_file():
-        return _from_config(json.loads(config.read_text(encoding="utf-8")))
-    if release is None:
-        return None
-    size = next((size for part, size in _SIZES.items() if f"-{part}" in release.name), None)
+        return _from_config(config)
+    size = None if release is None else _SIZES.get(release.language_model)
     return None if size is None else _costs(VisionConfig(), size, 0.5)
 
 
-def _from_config(config: dict[str, Any]) -> Costs | None:
+def _from_config(path: Path) -> Costs | None:
     try:
-        llm, vision = config["llm_config"], config["vision_config"]
+        raw = read_json(path)
+        native = raw.get("model_type") == "internvl"
+        config = config_from_native(raw) if native else MiniInternVLConfig.from_dict(raw)
+        llm = config.llm
         names = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        heads = llm.get("num_key_value_heads") or llm["num_attention_heads"]
-        size = (*(int(llm[name]) for name in names), int(heads), int(llm["vocab_size"]))
-        known = {name: vision[name] for name in VisionConfig.__dataclass_fields__ if name in vision}
-        return _costs(VisionConfig(**known), size, float(config.get("downsample_ratio", 0.5)))
-    except (KeyError, TypeError, ValueError):
+        hidden, inner, layers, heads = (int(llm[name]) for name in names)
+        key_heads = int(llm.get("num_key_value_heads") or heads)
+        width = int(llm.get("head_dim") or (_QWEN3_HEAD if config.family == "qwen3" else hidden // heads))
+        size = (hidden, inner, layers, heads, key_heads, width, int(llm["vocab_size"]))
+        return _costs(config.vision, size, config.downsample_ratio)
+    except Exception:
         return None  # loading the checkpoint will say what is wrong with it
 
 
 def _costs(vision: VisionConfig, size: tuple[int, ...], ratio: float) -> Costs:
-    hidden, inner, layers, heads, key_heads, vocabulary = size
-    keys = hidden // heads * key_heads
-    decoder = layers * (2 * hidden * hidden + 2 * hidden * keys + 3 * hidden * inner)
+    hidden, inner, layers, heads, key_heads, head_width, vocabulary = size
+    keys = head_width * key_heads
+    decoder = layers * (2 * hidden * head_width * heads + 2 * hidden * keys + 3 * hidden * inner)
     positions = vision.grid**2 + 1
     wide = vision.hidden_size
     encoder = vision.num_hidden_layers * (4 * wide * wide + 2 * wide * vision.intermediate_size)

@@ -83,7 +83,7 @@ class ImagePrefetcher(Generic[T]):
 
 
 def _groups(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    """Neighbours of one group; a request without a group is one by itself."""
+    """Neighbours of one group; a request without a group is a group of its own."""
     for number, members in groupby(requests, key=lambda request: request.group):
         if number is None:
             yield from ([request] for request in members)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from evalkit.contracts import FinishReason, Response
 from evalkit.errors import DataError, UsageError
+from evalkit_models.numbered_rows import Evidence
 
 #: Names of the id, compared without case, `_` and `-`, the first that a row has: those of LLaVA and TextVQA,
 #: DocVQA (questionId), VLMEvalKit (index), MathVista (pid) and MME-RealWorld (Question_id).
@@ -18,21 +19,29 @@ TEXT_FIELDS = (
     *("text", "answer", "prediction", "response", "output"),
     *("pred", "model_answer", "model_output", "generated_text", "raw_output"),
 )
-_FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+#: Names of reasoning beside the answer: those of servers, and VLMEvalKit's.
+REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
+_FINISH: Mapping[Any, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+_FIELDS = {name.replace("_", "") for name in (*ID_FIELDS, *TEXT_FIELDS)}
 
 
 class Answer(NamedTuple):
     """A row's answer.
 
     Attributes:
-        where: words for errors. row: its number in the split, where it may be all it knows of its sample.
+        id: None where the row has none. where: words for errors.
+        row: its number in the split, where it may be all it knows of its sample.
+        evidence: what such a row says of its sample.
         replaces: whether it takes the place of an earlier answer of the same id.
     """
 
-    id: str
+    id: str | None
     response: Response
     where: str
     row: int | None = None
+    evidence: Evidence | None = None
     replaces: bool = False
 
 
@@ -82,16 +91,18 @@ class Recogniser:
         form, id_field, text_field = fields
         self._seen[form.name if form else "", id_field, text_field] += 1
         value = _only(row[text_field], where, text_field) if "resps" in text_field else row[text_field]
-        text = _text(value, where, text_field)
+        text, reasoning = _text(value, where, text_field), _reasoning(row)
         own = form is _FORMS[0]
+        if text is None and reasoning:
+            text = ""  # the budget was used up while thinking
         if text is None or (own and (row.get("error") or row.get("error_kind"))):
             return None
-        response = Response(text=text, finish=_finish(row.get("finish")) if own else None)
-        identifier, number = _text_of_id(row[id_field], where, id_field), None
-        if id_field == "doc_id":
-            number = int(identifier) if identifier.isdecimal() else None
-            identifier = _nested_id(row) or identifier
-        return Answer(identifier, response, where, number, replaces=own)
+        finish = _FINISH.get(str(row.get("finish") or row.get("finish_reason")))
+        response = Response(text=text, finish=finish, reasoning=reasoning)
+        identifier = _text_of_id(row[id_field], where, id_field)
+        if id_field == "doc_id" and identifier.isdecimal():
+            return Answer(_nested_id(row), response, where, int(identifier), _evidence(row))
+        return Answer(identifier, response, where, replaces=own)
 
     def _recognise(self, row: Mapping[str, Any], where: str) -> tuple[_Form | None, str, str]:
         named = self._id_field or self._text_field
@@ -109,6 +120,11 @@ class Recogniser:
 
 def _plain(name: object) -> str:
     return str(name).strip().lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def is_field(name: object) -> bool:
+    """Whether a name is one of those of an id or an answer."""
+    return _plain(name).strip('"') in _FIELDS
 
 
 def _names(row: Mapping[str, Any], known: tuple[str, ...]) -> list[str]:
@@ -140,11 +156,9 @@ def _text_field(row: Mapping[str, Any], where: str, field: str | None) -> str:
     return name
 
 
-def _finish(value: Any) -> FinishReason | None:
-    return _FINISH.get(value) if isinstance(value, str) else None
-
-
 def _text_of_id(value: Any, where: str, name: str) -> str:
+    if isinstance(value, float) and value.is_integer():  # tables with a missing id have their numbers so
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(f"{where}: {name} must be text or a number, found {type(value).__name__}")
     return str(value)
@@ -156,6 +170,12 @@ def _text(value: Any, where: str, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise DataError(f"{where}: {name} must be text, found {type(value).__name__}")
     return str(value)
+
+
+def _reasoning(row: Mapping[str, Any]) -> str:
+    """What a row tells apart from its answer."""
+    found = (row.get(name) for name in REASONING_FIELDS)
+    return next((text for text in found if isinstance(text, str) and text), "")
 
 
 def _only(value: Any, where: str, name: str) -> Any:
@@ -175,6 +195,17 @@ def _nested_id(row: Mapping[str, Any]) -> str | None:
             if isinstance(identifier, (str, int)) and not isinstance(identifier, bool):
                 return str(identifier)
     return None
+
+
+def _evidence(row: Mapping[str, Any]) -> Evidence:
+    """What lmms-eval's row was asked: the prompt `input`, and the texts of `doc` that older versions keep."""
+    doc = row.get("doc")
+    values = [row.get("input"), *(doc.values() if isinstance(doc, Mapping) else ())]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    target = row.get("target")
+    return Evidence(
+        "\n".join(text for text in texts if isinstance(text, str)), None if target is None else str(target)
+    )
 
 
 def _found(row: Mapping[str, Any]) -> str:

@@ -10,7 +10,6 @@ import base64
 import io
 import logging
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from evalkit.contracts import (
     Failure,
     FinishReason,
     Generation,
+    Json,
     Model,
     ModelInfo,
     ModelOptions,
@@ -27,20 +27,13 @@ from evalkit.contracts import (
     Response,
 )
 from evalkit.errors import BudgetError, ImageError, ServerError, UsageError
-from evalkit.openai_client import (
-    ChatApi,
-    Completion,
-    HopelessError,
-    RefusedError,
-    TryAgainError,
-    find_key,
-    in_threads,
-    patiently,
-)
+from evalkit.openai_client import ChatApi, find_key, in_threads, is_azure, patiently
+from evalkit.openai_reply import WITHHELD, Completion, HopelessError, RefusedError, TryAgainError
 from evalkit.registry import nearest
-from evalkit_models.budget import Budget
+from evalkit_models import sending
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
+from evalkit_models.sending import OutOfBudgetError, Sender
 from evalkit_models.server_settings import FREE, ServerSettings
 from mini_internvl import ImageError as NetworkImageError
 
@@ -51,11 +44,11 @@ log = logging.getLogger(__name__)
 
 SCHEME = "openai:"
 KEY_VARIABLE = "OPENAI_API_KEY"
+#: Azure's own name for it, read before for an address of Azure.
+AZURE_KEY_VARIABLE = "AZURE_OPENAI_API_KEY"
 
 #: Requests in a row that failed for good before the server counts as dead.
 PATIENCE = 50
-#: Seconds before a failed request is sent again the first time.
-BACKOFF = 1.0
 
 #: Most visual tokens of an image: 12 tiles and a thumbnail of 256, or one for each patch of 14 pixels.
 _TILED, _PATCH = 13 * 256, 14 * 14
@@ -76,10 +69,6 @@ class _EncodedImage:
     most_tokens: int
 
 
-class _OutOfBudgetError(Exception):
-    """The request was not sent because the budget does not allow it."""
-
-
 class ServedModel:
     """A model behind a server.
 
@@ -95,22 +84,26 @@ class ServedModel:
         self._name = name
         self._settings = settings
         self._workers = workers
-        self._budget = Budget(settings.max_requests, settings.max_total_tokens)
-        self._pause = _Pause()
         self._stop = threading.Event()
+        self._sender = Sender(api, settings, self._stop)
+        self._budget = self._sender.budget
         self._images = ImagePrefetcher(self._encode_all)
         self._failed_in_a_row = 0
-        quality = settings.jpeg_quality
+        quality, form = settings.jpeg_quality, settings.form.to_json()
+        unsent = settings.form.omit
+        said = (f"served: {', '.join(unsent)} not sent, the server's own hold",) if unsent else ()
         self._info = ModelInfo(
             name=f"{SCHEME}{name}",
             engine="server",
             inputs="server",
             free_options=FREE,
             settings={
-                "base_url": api.address.removesuffix("/chat/completions"),
+                "base_url": api.base,
                 "pictures": f"jpeg:{quality}" if quality else "png",
+                **({"request": form} if form else {}),
             },
-            notes=("served: template and tiling are the server's own",),
+            notes=("served: template and tiling are the server's own", *said),
+            unsent=unsent,
         )
 
     @property
@@ -128,17 +121,28 @@ class ServedModel:
         """
         for request in requests:
             _check(request.generation)
-        for (request, _), response in in_threads(
+        for (request, _), outcome in in_threads(
             lambda asked: self._ask(*asked), self._prepared(requests), self._workers, "served"
         ):
-            if response is not None:
-                self._count_failures(response)
+            if outcome is not None:
+                response, at_fault = outcome
+                self._count_failures(response, at_fault)
                 yield request.id, response
+        if price := self._sender.price():
+            log.info("%s: %s", self._info.name, price)
         if self._budget.exhausted:
             raise BudgetError(
                 f"{self._info.name}: {self._budget.exhausted} ({self._budget.sent:,} requests sent); run "
                 "the same command again to go on with a new budget"
             )
+
+    def line(self) -> str:
+        """What sending again has cost so far."""
+        return self._sender.price()
+
+    def report(self) -> Mapping[str, Json]:
+        """Requests and tokens, for the manifest."""
+        return self._sender.report()
 
     def close(self) -> None:
         """Stop the threads and what they wait for."""
@@ -152,7 +156,7 @@ class ServedModel:
             ServerError: the server cannot be reached or refuses.
         """
         try:
-            listed = patiently(self._api.models, min(3, self._settings.attempts), BACKOFF, self._stop)
+            listed = patiently(self._api.models, min(3, self._settings.attempts), sending.BACKOFF, self._stop)
         except HopelessError as error:
             if str(error).startswith(("HTTP 401", "HTTP 403")):
                 raise self._hopeless(error) from None
@@ -204,50 +208,30 @@ class ServedModel:
             f"data:image/{kind};base64,{data}", max(_TILED, image.width * image.height // _PATCH)
         )
 
-    def _ask(self, request: Request, images: Sequence[_EncodedImage] | Failure) -> Response | None:
-        """The answer; None if the budget does not allow the request. Runs in a worker's thread."""
+    def _ask(
+        self, request: Request, images: Sequence[_EncodedImage] | Failure
+    ) -> tuple[Response, bool] | None:
+        """The answer, and whether the server is at fault; None if the budget does not allow the request.
+
+        Runs in a worker's thread.
+        """
         if isinstance(images, Failure):
-            return Response(error=images)
+            return Response(error=images), False
         try:
             body = self._body(request, images)
         except MarksError as error:
-            return Response(error=Failure("prompt", str(error)))
-        most = self._most_tokens(request, images)
-        settings = self._settings
+            return Response(error=Failure("prompt", str(error))), False
         try:
-            answer, seconds = patiently(
-                lambda: self._attempt(body, most), settings.attempts, BACKOFF, self._stop
-            )
-        except (TryAgainError, RefusedError) as error:
-            kind = "refused" if isinstance(error, RefusedError) else "server"
-            return Response(error=Failure(kind, str(error)))
+            answer, seconds = self._sender.send(body, self._most_tokens(request, images))
+        except TryAgainError as error:
+            return Response(error=Failure("server", str(error))), True
+        except RefusedError as error:
+            return Response(error=Failure(error.kind, str(error))), not error.understood
         except HopelessError as error:
             raise self._hopeless(error) from None
-        except _OutOfBudgetError:
+        except OutOfBudgetError:
             return None
-        return _response(answer, request.generation, seconds)
-
-    def _attempt(self, body: Mapping[str, Any], most: int) -> tuple[Completion, float]:
-        """One attempt within the budget, and its seconds."""
-        self._pause.wait(self._stop)
-        if not self._budget.take(most):
-            raise _OutOfBudgetError
-        cost = most  # if the server does not report its usage
-        started = time.perf_counter()
-        try:
-            answer = self._api.complete(body)
-            if answer.prompt_tokens is not None and answer.new_tokens is not None:
-                cost = answer.prompt_tokens + answer.new_tokens
-        except TryAgainError as error:
-            self._pause.extend(error.after)
-            cost = most if error.worked else 0
-            raise
-        except (RefusedError, HopelessError):
-            cost = 0
-            raise
-        finally:
-            self._budget.settle(most, cost)
-        return answer, time.perf_counter() - started
+        return _response(answer, request.generation, seconds), False
 
     def _body(self, request: Request, images: Sequence[_EncodedImage]) -> dict[str, Any]:
         """What is sent. Raises MarksError."""
@@ -263,29 +247,27 @@ class ServedModel:
                 ]
             said.append({"role": role, "content": content})
         generation = request.generation
-        body = {
-            "model": self._name,
-            "messages": said,
-            self._settings.token_limit: generation.max_new_tokens,
+        settings: dict[str, Any] = {
+            "max_tokens": generation.max_new_tokens,
             "temperature": generation.temperature,
             "seed": generation.seed,
         }
         if generation.temperature > 0:
-            body["top_p"] = generation.top_p
+            settings["top_p"] = generation.top_p
         if generation.stop and self._settings.send_stop:
-            body["stop"] = list(generation.stop)
-        return body
+            settings["stop"] = list(generation.stop)
+        return self._settings.form.body(self._name, said, settings)
 
     def _most_tokens(self, request: Request, images: Sequence[_EncodedImage]) -> int:
         """No request takes more: a token is at least one byte of text."""
         texts = sum(len(message.text.encode("utf-8", "replace")) + _AROUND for message in request.messages)
         return texts + sum(image.most_tokens for image in images) + request.generation.max_new_tokens
 
-    def _count_failures(self, response: Response) -> None:
-        if response.error is None:
-            self._failed_in_a_row = 0
-        elif response.error.kind == "server":
+    def _count_failures(self, response: Response, at_fault: bool) -> None:
+        if at_fault:
             self._failed_in_a_row += 1
+        elif response.error is None or response.error.kind in WITHHELD:
+            self._failed_in_a_row = 0
         if self._failed_in_a_row >= PATIENCE and response.error is not None:
             raise ServerError(
                 f"{self._info.name} at {self._api.address}: {PATIENCE} requests in a row failed, last: "
@@ -299,25 +281,7 @@ class ServedModel:
         )
 
 
-class _Pause:
-    """A time before which no worker sends anything: a server's wish to wait holds for all of them."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def extend(self, seconds: float) -> None:
-        """Wait for so long from now, or longer if that was asked before."""
-        self._until = max(self._until, time.monotonic() + seconds) if seconds else self._until
-
-    def wait(self, stop: threading.Event) -> None:
-        """Return when the time has come, or at once when `stop` is set."""
-        while (left := self._until - time.monotonic()) > 0 and not stop.wait(left):
-            pass
-
-
 def _response(answer: Completion, generation: Generation, seconds: float) -> Response:
-    if answer.finish == "content_filter":
-        return Response(error=Failure("refused", "the server's content filter withheld the answer"))
     new_tokens = answer.new_tokens or 0
     finish = _FINISH.get(answer.finish or "")
     if finish is None and new_tokens >= generation.max_new_tokens:
@@ -378,9 +342,10 @@ class ServedFamily:
             if getattr(options, flag) != default:
                 shown = "no-prefix-caching" if flag == "prefix_caching" else flag
                 raise UsageError(f"--{shown} has no meaning with {spec}: the server decides")
-        settings = ServerSettings.parse(options.extra)
+        settings = ServerSettings.parse(name, options.extra)
         try:
-            api = ChatApi(options.base_url, find_key((KEY_VARIABLE,)), settings.timeout)
+            names = (AZURE_KEY_VARIABLE, KEY_VARIABLE) if is_azure(options.base_url) else (KEY_VARIABLE,)
+            api = ChatApi(options.base_url, find_key(names), settings.timeout, settings.form.extra_headers)
         except ServerError as error:
             raise UsageError(f"--base-url: {error}") from None
         model = ServedModel(api, name, settings, options.batch_size or BATCHING.served_requests)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from evalkit.errors import UsageError
+from evalkit.key_values import choice, number
+from evalkit.registry import nearest
+from evalkit.request_form import KEYS, RequestForm
 
-N = TypeVar("N", int, float)
-
-#: Settings that change no answer: a run may go on with other values.
-FREE = ("timeout", "attempts", "max_requests", "max_total_tokens", "token_limit", "send_stop")
+#: Settings that change no answer, or are in the model's own settings: a run may go on with other spellings.
+FREE = ("timeout", "attempts", "max_requests", "max_total_tokens", "token_limit", "send_stop", *KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,7 @@ class ServerSettings:
         jpeg_quality: 1 to 100; None sends lossless PNG.
         timeout: seconds for one attempt. attempts: how often a request is sent before it counts as failed.
         max_requests, max_total_tokens: budget of one call of the command.
-        token_limit: the protocol's field for the longest answer; newer cloud models want
-            `max_completion_tokens`.
+        form: of its requests. `token_limit` is the earlier name of `token_field`.
         send_stop: whether stop texts are sent; answers are cut at them in any case.
     """
 
@@ -32,44 +32,32 @@ class ServerSettings:
     attempts: int = 6
     max_requests: int | None = None
     max_total_tokens: int | None = None
-    token_limit: str = "max_tokens"
+    form: RequestForm = field(default_factory=RequestForm)
     send_stop: bool = True
 
     @classmethod
-    def parse(cls, extra: Mapping[str, str]) -> ServerSettings:
-        """From `--gen KEY=VALUE`.
+    def parse(cls, model: str, extra: Mapping[str, str]) -> ServerSettings:
+        """From `--gen KEY=VALUE`; `model` is its name at the server.
 
         Raises:
             UsageError: an unknown key, or a value out of range.
         """
         known: dict[str, Any] = {
-            "jpeg_quality": lambda key, text: _number(key, text, int, 1, 100),
-            "timeout": lambda key, text: _number(key, text, float, 0.001, 86400.0),
-            "attempts": lambda key, text: _number(key, text, int, 1, 1000),
-            "max_requests": lambda key, text: _number(key, text, int, 1, 10**15),
-            "max_total_tokens": lambda key, text: _number(key, text, int, 1, 10**15),
-            "token_limit": lambda key, text: _choice(key, text, ("max_tokens", "max_completion_tokens")),
-            "send_stop": lambda key, text: _choice(key, text, ("yes", "no")) == "yes",
+            "jpeg_quality": lambda name, text: number(name, text, int, 1, 100),
+            "timeout": lambda name, text: number(name, text, float, 0.001, 86400.0),
+            "attempts": lambda name, text: number(name, text, int, 1, 1000),
+            "max_requests": lambda name, text: number(name, text, int, 1, 10**15),
+            "max_total_tokens": lambda name, text: number(name, text, int, 1, 10**15),
+            "send_stop": lambda name, text: choice(name, text, ("yes", "no")) == "yes",
         }
-        for key in extra:
+        given = {"token_field" if key == "token_limit" else key: text for key, text in extra.items()}
+        own = {key: text for key, text in given.items() if key not in KEYS}
+        for key in own:
             if key not in known:
+                names = (*known, *KEYS)
                 raise UsageError(
-                    f"--gen {key}: a served model knows {', '.join(known)} and the settings of generation"
+                    f"--gen {key}: a served model knows {', '.join(names)} and the settings of generation"
+                    f"{nearest(key, (*names, 'max_new_tokens', 'temperature', 'top_p'))}"
                 )
-        return cls(**{key: known[key](key, text) for key, text in extra.items()})
-
-
-def _number(key: str, text: str, kind: type[N], least: N, most: N) -> N:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = least - 1
-    if not least <= value <= most:
-        raise UsageError(f"--gen {key}={text}: write a number from {least:g} to {most:g}")
-    return value
-
-
-def _choice(key: str, text: str, known: Sequence[str]) -> str:
-    if text not in known:
-        raise UsageError(f"--gen {key}={text}: write {' or '.join(known)}")
-    return text
+        values = {key: known[key](f"--gen {key}", text) for key, text in own.items()}
+        return cls(form=RequestForm.parse(model, given), **values)

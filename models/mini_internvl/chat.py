@@ -50,10 +50,12 @@ class Prompt:
     Attributes:
         text: rendered, with visual tokens.
         tiles: uint8 `[tiles, 3, size, size]`, None without images; the object of the `Tiled`.
+        seed: that its answer is drawn with; None: that of the settings.
     """
 
     text: str
     tiles: Tensor | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class ChatModel(Identified, MiniInternVL):
         revision: on the hub, if one was given.
         folder: where its files are.
         tokenizer: None where the folder has none; then only tensors go in and out.
-        system_message: begins every conversation.
+        system_message: begins every conversation; None where its template has no system turn.
         untrained: whether the weights are random because there is no weights file.
         int8: whether the language model's weights were rounded to 8 bits.
     """
@@ -93,7 +95,7 @@ class ChatModel(Identified, MiniInternVL):
     name: str = ""
     revision: str | None = None
     tokenizer: Tokenizer | None = None
-    system_message: str = INTERNVL_SYSTEM
+    system_message: str | None = INTERNVL_SYSTEM
     int8: bool = False
 
     @cached_property
@@ -110,12 +112,10 @@ class ChatModel(Identified, MiniInternVL):
             stop = tuple(eos) if isinstance(eos, (list, tuple)) else () if eos is None else (int(eos),)
             return TokenRules(stop, image, stop[0] if stop else 0)
         tokenizer = self.tokenizer
-        ends = (tokenizer.token_id(self.template.separator), tokenizer.eos_id)
+        ends = (tokenizer.token_id(self.template.stop), tokenizer.eos_id)
         stop = tuple(dict.fromkeys(i for i in ends if i is not None))
         if not stop:
-            raise TokenizerError(
-                f"{self.folder}: neither {self.template.separator} nor an end of text is known"
-            )
+            raise TokenizerError(f"{self.folder}: neither {self.template.stop} nor an end of text is known")
         control = control_ids(tokenizer)
         control.update(image, range(len(tokenizer), int(self.config.llm["vocab_size"])))
         if tokenizer.pad_id is not None:
@@ -332,7 +332,7 @@ class ChatModel(Identified, MiniInternVL):
             self.check_image_tokens(torch.tensor([ids]), 0 if prompt.tiles is None else len(prompt.tiles))
         except MiniInternVLError as error:
             return error
-        return TokenSequence(ids, prompt.tiles)
+        return TokenSequence(ids, prompt.tiles, prompt.seed)
 
     def _split(self, input_ids: Tensor, mask: Tensor | None, tiles: Tensor | None) -> list[TokenSequence]:
         """A padded batch as single sequences with their own tiles."""

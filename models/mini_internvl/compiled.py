@@ -25,7 +25,7 @@ WARM_UP = (1, 2)
 """Rows and tiles that are tried first. Two sizes, so that torch marks the dimension dynamic."""
 
 STEPS = 3
-"""Steps of each: CUDA graphs are run once as they stand, then recorded, then replayed."""
+"""Steps of each: CUDA graphs run once uncaptured, then are captured, then replayed."""
 
 GRAPHS: dict[str, Any] = {
     "triton.cudagraphs": True,  # what mode="reduce-overhead" stands for

@@ -12,16 +12,31 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from mini_internvl.config_keys import check_language, check_vision
+from mini_internvl.config_keys import check_language, check_vision, check_whole
 from mini_internvl.errors import ConfigError
 from mini_internvl.prompts import DEFAULT_TEMPLATES
 
-FAMILIES = ("qwen2", "internlm2", "phi3")
-"""`model_type` of the language models of the 1B, 2B and 4B."""
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
+"""`model_type` of the language models: of the 1B, 2B and 4B, and of InternVL3.5."""
 
-_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3"}
+SIZES = {
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 10_000,
+    "num_key_value_heads": 10_000,
+    "head_dim": 10_000,
+    "hidden_size": 1_000_000,
+    "intermediate_size": 10_000_000,
+    "vocab_size": 10_000_000,
+    "max_position_embeddings": 1_000_000_000,
+    "image_size": 10_000,
+    "patch_size": 10_000,
+    "num_channels": 100,
+}
+"""Largest values of a network's sizes."""
+
+_NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3", "qwen3": "qwen3"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +62,7 @@ class VisionConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
+        _check_sizes("vision_config", asdict(self))
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"vision_config: hidden_size {self.hidden_size} is not a multiple of "
@@ -101,11 +117,8 @@ class MiniInternVLConfig:
     image_token_id: int | None = None
 
     def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            raise ConfigError(
-                f"llm_config: language model {self.family!r} is not one of the Mini-InternVL family "
-                f"({', '.join(FAMILIES)})"
-            )
+        _check_family(self.family)
+        _check_sizes("the language model", self.llm)
         if self.ps_version not in ("v1", "v2"):
             raise ConfigError(f"unknown ps_version {self.ps_version!r}; v1 or v2")
         if self.vision.grid * self.downsample_ratio != int(self.vision.grid * self.downsample_ratio):
@@ -116,7 +129,7 @@ class MiniInternVLConfig:
 
     @property
     def family(self) -> str:
-        """The language model's family: qwen2, internlm2 or phi3."""
+        """The language model's family, one of `FAMILIES`."""
         return str(self.llm.get("model_type"))
 
     @property
@@ -165,6 +178,7 @@ class MiniInternVLConfig:
         for part in ("vision_config", "llm_config"):
             if not isinstance(raw.get(part), Mapping):
                 raise ConfigError(f"config.json: no {part}; is this a Mini-InternVL checkpoint?")
+        check_whole(raw)
         vision_raw = raw["vision_config"]
         check_vision(vision_raw)
         names = VisionConfig.__dataclass_fields__
@@ -173,6 +187,7 @@ class MiniInternVLConfig:
             vision = replace(vision, image_size=int(raw["force_image_size"]))
         llm = copy.deepcopy(dict(raw["llm_config"]))
         llm.setdefault("model_type", _family_of(llm))
+        _check_family(llm["model_type"])
         check_language(llm, str(llm["model_type"]))
         llm = _with_old_rope(llm)
         settings = {
@@ -201,7 +216,9 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not JSON or is not an object.
     """
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        parsed = json.loads(
+            path.read_text(encoding="utf-8-sig"), parse_constant=_no_number, object_pairs_hook=_unique
+        )
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; a checkpoint folder holds config.json") from None
     except RecursionError:
@@ -213,13 +230,35 @@ def read_json(path: Path) -> dict[str, Any]:
     return parsed
 
 
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; Python would take the last of two equal keys without a word."""
     made = dict(pairs)
     if len(made) < len(pairs):
-        name = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"key {name[:60]!r} occurs twice")
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"key {twice!r} occurs twice")
     return made
+
+
+def _check_sizes(where: str, settings: Mapping[str, Any]) -> None:
+    """Refuses numbers that no network has, before one of that size is built. Raises ConfigError."""
+    for name, most in SIZES.items():
+        value = settings.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            shown = repr(value)[:40]
+            raise ConfigError(
+                f"config.json: {where}: {name} is {shown}, not a whole number from 1 to {most:,}"
+            )
+
+
+def _check_family(family: object) -> None:
+    if family not in FAMILIES:
+        raise ConfigError(
+            f"llm_config: language model {family!r} is not one of the Mini-InternVL family "
+            f"({', '.join(FAMILIES)})"
+        )
 
 
 def _family_of(llm: Mapping[str, Any]) -> str:
@@ -237,6 +276,7 @@ def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
     for part in ("vision_config", "text_config"):
         if not isinstance(raw.get(part), Mapping):
             raise ConfigError(f"config.json: no {part}; is this a native InternVL checkpoint?")
+    check_whole(raw)
     text = dict(raw["text_config"])
     if text.get("model_type") not in _NATIVE_FAMILIES:
         raise ConfigError(

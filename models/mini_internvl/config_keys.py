@@ -12,11 +12,12 @@ from typing import Any
 from mini_internvl.errors import ConfigError
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
-HARMLESS = _words(
+HARMLESS = words(
     """
     architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens
     chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty
@@ -36,7 +37,7 @@ HARMLESS = _words(
 )
 """Keys of any configuration that say how weights are stored or trained, or text is searched for."""
 
-_LANGUAGE = _words(
+_LANGUAGE = words(
     """
     model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads
     num_key_value_heads hidden_act max_position_embeddings rms_norm_eps attention_dropout
@@ -44,7 +45,7 @@ _LANGUAGE = _words(
     original_max_position_embeddings resid_pdrop embd_pdrop max_window_layers
     """
 )
-_VISION = _words(
+_VISION = words(
     """
     model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_channels
     patch_size image_size layer_norm_eps hidden_act norm_type qkv_bias qk_normalization dropout
@@ -57,7 +58,26 @@ _VISION = _words(
 )
 """Read, for training alone, or of the mixture of experts that `use_moe` would switch on."""
 
-_ROPE = _words("type rope_type rope_theta factor short_factor long_factor original_max_position_embeddings")
+_ROPE = words("type rope_type rope_theta factor short_factor long_factor original_max_position_embeddings")
+
+
+_OTHER_NETWORKS = {
+    "flash_mode": "InternVL3.5-Flash, which chooses a resolution for each tile",
+    "flash_relative_threshold": "InternVL3.5-Flash, which chooses a resolution for each tile",
+    "flash_absolute_threshold": "InternVL3.5-Flash, which chooses a resolution for each tile",
+    "quantization_config": "quantised weights; take the checkpoint that they were made of, with --dtype int8",
+}
+
+
+def check_whole(raw: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint of another network with the same `model_type`.
+
+    Raises:
+        ConfigError: names the key and what it belongs to.
+    """
+    for name, what in _OTHER_NETWORKS.items():
+        if raw.get(name):
+            raise ConfigError(f"config.json: {name} belongs to {what}; it is not supported")
 
 
 def check_language(llm: Mapping[str, Any], family: str, part: str = "llm_config") -> None:
@@ -67,12 +87,15 @@ def check_language(llm: Mapping[str, Any], family: str, part: str = "llm_config"
         ConfigError: names the key, its value and the only one that is supported.
     """
     heads = llm.get("num_attention_heads") or 1
+    width = int(llm.get("hidden_size") or 0) // int(heads)
     fixed: dict[str, tuple[Any, ...]] = {
-        "head_dim": (int(llm.get("hidden_size") or 0) // int(heads),),
+        "head_dim": (llm.get("head_dim") if family == "qwen3" else width,),  # Qwen3's is its own setting
         "mlp_bias": (False,),
         "partial_rotary_factor": (1.0,),
         "attention_bias": {"qwen2": (True,), "phi3": (False,)}.get(family, (True, False)),
-        "qkv_bias": (True,) if family == "qwen2" else (bool(llm.get("bias")),),
+        "qkv_bias": {"qwen2": (True,), "qwen3": (bool(llm.get("attention_bias")),)}.get(
+            family, (bool(llm.get("bias")),)
+        ),
         "bias": (True, False),
     }
     _check_fixed(llm, fixed, part)
@@ -120,7 +143,7 @@ def _check_window(llm: Mapping[str, Any], family: str, part: str) -> None:
     if window is not None and not layers and family != "internlm2":
         most = int(llm.get("max_position_embeddings") or 0)
         used = family == "phi3" or bool(llm.get("use_sliding_window"))
-        first = int(llm.get("max_window_layers") or 0) if family == "qwen2" else 0
+        first = 0 if family == "phi3" else int(llm.get("max_window_layers") or 0)
         slides = used and int(window) < most and first < int(llm.get("num_hidden_layers") or 0)
     if slides:
         raise ConfigError(
@@ -134,7 +157,7 @@ def _check_rope(llm: Mapping[str, Any], name: str, part: str) -> None:
     if rope is None:
         return
     if not isinstance(rope, Mapping):
-        raise ConfigError(f"config.json: {part}.{name} is no object")
+        raise ConfigError(f"config.json: {part}.{name} is not an object")
     if rope.get("partial_rotary_factor") not in (None, 1, 1.0):
         raise ConfigError(
             f"config.json: {part}.{name}.partial_rotary_factor {rope['partial_rotary_factor']!r} is not "

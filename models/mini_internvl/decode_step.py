@@ -2,7 +2,8 @@
 
 A step of one token is bound by reading the weights; what transformers' classes do around each product (calls
 of modules, hooks, masks, arguments) is then a good part of it. Here a step is the products alone, in the same
-order and with the same rounding. Qwen2, Llama (InternLM2) and Phi-3 are told apart by what their layers hold.
+order and with the same rounding. Qwen2, Qwen3, Llama (InternLM2) and Phi-3 are told apart by what their
+layers hold.
 """
 
 from __future__ import annotations
@@ -88,6 +89,9 @@ class Layer:
         self._gates = [_product(part) for part in gates]
         self._activation = mlp.activation_fn if fused else mlp.act_fn
         self._down = _product(mlp.down_proj)
+        self._head_norms = (
+            [_norm(attention.q_norm), _norm(attention.k_norm)] if hasattr(attention, "q_norm") else []
+        )  # Qwen3
         self._norm_before = _norm(layer.input_layernorm)
         self._norm_after = _norm(layer.post_attention_layernorm)
 
@@ -102,7 +106,11 @@ class Layer:
         inner = [product(normed) for product in self._inner]
         joined = (inner[0] if len(inner) == 1 else torch.cat(inner, dim=-1)).view(x.shape[0], -1, self._width)
         values = (joined.shape[1] - self._heads) // 2
-        turned = _turn(joined[:, :-values], cos, sin)
+        asked = joined[:, :-values]
+        if self._head_norms:
+            parts = asked[:, : self._heads], asked[:, self._heads :]
+            asked = torch.cat([norm(part) for norm, part in zip(self._head_norms, parts, strict=True)], dim=1)
+        turned = _turn(asked, cos, sin)
         return turned[:, : self._heads, None], turned[:, self._heads :, None], joined[:, -values:, None]
 
     def attend(

@@ -6,16 +6,15 @@ Pillow.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image
 
+from mini_internvl.decoding import MAX_PIXELS, decode, first_line, upright_rgb
 from mini_internvl.errors import ImageError
 
 if TYPE_CHECKING:
@@ -28,45 +27,25 @@ Source = str | Path | bytes | Image.Image
 """A path, an encoded image, or an image already open."""
 
 
-#: Formats that are decoded; others may start programs (EPS runs Ghostscript) or have fragile decoders.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-
-
-def open_image(source: Source) -> Image.Image:
+def open_image(source: Source, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Any image as upright 8-bit RGB.
 
     EXIF orientation is applied; transparency is laid on white; 16-bit and floating greyscale is scaled to 8
     bits; palette, 1-bit, greyscale and CMYK are converted before any resizing. An animation gives its first
-    frame.
+    frame. 16-bit greyscale that holds 12 bits (radiology) is scaled by its own range.
+
+    Args:
+        max_pixels: a file of more pixels is refused; an image that is open already is taken as it is.
 
     Raises:
-        ImageError: missing, not an image, truncated, or larger than Pillow allows (179 million pixels).
+        ImageError: missing, not an image, truncated, or too large.
     """
-    where = str(source) if isinstance(source, (str, Path)) else "the image given"
-    try:
-        if isinstance(source, Image.Image):
-            return _upright_rgb(source)
-        with Image.open(
-            io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
-        ) as image:
-            _check_whole(image)
-            return _upright_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{where}: refused as a decompression bomb ({error}); scale it down") from error
-    except FileNotFoundError:
-        raise ImageError(f"{where}: no such image") from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ImageError(f"{where}: cannot be read as an image ({cause})") from error
-
-
-def _check_whole(image: Image.Image) -> None:
-    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
-    tiles: Any = getattr(image, "tile", ())
-    parts = [box for _, box, *_ in tiles or () if box is not None]
-    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
-    if parts and covered < image.width * image.height:
-        raise ValueError(f"holds {covered} of {image.width * image.height} pixels")
+    if isinstance(source, Image.Image):
+        try:
+            return upright_rgb(source)
+        except Exception as error:
+            raise ImageError(f"the image given: cannot be read as an image ({first_line(error)})") from error
+    return upright_rgb(decode(source, max_pixels))
 
 
 def choose_grid(
@@ -193,32 +172,3 @@ def _grids(min_tiles: int, max_tiles: int) -> Sequence[tuple[int, int]]:
         if min_tiles <= i * j <= max_tiles
     }
     return sorted(ratios, key=lambda ratio: ratio[0] * ratio[1])
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1  # transposing always copies
-    return _to_rgb(ImageOps.exif_transpose(image) if turned else image)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bits(np.asarray(image), image.mode)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _to_8_bits(pixels: NDArray[Any], mode: str) -> NDArray[np.uint8]:
-    """Wide greyscale to 8 bits: 16-bit by its full range, floats from 0..1, or 0..255 where they exceed 1."""
-    values = np.nan_to_num(pixels.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    peak = float(values.max(initial=0.0))
-    if mode == "F":
-        scale = 255.0 if peak <= 1.0 else 1.0 if peak <= 255.0 else 255.0 / peak
-    elif mode.startswith("I;16") or 255.0 < peak <= 65535.0:
-        scale = 1 / 257
-    else:
-        scale = 1.0 if peak <= 255.0 else 255.0 / peak
-    return np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)

@@ -40,12 +40,18 @@ _OWN = {
     "qwen2": ("use_sliding_window", "sliding_window", "max_window_layers"),
     "internlm2": (),
     "phi3": ("original_max_position_embeddings", "resid_pdrop", "embd_pdrop"),
+    "qwen3": ("head_dim", "attention_bias", "use_sliding_window", "sliding_window", "max_window_layers"),
 }
-_ROPE_KINDS = {"qwen2": (), "internlm2": ("dynamic",), "phi3": ("longrope",)}
+_ROPE_KINDS = {
+    "qwen2": ("dynamic",),
+    "internlm2": ("dynamic",),
+    "phi3": ("longrope",),
+    "qwen3": ("dynamic",),
+}
 
 
 def build_language_model(llm: Mapping[str, Any], attention: str = "sdpa") -> nn.Module:
-    """A `Qwen2ForCausalLM`, `LlamaForCausalLM` (for InternLM2) or `Phi3ForCausalLM` with random weights.
+    """transformers' own class of the family, `LlamaForCausalLM` for InternLM2, with random weights.
 
     Args:
         llm: the `llm_config` of a released checkpoint. Only the fields of the architecture are taken from it;
@@ -62,6 +68,8 @@ def build_language_model(llm: Mapping[str, Any], attention: str = "sdpa") -> nn.
         Phi3ForCausalLM,
         Qwen2Config,
         Qwen2ForCausalLM,
+        Qwen3Config,
+        Qwen3ForCausalLM,
     )
 
     family = str(llm.get("model_type"))
@@ -69,6 +77,7 @@ def build_language_model(llm: Mapping[str, Any], attention: str = "sdpa") -> nn.
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
         "internlm2": (LlamaConfig, LlamaForCausalLM),
         "phi3": (Phi3Config, Phi3ForCausalLM),
+        "qwen3": (Qwen3Config, Qwen3ForCausalLM),
     }
     if family not in classes:
         raise ConfigError(f"llm_config: language model {family!r} is not supported; {', '.join(classes)} are")
@@ -88,7 +97,7 @@ def language_settings(llm: Mapping[str, Any]) -> dict[str, Any]:
     settings = {name: copy.deepcopy(llm[name]) for name in fields if llm.get(name) is not None}
     settings.setdefault(
         "tie_word_embeddings", False
-    )  # untied in InternVL checkpoints, though Qwen2-0.5B ties
+    )  # untied in InternVL checkpoints, though the small Qwen models tie
     settings["pad_token_id"] = None  # a padding row in the embedding would be zeroed and never trained
     if family == "internlm2":
         settings["attention_bias"] = bool(llm.get("bias", False))

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import torch
 
+from mini_internvl.adapter_config import AdapterConfig
+from mini_internvl.adapters import base_fingerprint, is_adapter
 from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.errors import CheckpointError, ConfigError, DeviceError, PromptError, TokenizerError
+from mini_internvl.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    PromptError,
+    TokenizerError,
+    reading,
+)
+from mini_internvl.identity import checkpoint_identity
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import choose_system_message, find_template
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
 from mini_internvl.tokenizers import Tokenizer, image_token_of, read_tokenizer
-from mini_internvl.weights import WeightReader, weight_files
+from mini_internvl.weights import WeightReader, fingerprint, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +39,11 @@ DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
+
+
+_MARK = re.compile(r"<\|\w+\|>")
+#: Families whose activations exceed float16's range: in place of bfloat16 they run in float32.
+_OVERFLOW = ("qwen2", "qwen3")
 
 
 def load(
@@ -48,10 +64,12 @@ def load(
             `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `releases.RELEASES` has them all).
         revision: branch, tag or commit on the hub.
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but in place of bfloat16 float16 on a
-            GPU that has none, and in place of half precision float32 on a CPU without instructions for it.
-            `int8` rounds the language model's weights to 8 bits; the rest is bfloat16.
+            GPU that has none (float32 for Qwen's networks, which overflow in float16), and in place of half
+            precision float32 on a CPU without instructions for it. `int8` rounds the language model's weights
+            to 8 bits; the rest is bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
-        folder: where the files of the checkpoint are, in place of what `name` stands for.
+        folder: where the files of the checkpoint are, in place of what `name` stands for. Where one of the
+            two is an adapter, the other is its base; else the base is the one that the adapter names.
         image_token_id: id of the image token, for a folder without tokenizer files.
         attention: the language model's attention, by its name in transformers' registry.
         compile: run the encoder's layers, and on a GPU the decoding step as CUDA graphs, compiled by
@@ -64,16 +82,37 @@ def load(
         TokenizerError: its tokenizer files cannot be read.
         CompileError: torch.compile does not work on the device or machine.
     """
-    if folder is not None and not Path(folder).expanduser().is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    folder = locate(name if folder is None else folder, revision)
-    place = _device(device)
+    with reading(name if folder is None else folder, CheckpointError):
+        found, adapter = find_base(name, folder, revision)
+        model = _read(str(name), found, adapter, dtype, _device(device), image_token_id, attention)
+    model.revision = revision
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    if half and model.device.type == "cpu" and not has_half_products(model.dtype):
+        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
+        widen_products(model)
+    model.requires_grad_(False).eval()
+    if compile:
+        compile_network(model)
+    return model
+
+
+def _read(
+    name: str,
+    folder: Path,
+    adapter: Path | None,
+    dtype: str | torch.dtype,
+    place: torch.device,
+    image_token_id: int | None,
+    attention: str,
+) -> ChatModel:
+    """The network of a folder with tokenizer and template, each checked against the others."""
     int8 = dtype == "int8"
     if int8:
         dtype = _half(place)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = None if adapter is None else read_tokenizer(adapter, folder)
+    tokenizer = tokenizer or read_tokenizer(folder)
     if tokenizer is not None:
-        _check_template(folder)
+        _check_template(folder, tokenizer)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
     if untrained:
         logger.warning("%s: no trained weights in the package; they are random, from a fixed seed", TINY)
@@ -86,41 +125,101 @@ def load(
             dtype=_auto_dtype(folder, place) if dtype == "auto" else _dtype(dtype),
             device=place,
             attention=attention,
+            adapter=adapter,
         )
-    release = find_release(str(name)) or release_of_folder(folder)
-    model.name = str(name)
-    model.revision = revision
-    model.folder = folder
+    release = find_release(name) or release_of_folder(folder)
+    model.name = name
+    model.folder, model.adapter = folder, adapter
     model.tokenizer = tokenizer
     model.untrained = untrained
     model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
     model.system_message = choose_system_message(
         model.config.system_message,
         folder,
-        model.config.template,
+        find_template(model.config.template),
         None if release is None else release.system_message,
     )
     _check_vocabulary(folder, tokenizer, model.config)
     if int8:
         quantise(model.language_model)
         model.int8 = True
-    half = model.dtype in (torch.bfloat16, torch.float16)
-    if half and place.type == "cpu" and not has_half_products(model.dtype):
-        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
-        widen_products(model)
-    model.requires_grad_(False).eval()
-    if compile:
-        compile_network(model)
     return model
 
 
-def _check_template(folder: Path) -> None:
-    """Refuses a checkpoint whose conversations cannot be written, before its weights are read."""
-    template = read_config(folder)[0].template
+def find_base(name: str | Path, folder: str | Path | None, revision: str | None) -> tuple[Path, Path | None]:
+    """The folder of the checkpoint, and that of the adapter that goes with it, if one of the two is one.
+
+    Raises:
+        CheckpointError: no such folder or name, two adapters, or an adapter that names no base.
+    """
+    if folder is not None and not Path(folder).expanduser().is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    given = locate(name if folder is None else folder, revision)
+    named = Path(name).expanduser()
+    base, adapter = given, None
+    if is_adapter(given):
+        base, adapter = _base_of(given, None if folder is None else name, revision), given
+    elif folder is not None and named.is_dir() and is_adapter(named):
+        adapter = named
+    if adapter is not None:
+        _check_base(adapter, base)
+    return base, adapter
+
+
+def _base_of(adapter: Path, given: str | Path | None, revision: str | None) -> Path:
+    """The folder of an adapter's base: the one given, else the one that the adapter names."""
+    wanted = AdapterConfig.read(adapter).base if given is None else given
+    if wanted is None:
+        raise CheckpointError(
+            f"{adapter}: an adapter that names no base; give its base by --checkpoint or --base"
+        )
     try:
-        find_template(template)
+        base = locate(wanted, None if given is None else revision)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{adapter}: an adapter whose base is not at hand ({error}); give it by --checkpoint or --base"
+        ) from error
+    if is_adapter(base):
+        raise CheckpointError(f"{adapter} and {base} are both adapters; give the base of one of them")
+    return base
+
+
+def _check_base(adapter: Path, base: Path) -> None:
+    """Refuses a base that is not the one that the adapter was trained on, as far as it says which.
+
+    An adapter of `evalkit train` names the contents of its base; others name a release, or a folder.
+    """
+    stated = base_fingerprint(adapter)
+    if stated is not None:
+        weights = fingerprint(weight_files(base))
+        if stated in (weights, checkpoint_identity(base, weights)):
+            return
+        raise CheckpointError(
+            f"{adapter}: {base} has other weights, settings or tokenizer than the base that the adapter was "
+            "trained on"
+        )
+    named = AdapterConfig.read(adapter).base
+    wanted = None if named is None else find_release(named) or release_of_folder(Path(named))
+    found = release_of_folder(base)
+    if wanted is not None and found is not None and wanted != found:
+        raise CheckpointError(
+            f"{adapter}: the adapter was trained on {wanted.hub_id or wanted.name}, not on {base}"
+        )
+
+
+def _check_template(folder: Path, tokenizer: Tokenizer) -> None:
+    """Refuses a checkpoint whose conversations cannot be written, before its weights are read."""
+    name = read_config(folder)[0].template
+    try:
+        template = find_template(name)
     except PromptError as error:
         raise ConfigError(f"{folder / 'config.json'}: {error}") from error
+    marks = dict.fromkeys(_MARK.findall(template.user + template.assistant + template.separator))
+    if absent := [mark for mark in marks if tokenizer.token_id(mark) is None]:
+        raise TokenizerError(
+            f"{folder}: the tokenizer has no {', '.join(absent)}, which the template {name} is written with: "
+            "download the tokenizer files again"
+        )
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInternVLConfig) -> None:
@@ -172,10 +271,11 @@ def _half(device: torch.device) -> torch.dtype:
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     """What `dtype="auto"` means for a checkpoint; None keeps the stored type."""
-    read_config(folder)  # its errors come before those of the weights
+    config, _ = read_config(folder)  # its errors come before those of the weights
     stored = WeightReader(weight_files(folder)).stored_dtype()
     if stored not in (torch.bfloat16, torch.float16):
         return None
     if device.type in ("cuda", "mps"):
-        return _half(device) if stored == torch.bfloat16 else None
+        half = _half(device) if stored == torch.bfloat16 else None
+        return torch.float32 if half == torch.float16 and config.family in _OVERFLOW else half
     return torch.float32 if device.type == "cpu" and not has_half_products(stored) else None

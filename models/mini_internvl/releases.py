@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mini_internvl.errors import CheckpointError
 from mini_internvl.prompts import INTERNLM_V15_SYSTEM, PHI3_V15_SYSTEM
@@ -31,6 +32,7 @@ class Release:
     Attributes:
         name: the short name.
         hub_id: the repository on the Hugging Face hub; empty for the model inside the package.
+        language_model: the language model in it.
         gigabytes: size of its bfloat16 weights.
         licence: of the checkpoint and of the language model in it; the card of the repository decides.
         about: one line for lists.
@@ -39,16 +41,25 @@ class Release:
 
     name: str
     hub_id: str
+    language_model: str
     gigabytes: float
     licence: str
     about: str
     system_message: str | None = None
 
 
+class _Size(NamedTuple):
+    """What the checkpoints of one size have in common."""
+
+    language_model: str
+    gigabytes: float
+    licence: str
+
+
 _SIZES = {
-    "1b": (1.9, "MIT; contains Qwen2-0.5B (Apache-2.0)"),
-    "2b": (4.4, "MIT; contains InternLM2-1.8B (Apache-2.0)"),
-    "4b": (8.3, "MIT; contains Phi-3-mini (MIT)"),
+    "1b": _Size("Qwen2-0.5B", 1.9, "MIT; contains Qwen2-0.5B (Apache-2.0)"),
+    "2b": _Size("InternLM2-1.8B", 4.4, "MIT; contains InternLM2-1.8B (Apache-2.0)"),
+    "4b": _Size("Phi-3-mini", 8.3, "MIT; contains Phi-3-mini (MIT)"),
 }
 _DOMAINS = {
     "drivelm": ("DriveLM", "driving (DriveLM)"),
@@ -56,25 +67,62 @@ _DOMAINS = {
     "rs": ("RS", "remote sensing"),
     "medical": ("Medical", "medical images"),
 }
+_SUCCESSORS = {
+    "InternVL2_5": {
+        "1b": _Size("Qwen2.5-0.5B", 1.9, "MIT; contains Qwen2.5-0.5B (Apache-2.0)"),
+        "2b": _Size("InternLM2.5-1.8B", 4.4, "MIT; contains InternLM2.5-1.8B (Apache-2.0)"),
+        "4b": _Size("Qwen2.5-3B", 7.4, "MIT; contains Qwen2.5-3B (Qwen Research License)"),
+    },
+    "InternVL3": {
+        "1b": _Size("Qwen2.5-0.5B", 1.9, "Qwen's, by its card; contains Qwen2.5-0.5B (Apache-2.0)"),
+        "2b": _Size("Qwen2.5-1.5B", 4.2, "Qwen's, by its card; contains Qwen2.5-1.5B (Apache-2.0)"),
+    },
+    "InternVL3_5": {
+        "1b": _Size("Qwen3-0.6B", 2.1, "Apache-2.0; contains Qwen3-0.6B (Apache-2.0)"),
+        "2b": _Size("Qwen3-1.7B", 4.7, "Apache-2.0; contains Qwen3-1.7B (Apache-2.0)"),
+        "4b": _Size("Qwen3-4B", 9.5, "Apache-2.0; contains Qwen3-4B (Apache-2.0)"),
+    },
+}
+_VARIANTS = {
+    "": "general, final stage",
+    "-Pretrained": "after pretraining",
+    "-Instruct": "after instruction tuning",
+    "-MPO": "after preference optimisation",
+    "-hf": "final stage, transformers' native layout",
+    "-HF": "final stage, transformers' native layout",
+}
+_VARIANTS_OF = {
+    "InternVL2_5": ("", "-MPO"),
+    "InternVL3": ("", "-Pretrained", "-Instruct", "-hf"),
+    "InternVL3_5": ("", "-Pretrained", "-Instruct", "-MPO", "-HF"),
+}
+
+
+def _release(name: str, hub_id: str, size: _Size, about: str, system_message: str | None = None) -> Release:
+    return Release(name, hub_id, size.language_model, size.gigabytes, size.licence, about, system_message)
 
 
 def _releases() -> dict[str, Release]:
-    found = [Release(TINY, "", 0.01, "Apache-2.0", "the embedded model of this package")]
-    for size, (gigabytes, licence) in _SIZES.items():
+    embedded = _Size("Qwen2 of a few million parameters", 0.01, "Apache-2.0")
+    found = [_release(TINY, "", embedded, "the embedded model of this package")]
+    for size, what in _SIZES.items():
         found.append(
-            Release(
-                f"mini-internvl-{size}", f"OpenGVLab/InternVL2-{size.upper()}", gigabytes, licence, "general"
-            )
+            _release(f"mini-internvl-{size}", f"OpenGVLab/InternVL2-{size.upper()}", what, "general")
         )
     for size, system in (("2b", INTERNLM_V15_SYSTEM), ("4b", PHI3_V15_SYSTEM)):
-        gigabytes, licence = _SIZES[size]
         hub_id = f"OpenGVLab/Mini-InternVL-Chat-{size.upper()}-V1-5"
         name = f"mini-internvl-chat-{size}-v1-5"
-        found.append(Release(name, hub_id, gigabytes, licence, "general, first release", system))
-    for size, (gigabytes, licence) in _SIZES.items():
+        found.append(_release(name, hub_id, _SIZES[size], "general, first release", system))
+    for size, what in _SIZES.items():
         for domain, (suffix, about) in _DOMAINS.items():
             hub_id = f"OpenGVLab/Mini-InternVL2-{size.upper()}-DA-{suffix}"
-            found.append(Release(f"mini-internvl-{size}-da-{domain}", hub_id, gigabytes, licence, about))
+            found.append(_release(f"mini-internvl-{size}-da-{domain}", hub_id, what, about))
+    for line, sizes in _SUCCESSORS.items():
+        for size, what in sizes.items():
+            for variant in _VARIANTS_OF[line]:
+                repository = f"{line}-{size.upper()}{variant}"
+                name = repository.lower().replace("_", ".")
+                found.append(_release(name, f"OpenGVLab/{repository}", what, _VARIANTS[variant]))
     return {release.name: release for release in found}
 
 
@@ -89,14 +137,17 @@ def release_of_folder(folder: Path) -> Release | None:
 
 
 def find_release(name: str) -> Release | None:
-    """The release of a short name or hub id, in any case; `mini-internvl2-…` means `mini-internvl-…`."""
+    """The release of a short name or hub id, in any case.
+
+    `mini-internvl2-…` means `mini-internvl-…`, and `InternVL2_5-1B` means `internvl2.5-1b`.
+    """
     wanted = name.strip().lower()
     for release in RELEASES.values():
         if wanted in (release.name, release.hub_id.lower()):
             return release
     if wanted.startswith("mini-internvl2-"):
         return RELEASES.get(wanted.replace("mini-internvl2-", "mini-internvl-", 1))
-    return None
+    return RELEASES.get(wanted.replace("_", "."))  # InternVL2_5-1B, without its owner
 
 
 def locate(name: str | Path, revision: str | None = None) -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mini_internvl.config import read_json
-from mini_internvl.errors import ConfigError, TokenizerError
+from mini_internvl.errors import TokenizerError
+from mini_internvl.prompts import THINK_TAGS
 from mini_internvl.tokenizer_json import read_vocabulary
 
 SPACE = "▁"
@@ -32,6 +33,16 @@ class AddedToken:
     rstrip: bool = False
     single_word: bool = False
     special: bool = True
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a sentencepiece model: whether merges make it, and whether it is matched as a whole."""
+
+    text: str
+    score: float
+    mergeable: bool
+    user_defined: bool
 
 
 class SentencePieceTokenizer:
@@ -69,20 +80,21 @@ class SentencePieceTokenizer:
         self._sp: Any = SentencePieceProcessor(
             model_proto=model if self.legacy else _without_dummy_prefix(model)
         )
-        self._added = dict(added)
+        self.added: Mapping[int, AddedToken] = dict(added)
         self._ids = {token.content: i for i, token in added.items()}
         self._special = special
         self._split = re.compile("|".join(re.escape(t) for t in sorted(self._ids, key=len, reverse=True)))
-        self._unk = roles.get("unk_token", "<unk>")
-        self._unk_length = len(self._sp.encode(self._unk))
+        self.unknown = roles.get("unk_token", "<unk>")
+        self._unk_length = len(self._sp.encode(self.unknown))
         control = special | {token.content for token in added.values() if token.special}
         self.special_ids: Mapping[str, int] = {
             token: i for token in sorted(control) if (i := self.token_id(token)) is not None
         }
         self.eos_id = self._sp.eos_id() if internlm2 else self._role(roles, "eos_token")
         bos_id = self._sp.bos_id() if internlm2 else self._role(roles, "bos_token")
+        self.bos_id: int | None = bos_id if add_bos else None
         self.pad_id = self._role(roles, "pad_token")
-        self._bos = [bos_id] if add_bos and bos_id is not None else []
+        self._bos = [] if self.bos_id is None else [self.bos_id]
 
     @classmethod
     def read(cls, folder: Path, *, internlm2: bool, rows: int | None = None) -> SentencePieceTokenizer:
@@ -119,12 +131,24 @@ class SentencePieceTokenizer:
                 legacy=legacy,
                 clean_up=bool(settings.get("clean_up_tokenization_spaces") or False),
             )
-        except (OSError, RuntimeError, ConfigError, AttributeError, TypeError, ValueError) as error:
+        except TokenizerError:
+            raise
+        except Exception as error:  # the files may hold anything
             raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
         return tokenizer
 
     def __len__(self) -> int:
-        return max(int(self._sp.get_piece_size()), max(self._added, default=-1) + 1)
+        return max(int(self._sp.get_piece_size()), max(self.added, default=-1) + 1)
+
+    def pieces(self) -> list[Piece]:
+        """The pieces of the model, by id."""
+        from sentencepiece import sentencepiece_model_pb2 as schema
+
+        kinds = schema.ModelProto.SentencePiece
+        return [
+            Piece(p.piece, p.score, p.type == kinds.NORMAL, p.type == kinds.USER_DEFINED)
+            for p in schema.ModelProto.FromString(self._sp.serialized_model_proto()).pieces
+        ]
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
@@ -138,13 +162,13 @@ class SentencePieceTokenizer:
         return self._bos + [self._id(token) for token in self._tokenize(text)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens left out."""
+        """The text of ids, special tokens left out but for think tags."""
         parts: list[str] = []
         pieces: list[str] = []
         for i in ids:
-            added = self._added.get(int(i))
+            added = self.added.get(int(i))
             token = added.content if added is not None else str(self._sp.id_to_piece(int(i)))
-            if token in self._special:
+            if token in self._special and token not in THINK_TAGS:
                 continue
             if added is None:
                 pieces.append(token)
@@ -192,7 +216,7 @@ class SentencePieceTokenizer:
         for i, part in enumerate(parts):
             if part not in self._ids:
                 continue
-            token = self._added[self._ids[part]]
+            token = self.added[self._ids[part]]
             left = parts[i - 1] if i > 0 else ""
             right = parts[i + 1] if i + 1 < len(parts) else ""
             if token.rstrip and right:
@@ -212,7 +236,7 @@ class SentencePieceTokenizer:
         if self.legacy or not text.startswith((SPACE, " ")):
             return list(self._sp.encode(text, out_type=str))
         # sentencepiece strips a leading space unless something stands before it
-        pieces = list(self._sp.encode(self._unk + text, out_type=str))
+        pieces = list(self._sp.encode(self.unknown + text, out_type=str))
         return pieces[self._unk_length :] if len(pieces) >= self._unk_length else pieces
 
     def _id(self, token: str) -> int:

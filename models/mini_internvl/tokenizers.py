@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from mini_internvl.config import read_json
 from mini_internvl.errors import ConfigError, TokenizerError
-from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
+from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, THINK_TAGS
 from mini_internvl.sentencepieces import SentencePieceTokenizer
 from mini_internvl.tokenizer_json import is_sentencepiece
 
@@ -73,10 +74,11 @@ class Qwen2Tokenizer:
         from transformers import Qwen2Tokenizer as Native
 
         try:
-            self._native: Any = Native.from_pretrained(folder, local_files_only=True)
+            self.native: Any = Native.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # the library raises many kinds on broken files
             raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
-        native = self._native
+        native = self.native
+        _check_merges(folder, json.loads(native.backend_tokenizer.to_str()))
         added = native.added_tokens_decoder
         special = {str(token): int(i) for i, token in added.items() if token.special}
         special.update(zip(native.all_special_tokens, native.all_special_ids, strict=True))
@@ -85,27 +87,60 @@ class Qwen2Tokenizer:
         self.pad_id: int | None = native.pad_token_id
 
     def __len__(self) -> int:
-        return len(self._native)
+        return len(self.native)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._native.encode(text, add_special_tokens=False)
+        ids: list[int] = self.native.encode(text, add_special_tokens=False)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        text: str = self._native.decode(
+        tags = {self.special_ids[tag]: tag for tag in THINK_TAGS if tag in self.special_ids}
+        parts, start = list[str](), 0
+        for place, token in enumerate(ids):
+            if token in tags:
+                parts += [self._plain(ids[start:place]), tags[token]]
+                start = place + 1
+        return "".join([*parts, self._plain(ids[start:])])
+
+    def _plain(self, ids: Sequence[int]) -> str:
+        text: str = self.native.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
     def token_id(self, token: str) -> int | None:
-        found = self._native.get_vocab().get(token)
+        found = self.native.get_vocab().get(token)
         return None if found is None else int(found)
 
 
-def read_tokenizer(folder: str | Path) -> Tokenizer | None:
+def _check_merges(folder: Path, parsed: Mapping[str, Any]) -> None:
+    """Refuses merges that are not those of the vocabulary: a cut list splits texts into other pieces.
+
+    Raises:
+        TokenizerError: a merge makes no piece, or more than a hundredth of the pieces are made by none.
+    """
+    model = parsed["model"]
+    vocabulary = model["vocab"]
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges") or ()]
+    made = {"".join(pair) for pair in pairs}
+    added = {token["content"] for token in parsed.get("added_tokens") or ()}
+    known = made & vocabulary.keys()
+    unmade = [piece for piece in vocabulary if len(piece) > 1 and piece not in made and piece not in added]
+    if len(known) < len(made) or len(unmade) > len(vocabulary) / 100:
+        raise TokenizerError(
+            f"{folder}: the merges make {len(known)} pieces of the vocabulary, {len(unmade)} others are made "
+            f"by none and {len(made) - len(known)} merges make no piece: merges and vocabulary are not of the"
+            " same tokenizer, or cut; download the tokenizer files again"
+        )
+
+
+def read_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokenizer | None:
     """The tokenizer of a checkpoint folder; None where the folder has no tokenizer files.
 
     Nothing is taken from the hub and no code of the checkpoint is run.
+
+    Args:
+        folder: of the tokenizer files. base: whose config.json is meant, where that is another folder.
 
     Raises:
         TokenizerError: the files are broken, or the image tokens are not in them.
@@ -114,7 +149,8 @@ def read_tokenizer(folder: str | Path) -> Tokenizer | None:
     if not any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json")):
         return None
     try:
-        kind, rows = _kind(folder), _rows(folder)
+        language = _language(folder if base is None else Path(base))
+        kind, rows = _kind(folder, language), _rows(language)
     except ConfigError as error:
         raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
     tokenizer: Tokenizer
@@ -136,7 +172,7 @@ def read_tokenizer(folder: str | Path) -> Tokenizer | None:
     return tokenizer
 
 
-def _kind(folder: Path) -> str:
+def _kind(folder: Path, language: Mapping[str, Any]) -> str:
     """The class of the tokenizer: as tokenizer_config.json names it, or by its files where it names none.
 
     Raises:
@@ -159,7 +195,7 @@ def _kind(folder: Path) -> str:
             f"{folder}: tokenizer_class is {kind} but the files hold a {found} vocabulary; "
             "put the published tokenizer files into the folder"
         )
-    if kind == "LlamaTokenizer" and (_internlm2(folder) or "InternLM2" in str(settings.get("auto_map"))):
+    if kind == "LlamaTokenizer" and (_internlm2(language) or "InternLM2" in str(settings.get("auto_map"))):
         return "InternLM2Tokenizer"  # which transformers 5 saves as Llama's
     return kind
 
@@ -172,12 +208,12 @@ def _language(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _internlm2(folder: Path) -> bool:
-    return _language(folder).get("model_type") in ("internlm2", "llama")
+def _internlm2(language: Mapping[str, Any]) -> bool:
+    return language.get("model_type") in ("internlm2", "llama")
 
 
-def _rows(folder: Path) -> int | None:
-    rows = _language(folder).get("vocab_size")
+def _rows(language: Mapping[str, Any]) -> int | None:
+    rows = language.get("vocab_size")
     return rows if isinstance(rows, int) else None
 
 
@@ -192,6 +228,11 @@ def control_ids(tokenizer: Tokenizer) -> set[int]:
     return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
 
 
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """Contents of a folder's tokenizer files by name."""
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+
+
 def companion_files(folder: Path) -> dict[str, bytes]:
     """Contents of what stands beside a checkpoint's weights, by name.
 
@@ -200,7 +241,7 @@ def companion_files(folder: Path) -> dict[str, bytes]:
     """
     names = ["config.json", *FILES, "conversation.py"]
     if _is_released(folder):
-        names += [*OTHER_FILES, *sorted(path.name for path in folder.glob("*.py"))]
+        names += [*OTHER_FILES, *sorted(path.name for path in folder.glob("[!.]*.py"))]
     paths = [folder / name for name in dict.fromkeys(names)]
     return {path.name: path.read_bytes() for path in paths if path.is_file()}
 

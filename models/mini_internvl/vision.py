@@ -31,7 +31,7 @@ class InternViT(nn.Module):
     Set `gradient_checkpointing` to recompute the layers in the backward pass.
 
     Attributes:
-        run_layer: what calls a layer, where it is not called as it stands (`compiled`).
+        run_layer: what calls a layer, where it is not called directly (`compiled`).
     """
 
     run_layer: Callable[[nn.Module, Tensor], Tensor] | None = None

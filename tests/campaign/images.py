@@ -12,7 +12,7 @@ from PIL import Image
 
 from campaign.mutations import difference, mutate_bytes
 from campaign.trial import Trial, Verdict, ask, judge, told
-from evalkit.data.images import FORMATS, decode
+from evalkit.data.decoding import FORMATS, decode
 from mini_internvl.images import open_image
 
 #: Formats whose decoders must never be reached.

@@ -161,6 +161,19 @@ def test_other_files_are_no_archives(tmp_path: Path, name: str) -> None:
     assert not is_archive(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_attributes_of_macos_are_left_out(suffix: str, tmp_path: Path, out: Path) -> None:
+    path, more = tmp_path / f"x{suffix}", {"._a.txt": b"x", "sub/._b.bin": b"x", "__MACOSX/sub/b.bin": b"x"}
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name, data in {**more, **FILES}.items():
+                file.writestr(name, data)
+    else:
+        tar(path, {**more, **FILES})
+    assert unpack(path, out) == 2
+    assert content(out) == FILES
+
+
 def packed(members: dict[str, bytes]) -> bytes:
     """A plain tar file."""
     file = io.BytesIO()

@@ -84,7 +84,7 @@ def test_the_other_name_of_the_longest_answer_is_found(
     )
     found = visit(capsys, server)
     assert found["chat"]["state"] == "ok"
-    assert "--gen token_limit=max_completion_tokens" in found["chat"]["mend"]
+    assert "--gen token_field=max_completion_tokens" in found["chat"]["mend"]
 
 
 def test_a_server_that_refuses_or_is_not_there(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from evalkit.contracts import Failure
 from evalkit.errors import JudgeError
 from evalkit.judge import KEY_VARIABLES, PATIENCE, Judge, number
+from evalkit.judge_settings import JudgeSettings
+from evalkit.key_values import as_items
 from evalkit.task import JudgeQuestion
 
 
@@ -35,8 +37,12 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judge_of(server: Server, folder: Path, **options: Any) -> Judge:
-    settings = {"backoff": 0.001, "timeout": 5.0, **options}
-    return Judge(server.url, "judge-1", folder / "judge.jsonl", **settings)
+    """Options of `JudgeSettings` or of `Judge`."""
+    items = {"timeout": 5.0} | {
+        name: options.pop(name) for name in ("timeout", "attempts") if name in options
+    }
+    given = JudgeSettings.parse("judge-1", as_items(items))
+    return Judge(server.url, "judge-1", folder / "judge.jsonl", given, backoff=0.001, **options)
 
 
 def questions(count: int, numeric: bool = True) -> dict[str, JudgeQuestion]:
@@ -209,7 +215,8 @@ def test_a_dead_judge_stops_after_some_questions_and_keeps_what_it_has(
 
 
 def test_nobody_at_the_address(tmp_path: Path) -> None:
-    judge = Judge("http://127.0.0.1:9/v1", "m", tmp_path / "judge.jsonl", attempts=2, backoff=0.001)
+    twice = JudgeSettings.parse("m", ["attempts=2"])
+    judge = Judge("http://127.0.0.1:9/v1", "m", tmp_path / "judge.jsonl", twice, backoff=0.001)
     (outcome,) = dict(judge.replies(questions(1))).values()
     assert isinstance(outcome, Failure) and "refused" in outcome.message.lower()
 

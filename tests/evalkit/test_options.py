@@ -72,7 +72,7 @@ def test_one_more_option_is_found_everywhere(tmp_path: Path) -> None:
     source.write_text(text.replace(place, entry + place), encoding="utf-8")
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY)]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
         "EVALKIT_CONTRAST": "5",
         "COLUMNS": "200",
     }

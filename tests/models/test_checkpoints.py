@@ -289,7 +289,9 @@ def test_auto_takes_float16_on_a_gpu_without_bfloat16(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
     mini_internvl.save_checkpoint(mini_internvl.load(released), tmp_path, dtype=torch.bfloat16)
     gpu = torch.device("cuda")
-    assert loading._auto_dtype(tmp_path, gpu) == (torch.bfloat16 if native else torch.float16)
+    wide = mini_internvl.load(released).config.family in ("qwen2", "qwen3")  # they overflow in float16
+    half = torch.float32 if wide else torch.float16
+    assert loading._auto_dtype(tmp_path, gpu) == (torch.bfloat16 if native else half)
     assert loading._auto_dtype(released, gpu) is None
 
 
@@ -377,7 +379,9 @@ def test_apples_gpu_takes_float16_in_place_of_bfloat16(released: Path, tmp_path:
     from mini_internvl import loading
 
     mini_internvl.save_checkpoint(mini_internvl.load(released), tmp_path, dtype=torch.bfloat16)
-    assert loading._auto_dtype(tmp_path, torch.device("mps")) == torch.float16
+    wide = mini_internvl.load(released).config.family in ("qwen2", "qwen3")  # they overflow in float16
+    half = torch.float32 if wide else torch.float16
+    assert loading._auto_dtype(tmp_path, torch.device("mps")) == half
     assert loading._auto_dtype(released, torch.device("mps")) is None
 
 
@@ -439,19 +443,3 @@ def test_prefixes_of_wrappers_are_read(family: str, prefix: str, tmp_path: Path)
     save_file(wrapped, tmp_path / "one" / "model.safetensors")
     batch = networks.inputs(((1, 6),))
     assert torch.equal(mini_internvl.load(tmp_path / "one")(**batch), model(**batch))
-
-
-def test_an_unmerged_lora_is_named(released: Path, tmp_path: Path) -> None:
-    folder = copy(released, tmp_path)
-    name = "language_model.model.layers.0.attention.wo.weight"
-
-    def change(state: dict[str, torch.Tensor]) -> None:
-        base = "language_model.base_model.model.model.layers.0.attention.wo"
-        state[f"{base}.base_layer.weight"] = state.pop(name)
-        state[f"{base}.lora_A.default.weight"] = torch.zeros(4, 64)
-
-    rewrite(folder, change)
-    with pytest.raises(
-        CheckpointError, match=r"unmerged LoRA \(2 weights such as language_model\.base_model"
-    ):
-        mini_internvl.load(folder)

@@ -22,6 +22,7 @@ FAMILIES = {
     "qwen2": small_tokenizers.write_qwen2,
     "internlm2": small_tokenizers.write_internlm2,
     "phi3": small_tokenizers.write_phi3,
+    "qwen3": small_tokenizers.write_qwen3,
 }
 
 
@@ -125,7 +126,7 @@ def test_control_tokens_are_never_emitted(
 def test_stops_at_the_separator(model: mini_internvl.ChatModel, monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = model.tokenizer
     assert tokenizer is not None
-    end = tokenizer.token_id(model.template.separator)
+    end = tokenizer.token_id(model.template.stop)
     assert end is not None
     force(monkeypatch, model, end)
     answer = model.answer(prompts(model)[:1])[0]

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mini_internvl import decoding
 from mini_internvl.errors import ImageError
 from mini_internvl.images import choose_grid, open_image, tile_image, tile_images
 from mini_internvl.model import normalise
@@ -199,10 +200,32 @@ def test_an_animation_gives_its_first_frame() -> None:
     assert pixel(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
 
 
-def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ImageError, match="decompression bomb"):
-        open_image(encoded(gradient()))
+def test_twelve_bits_in_sixteen_are_scaled_by_their_own_range() -> None:
+    """As a radiologist's viewer shows them; what uses more bits, and an even image, keeps the full range."""
+    scan = Image.fromarray(np.array([[1000, 2000], [3000, 1500]], np.uint16))
+    for data in (encoded(scan), encoded(scan, "TIFF")):
+        assert np.asarray(open_image(data))[..., 0].tolist() == [[0, 128], [255, 64]]
+    hounsfield = Image.fromarray(np.array([[-1024, 0], [3071, 0]], np.int32))  # computed tomography
+    assert np.asarray(open_image(encoded(hounsfield, "TIFF")))[..., 0].tolist() == [[0, 64], [255, 64]]
+    deep = Image.fromarray(np.array([[0, 4096], [257, 514]], np.uint16))
+    assert np.asarray(open_image(encoded(deep)))[..., 0].tolist() == [[0, 16], [1, 2]]
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "I;16", "RGBA", "LA"])
+def test_a_large_image_is_converted_in_strips_to_the_same_pixels(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = np.random.default_rng(1)
+    kinds = {"F": np.float32, "I": np.int32, "I;16": np.uint16}
+    image = (
+        Image.fromarray((numbers.random((37, 23)) * 5000).astype(kinds[mode]))
+        if mode in kinds
+        else Image.fromarray(numbers.integers(0, 256, (37, 23, len(mode)), np.uint8), mode)
+    )
+    assert image.mode == mode
+    whole = np.asarray(open_image(image))
+    monkeypatch.setattr(decoding, "_STRIP", 23 * 5)
+    assert np.array_equal(np.asarray(open_image(image)), whole)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"])

@@ -14,7 +14,7 @@ from mini_internvl.releases import PATTERNS, RELEASES, TINY_FOLDER, find_release
 
 
 def test_every_release_is_there() -> None:
-    assert len(RELEASES) == 1 + 3 + 2 + 12
+    assert len(RELEASES) == 1 + 3 + 2 + 12 + 6 + 8 + 15
     expected = {
         "mini-internvl-1b": "OpenGVLab/InternVL2-1B",
         "mini-internvl-4b": "OpenGVLab/InternVL2-4B",
@@ -23,6 +23,13 @@ def test_every_release_is_there() -> None:
         "mini-internvl-1b-da-bdd": "OpenGVLab/Mini-InternVL2-1B-DA-BDD",
         "mini-internvl-4b-da-rs": "OpenGVLab/Mini-InternVL2-4B-DA-RS",
         "mini-internvl-2b-da-medical": "OpenGVLab/Mini-InternVL2-2B-DA-Medical",
+        "internvl2.5-1b": "OpenGVLab/InternVL2_5-1B",
+        "internvl2.5-4b-mpo": "OpenGVLab/InternVL2_5-4B-MPO",
+        "internvl3-2b-instruct": "OpenGVLab/InternVL3-2B-Instruct",
+        "internvl3-1b-hf": "OpenGVLab/InternVL3-1B-hf",
+        "internvl3.5-1b": "OpenGVLab/InternVL3_5-1B",
+        "internvl3.5-2b-pretrained": "OpenGVLab/InternVL3_5-2B-Pretrained",
+        "internvl3.5-4b-hf": "OpenGVLab/InternVL3_5-4B-HF",
     }
     assert {name: RELEASES[name].hub_id for name in expected} == expected
 
@@ -34,6 +41,15 @@ def test_every_release_is_there() -> None:
 def test_spellings(name: str) -> None:
     release = find_release(name)
     assert release is not None and release.name == "mini-internvl-2b-da-drivelm"
+
+
+@pytest.mark.parametrize(
+    "name", ["internvl3.5-1b", "InternVL3_5-1B", "InternVL3.5-1B", "opengvlab/internvl3_5-1b"]
+)
+def test_spellings_of_successors(name: str) -> None:
+    release = find_release(name)
+    assert release is not None and release.hub_id == "OpenGVLab/InternVL3_5-1B"
+    assert find_release("internvl3-4b") is None
 
 
 def test_a_folder_named_as_its_repository() -> None:

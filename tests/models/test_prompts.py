@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from mini_internvl.errors import PromptError
 from mini_internvl.prompts import (
+    INTERNVL2_5_SYSTEM,
     INTERNVL_SYSTEM,
     TEMPLATES,
+    THINKING_SYSTEM,
     build_prompt,
+    choose_system_message,
     fill_images,
     find_template,
     published_system_message,
@@ -47,7 +50,14 @@ def test_equal_to_the_released_code(shared_dir: Path) -> None:
 
 
 def test_chatml_by_hand() -> None:
-    text = build_prompt(TEMPLATES["Hermes-2"], "Why?", [2], tokens_per_tile=2, history=[("What?", "A cat.")])
+    text = build_prompt(
+        TEMPLATES["Hermes-2"],
+        "Why?",
+        [2],
+        tokens_per_tile=2,
+        history=[("What?", "A cat.")],
+        system_message=INTERNVL_SYSTEM,
+    )
     assert text == (
         f"<|im_start|>system\n{INTERNVL_SYSTEM}<|im_end|><|im_start|>user\n"
         "<img><IMG_CONTEXT><IMG_CONTEXT><IMG_CONTEXT><IMG_CONTEXT></img>\nWhat?<|im_end|>"
@@ -58,6 +68,48 @@ def test_chatml_by_hand() -> None:
 def test_phi3_by_hand() -> None:
     text = build_prompt(TEMPLATES["phi3-chat"], "Hi", system_message="S")
     assert text == "<|system|>\nS<|end|><|user|>\nHi<|end|><|assistant|>\n"
+
+
+@pytest.mark.parametrize(
+    "name,opening",
+    [
+        ("internvl2_5", f"<|im_start|>system\n{INTERNVL2_5_SYSTEM}<|im_end|>\n"),
+        ("internvl2_5-hf", ""),
+        ("internvl2_5-thinking", f"<|im_start|>system\n{THINKING_SYSTEM}<|im_end|>\n"),
+    ],
+)
+def test_successors_by_hand(name: str, opening: str) -> None:
+    """As the released conversation code writes it: a newline after every end mark."""
+    template = find_template(name)
+    text = build_prompt(
+        template,
+        "Why?",
+        [1],
+        tokens_per_tile=2,
+        history=[("What?", "A cat.")],
+        system_message=template.system_message,
+    )
+    assert text == (
+        f"{opening}<|im_start|>user\n<img><IMG_CONTEXT><IMG_CONTEXT></img>\nWhat?<|im_end|>\n"
+        "<|im_start|>assistant\nA cat.<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert template.stop == "<|im_end|>"
+
+
+def test_system_messages_are_the_published_ones() -> None:
+    """By hash, so that no letter is lost in an edit."""
+    found = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in (INTERNVL2_5_SYSTEM, THINKING_SYSTEM)]
+    assert found == ["bdb4d179c4c458dd", "a2cb9e8de918a3e3"]
+
+
+def test_the_system_message_is_the_first_that_is_set(tmp_path: Path) -> None:
+    template = find_template("internvl2_5")
+    assert choose_system_message(None, tmp_path, template, None) == INTERNVL2_5_SYSTEM
+    assert choose_system_message(None, tmp_path, find_template("internvl2_5-hf"), None) is None
+    assert choose_system_message(None, tmp_path, template, "released") == "released"
+    (tmp_path / "conversation.py").write_text("C(name='internvl2_5', system_message='hub')", encoding="utf-8")
+    assert choose_system_message(None, tmp_path, template, "released") == "hub"
+    assert choose_system_message("own", tmp_path, template, "released") == "own"
 
 
 def test_several_pictures_without_marks_get_the_documented_form() -> None:
@@ -74,7 +126,7 @@ def test_video_frames() -> None:
 )
 def test_marks_and_pictures_must_agree(question: str, tiles: list[int]) -> None:
     with pytest.raises(PromptError, match="must be one for each"):
-        build_prompt(TEMPLATES["Hermes-2"], question, tiles)
+        build_prompt(TEMPLATES["Hermes-2"], question, tiles, system_message="S")
 
 
 def test_unknown_template() -> None:
@@ -85,7 +137,8 @@ def test_unknown_template() -> None:
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_answers_are_cut_at_the_separator(name: str) -> None:
     template = TEMPLATES[name]
-    assert template.trim(f" yes {template.separator} no") == "yes"
+    assert template.trim(f" yes {template.stop} no") == "yes"
+    assert template.trim(f"<think>\na\n</think>\nyes{template.separator}") == "<think>\na\n</think>\nyes"
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,4 +1,4 @@
-"""Prefix caching changes no answer: in float32 tokens equal those of each prompt by itself."""
+"""Prefix caching changes no answer: in float32 tokens equal those of each prompt alone."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def test_a_key_that_nothing_matches_is_named(
     root = drawn(task, tmp_path / "data")
     with_key(task, root, "CC")
     summary, err = run(task, root, tmp_path / "runs", capsys)
-    assert summary["counts"]["impossible_keys"] == 1 and "their key is no option" in run_text(summary)
+    assert summary["counts"]["impossible_keys"] == 1 and "their key is not an option" in run_text(summary)
     assert "answer 'CC' is none of the options" in err
     assert invoke(["data", "check", task, "--data-root", str(root)]) == 3
     assert "answer 'CC' is none of the options" in capsys.readouterr().out

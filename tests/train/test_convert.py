@@ -21,7 +21,7 @@ from mini_internvl_train.conversations import Conversation, parse_line, read_lin
 from mini_internvl_train.convert import convert
 from mini_internvl_train.convert.lines import thousandths
 from mini_internvl_train.recipe import read_recipe
-from mini_internvl_train.sample_images import image_size
+from mini_internvl_train.sample_images import upright_size
 from mini_internvl_train.samples import read_training_set
 from mini_internvl_train.start import load_start
 
@@ -103,7 +103,7 @@ def test_real_samples_of_drivelm(shared_dir: Path, tmp_path: Path) -> None:
     convert("drivelm", shared_dir / "data/drivelm", tmp_path, "train")
     found = conversations(tmp_path)
     first = found["drivelm"][0]
-    assert image_size(first.images[0], "") == (2688, 896)
+    assert upright_size(first.images[0], "") == (2688, 896)
     assert all(item.max_tiles == 12 for item in found["drivelm"])
     official = json.loads((shared_dir / "data/drivelm/train_sample.json").read_text())
     pairs = [

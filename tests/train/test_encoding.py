@@ -20,7 +20,7 @@ from mini_internvl_train.packing import sample_weight
 from mini_internvl_train.start import Start, load_start
 from mini_internvl_train.step import TrainingStep
 
-FAMILIES = ("qwen2", "internlm2", "phi3")
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
 TWO_TURNS = (
     Turn("user", "<image>\nWhat is the cat?"),
     Turn("assistant", "the cat is a cat."),
@@ -52,7 +52,7 @@ def test_labels_decode_to_exactly_the_answers(tmp_path: Path, family: str) -> No
     start = start_of(tmp_path, family)
     encoder = start.encoder
     encoded = encoder.encode(Conversation("x", TWO_TURNS), [3])
-    stop = encoder.tokenizer.token_id(encoder.template.separator)
+    stop = encoder.tokenizer.token_id(encoder.template.stop)
     stretches = runs(encoded.labels)
     assert len(stretches) == 2
     markup = {
@@ -99,7 +99,7 @@ def test_wrong_samples_are_errors(tmp_path: Path) -> None:
         encoder.encode(Conversation("x", TWO_TURNS), [])
     with pytest.raises(TrainingDataError, match=r"a\.jsonl:3: \d+ tokens, more than max_tokens 20"):
         replace(encoder, max_tokens=20).encode(Conversation("x", TWO_TURNS, where="a.jsonl:3"), [3])
-    stop = encoder.template.separator
+    stop = encoder.template.stop
     with pytest.raises(TrainingDataError, match="ends a turn"):
         encoder.encode(Conversation("x", (Turn("user", "Hi"), Turn("assistant", f"a{stop}b"))), [])
     with pytest.raises(TrainingDataError, match=r"a\.jsonl:4: no token would be trained"):

@@ -2,8 +2,9 @@
 
 `step-000100/` is a model folder in the released layout, in the recipe's precision, with `training/` beside
 its files: float32 master weights where the model's are rounded, the optimizers' state, and `state.json`. With
-LoRA it holds `adapter.safetensors` and a reference to its base instead of a model. Random generators' states
-are not stored (see `loop.seed_step`); nothing is pickled.
+LoRA it holds an adapter instead of a model: in PEFT's format, and as training goes on from it
+(`adapter.safetensors`, with `adapter_settings.json`, which names its base). Random generators' states are not
+stored (see `loop.seed_step`); nothing is pickled.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mini_internvl_train.errors import ResumeError
+from evalkit.doors import cause
+from mini_internvl_train.errors import ResumeError, TrainingError
 
 log = logging.getLogger(__name__)
 
 ADAPTER_WEIGHTS = "adapter.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_SETTINGS = "adapter_settings.json"
 MASTER_WEIGHTS = "training/weights.safetensors"
 OPTIMIZER = "training/optimizer.safetensors"
 STATE = "training/state.json"
@@ -149,7 +151,7 @@ def check(folder: Path) -> None:
     read_state(folder)
     began = time.monotonic()
     try:
-        if (folder / ADAPTER_CONFIG).is_file():
+        if (folder / ADAPTER_SETTINGS).is_file():
             _check_adapter(folder)
         else:
             _answer(folder)
@@ -177,7 +179,7 @@ def _check_adapter(folder: Path) -> None:
     weights = read_weights(folder / ADAPTER_WEIGHTS)
     if bad := next((name for name, tensor in weights.items() if not tensor.isfinite().all()), None):
         raise ResumeError(f"{folder}: {bad} is not finite; older checkpoints are kept")
-    base = locate(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base"]["model"])
+    base = locate(json.loads((folder / ADAPTER_SETTINGS).read_text(encoding="utf-8"))["base"]["model"])
     read_config(base)
     if read_tokenizer(base) is None:
         raise ResumeError(f"{base}: has no tokenizer files; older checkpoints are kept")
@@ -199,15 +201,24 @@ def published(folder: Path) -> Iterator[Path]:
     _flush(folder.parent)
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes one safetensors file. Raises TrainingError: the disk is full or refuses."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise TrainingError(f"{path}: cannot be written ({error}); free some space and go on") from error
+
+
 def write_training(
     folder: Path, masters: Mapping[str, Tensor] | None, optimizer: Mapping[str, Tensor], state: State
 ) -> None:
     """Writes what only training reads: master weights if the model's are rounded, optimizers, counts."""
-    from safetensors.torch import save_file
-
     if masters is not None:
-        save_file({name: tensor.contiguous() for name, tensor in masters.items()}, folder / MASTER_WEIGHTS)
-    save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, folder / OPTIMIZER)
+        save_tensors(masters, folder / MASTER_WEIGHTS)
+    save_tensors(optimizer, folder / OPTIMIZER)
     write_json(folder / STATE, asdict(state))
 
 
@@ -225,8 +236,8 @@ def read_state(folder: Path) -> State:
     """
     try:
         return State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ResumeError(f"{folder / STATE}: cannot be read ({error}); remove the folder") from None
+    except Exception as error:
+        raise ResumeError(f"{folder / STATE}: cannot be read ({cause(error)}); remove the folder") from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -235,13 +246,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ResumeError: it is missing or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ResumeError(f"{path}: cannot be read ({error})") from None
+    except Exception as error:  # safetensors raises many kinds
+        raise ResumeError(f"{path}: cannot be read ({cause(error)})") from None
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""`evalkit train RECIPE | plan | merge | convert | distill | compare-methods`."""
+"""`evalkit train RECIPE | plan | merge | export | convert | distill | compare-methods`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Recipes(click.Group):
-    """`evalkit train NAME` trains the recipe NAME where NAME is no command."""
+    """`evalkit train NAME` trains the recipe NAME where NAME is not a command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Puts `run` in front of a recipe."""
@@ -141,17 +141,44 @@ def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: i
 @train.command(short_help="Fold a LoRA checkpoint into its base.")
 @click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @flag("-o", "--output", type=FOLDER, help="Folder of the model. Default: <checkpoint>-merged.")
+@flag("--base", metavar="NAME|DIR", help="Its base, in place of the one that the adapter names.")
 @terminal.verbosity
-def merge(checkpoint: Path, output: Path | None) -> int:
-    """Write CHECKPOINT (step-000100) as a plain model, its logits checked against the unmerged."""
+def merge(checkpoint: Path, output: Path | None, base: str | None) -> int:
+    """Write CHECKPOINT (step-000100, or another program's adapter) as a model.
+
+    The logits of a step's model are checked against the unmerged ones.
+    """
     with _training_errors():
         from mini_internvl_train.merge import merge as fold
 
         folder = checkpoint.resolve()
-        merged = fold(folder, output or folder.with_name(f"{folder.name}-merged"))
-    click.echo(
-        f"{merged.folder}: logits differ from the unmerged ones by {merged.difference:.1e} of their spread"
+        merged = fold(folder, output or folder.with_name(f"{folder.name}-merged"), base)
+    checked = (
+        ""
+        if merged.difference is None
+        else (f": logits differ from the unmerged ones by {merged.difference:.1e} of their spread")
     )
+    click.echo(f"{merged.folder}{checked}")
+    return 0
+
+
+@train.command(short_help="Write a checkpoint in another layout.")
+@click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@flag("--to", "layout", type=click.Choice(["hf", "released"]), required=True,
+      help="hf: transformers' own classes; released: InternVL's.")  # fmt: skip
+@flag("-o", "--output", type=FOLDER, required=True, help="Folder of the new checkpoint.")
+@terminal.verbosity
+def export(checkpoint: Path, layout: Literal["hf", "released"], output: Path) -> int:
+    """Write CHECKPOINT (final) so that transformers, vLLM and LMDeploy open it.
+
+    \b
+    evalkit train export runs/drivelm/final --to hf -o drivelm-hf
+    """
+    with _training_errors():
+        from mini_internvl_train.export import export as write
+
+        exported = write(checkpoint.resolve(), output, layout)
+    click.echo(f"{exported.folder}: {', '.join(exported.files)}")
     return 0
 
 

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.macos import is_attribute
+from mini_internvl.decoding import MAX_PIXELS
 from mini_internvl.images import open_image, tile_image
 from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed
@@ -56,6 +58,7 @@ class Distillation:
     optimizer: Optimizer = field(default_factory=Optimizer)
     batch: Annotated[int, Setting("Images of a step, over all ranks.", 1)] = 256
     steps: Annotated[int, Setting("Optimizer steps.", 1)] = 100_000
+    max_pixels: Annotated[int, Setting("Most pixels of an image; larger ones are refused.", 1)] = MAX_PIXELS
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     precision: Annotated[Precision, Setting("Of the forward and backward pass.")] = "bf16"
     seed: Annotated[int, Setting("Of the order of images.", 0)] = 42
@@ -67,7 +70,7 @@ class Distillation:
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON."""
         body = plain(self)
-        for name in ("name", "output", "pictures", "checkpoints", "source"):
+        for name in ("name", "output", "pictures", "max_pixels", "checkpoints", "source"):
             body.pop(name)
         return body
 
@@ -200,7 +203,8 @@ class EncoderDistillation(Objective):
 
         def batch(step: int) -> Tensor:
             chosen = self._chosen(step)[self.rank :: self.ranks]
-            return torch.cat([_whole_image(path, self.network.config.image_size) for path in chosen])
+            size, most = self.network.config.image_size, self.recipe.max_pixels
+            return torch.cat([_whole_image(path, size, most) for path in chosen])
 
         with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
             ahead = thread.submit(batch, first)
@@ -262,14 +266,15 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         TrainingDataError: there are none.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in files if not is_attribute(path))
     if not found:
         raise TrainingDataError(f"{folder}: holds no images ({', '.join(SUFFIXES)})")
     return found
 
 
-def _whole_image(path: Path, size: int) -> Tensor:
-    return tile_image(open_image(path), tile_size=size, grid=(1, 1), thumbnail=False)
+def _whole_image(path: Path, size: int, max_pixels: int) -> Tensor:
+    return tile_image(open_image(path, max_pixels), tile_size=size, grid=(1, 1), thumbnail=False)
 
 
 def _states(encoder: InternViT, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -315,11 +320,9 @@ def load_vision(name: str, dtype: torch.dtype) -> InternViT:
 
 def _bare(folder: Path, raw: dict[str, object], dtype: torch.dtype) -> InternViT:
     from mini_internvl.config import VisionConfig
-    from mini_internvl.config_values import check_values
     from mini_internvl.vision import InternViT
     from mini_internvl.weights import WeightReader, weight_files
 
-    check_values(raw, "vision_config")
     known = {item.name for item in fields(VisionConfig)}
     config = VisionConfig(**{k: v for k, v in raw.items() if k in known and v is not None})  # type: ignore[arg-type]
     reader = WeightReader(weight_files(folder))

@@ -51,7 +51,7 @@ class ConversationEncoder:
 
     tokenizer: Tokenizer
     template: Template
-    system_message: str
+    system_message: str | None
     image_token_id: int
     tokens_per_tile: int
     max_tokens: int
@@ -95,19 +95,19 @@ class ConversationEncoder:
         template, turns = self.template, list(conversation.turns)
         system = turns.pop(0).text if turns[0].role == "system" else self.system_message
         segments: list[tuple[str, bool]] = []
-        text = f"{template.system}{system}{template.separator}"
+        text, ended = template.opening(system), template.separator.removeprefix(template.stop)
         for turn in turns:
-            if template.separator in turn.text:
+            if template.stop in turn.text:
                 raise TrainingDataError(
-                    f"{conversation.where}: a turn holds {template.separator}, which ends a turn"
+                    f"{conversation.where}: a turn holds {template.stop}, which ends a turn"
                 )
             if turn.role == "user":
                 question = fill_images(turn.text, [1] * turn.text.count(IMAGE), 1)
                 text += f"{template.user}{question}{template.separator}{template.assistant}"
             else:
-                segments += [(text, False), (turn.text.strip() + template.separator, True)]
-                text = ""
-        return segments
+                segments += [(text, False), (turn.text.strip() + template.stop, True)]
+                text = ended  # InternVL2.5's newline, which is not learned
+        return [*segments, (text, False)] if text and text == ended else segments
 
     def _with_visual_tokens(self, ids: list[int], images: Iterator[int], where: str) -> list[int]:
         """Ids with each visual token repeated for the tiles of the next image."""
@@ -126,5 +126,5 @@ class ConversationEncoder:
 
     def _continuation(self, text: str) -> list[int]:
         """Ids of a text that follows a control token."""
-        anchor = self.tokenizer.encode(self.template.separator)
-        return self.tokenizer.encode(self.template.separator + text)[len(anchor) :]
+        anchor = self.tokenizer.encode(self.template.stop)
+        return self.tokenizer.encode(self.template.stop + text)[len(anchor) :]

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from evalkit.errors import EvalkitError
 from evalkit.pipeline.options import RunSettings
+from mini_internvl.decoding import MAX_PIXELS
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.settings import Setting, check_bounds, plain, read_settings
@@ -50,6 +51,7 @@ class Data:
     max_tokens: Annotated[
         int, Setting("Longer samples are errors; a sample is never cut inside an image.", 1)
     ] = 8192
+    max_pixels: Annotated[int, Setting("Most pixels of an image; larger ones are refused.", 1)] = MAX_PIXELS
     skip_bad: Annotated[bool, Setting("Count and list bad lines instead of stopping at the first.")] = False
 
     def __post_init__(self) -> None:
@@ -187,7 +189,7 @@ class Recipe:
         body = plain(self)
         for name in ("name", "output", "checkpoints", "evaluation", "source"):
             body.pop(name)
-        for name in ("meta", "general_meta"):
+        for name in ("meta", "general_meta", "max_pixels"):
             body["data"].pop(name)
         return body
 

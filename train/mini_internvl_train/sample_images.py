@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from mini_internvl import ImageError
-from mini_internvl.images import FORMATS, choose_grid, open_image, tile_image
+from mini_internvl.decoding import MAX_PIXELS, image_size
+from mini_internvl.images import choose_grid, open_image, tile_image
 from mini_internvl_train.conversations import Conversation, DataSet, Line, Turn, parse_line
 from mini_internvl_train.errors import TrainingDataError, TrainingError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXIF_ORIENTATION = 0x0112
 VIDEO_FRAMES = 8
 """Frames taken of a video file, one tile each."""
 
@@ -33,6 +33,7 @@ class Tiling:
     tile_size: int
     max_tiles: int
     thumbnail: bool = True
+    max_pixels: int = MAX_PIXELS
 
 
 def expand_video(conversation: Conversation) -> Conversation:
@@ -60,7 +61,11 @@ def image_grids(conversation: Conversation, tiling: Tiling) -> list[tuple[int, i
     bound = conversation.max_tiles or tiling.max_tiles
     each = max(1, bound // max(1, len(conversation.images)))
     return [
-        choose_grid(*image_size(path, conversation.where), max_tiles=each, tile_size=tiling.tile_size)
+        choose_grid(
+            *upright_size(path, conversation.where, tiling.max_pixels),
+            max_tiles=each,
+            tile_size=tiling.tile_size,
+        )
         for path in conversation.images
     ]
 
@@ -71,17 +76,12 @@ def tile_count(grid: tuple[int, int], thumbnail: bool) -> int:
     return tiles + (1 if thumbnail and tiles > 1 else 0)
 
 
-def image_size(path: str, where: str) -> tuple[int, int]:
-    """Upright width and height, from the header alone."""
+def upright_size(path: str, where: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Upright width and height, from the header alone. Raises TrainingDataError."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except FileNotFoundError:
-        raise TrainingDataError(f"{where}: image {path} missing") from None
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        raise TrainingDataError(f"{where}: image {path} cannot be read ({error})") from None
-    return (height, width) if turned else (width, height)
+        return image_size(path, max_pixels)
+    except ImageError as error:
+        raise TrainingDataError(f"{where}: image {error}") from None
 
 
 def check_decoder(where: str) -> None:
@@ -110,6 +110,8 @@ def video_frames(path: str, clip: tuple[float, float] | None, count: int, where:
         raise TrainingDataError(f"{where}: video {path} missing")
     try:
         with av.open(path) as container:
+            if not container.streams.video:
+                raise TrainingDataError(f"{where}: video {path} holds no video stream")
             stream = container.streams.video[0]
             times = [float(frame.time or 0.0) for frame in container.decode(stream)]
             wanted = _nearest(times, clip, count)
@@ -119,7 +121,9 @@ def video_frames(path: str, clip: tuple[float, float] | None, count: int, where:
                 for index, frame in enumerate(container.decode(stream))
                 if index in set(wanted)
             }
-    except (av.FFmpegError, IndexError, OSError) as error:
+    except TrainingDataError:
+        raise
+    except Exception as error:  # decoders of damaged files raise nearly anything
         raise TrainingDataError(f"{where}: video {path} cannot be decoded ({error})") from None
     if not times or (clip is not None and clip[0] > times[-1]):
         raise TrainingDataError(f"{where}: video {path} has no frame within the clip {clip}")
@@ -153,7 +157,7 @@ def sample_tiles(
         TrainingDataError: an image cannot be decoded, with file and line of the sample.
     """
     try:
-        images = _open(conversation)
+        images = _open(conversation, tiling.max_pixels)
     except ImageError as error:
         raise TrainingDataError(f"{conversation.where}: {error}") from None
     if conversation.augment:
@@ -170,7 +174,7 @@ def jpeg_quality(seed: int, epoch: int, sample_id: str) -> int:
     return random.Random(f"{seed}/{epoch}/{sample_id}").randint(75, 100)
 
 
-def line_damage(data_set: DataSet, line: Line) -> str | None:
+def line_damage(data_set: DataSet, max_pixels: int, line: Line) -> str | None:
     """The damage to the pixels of a line's images, with file and line; None if all can be decoded.
 
     A header does not show that a file is truncated. A line that cannot be parsed has no images yet.
@@ -181,26 +185,26 @@ def line_damage(data_set: DataSet, line: Line) -> str | None:
         return None
     if conversation.video is not None:
         try:
-            _open(conversation)
+            _open(conversation, max_pixels)
         except TrainingDataError as error:
             return str(error)
         return None
-    found = next(filter(None, map(_image_damage, conversation.images)), None)
+    found = next(filter(None, (_image_damage(path, max_pixels) for path in conversation.images)), None)
     return None if found is None else f"{conversation.where}: {found}"
 
 
 @lru_cache(maxsize=256)  # several lines ask about one image
-def _image_damage(path: str) -> str | None:
+def _image_damage(path: str, max_pixels: int) -> str | None:
     try:
-        open_image(path)
+        open_image(path, max_pixels)
     except ImageError as error:
         return str(error)
     return None
 
 
-def _open(conversation: Conversation) -> list[Image.Image]:
+def _open(conversation: Conversation, max_pixels: int) -> list[Image.Image]:
     if conversation.video is None:
-        return [open_image(path) for path in conversation.images]
+        return [open_image(path, max_pixels) for path in conversation.images]
     frames = video_frames(conversation.video, conversation.clip, VIDEO_FRAMES, conversation.where)
     return [open_image(frame) for frame in frames]
 

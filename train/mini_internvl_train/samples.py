@@ -101,7 +101,7 @@ class TrainingSet:
         first = len(self)
         digest = hashlib.sha256(data_set.fingerprint().encode())
         self._sets.append(data_set)
-        damages = _damages(data_set) if skip_bad else _no_damages()
+        damages = _damages(data_set, self._tiling.max_pixels) if skip_bad else _no_damages()
         for line, damage in zip(read_lines(data_set), damages, strict=False):
             with left_out(self.bad if skip_bad else None):
                 if damage is not None:
@@ -194,10 +194,10 @@ def read_training_set(
     return found
 
 
-def _damages(data_set: DataSet) -> Iterator[str | None]:
+def _damages(data_set: DataSet, max_pixels: int) -> Iterator[str | None]:
     """For each line, what is wrong with the pixels of its images."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
-        yield from threads.map(partial(line_damage, data_set), read_lines(data_set))
+        yield from threads.map(partial(line_damage, data_set, max_pixels), read_lines(data_set))
 
 
 def _no_damages() -> Iterator[None]:

@@ -1,7 +1,7 @@
 """BDD-X (Kim et al., ECCV 2018) as conversations: what a car does, why, and its next speed and turning angle.
 
 Reads conversations of four question-answer turns (action, justification, speed, turning angle) or of three
-whose last asks for both signals, as RAG-Driver publishes them. Each question is asked by itself, with the
+whose last asks for both signals, as RAG-Driver publishes them. Each question is asked on its own, with the
 clip's frames and the first question's lines on past control signals in front.
 """
 
@@ -191,7 +191,7 @@ def _images(row: Mapping[str, Any], root: Path, where: str) -> tuple[ImageHandle
 
 
 def _target(kind: str, question: str, answer: str, where: str) -> tuple[Any, dict[str, Any]]:
-    """What the scorer compares with: a caption, or the signals by name; a curvature is no angle."""
+    """What the scorer compares with: a caption, or the signals by name; a curvature is not an angle."""
     if kind not in SIGNALS:
         return answer, {}
     asked = question.rpartition("\n")[2].lower()

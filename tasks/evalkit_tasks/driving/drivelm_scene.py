@@ -22,7 +22,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.data.images import MISSING, ImageFile, decode, file_digest
+from evalkit.data.decoding import decode
+from evalkit.data.images import MISSING, ImageFile, file_digest
 from evalkit.data.locate import cache_folder
 from evalkit.errors import ImageError
 from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, STITCHED_SIZE, VIEW_SIZE

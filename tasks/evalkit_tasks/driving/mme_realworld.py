@@ -153,7 +153,7 @@ class MMERealWorldDriving(ProtocolTask):
             if str(found.get("Question Type", "Multiple Choice")).lower() != "multiple choice":
                 raise DataError(f"{where}: question type {found['Question Type']!r} is not known")
             if not isinstance(found["Answer choices"], list) or not found["Answer choices"]:
-                raise DataError(f"{where}: field 'Answer choices' is no list: not the official file")
+                raise DataError(f"{where}: field 'Answer choices' is not a list: not the official file")
             name = str(found["Image"])
             image = image_file(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
             choices = [str(choice) for choice in found["Answer choices"]]

@@ -84,7 +84,7 @@ def choice_of(answer: ParsedAnswer, infer: Infer) -> str | None:
 
 
 class ChoiceTask(ProtocolTask):
-    """Multiple choice, each row scored by itself; `parse` gives a `ReadChoice`.
+    """Multiple choice, each row scored alone; `parse` gives a `ReadChoice`.
 
     Attributes:
         judged: protocols in which a judge resolves what the rules leave open.

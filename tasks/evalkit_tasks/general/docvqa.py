@@ -134,7 +134,7 @@ class DocVQA(ProtocolTask):
     def _read(self, path: Path, root: Path, split: str) -> Iterator[Sample]:
         content = fields(read_json(path), ("data",), str(path))
         if not isinstance(content["data"], list):
-            raise DataError(f"{path}: field 'data' is no list: not the official file")
+            raise DataError(f"{path}: field 'data' is not a list: not the official file")
         for number, item in enumerate(content["data"]):
             where = f"{path} item {number}"
             found = fields(item, ("questionId", "question", self.image_field), where)
@@ -172,7 +172,7 @@ def _identity(value: object, where: str) -> str:
     """The question's id, a whole number as the submission needs it."""
     text = str(value)
     if not text.isdecimal():
-        raise DataError(f"{where}: questionId {text[:40]!r} is no whole number: not the official file")
+        raise DataError(f"{where}: questionId {text[:40]!r} is not a whole number: not the official file")
     return text
 
 

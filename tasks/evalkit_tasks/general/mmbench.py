@@ -133,7 +133,9 @@ class MMBench(ProtocolTask):
         split = self.splits[0] if split == MINIATURE else split
         for identity, row in unique(self._rows(split, root), "index"):
             if not identity.isdecimal():
-                raise DataError(f"{row.where}: index {identity!r} is no whole number: not the official file")
+                raise DataError(
+                    f"{row.where}: index {identity!r} is not a whole number: not the official file"
+                )
             options, index = options_of(row), int(identity)
             if not options:
                 raise DataError(f"{row.where}: no options: not the official file")
@@ -183,7 +185,7 @@ class MMBench(ProtocolTask):
 
     @property
     def exact_scores(self) -> Sequence[Sequence[str]]:
-        """Each row by itself, whatever its rotations."""
+        """Each row alone, whatever its rotations."""
         return [["right"]]
 
     def metrics(self) -> Sequence[Metric]:

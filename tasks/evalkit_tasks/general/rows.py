@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import ImageHandle
-from evalkit.data.images import MISSING, ImageFile, TableImage, decode
+from evalkit.data.decoding import decode
+from evalkit.data.images import MISSING, ImageFile, TableImage
 from evalkit.data.locate import hub_files
 from evalkit.data.tables import read_rows
 from evalkit.errors import DataError, ImageError
@@ -171,7 +172,7 @@ def listed_items(path: Path) -> Iterator[tuple[Any, str]]:
     """Items of a JSON list with their places, for errors.
 
     Raises:
-        DataError: it is no list.
+        DataError: it is not a list.
     """
     items = read_json(path)
     if not isinstance(items, list):

@@ -11,7 +11,7 @@ CELL_LIMIT = 32767
 
 
 def write_xlsx(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write one sheet, a missing cell empty. Texts stay texts ("=1+1" is no formula) without control
+    """Write one sheet, a missing cell empty. Texts stay texts ("=1+1" is not a formula) without control
     characters, which Excel refuses, and no longer than `CELL_LIMIT`; the file appears whole or not at all."""
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell

@@ -1,7 +1,7 @@
 """GMAI-MMBench (Chen et al., NeurIPS 2024): multiple-choice questions on medical images, some with several
 right answers.
 
-Scored as VLMEvalKit scores it: each row by itself (never circular), answers read by rules. VLMEvalKit has no
+Scored as VLMEvalKit scores it: each row alone (never circular), answers read by rules. VLMEvalKit has no
 code for several right answers, so precision and recall of those rows are a reconstruction from published
 values (see docs/tasks.md).
 """
@@ -168,7 +168,7 @@ def _sample(index: str, row: Row, public: bool) -> Sample:
     options = options_of(row)
     answer = "".join(re.split(r"[\s,;]+", row.text("answer"))) if public else None
     if answer is not None and not (answer and set(answer) <= set(LETTERS)):
-        raise DataError(f"{row.where}: answer {answer!r} is no letter of A to E: not the official file")
+        raise DataError(f"{row.where}: answer {answer!r} is not a letter of A to E: not the official file")
     question = row.text("question")
     data = {"options": options, "question": question}
     prompt = vlmevalkit_prompt(question, "", options)

@@ -1,4 +1,4 @@
-"""RSVQA's official files: records that are no stubs, and answers by id in a few bytes each."""
+"""RSVQA's official files: records that are not stubs, and answers by id in a few bytes each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
     """Records of a file, without the stubs of other splits."""
     for row in read_json_items(path, key):
         if type(row) is not dict:
-            raise DataError(f"{path}: a record is no object: not the official file")
+            raise DataError(f"{path}: a record is not an object: not the official file")
         active = row.get("active", True)
         if not isinstance(active, bool):
             raise DataError(
@@ -38,7 +38,7 @@ class Answers:
     """Texts by id, each text kept once: 12 bytes an id.
 
     Args:
-        pairs: id and text. Ids that are no whole numbers, which the official files do not have, cost what a
+        pairs: id and text. Ids that are not whole numbers, which the official files do not have, cost what a
             dict costs.
 
     Raises:
@@ -79,8 +79,8 @@ def _whole(name: Hashable) -> TypeGuard[int]:
     return type(name) is int and -(1 << 63) <= name < 1 << 63
 
 
-def read_answers(path: Path) -> Answers:
-    """The texts of an answers file by id.
+def read_answers(path: Path, key: str = "id") -> Answers:
+    """The texts of an answers file by the field `key`.
 
     Raises:
         DataError: not the official file.
@@ -90,7 +90,7 @@ def read_answers(path: Path) -> Answers:
     def pairs() -> Iterator[tuple[Hashable, str]]:
         nonlocal row
         for row in active_rows(path, "answers"):
-            yield row["id"], str(row["answer"])
+            yield row[key], str(row["answer"])
 
     try:
         return Answers(pairs())

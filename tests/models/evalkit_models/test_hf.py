@@ -209,7 +209,7 @@ def test_code_of_a_repository_is_never_run(folders: dict[str, Path], tmp_path: P
 def test_what_cannot_be_loaded_is_said(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such folder"):
         load(tmp_path / "nowhere" / "at" / "all")
-    with pytest.raises(CheckpointError, match="model type 'bert' is no image-text model"):
+    with pytest.raises(CheckpointError, match="model type 'bert' is not an image-text model"):
         load(changed(folders["llava"], tmp_path / "bert", model_type="bert"))
     pickled = changed(folders["llava"], tmp_path / "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")

@@ -7,7 +7,6 @@ import dataclasses
 import email.utils
 import gzip
 import io
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -17,15 +16,14 @@ from typing import Any
 import pytest
 from chat_server import Answer, Server, completion
 from PIL import Image
-from toy import make_benchmark
+from served_bench import Bench
 
 from evalkit import registry
-from evalkit.cli.main import invoke
 from evalkit.contracts import Generation, Message, ModelOptions, Request, Response
 from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import BudgetError, ServerError, UsageError
 from evalkit.store import load_run
-from evalkit_models import served
+from evalkit_models import sending
 from evalkit_models.served import FAMILY, KEY_VARIABLE, PATIENCE, ServedModel
 
 USAGE = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
@@ -42,7 +40,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def quick_and_keyless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    monkeypatch.setattr(served, "BACKOFF", 0.001)
+    monkeypatch.setattr(sending, "BACKOFF", 0.001)
 
 
 def model_of(server: Server, batch_size: int | None = None, **extra: str) -> ServedModel:
@@ -222,7 +220,6 @@ TROUBLES: list[Answer] = [
     (200, {"choices": [{}]}),
     (200, {"choices": [{"message": None}]}),
     completion(None),
-    completion(["a"]),
     completion(7),
 ]
 
@@ -252,12 +249,6 @@ def test_a_refused_request_fails_alone_and_at_once(server: Server) -> None:
     found = answers(model_of(server), *many(3))
     assert found["1"].error is not None and found["1"].error.kind == "refused"
     assert "context too long" in found["1"].error.message and len(server.bodies) == 3
-
-
-def test_a_withheld_answer_is_an_error(server: Server) -> None:
-    server.behave = lambda body, attempt: completion("", "content_filter")
-    (response,) = answers(model_of(server), ask("q")).values()
-    assert response.error is not None and "content filter" in response.error.message
 
 
 def test_a_server_that_stalls_is_given_up(server: Server) -> None:
@@ -345,35 +336,6 @@ def test_a_server_that_hides_its_usage_is_counted_at_the_most(server: Server) ->
 
 
 # From the command line ------------------------------------------------------------------------------------
-
-
-class Bench:
-    """The toy benchmark, and `evalkit run` of a served model on it."""
-
-    def __init__(self, folder: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-        self.task = make_benchmark(folder / "data")
-        self.output = folder / "runs"
-        self.server, self.capsys = server, capsys
-        self.out = self.err = ""
-
-    def run(self, *arguments: str, url: str = "") -> int:
-        self.capsys.readouterr()
-        fixed = ["--include", self.task, "-m", "openai:m", "-t", "yes-no", "--data-root", self.task.parent]
-        fixed += ["-o", self.output, "--json", "--base-url", url or self.server.url]
-        status = invoke(["run", *map(str, fixed), *arguments])
-        self.out, self.err = self.capsys.readouterr()
-        return status
-
-    @property
-    def result(self) -> dict[str, Any]:
-        (run,) = json.loads(self.out)["runs"]
-        assert isinstance(run, dict)
-        return run
-
-    def everything(self) -> str:
-        """All that was written or said."""
-        files = [path.read_bytes().decode("latin-1") for path in self.output.rglob("*") if path.is_file()]
-        return "\n".join([self.out, self.err, *files])
 
 
 @pytest.fixture
@@ -514,18 +476,6 @@ def test_reasoning_that_the_server_tells_apart_is_kept(server: Server, field: st
     assert (response.text, response.reasoning) == ("yes", "because")
 
 
-def test_a_budget_used_up_while_thinking_is_a_cut_answer(server: Server) -> None:
-    def behave(body: dict[str, Any], attempt: int) -> tuple[int, object]:
-        status, content = completion(None, "length")
-        content["choices"][0]["message"]["reasoning_content"] = "because"  # type: ignore[index]
-        return status, content
-
-    server.behave = behave
-    (response,) = answers(model_of(server), ask("Why?")).values()
-    assert response.error is None and (response.text, response.finish) == ("", "length")
-    assert response.reasoning == "because" and len(server.bodies) == 1
-
-
 # What the openai package must not do ----------------------------------------------------------------------
 
 
@@ -599,6 +549,22 @@ def test_a_body_that_trickles_is_given_up(status: str, said: str, server: Server
     (response,) = answers(model, ask("q")).values()
     assert response.error is not None and response.error.message.startswith(said)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Long: "])
+def test_headers_that_trickle_are_given_up(start: bytes, server: Server) -> None:
+    def trickle(request: Any, answer: Answer) -> None:
+        request.wfile.write(start)
+        for _ in range(200):
+            request.wfile.write(b"a" if start else b"\r\n"[:1])
+            request.wfile.flush()
+            time.sleep(0.05)
+
+    model = model_of(server, attempts="1", timeout="0.5")
+    server._answer = trickle  # type: ignore[method-assign]
+    started = time.monotonic()
+    (response,) = answers(model, ask("q")).values()
+    assert response.error is not None and time.monotonic() - started < 5
 
 
 def test_half_a_character_is_sent_as_json_writes_it(server: Server) -> None:

@@ -327,3 +327,16 @@ def test_the_miniature_has_all_tags_and_right_answers_score_full(tmp_path: Path)
     assert found["match_f1"].value == pytest.approx(1.0, abs=1e-6)
     assert found["language"].value == pytest.approx(1.0, abs=1e-6)
     assert samples[0].images[0].open().size == STITCHED_SIZE
+
+
+def test_the_page_draws_the_tags_of_target_and_prediction_on_the_camera_they_name() -> None:
+    assert TASK.overlay is not None
+    record = Record(
+        id="1",
+        cluster="1",
+        text="",
+        prediction="<c2,CAM_BACK,10.5,20.0> is next to <c9,CAM_TOP,1.0,2.0>.",
+        target="<c1,CAM_FRONT_LEFT,800.0,450.0>",
+    )
+    found = [(r.role, r.corners, r.image, r.label) for r in TASK.overlay.regions(record)]
+    assert found == [("target", (800.0, 450.0), 0, "c1"), ("prediction", (10.5, 20.0), 4, "c2")]

@@ -154,7 +154,7 @@ def test_the_table(tmp_path: Path, options: str) -> None:
 
 def test_malformed_lists(tmp_path: Path) -> None:
     for items, message in (
-        ([{**ITEM, "Answer choices": "x"}], "'Answer choices' is no list"),
+        ([{**ITEM, "Answer choices": "x"}], "'Answer choices' is not a list"),
         ([{key: value for key, value in ITEM.items() if key != "Task"}], "'Task' missing"),
         ([ITEM, ITEM], "occurs twice"),
         ([{**ITEM, "Question Type": "Open"}], "question type 'Open' is not known"),

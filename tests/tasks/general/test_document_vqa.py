@@ -110,7 +110,7 @@ def test_malformed_documents(tmp_path: Path) -> None:
     path = tmp_path / "val" / "val_v1.0.json"
     for items, message in (
         ([ITEM, ITEM], "id 7 occurs twice"),
-        ([{**ITEM, "questionId": "x"}], "'x' is no whole number"),
+        ([{**ITEM, "questionId": "x"}], "'x' is not a whole number"),
         ([{**ITEM, "answers": []}], "'answers' missing or empty"),
         ([{"questionId": 1}], "field 'question' missing"),
         (["text"], "expected an object, found str"),
@@ -122,7 +122,7 @@ def test_malformed_documents(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected an object"):
         list(DocVQA().samples("val", tmp_path))
     path.write_text('{"data": 5}', encoding="utf-8")
-    with pytest.raises(DataError, match="'data' is no list"):
+    with pytest.raises(DataError, match="'data' is not a list"):
         list(DocVQA().samples("val", tmp_path))
 
 

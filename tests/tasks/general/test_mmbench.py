@@ -244,7 +244,7 @@ def test_malformed_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="column 'question' missing"):
         list(task.samples("dev-en", tmp_path))
     write_tsv(path, HEADER, [[("x1" if c == "1" else c) for c in row(1)]])
-    with pytest.raises(DataError, match="'x1' is no whole number"):
+    with pytest.raises(DataError, match="'x1' is not a whole number"):
         list(task.samples("dev-en", tmp_path))
     path.write_text("", encoding="utf-8")
     with pytest.raises(DataError, match="empty file"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     official(tmp_path, THREE, {"test": [0, 1, 2]})
     index = tmp_path / "test.txt"
     index.write_text("0\nseven\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no number"):
+    with pytest.raises(DataError, match="not a number"):
         list(DiorRsvg().samples("test", tmp_path))
     index.write_text("0\r\n1\r\n2\r\n", encoding="utf-8")
     assert len(list(DiorRsvg().samples("test", tmp_path))) == 3
@@ -162,7 +163,7 @@ def test_internvl_list(tmp_path: Path) -> None:
 def test_a_list_with_a_bad_box_is_refused(tmp_path: Path, box: Any) -> None:
     item = {"image": "1.jpg", "prompt": "x", "bbox": box, "size": [800, 600]}
     (tmp_path / "dior_rsvg_test.json").write_text(json.dumps([item]), encoding="utf-8")
-    with pytest.raises(DataError, match=r"item 0|NaN is no number"):
+    with pytest.raises(DataError, match=r"item 0|NaN is not a number"):
         list(DiorRsvg().samples("test", tmp_path))
 
 
@@ -281,3 +282,13 @@ def test_miniature(tmp_path: Path) -> None:
     assert found["acc_0.75"] == 100.0
     assert found["mean_iou"] == pytest.approx(100.0, abs=0.1)
     assert set(plain_values(task, records_of(task, "miniature", tmp_path, "?")).values()) == {0.0}
+
+
+def test_the_page_draws_both_boxes_and_the_targets_alone_without_an_answer() -> None:
+    overlay = DiorRsvg.overlay
+    assert overlay is not None
+    record = Record("1", "1", "", [1, 2, 3, 4], [5, 6, 7, 8], data={"size": [800, 600]})
+    found = [(region.role, region.corners, region.size) for region in overlay.regions(record)]
+    assert found == [("target", (5, 6, 7, 8), (800, 600)), ("prediction", (1, 2, 3, 4), (800, 600))]
+    unread = replace(record, prediction=None)
+    assert [region.role for region in overlay.regions(unread)] == ["target"]

@@ -242,12 +242,12 @@ def test_metrics_and_their_order() -> None:
         ([question(1, "presence")], [answer(1, "yes", active=False)], "no active answer"),
         ([question(1, "presence", answers_ids=[])], [answer(1, "yes")], "record 1"),
         ([{"id": 1, "active": True}], [answer(1, "yes")], "'img_id' missing"),
-        ([question(1, "presence", question=None)], [answer(1, "yes")], "no text"),
+        ([question(1, "presence", question=None)], [answer(1, "yes")], "not text"),
         ([question(1, "presence", type=["a"])], [answer(1, "yes")], "record 1"),
         ([question(1, "presence")], [{"id": 101}], "'answer' missing"),
-        (["x"], [answer(1, "yes")], "no object"),
         ([question(1, "presence", active=" ")], [answer(1, "yes")], "active must be true or false"),
         ([question(1, "presence")], [answer(1, "yes"), answer(1, "no")], "101 occurs twice"),
+        (["x"], [answer(1, "yes")], "not an object"),
     ],
 )
 def test_malformed_records(tmp_path: Path, questions: list[Any], answers: list[Any], message: str) -> None:

@@ -6,12 +6,13 @@ columns `image` and `label`. The question lists candidates and the answer is the
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.files import read_csv
+from evalkit.macos import is_attribute
 from mini_internvl_train.convert.lines import IMAGE, Converted, Line, line, relative
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -51,11 +52,10 @@ def _table(root: Path, split: str) -> list[tuple[str, str]]:
     path = root / f"{split}.csv"
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for number, row in enumerate(rows, 2):
-        if not row.get("image") or not row.get("label"):
-            raise DataError(f"{path}: line {number}: needs image and label")
+    rows = list(read_csv(path, ("image", "label")))
+    for row in rows:
+        if not row["image"] or not row["label"]:
+            raise DataError(f"{row.where}: needs image and label")
     return [(row["image"], row["label"]) for row in rows]
 
 
@@ -68,5 +68,5 @@ def _folders(root: Path) -> list[tuple[str, str]]:
         for folder in root.iterdir()
         if folder.is_dir()
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in SUFFIXES and not is_attribute(path)
     ]
