@@ -121,6 +121,7 @@ def cli() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status (docs/quickstart.md)."""
     terminal.prepare_streams()
+    terminal.remember(arguments)
     try:
         outcome = cli.main(list(arguments), prog_name="evalkit", standalone_mode=False)
         sys.stdout.flush()
