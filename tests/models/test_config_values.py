@@ -1,4 +1,4 @@
-"""Values in config.json of the wrong kind, or absurd: each is one line that names the key, and no long wait."""
+"""Values in config.json of the wrong kind, or absurd: each is one line that names the key, and no wait."""
 
 from __future__ import annotations
 
