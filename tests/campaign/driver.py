@@ -10,8 +10,10 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +25,8 @@ HERE = Path(__file__).parent
 KINDS = ("held", "lost", "silent", "raw", "hang")
 #: Failures of a row that are kept in full.
 _SHOWN = 20
+#: Seconds that a row's undisturbed inputs may take to make on a busy machine.
+_SETUP = 900.0
 
 
 @dataclass
@@ -116,11 +120,12 @@ class Campaign:
         command += ["--from", str(row.next), "--seconds", str(seconds), "--tries", str(most)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         assert process.stdout is not None
-        at, ready, patience = row.next, False, 120 + seconds + limit * 3
-        watch = _Watch(process, patience)
+        at, ready, patience = row.next, False, 60 + limit * 3
+        watch = _Watch(process, _SETUP)
         for line in process.stdout:
             said = json.loads(line)
             ready = ready or "ready" in said
+            watch.heard(patience)
             if "at" in said:
                 at = said["at"]
             elif "done" in said:
@@ -180,26 +185,31 @@ def _line(name: str, counts: dict[str, int]) -> str:
 
 
 class _Watch:
-    """Kills a process and its children after so many seconds."""
+    """Kills a process and its children where it says nothing for too long."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
-        import threading
-
         self.fired = False
         self._process = process
-        self._timer = threading.Timer(seconds, self._kill)
-        self._timer.daemon = True
-        self._timer.start()
+        self._seconds = seconds
+        self._heard = time.monotonic()
+        self._ended = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def heard(self, seconds: float) -> None:
+        """It has said something; what comes next may take so long."""
+        self._seconds = seconds
+        self._heard = time.monotonic()
 
     def cancel(self) -> None:
         """The process ended by itself."""
-        self._timer.cancel()
+        self._ended.set()
 
-    def _kill(self) -> None:
-        import signal
-
-        self.fired = True
-        os.killpg(self._process.pid, signal.SIGKILL)
+    def _look(self) -> None:
+        while not self._ended.wait(0.5):
+            if time.monotonic() - self._heard > self._seconds:
+                self.fired = True
+                os.killpg(self._process.pid, signal.SIGKILL)
+                return
 
 
 def run(campaign: Campaign, names: Sequence[str], minutes: float, most: int | None, quiet: bool) -> None:
