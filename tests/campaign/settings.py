@@ -48,7 +48,7 @@ packing: {max_tiles: 9, max_tokens: 500}
 steps: {packs_per_step: 2, max_steps: 6}
 checkpoints:
   every: 20
-  keep: 3
+  keep: 4
 precision: float32
 drop_path: 0.2
 seed: 7
