@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from campaign import archives, checkpoints, images, kills, predictions, settings, task_files, training_kills
+from campaign import (
+    archives,
+    checkpoints,
+    disks,
+    images,
+    kills,
+    predictions,
+    run_folders,
+    settings,
+    task_files,
+    training_kills,
+)
 
 TRIALS = (
     *predictions.TRIALS,
@@ -11,6 +22,8 @@ TRIALS = (
     *settings.TRIALS,
     *checkpoints.TRIALS,
     *task_files.TRIALS,
+    *run_folders.TRIALS,
     *kills.TRIALS,
+    *disks.TRIALS,
     *training_kills.TRIALS,
 )
