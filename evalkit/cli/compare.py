@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
 from evalkit.text import table
@@ -43,8 +43,8 @@ def undecided_flag(command: Any) -> Any:
 
 
 @click.command(short_help="Paired comparison of two runs, or of two models' runs.")
-@click.argument("base", metavar="BASE")
-@click.argument("new", metavar="NEW")
+@click.argument("base", metavar="BASE", shell_complete=completion.models_or_runs)
+@click.argument("new", metavar="NEW", shell_complete=completion.models_or_runs)
 @flag("--max-drop", multiple=True, metavar="METRIC=X",
       help="Fail if METRIC drops significantly and by more than X, in its unit; repeatable.")  # fmt: skip
 @flag("--margin", multiple=True, metavar="METRIC=X",
@@ -232,7 +232,7 @@ def baseline() -> None:
 
 @baseline.command("set")
 @click.argument("name")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", shell_complete=completion.models_or_runs)
 @_output
 @include_flag
 @json_flag
