@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 _RUNS = 200
 VARIABLE = "_EVALKIT_COMPLETE"
 
+
 @click.command(short_help="Print the completion of a shell.")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> int:

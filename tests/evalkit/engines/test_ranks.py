@@ -282,6 +282,19 @@ def test_a_killed_rank_costs_its_remainder_and_any_number_goes_on(ground: Ground
 
 
 @pytest.mark.slow
+def test_ranks_share_the_repeats_of_a_question(ground: Ground, processes: Ranks) -> None:
+    processes.wish()
+    processes.command += ["--repeats", "3", "--gen", "temperature=1"]
+    first, second = processes.by_srun(2)
+    out, told = first.communicate(timeout=240)
+    assert first.returncode == 0 and second.wait(60) == 0, told
+    (run,) = json.loads(out)["runs"]
+    assert run["counts"]["answered"] == SAMPLES and run["repeats"]["n"] == 3
+    assert stored(ground.folder) == 3 * SAMPLES
+    answered_once(Path(run["run"]))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
 def test_torchrun_starts_again_what_a_killed_rank_left(ground: Ground, processes: Ranks, world: int) -> None:
     processes.wish(delay="0.1")
