@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evalkit.contracts import Json
+from evalkit.reports.run import why_apart
 from evalkit.suite import PrintedRow, Summary, Table
-from evalkit.task import MINIATURE
 from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
 from evalkit_tasks.published.rows import TABLE_NOTES, table
 
@@ -82,23 +82,10 @@ def _cell_value(
             notes.append(f"{column.task} by protocol {protocol}")
         if summary.get("status", "complete") != "complete":
             notes.append(f"{column.task} {summary['status']}")
-        if part := _part(summary):
-            apart.append(f"{column.task} {part}")
+        if part := why_apart(summary):
+            apart.append(f"{column.task}: {part}")
         return value
     return None
-
-
-def _part(summary: Summary) -> str:
-    """Why a run is not of the whole split; empty where it is."""
-    split, status = str(summary["split"]), str(summary.get("status", "complete"))
-    counts: Mapping[str, Json] = summary.get("counts") or {}
-    if split in (MINIATURE, "sample"):
-        return split
-    if status == "excerpt":
-        return f"excerpt of {counts.get('in_files', '?')} of {counts.get('published', '?')} samples"
-    if summary.get("limited"):
-        return f"limited to {counts.get('expected', 'some')} samples"
-    return "" if status == "complete" else status
 
 
 def _value(summary: Summary, metric: str) -> float | None:

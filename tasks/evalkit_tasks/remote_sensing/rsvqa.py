@@ -252,9 +252,9 @@ class _Builder:
                 self._images.clear()
             image = ImageFile(str(self._folder / f"{image_id}{self._suffix}"))
             found = self._images.setdefault(image_id, ((image,), str(image_id)))
-        tags = self._tags.get(kind)
+        tags = self._tags.get(plain_text(kind, "type"))
         if tags is None:
-            tags = self._tags.setdefault(intern(plain_text(kind, "type")), {"type": kind})
+            tags = self._tags.setdefault(intern(kind), {"type": kind})
         return Sample(
             str(name), (plain_text(question, "question"),), found[0], answer, found[1], tags, self._data
         )
