@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,10 @@ from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
 from evalkit.comparison.runs import SECONDS, Key, LoadedRun, Pairs, load_for_comparison, pair, timed
 from evalkit.comparison.verdicts import MetricResult, Thresholds, decide, too_little
 from evalkit.contracts import Flag, Json, Record
-from evalkit.errors import NotComparableError, UsageError
+from evalkit.errors import NotComparableError
 from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
 from evalkit.metrics.repeated import over_repeats
+from evalkit.pipeline.comparison_options import RESAMPLES, ComparisonOptions, Undecided
 from evalkit.pipeline.summary import groups
 from evalkit.statistics import Difference, Resampler, difference
 from evalkit.task import Task
@@ -77,12 +78,10 @@ def speed() -> Metric:
 
 log = logging.getLogger(__name__)
 
-RESAMPLES = 10_000
 #: A small level over many metrics takes more resamples, up to these; beyond them tails are computed.
 _MOST_RESAMPLES = 40_000
 #: Resamples for each task over the level, some ten for each of its metrics.
 _RESAMPLES_A_TAIL = 100
-Undecided = Literal["pass", "fail"]
 Groups = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]
 
 
@@ -158,6 +157,7 @@ def compare_runs(
     seed: int = 0,
     resamples: int = RESAMPLES,
     undecided: Undecided | None = None,
+    load: Callable[[Path], LoadedRun] = load_for_comparison,
 ) -> Comparison:
     """Compare runs of the same tasks and splits.
 
@@ -166,20 +166,21 @@ def compare_runs(
         allow: fields of the signature that may differ (see `pair`).
         with_speed: also judge the mean model time a sample.
         undecided: see `Comparison`.
+        load: reads a run.
 
     Raises:
         NotComparableError: the runs do not measure the same thing, or cannot be read.
         UsageError: a threshold that names no metric here, or alpha out of range.
     """
-    if not 0 < alpha < 1:
-        raise UsageError(f"--alpha {alpha:g}: write a level between 0 and 1, e.g. 0.05")
     shared = [key for key in base if key in new]
     if not shared:
         listed = [", ".join(map(str, side)) or "nothing" for side in (base, new)]
         raise NotComparableError(f"no task in common: {names[0]} has {listed[0]}, {names[1]} has {listed[1]}")
     resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(_RESAMPLES_A_TAIL * len(shared) / alpha)))
     resampler = Resampler(seed, resamples)
-    parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
+    parts = [
+        _compare_task(load(base[key]), load(new[key]), allow, resampler, alpha, with_speed) for key in shared
+    ]
     differences = [item for _, found in parts for item in found]
     same = [key for key in shared if base[key].resolve() == new[key].resolve()]
     metrics = decide(differences, thresholds or Thresholds(), alpha, same)
@@ -207,6 +208,20 @@ def compare_runs(
     )
 
 
+def settings(options: ComparisonOptions) -> dict[str, Any]:
+    """Keywords of `compare_runs`. Raises UsageError for values that cannot be."""
+    options.check()
+    return {
+        "thresholds": Thresholds(options.largest_drops, options.margins),
+        "alpha": options.alpha,
+        "allow": options.allowed,
+        "with_speed": options.speed,
+        "seed": options.seed,
+        "resamples": options.resamples,
+        "undecided": options.undecided,
+    }
+
+
 def nothing_judged(results: Sequence[MetricResult]) -> str | None:
     """Why no metric of a task can be judged, or None where one can or where thresholds name none of them."""
     judged = [result for result in results if result.judged and not result.failure]
@@ -222,18 +237,17 @@ def nothing_judged(results: Sequence[MetricResult]) -> str | None:
 
 
 def _compare_task(
-    base_path: Path,
-    new_path: Path,
+    base: LoadedRun,
+    new: LoadedRun,
     allow: Collection[str],
     resampler: Resampler,
     alpha: float,
     with_speed: bool,
 ) -> tuple[TaskComparison, list[tuple[Key, Difference, bool]]]:
-    base, new = load_for_comparison(base_path), load_for_comparison(new_path)
     pairs = pair(base, new, allow)
     answered = pairs.answered()
     if not answered.base:
-        raise NotComparableError(f"{base_path} and {new_path}: no sample was answered by both")
+        raise NotComparableError(f"{base.path} and {new.path}: no sample was answered by both")
     log.info("%s: %d pairs", base.key, len(answered.base))
     metrics = over_repeats(base.task.metrics(), answered.base, answered.new)
 

@@ -133,6 +133,10 @@ class RunSettings:
         "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
     )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
+    template: str = option(
+        "question", "auto", "How conversations are written: as the checkpoint says (auto), by its own chat "
+        "template (chat_template), or by the template of a name (docs/models.md).", metavar="NAME",
+    )  # fmt: skip
     compile: bool = option(
         "computation",
         False,
@@ -142,7 +146,7 @@ class RunSettings:
         "computation", True, "Encode an image once and prefill a common prefix once; changes no answer.",
         aliases=("sharing",), stored="sharing",
     )  # fmt: skip
-    device: str = option("place", "auto", "cpu, cuda or cuda:1.", metavar="NAME")
+    device: str = option("place", "auto", "cpu, cuda, cuda:1 or mps.", metavar="NAME")
     batch_size: int | str | None = option(
         "place", "auto", "Requests in a batch.", metavar="auto|N", parse=_batch_number
     )
@@ -221,7 +225,7 @@ class RunSettings:
             value = getattr(self, name)
             if entry.option.parse is not None:
                 entry.option.parse(value)
-            if entry.choices and value not in entry.choices:
+            if entry.choices and value not in (entry.default, *entry.choices):
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
         for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels", "repeats"):
@@ -364,8 +368,9 @@ def _values(hint: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
     if origin is Literal:
         return (str,), arguments
     if origin in (types.UnionType, typing.Union):
-        kinds = [kind for argument in arguments for kind in _values(argument)[0]]
-        return tuple(dict.fromkeys(kinds)), ()
+        found = [_values(argument) for argument in arguments]
+        kinds = dict.fromkeys(kind for each, _ in found for kind in each)
+        return tuple(kinds), tuple(choice for _, choices in found for choice in choices)
     if origin is os.PathLike or hint is type(None):
         return (), ()
     if isinstance(origin, type):
