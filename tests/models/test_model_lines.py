@@ -1,0 +1,143 @@
+"""Every checkpoint of the family in both layouts, held to transformers' own InternVL as docs/models.md says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import model_lines
+import pytest
+import torch
+from model_lines import LINES, Line
+from PIL import Image
+from small_training import write_data, write_recipe
+
+import mini_internvl
+from mini_internvl import GenerationSettings
+from mini_internvl.model import normalise
+from mini_internvl_train.batches import collate
+from mini_internvl_train.conversations import Conversation, Turn
+from mini_internvl_train.fine_tuning import train
+from mini_internvl_train.recipe import read_recipe
+from mini_internvl_train.start import load_start
+from mini_internvl_train.step import TrainingStep
+
+TOLERANCE = 1e-5
+LONG = "the cat is a cat. " * 30
+
+
+@pytest.fixture(scope="module", params=LINES, ids=str)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Line, Path, Any]:
+    """A line, its folder, and transformers' own model of the same weights."""
+    folder = tmp_path_factory.mktemp("line")
+    return request.param, folder, model_lines.build(request.param, folder)
+
+
+@pytest.fixture(scope="module", params=model_lines.LAYOUTS)
+def pair(request: pytest.FixtureRequest, built: tuple[Line, Path, Any]) -> tuple[Line, Path, Any, Any]:
+    """A line, the folder of one layout, transformers' model, and ours read from that folder."""
+    line, folder, theirs = built
+    ours = mini_internvl.load(folder / request.param, dtype="float32", device="cpu")
+    return line, folder / request.param, theirs, ours
+
+
+def prompts(ours: mini_internvl.ChatModel) -> list[mini_internvl.Prompt]:
+    """Questions on one image, short and long, one on two images, and one without any."""
+    images = [Image.new("RGB", size, colour) for size, colour in (((200, 100), "red"), ((64, 64), "blue"))]
+    tiled = ours.tile(images[:1], max_tiles=3)
+    questions = ("What is the cat?", "the cat is", LONG, "What 12")
+    shared = [ours.render(tiled, question) for question in questions]
+    return [*shared, ours.prompt(images, "Which?", max_tiles=1), ours.prompt([], "the 12", [("a", "cat")])]
+
+
+def tensors(ours: mini_internvl.ChatModel, prompt: mini_internvl.Prompt) -> dict[str, Any]:
+    """What transformers' model is given of a prompt."""
+    assert ours.tokenizer is not None
+    tiles = None if prompt.tiles is None else normalise(prompt.tiles)
+    return {"input_ids": torch.tensor([ours.tokenizer.encode(prompt.text)]), "pixel_values": tiles}
+
+
+def test_loads(pair: tuple[Line, Path, Any, Any]) -> None:
+    line, folder, _, ours = pair
+    assert ours.tokenizer is not None and ours.image_token_id == ours.tokenizer.token_id("<IMG_CONTEXT>")
+    assert ours.config.family == line.family
+    if folder.name == "released":
+        assert ours.template.name == line.template and ours.system_message == ours.template.system_message
+    assert ours.tokenizer.token_id(ours.template.stop) in ours.rules.stop
+    assert ours.image_token_id in ours.rules.forbidden
+
+
+@torch.no_grad()
+def test_logits(pair: tuple[Line, Path, Any, Any]) -> None:
+    _, _, theirs, ours = pair
+    for prompt in prompts(ours):
+        inputs = tensors(ours, prompt)
+        expected = theirs(**inputs).logits
+        assert expected.std() > 0.5
+        assert (ours(**inputs) - expected).abs().max() <= TOLERANCE
+
+
+@torch.no_grad()
+def test_tokens(pair: tuple[Line, Path, Any, Any]) -> None:
+    """Greedy answers of transformers, alone and together: in one batch, with the image's prefix shared."""
+    _, _, theirs, ours = pair
+    settings = GenerationSettings(max_new_tokens=12)
+    texts = []
+    for prompt in prompts(ours):
+        inputs = tensors(ours, prompt)
+        found = theirs.generate(
+            **inputs,
+            max_new_tokens=12,
+            do_sample=False,
+            suppress_tokens=list(ours.rules.forbidden),
+            eos_token_id=list(ours.rules.stop),
+            pad_token_id=ours.rules.pad,
+        )
+        expected = found[0, inputs["input_ids"].shape[1] :].tolist()
+        assert ours.generate(**inputs, max_new_tokens=12)[0].tolist() == expected
+        stop = [token for token in expected if token not in ours.rules.stop]
+        texts.append(ours.template.trim(ours.tokenizer.decode(stop)))
+    ours.plan_batches(share=True)
+    assert [answer.text for answer in ours.answer(prompts(ours), settings)] == texts
+    ours.plan_batches(share=False)
+    assert [answer.text for answer in ours.answer(prompts(ours), settings)] == texts
+    assert len(set(texts)) > 2
+
+
+def test_trains(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
+    """Loss and gradients of transformers on a conversation; a step is written and read back."""
+    line, folder, theirs, _ = pair
+    meta = write_data(tmp_path / "data", 4)
+    recipe = read_recipe(write_recipe(tmp_path, folder, meta, steps__max_steps=1))
+    start = load_start(recipe)
+    network = start.network.requires_grad_(True)
+    turns = (Turn("user", "<image>\nWhat is the cat?"), Turn("assistant", "the cat is a cat."))
+    sample = start.encoder.encode(Conversation("x", turns), [2])
+    tiles = torch.randint(
+        0, 256, (2, 3, 56, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    loss = TrainingStep(network)(collate([[sample]], tiles, "token", start.pad_id), sample.trained)
+    loss.backward()
+    theirs.zero_grad()
+    ids, labels = torch.tensor([sample.input_ids]), torch.tensor([sample.labels])
+    expected = theirs(input_ids=ids, labels=labels, pixel_values=normalise(tiles)).loss
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), abs=TOLERANCE)
+    decoder = theirs.model.language_model
+    for own, other in (
+        (network.language_model.lm_head, theirs.lm_head),
+        (network.mlp1[1], theirs.model.multi_modal_projector.linear_1),
+        (network.language_model.model.layers[0].self_attn.o_proj, decoder.layers[0].self_attn.o_proj),
+    ):
+        assert (own.weight.grad - other.weight.grad).abs().max() <= 1e-4 * other.weight.grad.abs().max()
+    trained = mini_internvl.load(train(recipe, say=lambda line: None, quiet=True))
+    assert trained.config.template == network.config.template
+    assert trained.system_message == start.encoder.system_message
+    assert not torch.equal(trained.state_dict()["mlp1.1.weight"], start.network.state_dict()["mlp1.1.weight"])
+
+
+def test_the_page_says_what_is_tested() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert model_lines.table() in page, "python tests/model_lines.py prints the table for docs/models.md"
+    covered = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert set(model_lines.COLUMNS) <= covered
