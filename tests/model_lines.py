@@ -9,7 +9,6 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +103,15 @@ def build(line: Line, folder: Path) -> Any:
     return theirs
 
 
-@lru_cache
 def table() -> str:
     """The table of docs/models.md."""
     rows = [["checkpoints", "layout", *COLUMNS, "exports", "not verified against the published file"]]
     rows.append(["---"] * len(rows[0]))
-    for line in LINES:
-        for layout in LAYOUTS:
-            rows.append([line.name, layout, *(["yes"] * len(COLUMNS)), "", line.unverified])
+    rows += [
+        [line.name, layout, *(["yes"] * len(COLUMNS)), "", line.unverified]
+        for line in LINES
+        for layout in LAYOUTS
+    ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

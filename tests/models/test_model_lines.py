@@ -1,4 +1,4 @@
-"""Every checkpoint of the family in both layouts, held to transformers' own InternVL as docs/models.md says."""
+"""Every checkpoint in both layouts, held to transformers' own InternVL as docs/models.md says."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def prompts(ours: mini_internvl.ChatModel) -> list[mini_internvl.Prompt]:
 def tensors(ours: mini_internvl.ChatModel, prompt: mini_internvl.Prompt) -> dict[str, Any]:
     """What transformers' model is given of a prompt."""
     assert ours.tokenizer is not None
-    tiles = None if prompt.tiles is None else normalise(prompt.tiles)
-    return {"input_ids": torch.tensor([ours.tokenizer.encode(prompt.text)]), "pixel_values": tiles}
+    images = {} if prompt.tiles is None else {"pixel_values": normalise(prompt.tiles)}
+    return {"input_ids": torch.tensor([ours.tokenizer.encode(prompt.text)]), **images}
 
 
 def test_loads(pair: tuple[Line, Path, Any, Any]) -> None:
@@ -106,16 +106,15 @@ def test_tokens(pair: tuple[Line, Path, Any, Any]) -> None:
 
 def test_trains(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
     """Loss and gradients of transformers on a conversation; a step is written and read back."""
-    line, folder, theirs, _ = pair
+    _, folder, theirs, _ = pair
     meta = write_data(tmp_path / "data", 4)
     recipe = read_recipe(write_recipe(tmp_path, folder, meta, steps__max_steps=1))
     start = load_start(recipe)
     network = start.network.requires_grad_(True)
     turns = (Turn("user", "<image>\nWhat is the cat?"), Turn("assistant", "the cat is a cat."))
     sample = start.encoder.encode(Conversation("x", turns), [2])
-    tiles = torch.randint(
-        0, 256, (2, 3, 56, 56), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    tiles = torch.randint(0, 256, (2, 3, 56, 56), dtype=torch.uint8, generator=generator)
     loss = TrainingStep(network)(collate([[sample]], tiles, "token", start.pad_id), sample.trained)
     loss.backward()
     theirs.zero_grad()
