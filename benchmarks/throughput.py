@@ -288,7 +288,8 @@ def _decode(network: Any, started: Any, new: int, rules: Any) -> None:
     from mini_internvl.generation import Decoder
 
     decoder = Decoder(network, GenerationSettings(max_new_tokens=new), rules)
-    decoder.join(started, range(len(started.positions)))
+    places = range(len(started.positions))
+    decoder.join(started, places, [0 for _ in places])
     decoder.finish()
 
 

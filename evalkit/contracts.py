@@ -194,6 +194,8 @@ class Record:
         flags: `unparsed`, `truncated`, `near_miss` (its kind is in `data`), `error`.
         data: what corpus metrics need besides (hypothesis strings, boxes, a judge's reply ...).
         error: set exactly where flags holds `error`; such a record enters no metric.
+        repeats: where the sample was asked, or its answer judged, several times: a record of each time. The
+            record itself then has the mean scores and the commonest answer (evalkit.pipeline.repeats).
     """
 
     id: str
@@ -206,6 +208,7 @@ class Record:
     flags: tuple[Flag, ...] = ()
     data: Mapping[str, Json] = field(default_factory=dict)
     error: Failure | None = None
+    repeats: tuple[Record, ...] = ()
 
     @property
     def failed(self) -> bool:

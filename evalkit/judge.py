@@ -50,6 +50,7 @@ class Judge:
         cache: file of replies; created with the first reply.
         settings: how it is asked.
         workers: questions under way at once.
+        repeat: which of several times this is that the same questions are asked, from 0.
         backoff: seconds before the second attempt; doubles from there, up to a minute, with jitter.
 
     Attributes:
@@ -67,6 +68,7 @@ class Judge:
         *,
         workers: int = 8,
         backoff: float = 1.0,
+        repeat: int = 0,
     ) -> None:
         """Raises JudgeError for an address that is not http or https, or a key that no header can hold."""
         self._settings = settings or JudgeSettings.parse(model, ())
@@ -82,6 +84,7 @@ class Judge:
         self.cache = cache
         self._workers = workers
         self._backoff = backoff
+        self._repeat = repeat
         self._lock = threading.Lock()
         self.sent = self.again = 0
 
@@ -98,7 +101,7 @@ class Judge:
         known = _read_replies(self.cache)
         waiting: dict[str, list[str]] = {}
         for sample_id, question in questions.items():
-            key = _reply_key(self.model, question, self._settings.decides)
+            key = _reply_key(self.model, question, self._settings.decides, self._repeat)
             if key in known:
                 yield sample_id, known[key]
             else:
@@ -194,25 +197,36 @@ class StoredReplies:
     it.
 
     Args:
-        model: the judge's name. cache: its file of replies. settings: how it was asked.
+        model: the judge's name. cache: its file of replies. settings, repeat: as of `Judge`.
     """
 
-    def __init__(self, model: str, cache: Path, settings: JudgeSettings | None = None) -> None:
+    def __init__(
+        self, model: str, cache: Path, settings: JudgeSettings | None = None, repeat: int = 0
+    ) -> None:
         self.model = model
         self.cache = cache
         self._decides = settings.decides if settings else ""
+        self._repeat = repeat
 
     def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
         """Each question's id with the stored reply, or a failure where there is none."""
         known = _read_replies(self.cache)
         absent = Failure("judge", "no stored reply; --judge URL --judge-model NAME asks a judge")
         for sample_id, question in questions.items():
-            yield sample_id, known.get(_reply_key(self.model, question, self._decides), absent)
+            key = _reply_key(self.model, question, self._decides, self._repeat)
+            yield sample_id, known.get(key, absent)
 
 
-def _reply_key(model: str, question: JudgeQuestion, decides: str) -> str:
-    asked = [model, dataclasses.asdict(question), *([decides] if decides else [])]
-    body = json.dumps(asked, sort_keys=True)
+def _reply_key(model: str, question: JudgeQuestion, decides: str, repeat: int) -> str:
+    body = json.dumps(
+        [
+            model,
+            dataclasses.asdict(question),
+            *([decides] if decides else []),
+            *([repeat] if repeat else []),
+        ],
+        sort_keys=True,
+    )
     return hashlib.sha256(body.encode()).hexdigest()[:32]
 
 

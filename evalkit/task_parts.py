@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.contracts import Record
+from evalkit.macos import is_attribute
 
 MINIATURE = "miniature"
 
@@ -38,7 +39,8 @@ class DataFile:
 def find(root: Path, names: Sequence[str]) -> Path | None:
     """The first of `names` that exists under `root`, or None; `*` stands for any text."""
     for name in names:
-        if "*" in name and (found := sorted(root.glob(name))):
+        found = [path for path in sorted(root.glob(name)) if not is_attribute(path)] if "*" in name else []
+        if found:
             return found[0]
         if (root / name).exists():
             return root / name

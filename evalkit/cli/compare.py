@@ -293,12 +293,15 @@ def _print(baseline: Baseline, as_json: bool) -> None:
     rows = [["task", "model", "run", "signature"]]
     rows += [[str(run.key), run.model, str(run.path), run.signature] for run in baseline.runs]
     click.echo(f"baseline {baseline.name}, set {baseline.created}\n{table(rows)}")
+    for item in baseline.includes:
+        click.echo(f"task file  {item.path}")
 
 
 def _json(baseline: Baseline) -> dict[str, Any]:
     return {
         "name": baseline.name,
         "created": baseline.created,
+        "includes": [str(item.path) for item in baseline.includes],
         "runs": [
             {
                 "task": run.key.task,

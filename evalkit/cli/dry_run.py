@@ -37,7 +37,7 @@ def show_plans(targets: Sequence[Target], options: RunOptions, as_json: bool) ->
     documents = []
     for target in targets:
         job = make_job(target.task, dataclasses.replace(options, split=target.split))
-        plan = make_plan(job.request(position) for position in range(len(job.samples)))
+        plan = make_plan(job.request(position) for position in range(len(job.answer_ids)))
         estimate = estimate_cost(plan, job.request)
         forecast = _forecast(estimate, costs, speed, options.batch or BATCHING.conversations_on_cpu)
         if as_json:
@@ -110,9 +110,10 @@ def _document(job: Job, estimate: CostEstimate) -> dict[str, Any]:
 
 def _text(job: Job, estimate: CostEstimate, forecast: dict[str, Any] | None) -> str:
     first = job.request(0)
+    asked = f"; each asked {job.repeats} times" if job.repeats > 1 else ""
     lines = [
         f"{job.task.name} · split {job.split} · protocol {job.task.protocol} (dry run, no weights loaded)",
-        f"samples    {estimate.requests} of {len(job.every)}, in {estimate.groups} groups by image",
+        f"samples    {len(job.samples)} of {len(job.every)}, in {estimate.groups} groups by image{asked}",
         f"images     {estimate.images} distinct, shown {estimate.image_uses} times",
         f"tiles      about {estimate.tile_uses} ({estimate.tile_uses * _TOKENS_PER_TILE} image tokens); "
         f"{estimate.tiles} if each image is encoded once",

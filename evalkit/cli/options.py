@@ -114,8 +114,9 @@ def data_flags(command: F) -> F:
 
 
 def judge_flags(command: F) -> F:
-    """`--judge`, `--judge-model`, `--judge-gen`."""
-    return option_flags(("judge", "judge_model", "judge_gen"))(command)
+    """`--judge`, `--judge-model`, `--judge-gen`, `--judge-repeats`, `--judge-labels`."""
+    names = ("judge", "judge_model", "judge_gen", "judge_repeats", "judge_labels")
+    return option_flags(names)(command)
 
 
 def output_flag(command: F) -> F:

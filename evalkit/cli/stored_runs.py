@@ -76,6 +76,7 @@ def _decoded(row: dict[str, Any]) -> dict[str, Any]:
     scores = dict(row["scores"])
     row["scores"] = {name: value if abs(value) < float("inf") else None for name, value in scores.items()}
     row["tags"] = dict(row["tags"])
+    row["repeats"] = row["repeats"] and json.loads(row["repeats"], parse_constant=lambda _: None)
     return row
 
 
@@ -153,6 +154,9 @@ def _sample_text(row: dict[str, Any]) -> str:
     ]
     if row["flags"]:
         parts.append(f"flags     {', '.join(row['flags'])}")
+    for place, repeat in enumerate(row["repeats"] or ()):
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in repeat["scores"].items())
+        parts.append(f"repeat {place + 1}  {one_line(repeat['text'], 80)}  {scores}".rstrip())
     if kind := (row["data"] or {}).get("near_miss"):
         parts.append(f"near miss {one_line(str(kind))}: the official rule counts it wrong")
     parts.append(
@@ -194,6 +198,8 @@ def score(
     judge: str | None,
     judge_model: str | None,
     judge_gen: tuple[str, ...],
+    judge_repeats: int | None,
+    judge_labels: str | None,
     reasoning: ReasoningMode | None,
     as_json: bool,
 ) -> int:
@@ -206,11 +212,12 @@ def score(
     from evalkit.pipeline.judging import gave_nothing
     from evalkit.reports import run as report
 
-    chosen = judge_options(judge, judge_model, judge_gen)
+    chosen = judge_options(judge, judge_model, judge_gen, judge_repeats)
+    labels = None if judge_labels is None else Path(judge_labels)
     results = []
     for path in runs:
         with terminal.interruptible():
-            result = score_run(path, data_root, chosen, offline, reasoning)
+            result = score_run(path, data_root, chosen, offline, reasoning, labels)
         results.append(result.summary)
         if not as_json:
             click.echo(report.run_text(result.summary) + "\n")

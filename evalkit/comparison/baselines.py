@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import registry
+from evalkit.comparison import remembered
 from evalkit.comparison.runs import Key, key_of, load_for_comparison, model_of
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
 from evalkit.store import StoredRun, find_runs, load_run
@@ -42,11 +43,12 @@ class BaselineRun:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A named set of runs, one a task and split."""
+    """A named set of runs, one a task and split, and the task files that they need."""
 
     name: str
     created: str
     runs: tuple[BaselineRun, ...]
+    includes: tuple[remembered.TaskFile, ...] = ()
 
     def paths(self) -> dict[Key, Path]:
         """Run folders, each still what it was when the baseline was set.
@@ -93,7 +95,9 @@ def save(output: Path, name: str, paths: Sequence[Path]) -> Baseline:
         if run.key in runs:
             raise UsageError(f"baseline {name}: {runs[run.key].path} and {path} are both runs of {run.key}")
         runs[run.key] = run
-    baseline = Baseline(name, datetime.now(timezone.utc).isoformat(timespec="seconds"), tuple(runs.values()))
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    includes = remembered.task_files_of(key.task for key in runs)
+    baseline = Baseline(name, created, tuple(runs.values()), includes)
     target = _path(output, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_json(target, _to_json(baseline, target.parent))
@@ -124,8 +128,9 @@ def load(output: Path, name: str) -> Baseline:
             )
             for item in content["runs"]
         )
-        return Baseline(name, str(content["created"]), runs)
-    except (RunFolderError, KeyError, TypeError) as error:
+        includes = remembered.from_json(content.get("includes", ()))
+        return Baseline(name, str(content["created"]), runs, includes)
+    except (RunFolderError, KeyError, TypeError, ValueError) as error:
         raise NotComparableError(f"{path}: broken ({error}); set the baseline again") from None
 
 
@@ -149,6 +154,7 @@ def _to_json(baseline: Baseline, folder: Path) -> dict[str, object]:
     return {
         "name": baseline.name,
         "created": baseline.created,
+        "includes": [item.to_json() for item in baseline.includes],
         "runs": [
             {
                 "task": run.key.task,
@@ -230,7 +236,9 @@ def resolve(name: str, output: Path) -> dict[Key, Path]:
         except RunFolderError as error:
             raise NotComparableError(str(error)) from None
     if exists(output, name):
-        return load(output, name).paths()
+        baseline = load(output, name)
+        remembered.include(name, baseline.includes, (run.key.task for run in baseline.runs))
+        return baseline.paths()
     folder = path if path.is_dir() else model_folder(output, name)
     if folder is None and (runs := asked_as(name, output)):
         return latest(runs)

@@ -20,6 +20,7 @@ from evalkit.comparison.verdicts import MetricResult, Thresholds, decide, too_li
 from evalkit.contracts import Flag, Json, Record
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
+from evalkit.metrics.repeated import over_repeats
 from evalkit.pipeline.summary import groups
 from evalkit.statistics import Difference, Resampler, difference
 from evalkit.task import Task
@@ -234,12 +235,13 @@ def _compare_task(
     if not answered.base:
         raise NotComparableError(f"{base_path} and {new_path}: no sample was answered by both")
     log.info("%s: %d pairs", base.key, len(answered.base))
-    metrics = list(base.task.metrics())
+    metrics = over_repeats(base.task.metrics(), answered.base, answered.new)
 
     def differ(metric: Metric, on: Pairs, health: bool) -> tuple[Key, Difference, bool]:
-        return base.key, difference(metric, on.base, on.new, resampler, alpha=alpha), health
+        (over,) = over_repeats([metric], on.base, on.new)
+        return base.key, difference(over, on.base, on.new, resampler, alpha=alpha), health
 
-    found = [differ(metric, answered, False) for metric in metrics]
+    found = [differ(metric, answered, False) for metric in base.task.metrics()]
     found.append(differ(errors(), pairs, True))
     found += [differ(metric, answered, True) for metric in answer_health()]
     if with_speed:

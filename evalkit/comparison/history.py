@@ -16,6 +16,7 @@ from evalkit.comparison.runs import Key, LoadedRun, Pairs, key_of, load_for_comp
 from evalkit.contracts import Json, MetricValue, Record
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import FloatArray, Metric
+from evalkit.metrics.repeated import over_repeats
 from evalkit.statistics import Difference, Resampler, Trend, difference, estimate, holm, trend
 from evalkit.store import StoredRun
 
@@ -231,7 +232,7 @@ def _choose(
     side: LoadedRun, name: str | None, series: Sequence[Sequence[Record]]
 ) -> tuple[Metric, list[MetricValue], tuple[str, str] | None]:
     """The metric to follow, its values, and the headline that it stands in for, with the reason."""
-    known = {metric.name: metric for metric in side.task.metrics()}
+    known = {metric.name: metric for metric in over_repeats(side.task.metrics(), *series)}
     if name is not None and name not in known:
         raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
 

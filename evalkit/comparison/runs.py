@@ -59,6 +59,20 @@ def signature_fields(signature: str) -> dict[str, str]:
     return named
 
 
+def _with_seed(fields: Mapping[str, str], run: StoredRun) -> dict[str, str]:
+    """The fields of a drawn run with its seed, which earlier versions left out or called non-standard."""
+    found = dict(fields)
+    settings = run.manifest.get("settings")
+    generation = settings.get("generation") if isinstance(settings, Mapping) else None
+    drawn = found.get("gen", "").startswith("sampled")
+    if "seed" in found or not drawn or not isinstance(generation, Mapping):
+        return found
+    found["seed"] = str(generation.get("seed", 0))
+    changed = found.pop("nonstandard", "").split(",")
+    kept = ",".join(part for part in changed if part and not part.startswith("seed="))
+    return {**found, "nonstandard": kept} if kept else found
+
+
 def load_for_comparison(path: Path) -> LoadedRun:
     """Read a run.
 
@@ -84,13 +98,14 @@ def load_for_comparison(path: Path) -> LoadedRun:
             f"{path}: responses of {len(lost)} scored samples are gone (first: {lost[0]}): "
             "a file was cut; give the `evalkit run` command again"
         )
+    signed = signature_fields(str(summary.get("signature", "")))
     return LoadedRun(
         path=path,
         key=Key(task.name, str(named.get("split"))),
         model=str(summary.get("model", "")),
         task=task,
         records=records,
-        signature={**signature_fields(str(summary.get("signature", ""))), "protocol": task.protocol},
+        signature={**_with_seed(signed, run), "protocol": task.protocol},
         request_keys=request_keys,
         seconds={name: stored.response.seconds for name, stored in responses.items()},
         image_keys=image_keys,
@@ -162,7 +177,7 @@ def model_of(run: StoredRun) -> str:
 #: Fields without which there is nothing in common to compare.
 _FIXED = ("task", "split", "protocol")
 #: Signature fields that change the request itself, and so its hash.
-_REQUEST_FIELDS = frozenset({"tiles", "prompt", "gen", "nonstandard", "request"})
+_REQUEST_FIELDS = frozenset({"tiles", "prompt", "gen", "seed", "repeats", "nonstandard", "request"})
 #: Signature fields that say which samples were asked.
 _SAMPLE_FIELDS = frozenset({"n", "subset", "data"})
 #: How many samples and which: they differ together, and allowing one allows both.

@@ -14,6 +14,7 @@ from evalkit.comparison.runs import LoadedRun, key_of, load_for_comparison, pair
 from evalkit.contracts import Json
 from evalkit.errors import UsageError
 from evalkit.metrics.base import Metric
+from evalkit.metrics.repeated import over_repeats
 from evalkit.statistics import ClusterSums, Difference, Resampler, SampleSize, Spread, difference, needed
 from evalkit.statistics.functional import jackknife_error
 from evalkit.statistics.resampling import effective_clusters
@@ -111,7 +112,7 @@ def plan(
 
 
 def _chosen(side: LoadedRun, names: Sequence[str]) -> list[Metric]:
-    known = {metric.name: metric for metric in side.task.metrics()}
+    known = {metric.name: metric for metric in over_repeats(side.task.metrics(), side.records)}
     for name in names:
         if name not in known:
             raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")

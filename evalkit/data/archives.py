@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
+from evalkit import macos
 from evalkit.errors import DataError
 
 #: Bytes that an archive may unpack to, and members that it may have.
@@ -36,7 +37,7 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
 
     A tar split into parts (`x.tar.gz.part_aa`, `x.tar.gz.aa` ...) is read from its first part on. Nothing is
     written outside `folder`: a member that would is an error, as are links and devices. What is written is
-    counted, whatever the archive claims.
+    counted, whatever the archive claims. Attributes of macOS are left out.
 
     Raises:
         DataError: not an archive, broken, or refused; files written by then are left in `folder`.
@@ -48,7 +49,10 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
         for number, (name, content) in enumerate(members):
             if number >= MEMBER_LIMIT:
                 raise DataError(f"{archive}: more than {MEMBER_LIMIT} members: refused")
-            target = folder / _inside(archive, name)
+            place = _inside(archive, name)
+            if macos.is_attribute(place):
+                continue
+            target = folder / place
             if content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue

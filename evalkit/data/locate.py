@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from evalkit import macos
 from evalkit.errors import DataError, UsageError
 from evalkit.task import MINIATURE, DataFile, HubSource, Task
 
@@ -80,9 +81,12 @@ def _local(task: Task, split: str, data_root: Path) -> Path:
     # Images may be absent when answers are stored already; only a sample that needs one fails.
     absent = [file for file in missing_files(task, split, folder) if not file.path.endswith("/")]
     if absent and not (task.data_source.hub_of(split) and hub_files(folder)):
+        held = [name for name in task.splits if task.data_source.files_of(name)]
+        others = [name for name in held if not missing_files(task, name, folder)]
+        other = f" (it holds the split {others[0]}: --split {others[0]})" if others else ""
         raise DataError(
-            f"{task.name} {split}: {folder} lacks {_names(absent)} (from {absent[0].source}); put it there, "
-            f"see `evalkit data where {task.name}`"
+            f"{task.name} {split}: {folder} lacks {_names(absent)} (from {absent[0].source}){other}; put it "
+            f"there, see `evalkit data where {task.name}`"
         )
     return folder
 
@@ -160,7 +164,8 @@ def _hub_folder(source: HubSource) -> Path:
 
 def hub_files(folder: Path) -> list[Path]:
     """Parquet files in the folder or one below, as the Hub lays them."""
-    return sorted((*folder.glob("*.parquet"), *folder.glob("*/*.parquet")))
+    found = (*folder.glob("*.parquet"), *folder.glob("*/*.parquet"))
+    return sorted(path for path in found if not macos.is_attribute(path))
 
 
 def _complete(folder: Path) -> bool:

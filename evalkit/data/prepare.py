@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from evalkit import macos
 from evalkit.data.archives import is_archive, unpack
 from evalkit.data.locate import missing_files
 from evalkit.errors import DataError
@@ -48,7 +49,7 @@ def prepare(task: Task, source: Path, folder: Path) -> list[Path]:
 
 
 def _unpacked(source: Path, scratch: Path) -> Iterator[Path]:
-    files = [path for path in sorted(source.rglob("*")) if path.is_file() and not path.name.startswith("._")]
+    files = [path for path in sorted(source.rglob("*")) if path.is_file() and not macos.is_attribute(path)]
     archives = [path for path in files if is_archive(path)]
     for number, archive in enumerate(archives):
         tree = scratch / str(number)
@@ -78,7 +79,7 @@ def _place(file: DataFile, trees: Iterable[Path], folder: Path, scratch: Path) -
 def _find(tree: Path, name: str) -> Path | None:
     """The shallowest path under the tree that ends in `name` (`*` stands for any text)."""
     found = tree.rglob(name.rstrip("/"))
-    matches = [path for path in found if path.is_dir() == name.endswith("/") and path.name[:2] != "._"]
+    matches = [path for path in found if path.is_dir() == name.endswith("/") and not macos.is_attribute(path)]
     return min(matches, key=lambda path: (len(path.parts), str(path)), default=None)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from evalkit import task_files
 from evalkit.contracts import ModelInfo
 from evalkit.engines import ray_nodes
 from evalkit.engines.base import Load, must_equal
@@ -71,7 +72,7 @@ class ActorPool:
 
     Args:
         load: makes the model in an actor. shape: what a worker takes of a node.
-        includes: task files whose text is sent to the actors.
+        includes: task files that are sent to the actors, with their helpers.
 
     Attributes:
         workers: by place. refused: name and reason of those that will not be asked, by place.
@@ -85,7 +86,7 @@ class ActorPool:
         self._actor = ray.remote(RayWorker)
         self._load = load
         self._shape = shape
-        self._includes = [(path.name, path.read_text(encoding="utf-8")) for path in includes]
+        self._includes = task_files.code_of(includes)
         self.workers: dict[Place, Worker] = {}
         self.refused: dict[Place, tuple[str, EvalkitError]] = {}
         self.lost = 0

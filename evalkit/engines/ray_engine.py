@@ -57,7 +57,7 @@ class RayEngine(SoleDriver):
     Args:
         load: makes the model in an actor.
         options: how the cluster is used.
-        includes: task files that requests' image handles may come from; their text is sent.
+        includes: task files that requests' image handles may come from; they are sent, with their helpers.
 
     Raises:
         EvalkitError: no cluster, or what loading raised where no actor can load.

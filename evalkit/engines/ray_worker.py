@@ -26,6 +26,7 @@ from evalkit.data.images import ImageBytes, ImageFile, TableImage
 from evalkit.engines.base import Load, is_bound_to_samples, portable
 from evalkit.environment import git_revision, peak_memory, versions
 from evalkit.errors import EvalkitError, ImageError, UsageError
+from evalkit.task_files import TaskCode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,13 +82,11 @@ class RayWorker:
         self._next = Delivery()
         self._begun: float | None = None
 
-    def load(
-        self, load: Load, includes: Sequence[tuple[str, str]], threads: int, accelerator: bool
-    ) -> Report:
+    def load(self, load: Load, includes: Sequence[TaskCode], threads: int, accelerator: bool) -> Report:
         """Load the model and begin to wait for work.
 
         Args:
-            includes: name and text of the task files whose image handles the requests may hold.
+            includes: the task files whose image handles the requests may hold, with their helpers.
             threads: of arithmetic on the CPU. accelerator: whether the worker was given one.
 
         Raises:
@@ -170,13 +169,12 @@ def data_hash(requests: Sequence[Request]) -> tuple[str, tuple[str, ...]]:
     return hashlib.sha256("".join(keys).encode()).hexdigest()[:32], keys
 
 
-def _include(sources: Sequence[tuple[str, str]]) -> None:
-    from evalkit import registry
+def _include(sources: Sequence[TaskCode]) -> None:
+    from evalkit import registry, task_files
 
-    for name, text in sources:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_text(text, encoding="utf-8")
+    for code in sources:
+        folder = Path(tempfile.mkdtemp(prefix="evalkit-tasks-"))  # stays: helpers may be imported later
+        for path in task_files.unpack(code, folder):
             registry.include(path)
 
 

@@ -11,13 +11,15 @@ from typing import Any
 
 from evalkit.contracts import Record
 from evalkit.data.images import MISSING
-from evalkit.errors import RunFolderError
+from evalkit.errors import DataError, RunFolderError
 from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
+from evalkit.pipeline.judge_labels import LABELS_NAME, check_labels, corrected_json, read_labels
 from evalkit.pipeline.judge_options import JudgeOptions
 from evalkit.pipeline.judging import Judging
+from evalkit.pipeline.repeat_values import judge_json, repeats_json
+from evalkit.pipeline.repeats import score_job
 from evalkit.pipeline.results import RunResult
-from evalkit.pipeline.score import score
 from evalkit.pipeline.summary import (
     counts,
     failures,
@@ -30,6 +32,7 @@ from evalkit.pipeline.summary import (
 )
 from evalkit.reasoning import ReasoningMode, holds_reasoning
 from evalkit.store import RunFolder, StoredResponse, open_for_scoring, write_records
+from evalkit.store.atomic import write_json
 
 log = logging.getLogger(__name__)
 
@@ -44,21 +47,24 @@ def finish(
     judge: JudgeOptions | None,
     known: Mapping[str, int],
     responses: Mapping[str, StoredResponse] | None = None,
+    labels: Mapping[str, float] | None = None,
 ) -> RunResult:
     """Score what is stored and write records, then the summary.
 
     Args:
         judge: is asked; without one, the replies of an earlier judge are used and nobody is asked.
         known: counts of the model (`unknown` ...). responses: in place of all that are stored.
+        labels: people's ratings by sample id; without them, those of an earlier scoring are used.
     """
     started = time.monotonic()
     named, judge = judge, judge or _stored_judge(folder)
     model = folder.manifest["model"]
     stored = folder.stored.responses() if responses is None else responses
-    if not any(sample.id in stored for sample in job.samples):
+    if not any(name in stored for name in job.answer_ids):
         raise RunFolderError(f"{folder.path}: holds no responses; `evalkit run` generates them")
+    judgements = judge.repeats if judge else 1
     asked = Judging(judge, folder.path / JUDGE_NAME, ask=named is not None) if judge else None
-    scored = score(job.task, job.samples, stored, asked, job.reasoning)
+    scored = score_job(job, stored, asked.rounds if asked else ())
     write_records(folder.path, scored)
     records = [each.record for each in scored]
     found = counts(records, len(job.samples))
@@ -84,6 +90,9 @@ def finish(
         "limited": job.limited,
         "nonstandard": dict(job.nonstandard),
         "notes": [*notes, *raw],
+        **repeats_json(job, records, judgements),
+        **judge_json(job, records, judgements),
+        **_corrected(folder, job, records, labels),
         "exact_scores": [list(group) for group in job.task.exact_scores],
         **(
             {"near_misses": found_near} if (found_near := near_misses(records, job.task.exact_scores)) else {}
@@ -106,6 +115,22 @@ def finish(
     )
     folder.write_summary(summary)
     return RunResult(folder.stored, summary)
+
+
+def _corrected(
+    folder: RunFolder, job: Job, records: Sequence[Record], labels: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """The judge's means corrected by people's ratings, which are kept in the folder."""
+    path = folder.path / LABELS_NAME
+    if labels is not None:
+        found = corrected_json(job.task, records, labels)
+        write_json(path, dict(labels))
+        return found
+    try:
+        return corrected_json(job.task, records, read_labels(path)) if path.is_file() else {}
+    except DataError as error:
+        log.warning("%s: the judge is not corrected: %s", path, error)
+        return {}
 
 
 def more_counts(job: Job) -> dict[str, int]:
@@ -133,7 +158,7 @@ def _stored_judge(folder: RunFolder) -> JudgeOptions | None:
         return None
     items = (str(item) for item in stored.get("gen") or ())
     gen = tuple(item for item in items if not item.startswith("extra_headers="))  # nobody is asked
-    return JudgeOptions(str(stored["url"]), str(stored["model"]), gen)
+    return JudgeOptions(str(stored["url"]), str(stored["model"]), gen, int(stored.get("repeats", 1)))
 
 
 def score_run(
@@ -142,11 +167,12 @@ def score_run(
     judge: JudgeOptions | None = None,
     offline: bool = False,
     reasoning: ReasoningMode | None = None,
+    labels: Path | None = None,
 ) -> RunResult:
     """Score a run folder's stored responses again; no model is loaded.
 
     Args:
-        reasoning: takes the place of the run's own.
+        reasoning: takes the place of the run's own. labels: file of people's ratings.
 
     Raises:
         RunFolderError: it is none, is being written, or holds no responses. DataError: the data is gone.
@@ -160,7 +186,21 @@ def score_run(
                 path,
             )
         notes = tuple(folder.manifest["model"].get("notes", ()))
-        return finish(folder, job, notes, judge, _known_counts(folder), _own_responses(folder, job))
+        ratings = labels_of(job, labels)
+        return finish(folder, job, notes, judge, _known_counts(folder), _own_responses(folder, job), ratings)
+
+
+def labels_of(job: Job, path: Path | None) -> dict[str, float] | None:
+    """People's ratings of a job's samples; None without a file.
+
+    Raises:
+        DataError: the file is broken, or rates what is no sample.
+    """
+    if path is None:
+        return None
+    labels = read_labels(path)
+    check_labels(labels, job.split_ids(), path)
+    return labels
 
 
 def _known_counts(folder: RunFolder) -> dict[str, int]:
@@ -182,15 +222,15 @@ def _own_responses(folder: RunFolder, job: Job) -> dict[str, StoredResponse]:
     """Stored responses without those to other requests than the task makes now."""
     stored = folder.stored.responses()
     foreign, unchecked = [], 0
-    for position, sample in enumerate(job.samples):
-        known = stored.get(sample.id)
-        if known is None or known.request_key == job.request(position).key():
+    for position, name in enumerate(job.answer_ids):
+        known = stored.get(name)
+        if known is None or known.request_key == (request := job.request(position)).key():
             continue
-        if MISSING in (image.digest() for image in sample.images):
+        if MISSING in (image.digest() for image in request.images):
             unchecked += 1
         else:
-            foreign.append(sample.id)
-            del stored[sample.id]
+            foreign.append(name)
+            del stored[name]
     if unchecked:
         log.warning(
             "%s: the images of %d samples are gone: it is not known whether their responses are to these "
@@ -198,7 +238,7 @@ def _own_responses(folder: RunFolder, job: Job) -> dict[str, StoredResponse]:
         )  # fmt: skip
     if foreign:
         what = f"{len(foreign)} responses are to other requests than the task makes (first: {foreign[0]})"
-        if not any(sample.id in stored for sample in job.samples):
+        if not any(name in stored for name in job.answer_ids):
             raise RunFolderError(f"{folder.path}: {what}; `evalkit run` asks again")
         log.warning("%s: %s: they are not scored; `evalkit run` asks again", folder.path, what)
     return stored

@@ -7,11 +7,12 @@ import json
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from evalkit import registry
-from evalkit.contracts import Json, ModelInfo, Request, Sample
+from evalkit.contracts import Generation, Json, ModelInfo, Request, Sample
 from evalkit.data.decoding import set_max_pixels
 from evalkit.data.locate import locate
 from evalkit.environment import evalkit_version
@@ -19,6 +20,7 @@ from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
 from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
+from evalkit.pipeline.repeats import answer_ids, as_repeat, must_draw
 from evalkit.pipeline.signature import data_hash, older_data_hash, signature, subset_hash
 from evalkit.reasoning import ReasoningMode, unusual_mode
 from evalkit.task import MINIATURE, Task
@@ -38,6 +40,7 @@ class Job:
         subset: hash of the ids where not all are asked.
         nonstandard: settings that differ from the protocol's, by name.
         reasoning: whether reasoning in the answers is scored.
+        repeats: how often each sample is asked. A position counts answers: a sample's lie side by side.
     """
 
     task: Task
@@ -53,6 +56,17 @@ class Job:
     published: int | None = None
     impossible: int = 0
     reasoning: ReasoningMode = "auto"
+    repeats: int = 1
+
+    @cached_property
+    def answer_ids(self) -> list[str]:
+        """The id of each position's answer in the run folder."""
+        return answer_ids(self.samples, self.repeats)
+
+    @property
+    def generation(self) -> Generation:
+        """The settings of generation, with the user's, of the first sample."""
+        return self.overrides.apply(build_request(self.task, self.samples[0])).generation
 
     @property
     def limited(self) -> bool:
@@ -72,11 +86,14 @@ class Job:
 
     def split_ids(self) -> SplitIds:
         """Ids of the whole split, in file order."""
-        return SplitIds(dict.fromkeys(sample.id for sample in self.every), self.task, self.split, self.root)
+        ids = dict.fromkeys(sample.id for sample in self.every)
+        return SplitIds(ids, self.every, self.task, self.split, self.root)
 
     def request(self, position: int) -> Request:
-        """The request of the sample at `position`, with the user's settings."""
-        return self.overrides.apply(build_request(self.task, self.samples[position]))
+        """The request at `position`, with the user's settings."""
+        place, repeat = divmod(position, self.repeats)
+        request = self.overrides.apply(build_request(self.task, self.samples[place]))
+        return request if self.repeats == 1 else as_repeat(request, repeat)
 
     def signature(
         self,
@@ -92,7 +109,7 @@ class Job:
             self.split,
             n=len(self.samples),
             tiles=settings.image_policy.max_tiles,
-            generation=settings.generation,
+            generation=self.generation,
             dtype=dtype,
             data=self.data,
             version=evalkit_version(),
@@ -102,14 +119,16 @@ class Job:
             unsent=unsent,
             nonstandard=self.nonstandard,
             reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
+            repeats=self.repeats,
         )
 
 
 @dataclass(frozen=True)
 class SplitIds(Collection[str]):
-    """Ids of a split in file order, that can tell which other split some ids are of."""
+    """Ids of a split in file order, that can tell which other split some ids are of, and what is asked."""
 
     ids: Mapping[str, None]
+    every: Sequence[Sample]
     task: Task
     split: str
     root: Path
@@ -122,6 +141,12 @@ class SplitIds(Collection[str]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def asked_by(self, protocol: str) -> Sequence[Sample]:
+        """The split's samples, in words of a protocol where the task has it."""
+        if protocol == self.task.protocol or protocol not in self.task.protocols:
+            return self.every
+        return list(registry.task(self.task.name, protocol).samples(self.split, self.root))
 
     def split_of(self, ids: Collection[str]) -> str | None:
         """The other split that has all of the ids, if its data is at hand."""
@@ -182,12 +207,15 @@ def make_job(name: str, options: RunOptions) -> Job:
     if task.rules != task.protocol:
         log.info("%s: protocol %s scores exactly as %s does", name, task.protocol, task.rules)
     generation, _ = parse_gen(options.gen_items)
+    if options.seed not in (0, seed := generation.get("seed", options.seed)):
+        raise UsageError(f"--seed {options.seed} --gen seed={seed}: these are one setting; give one of them")
     overrides = Overrides(options.max_tiles, generation, options.seed)
     root = locate(task, split, options.root, options.offline)
     every = unique(_samples(task, split, root), f"{root}: {name} {split}")
     if not every:
         raise DataError(f"{root}: {name} {split} holds no samples; see `evalkit data check {name}`")
-    chosen = select(every, options.limit, options.sample_ids, options.seed)
+    chosen = select(every, options.limit, options.sample_ids, options.subset_seed)
+    must_draw((overrides.apply(build_request(task, sample)) for sample in chosen), options.repeats, name)
     impossible = [(sample.id, why) for sample in chosen if (why := task.impossible_key(sample))]
     if impossible:
         log.warning("%s: %s %s: %d of %d samples count as wrong whatever is answered (sample %s: %s)",
@@ -206,6 +234,7 @@ def make_job(name: str, options: RunOptions) -> Job:
         impossible=len(impossible),
         published=None if split == MINIATURE else task.data_source.published_size(split, root),
         reasoning=options.reasoning,
+        repeats=options.repeats,
     )
 
 
@@ -234,7 +263,8 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
             "task": [job.task.name, job.task.version, job.task.protocol, job.split],
             "subset": job.subset,
             "nonstandard": dict(job.nonstandard),
-            "seed": options.seed if _sampled(job) else None,
+            "seed": job.generation.seed if job.generation.temperature > 0 else None,
+            **({"repeats": job.repeats} if job.repeats > 1 else {}),
             # a computation that is not the default makes runs of its own, so that the two can be compared
             **{
                 entry.stored: value
@@ -243,11 +273,6 @@ def identity(job: Job, info: ModelInfo, options: RunOptions) -> str:
             },
         }
     )
-
-
-def _sampled(job: Job) -> bool:
-    temperature: Any = job.nonstandard.get("temperature", job.task.generation.temperature)
-    return bool(temperature > 0)
 
 
 def _digest(content: Json) -> str:

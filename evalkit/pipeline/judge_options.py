@@ -1,4 +1,4 @@
-"""Which judge is asked, and how: `--judge`, `--judge-model`, `--judge-gen`."""
+"""Which judge is asked, and how: `--judge`, `--judge-model`, `--judge-gen`, `--judge-repeats`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ class JudgeOptions:
     """An OpenAI-compatible endpoint that judges answers; its key comes from the environment.
 
     Attributes:
-        gen: how it is asked, KEY=VALUE.
+        gen: how it is asked, KEY=VALUE. repeats: how often each answer is judged.
     """
 
     url: str
     model: str
     gen: tuple[str, ...] = ()
+    repeats: int = 1
 
     @property
     def settings(self) -> JudgeSettings:
@@ -44,24 +45,30 @@ class JudgeOptions:
             "model": self.model,
             "gen": list(without_secrets(self.gen)),
             "request": self.settings.to_json(),
+            "repeats": self.repeats,
         }
 
 
 def judge_options(
-    url: str | None, model: str | None, gen: Mapping[str, Json] | Sequence[str] = ()
+    url: str | None,
+    model: str | None,
+    gen: Mapping[str, Json] | Sequence[str] = (),
+    repeats: int | None = None,
 ) -> JudgeOptions | None:
     """Address and model, or none.
 
     Raises:
         UsageError: one without the other, or settings that cannot be.
     """
+    if repeats is not None and repeats < 1:
+        raise UsageError(f"--judge-repeats {repeats}: give a positive number")
     if not url and not model:
-        if gen:
-            raise UsageError("--judge-gen has no meaning without --judge URL and --judge-model NAME")
+        if unused := "--judge-gen" if gen else "--judge-repeats" if repeats else None:
+            raise UsageError(f"{unused} has no meaning without --judge URL and --judge-model NAME")
         return None
     if not url or not model:
         raise UsageError("--judge URL and --judge-model NAME belong together")
-    options = JudgeOptions(url, model, as_items(gen))
+    options = JudgeOptions(url, model, as_items(gen), repeats or 1)
     _ = options.settings
     try:
         check_address(url)

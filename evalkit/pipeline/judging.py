@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,31 @@ class Judging:
 
     Attributes:
         stopped: why the judge gave up; the questions left then failed.
+        rounds: asks the judge, once for each time that it judges an answer.
     """
 
     def __init__(self, options: JudgeOptions, replies: Path, ask: bool) -> None:
         self._options = options
-        self._judge: Judge | StoredReplies
-        if ask:
-            self._judge = Judge(options.url, options.model, replies, options.settings)
-        else:
-            self._judge = StoredReplies(options.model, replies, options.settings)
+        settings, times = options.settings, range(options.repeats)
+        judges: Sequence[Judge | StoredReplies] = (
+            [Judge(options.url, options.model, replies, settings, repeat=n) for n in times]
+            if ask
+            else [StoredReplies(options.model, replies, settings, repeat=n) for n in times]
+        )
+        self.rounds = [_Round(self, judge) for judge in judges]
         self._asked = 0
         self._failures: Counter[str] = Counter()
         self._first = ""
         self.stopped = ""
 
-    def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
+    def replies(
+        self, judge: Judge | StoredReplies, questions: Mapping[str, JudgeQuestion]
+    ) -> Iterator[tuple[str, str | Failure]]:
         """See `Judge.replies`; what a judge that gave up has not answered is a failure."""
         left = dict.fromkeys(questions)
         self._asked += len(left)
         try:
-            for name, reply in self._judge.replies(questions):
+            for name, reply in judge.replies(questions):
                 left.pop(name, None)
                 yield name, self._counted(reply)
         except JudgeError as error:
@@ -66,9 +71,22 @@ class Judging:
             content |= {"failures": dict(self._failures), "reason": self.stopped or self._first}
         if self.stopped:
             content["stopped"] = True
-        if isinstance(self._judge, Judge) and self._judge.sent:
-            content |= {"sent": self._judge.sent, "again": self._judge.again}
+        asked = [each.judge for each in self.rounds if isinstance(each.judge, Judge)]
+        if sent := sum(judge.sent for judge in asked):
+            content |= {"sent": sent, "again": sum(judge.again for judge in asked)}
         return content
+
+
+class _Round:
+    """One of the times that a judge judges the answers."""
+
+    def __init__(self, judging: Judging, judge: Judge | StoredReplies) -> None:
+        self._judging = judging
+        self.judge = judge
+
+    def replies(self, questions: Mapping[str, JudgeQuestion]) -> Iterator[tuple[str, str | Failure]]:
+        """See `Judging.replies`."""
+        return self._judging.replies(self.judge, questions)
 
 
 def gave_nothing(summary: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from evalkit import registry
+from evalkit import registry, task_files
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
 from evalkit.environment import git_revision, hardware, versions
@@ -18,6 +18,7 @@ from evalkit.pipeline.job import Job, build_request
 from evalkit.pipeline.judge_options import without_password
 from evalkit.pipeline.options import RunOptions, options_of, stored
 from evalkit.pipeline.overrides import parse_gen
+from evalkit.pipeline.repeats import seeds
 from evalkit.request_form import without_secrets
 
 FORMAT = 1
@@ -45,7 +46,9 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "split": job.split,
         },
         "includes": [
-            {"path": str(path.resolve()), "hash": file_digest(path)} for path in registry.included_files()
+            {"path": str(path.resolve()), "hash": file_digest(path)}
+            for file in registry.included_files()
+            for path in task_files.sources(file)
         ],
         "data": data_json(job),
         "prompt": prompt_json(job),
@@ -55,9 +58,12 @@ def build(job: Job, info: ModelInfo, options: RunOptions) -> dict[str, Json]:
             "limit": options.limit if job.limited else None,
             "sample_ids": list(options.sample_ids),
             "seed": options.seed,
+            "subset_seed": options.subset_seed,
+            "repeats": job.repeats,
+            "seeds": seeds(job.generation, job.repeats) if job.generation.temperature > 0 else None,
         },
         "settings": {
-            "generation": dataclasses.asdict(job.request(0).generation),
+            "generation": dataclasses.asdict(job.generation),
             "image_policy": dataclasses.asdict(job.request(0).image_policy),
             "nonstandard": dict(job.nonstandard),
             "model_options": extra,
@@ -143,6 +149,9 @@ def stored_options(
             "limit": selection["limit"],
             "sample_id": tuple(selection["sample_ids"]),
             "seed": int(selection["seed"]),
+            # one seed for both, before there were two
+            "subset_seed": int(selection.get("subset_seed", selection["seed"])),
+            "repeats": int(selection.get("repeats", 1)),
             "gen": tuple(settings["gen"]),
             "max_tiles": settings["max_tiles"],
             "data_root": data_root or Path(manifest["data"]["root"]),

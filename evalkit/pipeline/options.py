@@ -127,7 +127,11 @@ class RunSettings:
         "question", "auto", "Text in think tags: kept but not scored (strip), scored (keep), or as the "
         "protocol does (auto).",
     )  # fmt: skip
-    seed: int = option("question", 0, "Seed of --limit and of sampling.", metavar="N")
+    seed: int = option("question", 0, "Seed of sampling.", metavar="N")
+    subset_seed: int = option("question", 0, "Seed of --limit.", metavar="N")
+    repeats: int = option(
+        "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
+    )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
     compile: bool = option(
         "computation",
@@ -172,6 +176,14 @@ class RunSettings:
         "call", (), "How the judge is asked (temperature, max_new_tokens, extra_body …); repeatable.",
         metavar="KEY=VALUE", parse=as_items, kept=_storable,
     )  # fmt: skip
+    judge_repeats: int | None = option(
+        "call", None, "Ask the judge N times about each answer. Default: 1, or as the run was judged.",
+        metavar="N",
+    )  # fmt: skip
+    judge_labels: PathLike | None = option(
+        "call", None, "Ratings by people of some answers (CSV or JSON Lines: id, rating), by which the judge "
+        "is corrected.", metavar="FILE",
+    )  # fmt: skip
 
     @property
     def root(self) -> Path | None:
@@ -194,9 +206,14 @@ class RunSettings:
         return _batch_number(self.batch_size)
 
     @property
+    def ratings(self) -> Path | None:
+        """`judge_labels` as a path."""
+        return None if self.judge_labels is None else Path(self.judge_labels)
+
+    @property
     def judge_options(self) -> JudgeOptions | None:
         """The judge, if there is one."""
-        return judge_options(self.judge, self.judge_model, self.judge_gen)
+        return judge_options(self.judge, self.judge_model, self.judge_gen, self.judge_repeats)
 
     def check(self) -> None:
         """Raises UsageError for values that cannot be."""
@@ -207,7 +224,7 @@ class RunSettings:
             if entry.choices and value not in entry.choices:
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
-        for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels"):
+        for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} {value}: give a positive number")

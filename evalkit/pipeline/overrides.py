@@ -41,8 +41,14 @@ class Overrides:
             return request
         return dataclasses.replace(request, generation=generation, image_policy=policy)
 
+    def _draws(self, request: Request) -> bool:
+        return self.apply(request).generation.temperature > 0
+
     def changed(self, requests: Iterable[Request]) -> dict[str, Json]:
-        """Which of the settings differ from the protocol's in any request, by name."""
+        """Which of the settings differ from the protocol's in any request, by name.
+
+        The seed of a drawn answer is none of them, whichever flag it was given by.
+        """
         given: dict[str, Json] = dict(self.generation)
         if self.max_tiles is not None:
             given["max_tiles"] = self.max_tiles
@@ -50,7 +56,11 @@ class Overrides:
             return {}
         found: set[str] = set()
         for request in requests:
-            found.update(name for name, value in given.items() if _standard(request, name) != value)
+            found.update(
+                name
+                for name, value in given.items()
+                if _standard(request, name) != value and not (name == "seed" and self._draws(request))
+            )
             if len(found) == len(given):
                 break
         return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items() if name in found}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evalkit import registry
+from evalkit import registry, task_files
 from evalkit.contracts import Json, ModelInfo, Response
 from evalkit.data.images import file_digest
 from evalkit.environment import versions
@@ -119,6 +119,7 @@ def _check_task(stored: StoredRun, given: Collection[str]) -> None:
     """The task must be given or installed: a Python file that a manifest names is never imported."""
     name = str(_part(stored, "task").get("name"))
     if name in given:
+        _compare_files(stored)
         return
     for entry in stored.manifest.get("includes") or ():
         file, digest = Path(str(entry["path"])), entry["hash"]
@@ -132,6 +133,18 @@ def _check_task(stored: StoredRun, given: Collection[str]) -> None:
         raise UsageError(
             f"{stored.path}: task {name!r} is not installed, and the run does not say where it came from; "
             "give --include FILE"
+        )
+
+
+def _compare_files(stored: StoredRun) -> None:
+    """Warn where the task files given are not those of the run."""
+    now = {file_digest(path) for file in registry.included_files() for path in task_files.sources(file)}
+    then = {str(entry["path"]): entry["hash"] for entry in stored.manifest.get("includes") or ()}
+    if changed := [path for path, digest in then.items() if digest not in now]:
+        log.warning(
+            "%s: made with another state of %s than the file given: values may differ",
+            stored.path,
+            ", ".join(changed),
         )
 
 
@@ -181,7 +194,7 @@ def _check_requests(
             f"{stored.path}: the data under {job.root} has changed (hash {job.data[:12]}, then "
             f"{str(data)[:12]}); give --data-root with the original data"
         )
-    places = {sample.id: place for place, sample in enumerate(job.samples)}
+    places = {name: place for place, name in enumerate(job.answer_ids)}
     changed = [
         identifier
         for identifier, answer in before.items()

@@ -67,6 +67,8 @@ class RunResult:
     def records(self) -> pd.DataFrame:
         """One row a sample: id, text, prediction, target, a column a score and a tag (`tag:NAME`), flags.
 
+        Of a run with repeats also all `answers`; the scores are then means.
+
         Raises:
             RunFolderError: the run was not scored yet, or the table is broken.
         """
@@ -84,9 +86,10 @@ class RunResult:
         """
         from datasets import Dataset, Features, List, Value
 
-        rows, scores, tags = [], dict[str, None](), dict[str, None]()
+        rows, scores, tags, repeated = [], dict[str, None](), dict[str, None](), False
         for record in self.stored.records():
             rows.append(_row(record))
+            repeated = repeated or bool(record.repeats)
             scores |= dict.fromkeys(record.scores)
             tags |= dict.fromkeys(f"tag:{name}" for name in record.tags)
         types: dict[str, Any] = dict.fromkeys(
@@ -95,6 +98,7 @@ class RunResult:
         types |= dict.fromkeys(scores, Value("float64"))
         types |= dict.fromkeys(tags, Value("string"))
         types |= {"flags": List(Value("string")), "error": Value("string")}
+        types |= {"answers": List(Value("string"))} if repeated else {}
         columns = {name: [row.get(name) for row in rows] for name in types}
         for name in ("prediction", "target"):
             columns[name] = [_as_text(value) for value in columns[name]]
@@ -115,6 +119,7 @@ def _row(record: Record) -> dict[str, Any]:
         **record.scores,
         **{f"tag:{name}": value for name, value in record.tags.items()},
         "flags": list(record.flags),
+        **({"answers": [repeat.text for repeat in record.repeats]} if record.repeats else {}),
         "error": record.error.message if record.error else None,
     }
 

@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from pathlib import Path
 
 from evalkit import registry
-from evalkit.contracts import Json, ModelInfo, Request, Sample
+from evalkit.contracts import Json, ModelInfo, Request
 from evalkit.engines.base import Engine, InProcess, Load, LoadModel
 from evalkit.engines.heartbeat import RankZeroBusy
 from evalkit.engines.ranks import RankZero, join
 from evalkit.environment import peak_memory
 from evalkit.errors import BudgetError, EvalkitError, RankLost, RunFolderError, UsageError
 from evalkit.pipeline import manifest
-from evalkit.pipeline.finish import finish
+from evalkit.pipeline.finish import finish, labels_of
 from evalkit.pipeline.generate import generate
 from evalkit.pipeline.job import Job, identity, make_job
 from evalkit.pipeline.options import RunOptions, model_options
@@ -113,11 +113,14 @@ def run_task(name: str, engine: Engine, options: RunOptions) -> RunResult:
     job, info = make_job(name, options), engine.info
     if info.inputs and options.max_tiles is not None:
         raise UsageError(f"--max-tiles has no meaning with {info.name}: tiling is up to the {info.inputs}")
+    if info.engine == "stored" and job.repeats > 1:
+        raise UsageError(f"--repeats {job.repeats}: {info.name} has one stored answer to each question")
     known = engine.bind_samples(job.split_ids())
-    with _open(job, info, options) as folder, _stops(folder, len(job.samples)):
+    labels = labels_of(job, options.ratings)
+    with _open(job, info, options) as folder, _stops(folder, len(job.answer_ids)):
         with _as_rank_zero(engine, folder, job, options) as answering:
             _generate(folder, job, answering, options)
-        return finish(folder, job, info.notes, options.judge_options, known)
+        return finish(folder, job, info.notes, options.judge_options, known, labels=labels)
 
 
 def run_share(name: str, engine: Engine, options: RunOptions, before: Path | None = None) -> Path:
@@ -154,7 +157,7 @@ def run_share(name: str, engine: Engine, options: RunOptions, before: Path | Non
                 plan.numbered(job.request),
                 responses,
                 progress,
-                len(pending) < len(job.samples),
+                len(pending) < len(job.answer_ids),
             )
         return answering.folder
 
@@ -186,26 +189,26 @@ def _as_rank_zero(
         folder.path,
         identity=identity(job, engine.info, options),
         data=job.data,
-        samples=len(job.samples),
+        samples=len(job.answer_ids),
         timeout=options.worker_timeout,
     )
 
 
 def unanswered(
-    samples: Sequence[Sample], request: Callable[[int], Request], stored: Mapping[str, StoredResponse]
+    ids: Sequence[str], request: Callable[[int], Request], stored: Mapping[str, StoredResponse]
 ) -> tuple[set[int], int]:
     """Positions without a response to the very request they would make now; failed ones are tried again.
 
     Args:
-        samples: in the order of their positions. stored: responses by sample id.
+        ids: of the answers, in the order of their positions. stored: responses by answer id.
 
     Returns:
         The positions, and how many of them have a response, failed or to another request.
     """
     pending: set[int] = set()
     changed = 0
-    for position, sample in enumerate(samples):
-        known = stored.get(sample.id)
+    for position, name in enumerate(ids):
+        known = stored.get(name)
         if known is None or known.response.error is not None or known.request_key != request(position).key():
             pending.add(position)
             changed += known is not None
@@ -213,13 +216,13 @@ def unanswered(
 
 
 def _plan(job: Job) -> Plan:
-    return make_plan(job.request(position) for position in range(len(job.samples)))
+    return make_plan(job.request(position) for position in range(len(job.answer_ids)))
 
 
 def _generate(folder: RunFolder, job: Job, engine: Engine, options: RunOptions) -> None:
     """Answer what is not answered yet; the session goes into the manifest however it ends."""
-    count = len(job.samples)
-    pending, changed = unanswered(job.samples, job.request, folder.stored.responses())
+    count = len(job.answer_ids)
+    pending, changed = unanswered(job.answer_ids, job.request, folder.stored.responses())
     if not pending:
         log.info("%s: all %d samples are answered already", folder.path, count)
         for _ in engine.answers((), job.request):  # other ranks wait to be told

@@ -68,6 +68,7 @@ def signature(
     inputs: str | None = None,
     nonstandard: Mapping[str, Json] | None = None,
     reasoning: str | None = None,
+    repeats: int = 1,
     unsent: Collection[str] = (),
 ) -> str:
     """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`.
@@ -77,6 +78,7 @@ def signature(
             are then not the request's.
         unsent: settings of generation that a server is not told.
         reasoning: what is done with reasoning in the answers, where the protocol does otherwise.
+        repeats: how often each sample was asked.
     """
     fields = [
         task.name,
@@ -92,6 +94,10 @@ def signature(
     ]
     if subset:
         fields.append(f"subset:{subset}")
+    if generation.temperature > 0:
+        fields.append(f"seed:{generation.seed}")
+    if repeats > 1:
+        fields.append(f"repeats:{repeats}")
     if inputs:
         fields.append(f"inputs:{inputs}")
     if judge:

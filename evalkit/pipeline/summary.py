@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.contracts import Json, MetricValue, Record
+from evalkit.metrics.repeated import over_repeats
 from evalkit.near_miss import NEAR_MISS, ExactScores, is_wrong
 from evalkit.reasoning import REASONING
 from evalkit.task import Reference, Task
@@ -19,7 +20,7 @@ def metric_values(task: Task, records: Sequence[Record]) -> dict[str, MetricValu
     """Every metric of the report with its clustered interval, headline first."""
     from evalkit.statistics import estimate_all
 
-    return estimate_all(task.metrics(), records)
+    return estimate_all(over_repeats(task.metrics(), records), records)
 
 
 def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[str, Json]]]:
@@ -34,7 +35,7 @@ def groups(task: Task, records: Sequence[Record]) -> dict[str, dict[str, dict[st
     report: dict[str, dict[str, dict[str, Json]]] = {
         tag: {value: {} for value in values} for tag, values in members.items()
     }
-    for metric in task.group_metrics():
+    for metric in over_repeats(task.group_metrics(), records):
         chosen = metric.selected(records)
         reason = metric.reason(records)
         rows = metric.statistics(records) if reason is None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evalkit.reports.repeats import repeats_text
 from evalkit.task_parts import MINIATURE
 from evalkit.text import one_line, table, value_text, visible
 
@@ -18,6 +19,7 @@ def run_text(run: Mapping[str, Any], with_groups: bool = False) -> str:
     parts = [_head(run)]
     if run["metrics"]:
         parts.append(_scores(run["metrics"]))
+        parts.append(repeats_text(run))
     if with_groups and run["groups"]:
         parts.append(_groups(run["groups"]))
     if run["reference"] and run["metrics"]:

@@ -24,7 +24,7 @@ RECORDS_NAME = "records.parquet"
 
 #: Columns that are empty where nothing is known; the others are filled in every row.
 _OPTIONAL = (
-    *("error_kind", "error_message", "finish", "image_key"),
+    *("error_kind", "error_message", "finish", "image_key", "repeats"),
     *("prompt_tokens", "visual_tokens", "new_tokens", "seconds"),
 )
 #: Rows that are turned into columns at a time, so that a large run is not in memory twice.
@@ -112,8 +112,13 @@ def _schema() -> pa.Schema:
             "images": names,
             "image_key": text,
             "question": text,
+            "repeats": text,
         }
     )
+
+
+#: Columns that tables of earlier versions lack.
+_LATER = ("image_key", "repeats")
 
 
 def _plain(text: str) -> str:
@@ -146,6 +151,21 @@ def _row(scored: Scored) -> dict[str, Any]:
         "images": [_plain(image) for image in scored.images],
         "image_key": scored.image_key,
         "question": _plain(scored.question),
+        "repeats": json.dumps([_repeat(each) for each in record.repeats]) if record.repeats else None,
+    }
+
+
+def _repeat(record: Record) -> dict[str, Json]:
+    """What a repeat has of its own."""
+    error = record.error and [record.error.kind, record.error.message]
+    return {
+        "text": record.text,
+        "prediction": record.prediction,
+        "scores": dict(record.scores),
+        "tags": dict(record.tags),
+        "flags": record.flags,
+        "data": dict(record.data),
+        "error": error,
     }
 
 
@@ -184,8 +204,9 @@ def read_table(folder: Path) -> pa.Table:
     schema = _schema()
     try:
         table = parquet.read_table(path)
-        if "image_key" not in table.column_names:  # a table of an earlier version
-            table = table.append_column("image_key", pa.nulls(len(table), pa.string()))
+        for name in _LATER:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), pa.string()))
         if absent := [name for name in schema.names if name not in table.column_names]:
             raise pa.ArrowInvalid(f"column {absent[0]} missing")
         table = table.select(schema.names).cast(schema)
@@ -211,7 +232,7 @@ def read_records(folder: Path) -> list[Record]:
     try:
         batches = read_table(folder).to_batches(max_chunksize=_ROWS_AT_ONCE)
         return [record_of(row) for batch in batches for row in batch.to_pylist()]
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _broken(folder, f"{type(error).__name__}: {error}") from None
 
 
@@ -229,15 +250,32 @@ def record_of(
         ValueError, TypeError: whatever these raise for a broken cell.
     """
     failed = row["error_kind"] is not None
+    target = value(row["target"])
+    repeats = json.loads(row["repeats"]) if row["repeats"] else ()
     return Record(
         id=row["id"],
         cluster=row["cluster"],
         text=text(row["text"]),
         prediction=value(row["prediction"]),
-        target=value(row["target"]),
+        target=target,
         scores=dict(row["scores"]),
         tags=dict(row["tags"]),
         flags=tuple(row["flags"]),
         data=value(row["data"]) or {},
         error=Failure(row["error_kind"], text(row["error_message"] or "")) if failed else None,
+        repeats=tuple(
+            Record(
+                id=row["id"],
+                cluster=row["cluster"],
+                text=text(each["text"]),
+                prediction=each["prediction"],
+                target=target,
+                scores=each["scores"],
+                tags=each["tags"],
+                flags=tuple(each["flags"]),
+                data=each["data"],
+                error=Failure(*map(str, each["error"])) if each["error"] else None,
+            )
+            for each in repeats
+        ),
     )

@@ -7,6 +7,7 @@ batch that does not fit into the memory.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +72,7 @@ class MiniInternVLModel:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
         """Answer batch by batch; an unreadable image is its requests' error."""
-        for generation, alike in groupby(requests, key=lambda request: request.generation):
+        for generation, alike in groupby(requests, key=_without_seed):
             settings = _settings(generation)
             for batch in self._images.batches(alike, self._batch):
                 yield from self._answer(batch, settings)
@@ -114,7 +115,7 @@ class MiniInternVLModel:
             if isinstance(prompt, Failure):
                 yield request.id, Response(error=prompt)
             else:
-                prompts.append((request, prompt))
+                prompts.append((request, dataclasses.replace(prompt, seed=request.generation.seed)))
         if not prompts:
             return
         started = time.perf_counter()
@@ -130,6 +131,11 @@ class MiniInternVLModel:
             yield request.id, _response(answer, seconds)
 
 
+def _without_seed(request: Request) -> Generation:
+    """What requests of one batch have in common: each may draw with a seed of its own."""
+    return dataclasses.replace(request.generation, seed=0)
+
+
 def _settings(generation: Generation) -> GenerationSettings:
     from mini_internvl import GenerationSettings
 
@@ -140,7 +146,6 @@ def _settings(generation: Generation) -> GenerationSettings:
         top_p=generation.top_p,
         num_beams=generation.num_beams,
         stop=generation.stop,
-        seed=generation.seed,
     )
 
 

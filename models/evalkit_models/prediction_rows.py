@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from evalkit.contracts import FinishReason, Response
 from evalkit.errors import DataError, UsageError
+from evalkit_models.numbered_rows import Evidence
 
 #: Names of the id, compared without case, `_` and `-`, the first that a row has: those of LLaVA and TextVQA,
 #: DocVQA (questionId), VLMEvalKit (index), MathVista (pid) and MME-RealWorld (Question_id).
@@ -25,14 +26,17 @@ class Answer(NamedTuple):
     """A row's answer.
 
     Attributes:
-        where: words for errors. row: its number in the split, where it may be all it knows of its sample.
+        id: None where the row has none. where: words for errors.
+        row: its number in the split, where it may be all it knows of its sample.
+        evidence: what such a row says of its sample.
         replaces: whether it takes the place of an earlier answer of the same id.
     """
 
-    id: str
+    id: str | None
     response: Response
     where: str
     row: int | None = None
+    evidence: Evidence | None = None
     replaces: bool = False
 
 
@@ -87,11 +91,10 @@ class Recogniser:
         if text is None or (own and (row.get("error") or row.get("error_kind"))):
             return None
         response = Response(text=text, finish=_FINISH.get(row.get("finish")) if own else None)
-        identifier, number = _text_of_id(row[id_field], where, id_field), None
-        if id_field == "doc_id":
-            number = int(identifier) if identifier.isdecimal() else None
-            identifier = _nested_id(row) or identifier
-        return Answer(identifier, response, where, number, replaces=own)
+        identifier = _text_of_id(row[id_field], where, id_field)
+        if id_field == "doc_id" and identifier.isdecimal():
+            return Answer(_nested_id(row), response, where, int(identifier), _evidence(row))
+        return Answer(identifier, response, where, replaces=own)
 
     def _recognise(self, row: Mapping[str, Any], where: str) -> tuple[_Form | None, str, str]:
         named = self._id_field or self._text_field
@@ -171,6 +174,17 @@ def _nested_id(row: Mapping[str, Any]) -> str | None:
             if isinstance(identifier, (str, int)) and not isinstance(identifier, bool):
                 return str(identifier)
     return None
+
+
+def _evidence(row: Mapping[str, Any]) -> Evidence:
+    """What lmms-eval's row was asked: the prompt `input`, and the texts of `doc` that older versions keep."""
+    doc = row.get("doc")
+    values = [row.get("input"), *(doc.values() if isinstance(doc, Mapping) else ())]
+    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    target = row.get("target")
+    return Evidence(
+        "\n".join(text for text in texts if isinstance(text, str)), None if target is None else str(target)
+    )
 
 
 def _found(row: Mapping[str, Any]) -> str:

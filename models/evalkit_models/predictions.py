@@ -15,6 +15,7 @@ from pathlib import Path
 
 from evalkit.contracts import Failure, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import DataError, UsageError
+from evalkit_models.numbered_rows import place
 from evalkit_models.prediction_files import read
 from evalkit_models.prediction_rows import Answer, Recogniser
 
@@ -46,7 +47,11 @@ class Predictions:
         recogniser = Recogniser(id_field, text_field)
         self._answers = _collect(path, (recogniser.answer(row, where) for row, where in file.rows))
         self._texts = self._answers.by_id
-        log.info("%s: read as %s", path, recogniser.sentence(file.kind, len(self._texts)))
+        log.info(
+            "%s: read as %s",
+            path,
+            recogniser.sentence(file.kind, max(len(self._texts), len(self._answers.by_row))),
+        )
         digest = hashlib.sha256(file.data).hexdigest()[:32]
         self._info = ModelInfo(name=f"{SCHEME}{path.name}", fingerprint=digest, engine="stored")
 
@@ -58,7 +63,10 @@ class Predictions:
     def bind_samples(self, ids: Collection[str]) -> Mapping[str, int]:
         """Count and warn of predictions for samples that the split does not have.
 
-        Rows that know their number alone (lmms-eval's `doc_id`) get the id at that place of the split.
+        Rows that know their number alone (lmms-eval's `doc_id`) get the id of the sample that they asked.
+
+        Raises:
+            DataError: such a row asked something else than its sample does.
         """
         self._texts = self._placed(ids)
         unknown = [identifier for identifier in self._texts if identifier not in ids]
@@ -92,16 +100,20 @@ class Predictions:
         rows = self._answers.by_row
         if not rows or any(name in ids for name in self._answers.by_id):
             return self._answers.by_id
-        order = list(ids)
-        if wrong := next((row for row in rows if not 0 <= row < len(order)), None):
-            raise DataError(
-                f"{self.path}: doc_id {wrong}, but the split has {len(order)} samples; choose the split and "
-                "the data that lmms-eval read"
-            )
-        log.warning(
-            "%s: rows are matched by doc_id alone: the data must be in the order of lmms-eval's", self.path
+        samples = getattr(ids, "asked_by", lambda _: ())("lmms-eval")
+        evidence = {number: row.evidence for number, row in rows.items() if row.evidence is not None}
+        try:
+            names = place(evidence, samples, self.path)
+        except DataError:
+            if len(self._answers.by_id) == len(rows):
+                return self._answers.by_id  # they have ids, of another split or task
+            raise
+        moved = sum(
+            sample.id != names.get(number) for number, sample in enumerate(samples) if number in names
         )
-        return {order[row]: answer.response for row, answer in rows.items()}
+        how = f"by their questions ({moved} are at another place)" if moved else "by doc_id"
+        log.info("%s: rows are matched %s, and their questions are those of the split", self.path, how)
+        return {names[number]: row.response for number, row in rows.items()}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
         """The stored answer of each request's id; a missing one is an error, never an empty answer."""
@@ -155,14 +167,16 @@ def _collect(path: Path, answers: Iterator[Answer | None]) -> _Answers:
     for answer in answers:
         if answer is None:
             continue
+        known = []
         if answer.row is not None:
-            found.by_row[answer.row] = answer
-        known = found.by_id.setdefault(answer.id, answer.response)
-        if known.text != answer.response.text and not answer.replaces:
-            raise DataError(
-                f"{answer.where}: id {answer.id!r} occurs before with another text; keep one of them"
-            )
-        found.by_id[answer.id] = answer.response
-    if not found.by_id:
+            known.append(found.by_row.setdefault(answer.row, answer).response)
+        if answer.id is not None:
+            known.append(found.by_id.setdefault(answer.id, answer.response))
+        if any(other.text != answer.response.text for other in known) and not answer.replaces:
+            name = answer.row if answer.id is None else answer.id
+            raise DataError(f"{answer.where}: id {name!r} occurs before with another text; keep one of them")
+        if answer.id is not None:
+            found.by_id[answer.id] = answer.response
+    if not found.by_id and not found.by_row:
         raise DataError(f"{path}: holds no predictions")
     return found

@@ -182,7 +182,10 @@ class _Session:
                 runs.append((group.prefix, tails))
         room = min(self._settings.max_new_tokens, self._config.cache_growth)
         prefilled = prefill(self._network, runs, self._config, room)
-        self._decoder.join(prefilled, [place for group in batch for place in group.members])
+        places = [place for group in batch for place in group.members]
+        own = [self._sequences[place].seed for place in places]
+        seeds = [self._settings.seed if seed is None else seed for seed in own]
+        self._decoder.join(prefilled, places, seeds)
         self._largest = self._decoder.rows
 
     @torch.inference_mode()

@@ -50,10 +50,12 @@ class Prompt:
     Attributes:
         text: rendered, with visual tokens.
         tiles: uint8 `[tiles, 3, size, size]`, None without images; the object of the `Tiled`.
+        seed: that its answer is drawn with; None: that of the settings.
     """
 
     text: str
     tiles: Tensor | None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -330,7 +332,7 @@ class ChatModel(Identified, MiniInternVL):
             self.check_image_tokens(torch.tensor([ids]), 0 if prompt.tiles is None else len(prompt.tiles))
         except MiniInternVLError as error:
             return error
-        return TokenSequence(ids, prompt.tiles)
+        return TokenSequence(ids, prompt.tiles, prompt.seed)
 
     def _split(self, input_ids: Tensor, mask: Tensor | None, tiles: Tensor | None) -> list[TokenSequence]:
         """A padded batch as single sequences with their own tiles."""

@@ -38,7 +38,7 @@ class GenerationSettings:
         top_p: draw from the smallest set of tokens with this probability.
         num_beams: above 1, beam search; temperature is then not used.
         stop: texts that end an answer; it is cut before the first.
-        seed: of the drawing; every sequence draws with the same numbers, whatever its batch.
+        seed: of the drawing. Sequences of one seed draw with the same numbers, whatever their batch.
     """
 
     max_new_tokens: int = 100
@@ -113,12 +113,12 @@ class Decoder:
         return len(self._names)
 
     @torch.inference_mode()
-    def join(self, batch: PrefilledBatch, names: Sequence[int]) -> None:
+    def join(self, batch: PrefilledBatch, names: Sequence[int], seeds: Sequence[int]) -> None:
         """Take in sequences whose prompts are prefilled.
 
         Args:
             batch: is used up.
-            names: of its sequences, for `advance` to return.
+            names: of its sequences, for `advance` to return. seeds: that they draw with.
         """
         if self._batch is None:
             self._batch = batch
@@ -126,6 +126,7 @@ class Decoder:
             self._batch.join(batch)
         self._names += names
         self._output.join(len(names))
+        self._choose.join(seeds)
 
     @torch.inference_mode()
     def advance(self) -> dict[int, Generated]:
@@ -160,6 +161,7 @@ class Decoder:
             zip([self._names[place] for place in ended], self._output.take(ended, going), strict=True)
         )
         self._names = [self._names[place] for place in going]
+        self._choose.keep(torch.tensor(going, dtype=torch.long, device=self._network.device))
         if self._batch is not None and going:
             self._batch.keep(going)
         else:
@@ -266,15 +268,31 @@ class OutputBuffer:
 class Sampler:
     """Picks every sequence's next token.
 
-    Drawing uses the same random numbers for every sequence, so an answer does not depend on its batch.
+    The random numbers that a sequence draws with follow from its seed, so an answer does not depend on its
+    batch.
     """
 
     def __init__(self, settings: GenerationSettings, rules: TokenRules, device: torch.device) -> None:
         self._settings = settings
         self._forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
         self._stop = torch.tensor(rules.stop, dtype=torch.long, device=device)
-        stream = torch.Generator().manual_seed(settings.seed)
-        self._numbers = torch.rand(settings.max_new_tokens, generator=stream).to(device)
+        self._device = device
+        self._numbers = torch.empty(0, settings.max_new_tokens, device=device)
+
+    def join(self, seeds: Sequence[int]) -> None:
+        """Take in sequences that draw with these seeds."""
+        if self._settings.temperature == 0:
+            return
+        rows = [
+            torch.rand(self._settings.max_new_tokens, generator=torch.Generator().manual_seed(seed))
+            for seed in seeds
+        ]
+        self._numbers = torch.cat([self._numbers, torch.stack(rows).to(self._device)])
+
+    def keep(self, places: Tensor) -> None:
+        """Drop all sequences but those at these places."""
+        if self._settings.temperature != 0:
+            self._numbers = self._numbers[places]
 
     def __call__(self, logits: Tensor, counts: Tensor) -> Tensor:
         """Tokens `[rows]` from logits `[rows, vocabulary]` and the number of tokens so far, `[rows]`."""
@@ -289,7 +307,8 @@ class Sampler:
         before = ordered.cumsum(dim=-1) - ordered  # nucleus sampling, arXiv 1904.09751
         ordered = ordered.masked_fill(before >= self._settings.top_p, 0.0)
         reached = ordered.cumsum(dim=-1)
-        wanted = self._numbers[counts.clamp(max=len(self._numbers) - 1)][:, None] * reached[:, -1:]
+        places = counts.clamp(max=self._numbers.shape[1] - 1)[:, None]
+        wanted = self._numbers.gather(1, places) * reached[:, -1:]
         places = torch.searchsorted(reached, wanted, right=True).clamp(max=ordered.shape[1] - 1)
         return ids.gather(1, places)[:, 0]
 

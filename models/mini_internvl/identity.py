@@ -29,8 +29,12 @@ DECIDING = (
 
 
 def deciding_files(folder: Path) -> list[Path]:
-    """Files of a checkpoint folder that decide answers, the weights left out, sorted by name."""
-    return sorted({path for pattern in DECIDING for path in folder.glob(pattern) if path.is_file()})
+    """Files of a checkpoint folder that decide answers, the weights left out, sorted by name.
+
+    Hidden files, such as those of macOS, decide nothing.
+    """
+    found = {path for pattern in DECIDING for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def checkpoint_identity(folder: Path, weights: str) -> str:

@@ -19,10 +19,12 @@ class TokenSequence:
         ids: its tokens, image tokens included.
         tiles: `[tiles, 3, size, size]`, uint8 or normalised floats; None for text alone. Prompts that hold
             the same tensor object are about the same images; values are never compared.
+        seed: that it draws with; None: that of the settings.
     """
 
     ids: Sequence[int]
     tiles: Tensor | None
+    seed: int | None = None
 
 
 @dataclass

@@ -194,7 +194,7 @@ def companion_files(folder: Path) -> dict[str, bytes]:
     """
     names = ["config.json", *FILES, "conversation.py"]
     if _is_released(folder):
-        names += [*OTHER_FILES, *sorted(path.name for path in folder.glob("*.py"))]
+        names += [*OTHER_FILES, *sorted(path.name for path in folder.glob("[!.]*.py"))]
     paths = [folder / name for name in dict.fromkeys(names)]
     return {path.name: path.read_bytes() for path in paths if path.is_file()}
 

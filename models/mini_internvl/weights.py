@@ -19,7 +19,7 @@ from torch import Tensor
 from mini_internvl.errors import CheckpointError
 
 INDEX = "model.safetensors.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("[!.]*.bin", "[!.]*.pt", "[!.]*.pth", "[!.]*.ckpt")
 _CONVERT = (
     'python -c "import glob, torch, safetensors.torch as s; [s.save_file({k: v.clone().contiguous() for k, v '
     "in torch.load(f, map_location='cpu', weights_only=True).items()}, f.rsplit('.', 1)[0] + '.safetensors') "
@@ -47,7 +47,7 @@ def weight_files(folder: Path) -> list[Path]:
                 f"{folder}: {len(absent)} of {len(files)} weight files are missing: {_ten(absent)}"
             )
         return files
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(folder.glob("[!.]*.safetensors"))  # no attributes of macOS, `._*`
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder}: holds an adapter, not a model; merge it into its base first")
     if not files:

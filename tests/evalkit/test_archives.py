@@ -159,3 +159,16 @@ def test_split_archives(tmp_path: Path, out: Path, names: tuple[str, str]) -> No
 def test_other_files_are_no_archives(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     assert not is_archive(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_attributes_of_macos_are_left_out(suffix: str, tmp_path: Path, out: Path) -> None:
+    path, more = tmp_path / f"x{suffix}", {"._a.txt": b"x", "sub/._b.bin": b"x", "__MACOSX/sub/b.bin": b"x"}
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as file:
+            for name, data in {**more, **FILES}.items():
+                file.writestr(name, data)
+    else:
+        tar(path, {**more, **FILES})
+    assert unpack(path, out) == 2
+    assert content(out) == FILES

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.macos import is_attribute
 from mini_internvl.decoding import MAX_PIXELS
 from mini_internvl.images import open_image, tile_image
 from mini_internvl_train import checkpoints
@@ -265,7 +266,8 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         TrainingDataError: there are none.
     """
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in files if not is_attribute(path))
     if not found:
         raise TrainingDataError(f"{folder}: holds no images ({', '.join(SUFFIXES)})")
     return found

@@ -2,6 +2,7 @@
 
 Reads the official VOC annotations with the index files, or InternVL's converted list. An official id is the
 running number of an `<object>` over all XML files in sorted path order, so the annotations must be complete.
+The split `geochat` is not of this benchmark: it asks GeoChat-Bench's references to objects of DIOR images.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
 from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
 from evalkit.files import fields, read_json_items, require
+from evalkit.macos import is_attribute
 from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
 from evalkit.task import MINIATURE, DataFile, DataSource, Overlay, Region, record
 from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
+from evalkit_tasks.remote_sensing import geochat
 from evalkit_tasks.remote_sensing.image_folders import image_folder
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ LIST = "dior_rsvg_test.json"
 SOURCE = "github.com/ZhanYang-nwpu/RSVG-pytorch (Google Drive link)"
 INTERNVL = "huggingface.co/datasets/OpenGVLab/InternVL-Domain-Adaptation-Data"
 THRESHOLDS = (0.5, 0.25, 0.75)
+GEOCHAT = "geochat"
 
 
 def _lists(split: str) -> tuple[str, ...]:
@@ -37,6 +41,8 @@ def _lists(split: str) -> tuple[str, ...]:
 
 
 def _files(split: str) -> Sequence[DataFile]:
+    if split == GEOCHAT:
+        return [DataFile(geochat.REFERRING, geochat.SOURCE, "Apache 2.0")]
     lists, licence = _lists(split), "none stated; not to be redistributed"
     index = f"{SOURCE}; or {INTERNVL}" if lists else SOURCE
     return [
@@ -64,13 +70,13 @@ class DiorRsvg(PaperTask):
 
     name = "dior-rsvg"
     title = "DIOR-RSVG"
-    splits = ("test", "val")
+    splits = ("test", "val", GEOCHAT)
     protocols = ("paper", "refcoco", "internvl")
     same_scorer = INTERNVL_IS_PAPER
     template = "Detect {question}"
     generation = Generation(max_new_tokens=200)
     data_source = DataSource(
-        files={split: _files(split) for split in ("test", "val")},
+        files={split: _files(split) for split in splits},
         sizes={"test": 7500, "val": 3829},
         draw=drawn(name),
     )
@@ -88,6 +94,8 @@ class DiorRsvg(PaperTask):
     def samples(self, split: str, root: Path) -> Iterator[Sample]:
         """See `Task.samples`."""
         split = self.splits[0] if split == MINIATURE else split
+        if split == GEOCHAT:
+            return self._from_geochat(root)
         listing = next((path for name in _lists(split) if (path := root / name).is_file()), None)
         if listing is not None and not (root / "Annotations").is_dir():
             return self._from_list(listing, root)
@@ -113,6 +121,12 @@ class DiorRsvg(PaperTask):
             folder = folder or image_folder(root, ("images", "JPEGImages"), name)
             box, size = _numbers(row["bbox"], 4, where), _numbers(row["size"], 2, where)
             yield _sample(str(position), ImageFile(str(folder / name)), name, str(row["prompt"]), box, size)
+
+    def _from_geochat(self, root: Path) -> Iterator[Sample]:
+        for row in geochat.references(root / geochat.REFERRING):
+            image = geochat.image_path(root, row.image)
+            query = f"<ref>{row.expression.lower()}</ref>"
+            yield _sample(row.id, ImageFile(str(image)), image.name, query, row.box, geochat.SIDES)
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
@@ -210,7 +224,7 @@ def _all_objects(folder: Path) -> list[_Object]:
 
     objects: list[_Object] = []
     for path in sorted(require(folder).rglob("*.xml"), key=lambda found: found.as_posix()):
-        if path.name.startswith("._"):  # attributes of macOS, which its archives hold beside the files
+        if is_attribute(path):
             continue
         try:
             root = parse(path).getroot()

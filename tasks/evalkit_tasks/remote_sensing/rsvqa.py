@@ -1,8 +1,8 @@
 """RSVQA, low and high resolution (Lobry et al., TGRS 2020): questions on satellite and aerial images.
 
-Reads the official JSON files (questions, answers; inactive stubs skipped, everything looked up by id) or
-InternVL's converted lists. Questions are streamed, so that a split of a million costs twelve bytes an answer
-in memory and no more.
+Reads the official JSON files (questions, answers; inactive stubs skipped, everything looked up by id),
+InternVL's converted lists, or GeoChat-Bench's questions with the official answers. Questions are streamed, so
+that a split of a million costs twelve bytes an answer in memory and no more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.counts import same_bin, square_metres, whole_number
 from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
+from evalkit_tasks.remote_sensing import geochat
 from evalkit_tasks.remote_sensing.image_folders import image_folder
 from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_answers
 
@@ -47,12 +48,14 @@ class _Layout:
 
     Attributes:
         prefixes: of the questions' and answers' files, by split. lists: InternVL's converted lists, by split.
+        geochat: GeoChat-Bench's files of questions, by split.
         folder: of the images; list_folder: of the images that the lists name.
         source: where the official files come from.
     """
 
     prefixes: Mapping[str, str]
     lists: Mapping[str, str]
+    geochat: Mapping[str, str]
     folder: str
     list_folder: str
     source: str
@@ -76,6 +79,7 @@ class _Layout:
         licence, lists = "see the Zenodo record", self.list_names(split)
         source = f"{self.source}; or {INTERNVL}" if lists else self.source
         names = [f"{self.prefixes[split]}_{part}.json" for part in ("questions", "answers")]
+        lists += (self.geochat[split],) if split in self.geochat else ()
         images = DataFile(f"{self.folder}/", self.source, licence, alternatives=(self.list_folder,))
         return [*(DataFile(name, source, licence, alternatives=lists) for name in names), images]
 
@@ -96,9 +100,12 @@ class _Rsvqa(PaperTask):
         questions = root / f"{prefix}_questions.json"
         names = self.layout.list_names(split)
         listing = next((path for name in names if (path := root / name).is_file()), None)
+        asked, answers = root / self.layout.geochat.get(split, ""), root / f"{prefix}_answers.json"
         if listing is not None and not questions.is_file():
             return self._from_list(listing, root)
-        return self._from_official(questions, root / f"{prefix}_answers.json", root)
+        if asked.is_file() and not questions.is_file():
+            return self._from_geochat(asked, answers, root)
+        return self._from_official(questions, answers, root)
 
     def _from_official(self, questions: Path, answers: Path, root: Path) -> Iterator[Sample]:
         build, by_id = _Builder(root / self.layout.folder, ".tif"), read_answers(answers)
@@ -129,6 +136,19 @@ class _Rsvqa(PaperTask):
             except (LookupError, TypeError) as error:
                 raise lacking(listing, row, error) from None
             yield sample
+
+    def _from_geochat(self, path: Path, answers: Path, root: Path) -> Iterator[Sample]:
+        build: _Builder | None = None
+        by_question = read_answers(answers, "question_id") if answers.is_file() else None
+        for row in geochat.questions(path, (PRESENCE, *COMPARE, RURAL_URBAN, COUNT, AREA)):
+            folders = (self.layout.folder, self.layout.list_folder)
+            build = build or _Builder(image_folder(root, folders, row.image))
+            answer = row.answer
+            if answer is None and by_question is not None:
+                answer = by_question.get(row.id)
+            if answer is None:
+                raise DataError(f"{row.where}: no answer; put {answers.name} of {self.layout.source} there")
+            yield build.sample(row.id, row.image, row.kind, row.text, answer)
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
@@ -179,6 +199,7 @@ class RsvqaLr(_Rsvqa):
     layout = _Layout(
         prefixes={"test": "LR_split_test", "val": "LR_split_val"},
         lists={"test": "rsvqa_l_test_instruct.json"},
+        geochat={"test": "lrben.jsonl"},
         folder="Images_LR",
         list_folder="images/RSVQA_L/Images_LR",
         source="zenodo.org/records/6344334",
@@ -202,6 +223,7 @@ class RsvqaHr(_Rsvqa):
             "val": "USGS_split_val",
         },
         lists={"test1": "rsvqa_h_test_1_instruct.json", "test2": "rsvqa_h_test_2_instruct.json"},
+        geochat={"test2": "hrben.jsonl"},
         folder="Data",
         list_folder="images/RSVQA-H/Data",
         source="zenodo.org/records/6344367",

@@ -68,8 +68,8 @@ def _whole(name: Hashable) -> TypeGuard[int]:
     return type(name) is int and -(1 << 63) <= name < 1 << 63
 
 
-def read_answers(path: Path) -> Answers:
-    """The texts of an answers file by id.
+def read_answers(path: Path, key: str = "id") -> Answers:
+    """The texts of an answers file by the field `key`.
 
     Raises:
         DataError: not the official file.
@@ -79,7 +79,7 @@ def read_answers(path: Path) -> Answers:
     def pairs() -> Iterator[tuple[Hashable, str]]:
         nonlocal row
         for row in active_rows(path, "answers"):
-            yield row["id"], str(row["answer"])
+            yield row[key], str(row["answer"])
 
     try:
         return Answers(pairs())

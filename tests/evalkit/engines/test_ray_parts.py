@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 from toy import FakeModel, make_benchmark
 
-from evalkit import registry
+from evalkit import registry, task_files
 from evalkit.cli.main import invoke
 from evalkit.contracts import Message, Model, ModelInfo, Request, Response
 from evalkit.data.images import ImageBytes, ImageFile
@@ -133,8 +134,17 @@ def test_task_files_are_sent_as_text(
 ) -> None:
     monkeypatch.setattr(registry, "_included", {})
     task = make_benchmark(tmp_path / "data", samples=1)
-    RayWorker().load(load, [(task.name, task.read_text())], 1, accelerator=False)
-    assert "yes-no" in registry.tasks()
+    (task.parent / "shared_bits.py").write_text("def norm(text):\n    return text\n")
+    (task.parent / "later.py").write_text("NAME = 'later'\n")
+    task.write_text(f"from .shared_bits import norm\n{task.read_text()}")
+    registry.include(task)
+    module = registry.tasks()["yes-no"].__module__
+    (code,) = task_files.code_of([task])
+    assert set(code.files) == {"yes_no.py", "shared_bits.py", "later.py"}
+    registry._included.clear()
+    shutil.rmtree(task.parent)  # another machine has no such folder
+    RayWorker().load(load, pickle.loads(pickle.dumps([code])), 1, accelerator=False)
+    assert registry.tasks()["yes-no"].__module__ == module  # objects of its classes can be sent
 
 
 def test_a_sent_image_is_the_same_to_everybody(image: ImageFile) -> None:

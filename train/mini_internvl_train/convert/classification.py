@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.macos import is_attribute
 from mini_internvl_train.convert.lines import IMAGE, Converted, Line, line, relative
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -68,5 +69,5 @@ def _folders(root: Path) -> list[tuple[str, str]]:
         for folder in root.iterdir()
         if folder.is_dir()
         for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in SUFFIXES and not is_attribute(path)
     ]
