@@ -82,7 +82,7 @@ def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
 
 
 class JsonRow(dict[str, Any]):
-    """An object of a JSON Lines file; asking for a field it lacks is a DataError with file and line."""
+    """A row of a JSON Lines or CSV file; asking for a field it lacks is a DataError with file and line."""
 
     def __init__(self, fields: Mapping[str, Any], where: str) -> None:
         super().__init__(fields)
@@ -114,6 +114,38 @@ def read_jsonl(path: Path) -> Iterator[JsonRow]:
             if not isinstance(item, dict):
                 raise DataError(f"{path}: line {number} is not an object: {NOT_OFFICIAL}")
             yield JsonRow(item, f"{path}: line {number}")
+
+
+def read_csv(path: Path, required: tuple[str, ...] = ()) -> Iterator[JsonRow]:
+    """Rows of a CSV table with a header, as texts by column name; an empty cell is an empty text.
+
+    Raises:
+        DataError: missing, not UTF-8, a column missing or twice, a row with another number of cells, or an
+            open quote.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    header: list[str] | None = None
+    with require(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for cells in filter(None, reader):
+                where = f"{path}: line {reader.line_num}"
+                if header is None:
+                    header = [name.strip() for name in cells]
+                    if absent := [name for name in required if name not in header]:
+                        raise DataError(f"{where}: column {absent[0]!r} missing (found {', '.join(header)})")
+                    if name := strict_json.twice(header):
+                        raise DataError(f"{where}: column {name!r} occurs twice: {NOT_OFFICIAL}")
+                elif len(cells) != len(header):
+                    raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+                else:
+                    yield JsonRow(dict(zip(header, cells, strict=True)), where)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 after line {reader.line_num} ({error.reason})") from None
+        except csv.Error as error:
+            raise DataError(f"{path}: line {reader.line_num}: broken table ({error})") from None
+    if header is None:
+        raise DataError(f"{path}: empty file: download it again")
 
 
 def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any]:

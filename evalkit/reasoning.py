@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,8 +22,8 @@ TAGS: Tags = (
     ("<reasoning>", "</reasoning>"),
     ("◁think▷", "◁/think▷"),
 )
-#: Key of `Record.data`: the reasoning that was not scored.
-REASONING = "reasoning"
+#: Keys of `Record.data`: the reasoning that was not scored; what was cut, where it was the reasoning.
+REASONING, CUT = "reasoning", "cut"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,36 @@ def split_reasoning(text: str, tags: Tags = TAGS, open_end: bool = True) -> Spli
 def holds_reasoning(text: str) -> bool:
     """Whether an answer has a think tag."""
     return any(tag in text for pair in TAGS for tag in pair)
+
+
+def opened_by(prompt: str) -> str:
+    """The opening tag that a prompt ends with: a chat template may write it, and answers then lack it."""
+    text = prompt.rstrip()
+    return next((opening for opening, _ in TAGS if text.endswith(opening)), "")
+
+
+def cut_while_thinking(response: Response) -> bool:
+    """Whether the budget was used up by reasoning, before there was an answer."""
+    if response.error is not None or response.finish != "length":
+        return False
+    split = split_reasoning(response.text)
+    return not split.answer.strip() and bool(split.reasoning or response.reasoning or split.unfinished)
+
+
+def decoded_with_tags(
+    tokens: Sequence[int], tags: Mapping[int, str], decode: Callable[[Sequence[int]], str]
+) -> str:
+    """The text of tokens, with the think tags among them that `decode` leaves out as special tokens.
+
+    Args:
+        tags: texts of such tokens by id.
+    """
+    parts, start = list[str](), 0
+    for place, token in enumerate(tokens):
+        if token in tags:
+            parts += [decode(tokens[start:place]), tags[token]]
+            start = place + 1
+    return "".join([*parts, decode(tokens[start:])]) if parts else decode(tokens)
 
 
 def unusual_mode(mode: ReasoningMode, stripped_by_protocol: bool) -> str | None:

@@ -30,7 +30,7 @@ from evalkit.pipeline.summary import (
     published_rows,
     status,
 )
-from evalkit.reasoning import ReasoningMode, holds_reasoning
+from evalkit.reasoning import CUT, ReasoningMode, holds_reasoning
 from evalkit.store import RunFolder, StoredResponse, open_for_scoring, write_records
 from evalkit.store.atomic import write_json
 
@@ -68,7 +68,7 @@ def finish(
     write_records(folder.path, scored)
     records = [each.record for each in scored]
     found = counts(records, len(job.samples))
-    raw = _raw_reasoning(folder.path, records)
+    raw = [*_raw_reasoning(folder.path, records), *_cut(folder.path, records, job)]
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited, job.excerpt),
@@ -148,6 +148,17 @@ def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:
         return []
     note = f"{n} of {len(records)} answers hold reasoning in think tags, which was scored with them"
     log.warning("%s: %s; `evalkit score %s --reasoning strip` leaves it out", path, note, path)
+    return [note]
+
+
+def _cut(path: Path, records: Sequence[Record], job: Job) -> list[str]:
+    """A note, also given as a warning, where the budget was used up while thinking."""
+    n = sum(CUT in record.data for record in records)
+    if not n:
+        return []
+    most = job.request(0).generation.max_new_tokens
+    note = f"{n} of {len(records)} answers used up their {most} tokens while thinking and hold no answer"
+    log.warning("%s: %s; --gen max_new_tokens=N gives more", path, note)
     return [note]
 
 

@@ -12,7 +12,7 @@ from evalkit.contracts import Failure, Flag, Record, Response, Sample
 from evalkit.earlier_tasks import scores_failures
 from evalkit.errors import EvalkitError, TaskError
 from evalkit.near_miss import NEAR_MISS, OtherForm, better, corrected, is_wrong
-from evalkit.reasoning import REASONING, ReasoningMode, as_scored
+from evalkit.reasoning import CUT, REASONING, ReasoningMode, as_scored, cut_while_thinking
 from evalkit.store import Scored, StoredResponse, image_key, image_reference
 from evalkit.task import JudgeQuestion, Task
 
@@ -65,8 +65,12 @@ def score(
 
 
 def _with_reasoning(record: Record, asked: tuple[Sample, Response]) -> Record:
-    reasoning = asked[1].reasoning
-    return dataclasses.replace(record, data={**record.data, REASONING: reasoning}) if reasoning else record
+    response, more = asked[1], {}
+    if response.reasoning:
+        more[REASONING] = response.reasoning
+    if cut_while_thinking(response):
+        more[CUT] = REASONING
+    return dataclasses.replace(record, data={**record.data, **more}) if more else record
 
 
 def _filtered(task: Task, response: Response) -> Response:

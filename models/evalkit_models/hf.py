@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import ImageError, ModelError, UsageError
+from evalkit.reasoning import TAGS, decoded_with_tags, opened_by
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
@@ -42,6 +44,7 @@ class HuggingFaceModel:
             BATCHING.hf_conversations_on_gpu if on_gpu else BATCHING.hf_conversations_on_cpu
         )
         self._image_token = getattr(loaded.processor, "image_token_id", None)
+        self._tags = _special_tags(loaded.processor.tokenizer)
         self._images = ImagePrefetcher(_open_images)
         self._info = ModelInfo(
             name=name,
@@ -118,8 +121,9 @@ class HuggingFaceModel:
                 yield from self._answer(half, generation)
             return
         seconds = (time.perf_counter() - started) / len(batch)
-        for (request, _, _), (tokens, prompt, visual) in zip(batch, answers, strict=True):
-            yield request.id, self._response(tokens, prompt, visual, generation, seconds)
+        for (request, asked, _), (tokens, prompt, visual) in zip(batch, answers, strict=True):
+            opened = opened_by(asked)
+            yield request.id, self._response(tokens, opened, prompt, visual, generation, seconds)
 
     def _generate(self, batch: Sequence[Prompt], generation: Generation) -> list[tuple[list[int], int, int]]:
         """New tokens, prompt tokens and visual tokens of each conversation."""
@@ -163,8 +167,15 @@ class HuggingFaceModel:
         return settings
 
     def _response(
-        self, tokens: list[int], prompt: int, visual: int, generation: Generation, seconds: float
+        self,
+        tokens: list[int],
+        opened: str,
+        prompt: int,
+        visual: int,
+        generation: Generation,
+        seconds: float,
     ) -> Response:
+        """The response of new tokens; `opened` is the think tag that the template wrote for the answer."""
         ends = self._model.generation_config.eos_token_id
         ends = {ends} if isinstance(ends, int) else set(ends or ())
         place = next((place for place, token in enumerate(tokens) if token in ends), None)
@@ -172,7 +183,8 @@ class HuggingFaceModel:
         pad = self._model.generation_config.pad_token_id
         while place is None and kept and kept[-1] == pad:  # after a stop text, which is not a token
             kept.pop()
-        text = self._processor.tokenizer.decode(kept, skip_special_tokens=True)
+        decode = partial(self._processor.tokenizer.decode, skip_special_tokens=True)
+        text = opened + decoded_with_tags(kept, self._tags, decode)
         cuts = [at for mark in generation.stop if (at := text.find(mark)) >= 0]
         ended = place is not None or bool(cuts)
         return Response(
@@ -183,6 +195,16 @@ class HuggingFaceModel:
             new_tokens=len(kept) + (place is not None),
             seconds=seconds,
         )
+
+
+def _special_tags(tokenizer: Any) -> dict[int, str]:
+    """Think tags that are special tokens of a tokenizer, by id: decoding must not leave them out."""
+    special = set(tokenizer.all_special_ids)
+    special |= {int(number) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ids = {tokenizer.convert_tokens_to_ids(tag): tag for pair in TAGS for tag in pair}
+    return {
+        number: tag for number, tag in ids.items() if number in special and number != tokenizer.unk_token_id
+    }
 
 
 def _open_images(request: Request) -> Sequence[Image] | Failure:

@@ -1,20 +1,23 @@
 """Files of stored answers as people have them, read row by row.
 
 Told apart by content: JSON lists and Lines, JSON documents with a list of answers or a mapping from id to
-answer, CSV and TSV, Excel tables, Parquet, and run folders of evalkit.
+answer, CSV and TSV, Excel tables, Parquet, and run folders of evalkit; each may be compressed by gzip.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from evalkit.data import strict_json
 from evalkit.errors import DataError
+from evalkit_models.prediction_rows import is_field
 
 #: A row and where it stands, in words.
 Row = tuple[Mapping[str, Any], str]
@@ -24,7 +27,7 @@ LISTS = ("results", "predictions", "answers", "samples", "data", "annotations", 
 #: Keys of a row made of a mapping from id to answer.
 ID, TEXT = "id", "text"
 
-_EXCEL, _OLD_EXCEL, _PARQUET = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1"
+_EXCEL, _OLD_EXCEL, _PARQUET, _GZIP = b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"PAR1", b"\x1f\x8b"
 
 
 class AnswerFile(NamedTuple):
@@ -45,7 +48,9 @@ def read(path: Path) -> AnswerFile:
         parts = [(log, _bytes(log)) for log in logs]
         rows = (row for log, data in parts for row in _lines(log, _text(log, data)))
         return AnswerFile("a run folder", b"".join(data for _, data in parts), rows)
-    data = _bytes(path)
+    data, name = _bytes(path), PurePath(path.name)
+    if data.startswith(_GZIP):
+        data, name = _decompressed(path, data), PurePath(path.stem)
     if data.startswith(_EXCEL):
         return AnswerFile("an Excel table", data, _excel(path, data))
     if data.startswith(_OLD_EXCEL):
@@ -53,8 +58,8 @@ def read(path: Path) -> AnswerFile:
     if data.startswith(_PARQUET):
         return AnswerFile("a Parquet table", data, _parquet(path, data))
     text = _text(path, data)
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return AnswerFile("a table", data, _table(path, text, _delimiter(text, path.suffix.lower())))
+    if name.suffix.lower() in (".csv", ".tsv") or _has_header(text):
+        return AnswerFile("a table", data, _table(path, text, _delimiter(text, name.suffix.lower())))
     if text.lstrip()[:1] == "[":
         return AnswerFile("a JSON list", data, _list(path, text))
     if _is_document(text):
@@ -69,6 +74,13 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path}: no such predictions file") from None
     except OSError as error:
         raise DataError(f"{path}: predictions cannot be read ({error.strerror})") from None
+
+
+def _decompressed(path: Path, data: bytes) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: broken gzip ({error}); write it again") from None
 
 
 def _text(path: Path, data: bytes) -> str:
@@ -91,12 +103,18 @@ def _is_document(text: str) -> bool:
     except (ValueError, RecursionError):
         # The first line of an indented object ends within it; that of JSON Lines ends with it.
         return not first.rstrip().endswith("}")
-    return not rest.strip() and isinstance(item, dict) and _holds_answers(item)
+    return not rest.strip() and isinstance(item, dict) and (_holds_answers(item) or _is_mapping(item))
 
 
 def _holds_answers(item: Mapping[str, Any]) -> bool:
     """Whether an object is a document with a list of answers, and no answer itself."""
     return any(isinstance(item.get(name), list) and item[name] for name in LISTS) and "id" not in item
+
+
+def _is_mapping(item: Mapping[str, Any]) -> bool:
+    """Whether an object maps ids to answers: no key is a field's name, and all values are of one kind."""
+    kinds = {type(value) for value in item.values()}
+    return len(kinds) == 1 and kinds <= {str, dict} and not any(map(is_field, item))
 
 
 def _list(path: Path, text: str) -> Iterator[Row]:
@@ -170,6 +188,15 @@ def _delimiter(text: str, suffix: str) -> str:
     return usual if usual in header else next((mark for mark in "\t,;" if mark in header), usual)
 
 
+def _has_header(text: str) -> bool:
+    """Whether the first line names an id and an answer in columns, whatever the file's name."""
+    header = text.lstrip().partition("\n")[0].strip()
+    if header[:1] in ("{", "["):
+        return False
+    cells = header.split(next((mark for mark in "\t,;" if mark in header), ","))
+    return len(cells) > 1 and sum(map(is_field, cells)) > 1
+
+
 def _header(cells: list[str], path: Path, line: int) -> list[str]:
     header = [name.strip() for name in cells]
     if name := strict_json.twice(header):
@@ -201,10 +228,7 @@ def _excel(path: Path, data: bytes) -> Iterator[Row]:
     from openpyxl import load_workbook
 
     try:
-        book = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # some writers store wrong ones
-        rows = [list(cells) for cells in sheet.iter_rows(values_only=True)]
+        rows = _cells(data, load_workbook)
     except Exception as error:  # openpyxl raises nearly anything for archives that are not tables
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(f"{path}: an archive, but no Excel table that can be read ({cause})") from None
@@ -218,6 +242,27 @@ def _excel(path: Path, data: bytes) -> Iterator[Row]:
         cells += [None] * (len(header) - len(cells))
         named = {name: cell for name, cell in zip(header, cells, strict=False) if name}
         yield {name: _cell(value) for name, value in named.items()}, f"{path}: row {number}"
+
+
+def _cells(data: bytes, load: Any) -> list[list[Any]]:
+    """Values of the first sheet.
+
+    A text that begins with `=`, which programs write as a formula without a value, is that text.
+    """
+
+    def read(values: bool) -> list[list[Any]]:
+        sheet = load(io.BytesIO(data), read_only=True, data_only=values).worksheets[0]
+        sheet.reset_dimensions()  # some writers store wrong ones
+        return [list(cells) for cells in sheet.iter_rows(values_only=True)]
+
+    rows = read(values=False)
+    if any(isinstance(cell, str) and cell.startswith("=") for cells in rows for cell in cells):
+        computed = read(values=True)
+        rows = [
+            [text if value is None else value for text, value in zip(*both, strict=True)]
+            for both in zip(rows, computed, strict=True)
+        ]
+    return rows
 
 
 def _cell(value: Any) -> Any:

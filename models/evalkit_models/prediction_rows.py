@@ -19,7 +19,12 @@ TEXT_FIELDS = (
     *("text", "answer", "prediction", "response", "output"),
     *("pred", "model_answer", "model_output", "generated_text", "raw_output"),
 )
+#: Names of reasoning beside the answer: those of servers, and VLMEvalKit's.
+REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking")
 _FINISH: Mapping[Any, FinishReason] = {"stop": "stop", "length": "length"}
+
+
+_FIELDS = {name.replace("_", "") for name in (*ID_FIELDS, *TEXT_FIELDS)}
 
 
 class Answer(NamedTuple):
@@ -86,11 +91,14 @@ class Recogniser:
         form, id_field, text_field = fields
         self._seen[form.name if form else "", id_field, text_field] += 1
         value = _only(row[text_field], where, text_field) if "resps" in text_field else row[text_field]
-        text = _text(value, where, text_field)
+        text, reasoning = _text(value, where, text_field), _reasoning(row)
         own = form is _FORMS[0]
+        if text is None and reasoning:
+            text = ""  # the budget was used up while thinking
         if text is None or (own and (row.get("error") or row.get("error_kind"))):
             return None
-        response = Response(text=text, finish=_FINISH.get(row.get("finish")) if own else None)
+        finish = _FINISH.get(str(row.get("finish") or row.get("finish_reason")))
+        response = Response(text=text, finish=finish, reasoning=reasoning)
         identifier = _text_of_id(row[id_field], where, id_field)
         if id_field == "doc_id" and identifier.isdecimal():
             return Answer(_nested_id(row), response, where, int(identifier), _evidence(row))
@@ -112,6 +120,11 @@ class Recogniser:
 
 def _plain(name: object) -> str:
     return str(name).strip().lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def is_field(name: object) -> bool:
+    """Whether a name is one of those of an id or an answer."""
+    return _plain(name).strip('"') in _FIELDS
 
 
 def _names(row: Mapping[str, Any], known: tuple[str, ...]) -> list[str]:
@@ -144,6 +157,8 @@ def _text_field(row: Mapping[str, Any], where: str, field: str | None) -> str:
 
 
 def _text_of_id(value: Any, where: str, name: str) -> str:
+    if isinstance(value, float) and value.is_integer():  # tables with a missing id have their numbers so
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise DataError(f"{where}: {name} must be text or a number, found {type(value).__name__}")
     return str(value)
@@ -155,6 +170,12 @@ def _text(value: Any, where: str, name: str) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise DataError(f"{where}: {name} must be text, found {type(value).__name__}")
     return str(value)
+
+
+def _reasoning(row: Mapping[str, Any]) -> str:
+    """What a row tells apart from its answer."""
+    found = (row.get(name) for name in REASONING_FIELDS)
+    return next((text for text in found if isinstance(text, str) and text), "")
 
 
 def _only(value: Any, where: str, name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mini_internvl.adapters import Adapter, is_adapted
 from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
 from mini_internvl.errors import CheckpointError, ConfigError, DeviceError
 from mini_internvl.layout import (
@@ -64,11 +65,12 @@ def read_network(
     dtype: torch.dtype | None = None,
     device: str | torch.device = "cpu",
     attention: str = "sdpa",
+    adapter: str | Path | None = None,
 ) -> Network:
     """Builds the network on the meta device and assigns the stored weights, trainable, in evaluation mode.
 
     Memory stays near the size of the weights in the wanted type: a tensor already of it is used where it is
-    mapped, and the sources of converted ones are released.
+    mapped, and the sources of converted ones are released. An adapter is merged into each as it is read.
 
     Args:
         folder: a checkpoint in the released or in transformers' native layout.
@@ -76,17 +78,19 @@ def read_network(
         dtype: of the weights; None keeps the stored one.
         device: where they go.
         attention: the language model's attention, by its name in transformers' registry.
+        adapter: folder of a LoRA in PEFT's form that was trained on this checkpoint.
 
     Raises:
         ConfigError: config.json cannot be understood.
-        CheckpointError: weights are missing, unexpected, misshapen, damaged or pickled.
+        CheckpointError: weights are missing, unexpected, misshapen, damaged or pickled, or the adapter's are.
     """
     folder = Path(folder)
     config, native = read_config(folder)
     place = torch.device(device)
     reader = WeightReader(weight_files(folder))
-    stored = _canonical(folder, reader.names(), native)
-    config = _settle_tying(config, native, stored)
+    change = _adapter(folder, reader, adapter)
+    stored = _canonical(folder, [name for name in reader.names() if not is_adapted(name)], native)
+    config = _settled(config, native, stored, change)
     with torch.device("meta"):
         network = kind(config, attention)
     target = dtype or reader.stored_dtype()
@@ -94,24 +98,32 @@ def read_network(
         name: native_recipe(name) if native else released_recipe(name, config)
         for name in _own_parameters(network)
     }
-    _check_names(folder, recipes, stored)
+    held = {name for name in recipes if change is not None and change.stores(name, config)}
+    _check_names(folder, recipes, held, stored)
     state: dict[str, Tensor] = {}
     misshapen: list[str] = []
     converted = 0
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name, recipe in recipes.items():
-        parts = {source: _placed(reader.fetch(stored[source]), place, folder) for source in recipe.sources}
+        parts = (
+            {}
+            if name in held
+            else {source: _placed(reader.fetch(stored[source]), place, folder) for source in recipe.sources}
+        )
         try:
-            tensor = recipe.make(parts.__getitem__)
+            tensor = None if name in held else recipe.make(parts.__getitem__)
+            if change is not None:
+                tensor = change.merged(name, tensor, config)
         except torch.OutOfMemoryError as error:
             raise _too_small(folder, place) from error
         except RuntimeError:  # stored parts that cannot even be put together
             misshapen.append(f"{' + '.join(recipe.sources)} (do not make {list(shapes[name])})")
             continue
+        assert tensor is not None
         if tensor.shape != shapes[name]:
             misshapen.append(f"{recipe.sources[0]} {list(tensor.shape)}, not {list(shapes[name])}")
         try:
-            state[name] = tensor.to(target)
+            state[name] = tensor.to(place, target)
         except torch.OutOfMemoryError as error:
             raise _too_small(folder, place) from error
         if state[name] is not tensor:
@@ -121,6 +133,8 @@ def read_network(
                 reader.release()
     if misshapen:
         raise CheckpointError(f"{folder}: {_listed(misshapen, 'of another shape than config.json says')}")
+    if change is not None:
+        change.check_used()
     network.load_state_dict(state, strict=False, assign=True)
     _tie(network)
     return network.eval()
@@ -181,18 +195,26 @@ def save_checkpoint(
     return write_weights(released, folder, shard_bytes)
 
 
+def _adapter(folder: Path, reader: WeightReader, given: str | Path | None) -> Adapter | None:
+    """The adapter of a folder, or the one that InternVL's training left among the weights."""
+    raw = read_json(folder / "config.json")
+    ranks = (int(raw.get("use_backbone_lora") or 0), int(raw.get("use_llm_lora") or 0))
+    inside = Adapter.inside(folder, reader, ranks)
+    if given is None:
+        return inside
+    if inside is not None:
+        raise CheckpointError(
+            f"{folder}: holds an adapter of its own; merge that one first (evalkit train merge)"
+        )
+    return Adapter.read(Path(given))
+
+
 def _canonical(folder: Path, names: list[str], native: bool) -> dict[str, str]:
     """Stored names by the names of their layout, without the prefixes of wrappers.
 
     Raises:
-        CheckpointError: an adapter stands unmerged in the weights, or two names mean one weight.
+        CheckpointError: two names mean one weight.
     """
-    lora = [name for name in names if ".lora_A." in name or ".base_layer." in name]
-    if lora:
-        raise CheckpointError(
-            f"{folder}: holds an unmerged LoRA ({len(lora)} weights such as {lora[0]}); merge it into the "
-            "base first, with InternVL's tools/merge_lora.py or peft's merge_and_unload"
-        )
     stored: dict[str, str] = {}
     for name in names:
         plain = unwrapped(name)
@@ -212,7 +234,8 @@ def _with_base_settings(raw: dict[str, Any], base: str | Path | Mapping[str, byt
     if old.get("model_type") != "internvl_chat":
         return raw
     vision = {**(old.get("vision_config") or {}), **raw["vision_config"]}
-    return {**{k: v for k, v in old.items() if k != "dtype"}, **raw, "vision_config": vision}
+    merged = {name: 0 for name in ("use_backbone_lora", "use_llm_lora") if name in old}
+    return {**{k: v for k, v in old.items() if k != "dtype"}, **merged, **raw, "vision_config": vision}
 
 
 def _placed(tensor: Tensor, device: torch.device, folder: Path) -> Tensor:
@@ -234,12 +257,20 @@ def _too_small(folder: Path, device: torch.device) -> DeviceError:
     )
 
 
-def _settle_tying(config: MiniInternVLConfig, native: bool, stored: Mapping[str, str]) -> MiniInternVLConfig:
-    """Whether head and embedding are one is settled by the weights: a stored head is always used."""
+def _settled(
+    config: MiniInternVLConfig, native: bool, stored: Mapping[str, str], change: Adapter | None
+) -> MiniInternVLConfig:
+    """Whether head and embedding are one is settled by the weights, and so is the number of rows.
+
+    A stored head is always used. An adapter may hold both with more rows than the base has.
+    """
     head = HEAD if native else released_recipe(HEAD, config).sources[0]
-    if head not in stored:
-        return config
-    return replace(config, llm={**config.llm, "tie_word_embeddings": False})
+    if head in stored or (change is not None and change.stores(HEAD, config)):
+        config = replace(config, llm={**config.llm, "tie_word_embeddings": False})
+    if change is not None:
+        change.check_tying(config)
+        config = replace(config, llm={**config.llm, "vocab_size": change.rows(config)})
+    return config
 
 
 def _own_parameters(network: nn.Module) -> list[str]:
@@ -253,9 +284,14 @@ def _tie(network: MiniInternVL) -> None:
         network.language_model.lm_head.weight = network.language_model.model.embed_tokens.weight
 
 
-def _check_names(folder: Path, recipes: Mapping[str, Recipe], stored: Mapping[str, str]) -> None:
+def _check_names(
+    folder: Path, recipes: Mapping[str, Recipe], held: Collection[str], stored: Mapping[str, str]
+) -> None:
+    """Args: held: parameters that an adapter holds whole."""
     needed = {source for recipe in recipes.values() for source in recipe.sources}
-    missing = sorted(needed - stored.keys())
+    missing = sorted(
+        {s for name in recipes if name not in held for s in recipes[name].sources} - stored.keys()
+    )
     ignorable = (".rotary_emb.inv_freq", ".position_ids")  # buffers that old versions wrote along
     unexpected = sorted(stored[name] for name in stored.keys() - needed if not name.endswith(ignorable))
     problems = []

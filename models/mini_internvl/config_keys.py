@@ -12,11 +12,12 @@ from typing import Any
 from mini_internvl.errors import ConfigError
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
     return frozenset(text.split())
 
 
-HARMLESS = _words(
+HARMLESS = words(
     """
     architectures attn_implementation auto_map bad_words_ids begin_suppress_tokens
     chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty
@@ -36,7 +37,7 @@ HARMLESS = _words(
 )
 """Keys of any configuration that say how weights are stored or trained, or text is searched for."""
 
-_LANGUAGE = _words(
+_LANGUAGE = words(
     """
     model_type vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads
     num_key_value_heads hidden_act max_position_embeddings rms_norm_eps attention_dropout
@@ -44,7 +45,7 @@ _LANGUAGE = _words(
     original_max_position_embeddings resid_pdrop embd_pdrop max_window_layers
     """
 )
-_VISION = _words(
+_VISION = words(
     """
     model_type hidden_size intermediate_size num_hidden_layers num_attention_heads num_channels
     patch_size image_size layer_norm_eps hidden_act norm_type qkv_bias qk_normalization dropout
@@ -57,7 +58,7 @@ _VISION = _words(
 )
 """Read, for training alone, or of the mixture of experts that `use_moe` would switch on."""
 
-_ROPE = _words("type rope_type rope_theta factor short_factor long_factor original_max_position_embeddings")
+_ROPE = words("type rope_type rope_theta factor short_factor long_factor original_max_position_embeddings")
 
 
 _OTHER_NETWORKS = {

@@ -6,6 +6,7 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
+from mini_internvl.adapters import adapter_weights
 from mini_internvl.weights import fingerprint, weight_files
 
 #: Files beside the weights that decide answers: settings, tokenizer, template, preprocessing, adapters.
@@ -41,7 +42,8 @@ def checkpoint_identity(folder: Path, weights: str) -> str:
     """SHA-256 over the weights' own hash, and names and contents of all files that decide answers.
 
     Args:
-        folder: of the checkpoint. weights: what `weights.fingerprint` returns for its weight files.
+        folder: of the checkpoint or adapter.
+        weights: what `weights.fingerprint` returns for its weight files; of an adapter, its base's identity.
     """
     digest = hashlib.sha256(f"weights {weights}\n".encode())
     for path in deciding_files(folder):
@@ -55,10 +57,12 @@ class Identified:
 
     Attributes:
         folder: where its files are.
+        adapter: folder of the adapter that is merged into them, if there is one.
         untrained: whether the weights are random because there is no weights file.
     """
 
     folder: Path | None = None
+    adapter: Path | None = None
     untrained: bool = False
 
     @cached_property
@@ -66,11 +70,13 @@ class Identified:
         """SHA-256 over the contents of the weight files; `untrained` where there are none."""
         if self.untrained or self.folder is None:
             return "untrained"
-        return fingerprint(weight_files(self.folder))
+        adapter = [] if self.adapter is None else [adapter_weights(self.adapter)]
+        return fingerprint([*weight_files(self.folder), *adapter])
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every file that decides an answer; `untrained` where there are no weights."""
         if self.untrained or self.folder is None:
             return "untrained"
-        return checkpoint_identity(self.folder, self.weights_fingerprint)
+        base = checkpoint_identity(self.folder, self.weights_fingerprint)
+        return base if self.adapter is None else checkpoint_identity(self.adapter, base)

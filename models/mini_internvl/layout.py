@@ -51,7 +51,9 @@ _PARTS = (
     "language_model.lm_head.",
     "mlp1.",
 )
-_WRAPPERS = re.compile(r"^module\.|(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_WRAPPERS = re.compile(
+    r"^module\.|(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|base_model\.model|base_layer)\."
+)
 
 
 @dataclass(frozen=True)
@@ -101,17 +103,28 @@ def canonical_native(stored: str) -> str:
     if name == "lm_head.weight":
         return "language_model.lm_head.weight"
     if name.startswith("language_model.") and not name.startswith(
-        ("language_model.model.", "language_model.lm_head.")
+        ("language_model.model.", "language_model.lm_head.", "language_model.output.")
     ):
         return name.replace("language_model.", "language_model.model.", 1)
     return name
 
 
 def unwrapped(stored: str) -> str:
-    """A stored name without what wrappers put in: DataParallel, torch.compile, FSDP, a trainer."""
+    """A stored name without what wrappers put in: DataParallel, torch.compile, FSDP, PEFT, a trainer."""
     name = _WRAPPERS.sub("", stored)
     inner = name.removeprefix("model.")
     return inner if inner.startswith(_PARTS) else name
+
+
+def canonical_adapted(stored: str) -> str:
+    """The name of a weight that an adapter changes, in the released or the native layout.
+
+    Adapters of a whole model name it from its root, those of a language model alone from there.
+    """
+    name = canonical_native(_WRAPPERS.sub("", stored))
+    if name.startswith(("layers.", "embed_tokens.", "tok_embeddings.", "norm.")):
+        return f"language_model.model.{name}"
+    return f"language_model.{name}" if name == "output.weight" else name
 
 
 def released_state(state: Mapping[str, Tensor], config: MiniInternVLConfig) -> dict[str, Tensor]:

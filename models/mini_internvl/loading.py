@@ -7,16 +7,19 @@ from pathlib import Path
 
 import torch
 
+from mini_internvl.adapter_config import AdapterConfig
+from mini_internvl.adapters import base_fingerprint, is_adapter
 from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.errors import CheckpointError, ConfigError, DeviceError, PromptError, TokenizerError
+from mini_internvl.identity import checkpoint_identity
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import choose_system_message, find_template
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
 from mini_internvl.tokenizers import Tokenizer, image_token_of, read_tokenizer
-from mini_internvl.weights import WeightReader, weight_files
+from mini_internvl.weights import WeightReader, fingerprint, weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,8 @@ def load(
             GPU that has none, and in place of half precision float32 on a CPU without instructions for it.
             `int8` rounds the language model's weights to 8 bits; the rest is bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
-        folder: where the files of the checkpoint are, in place of what `name` stands for.
+        folder: where the files of the checkpoint are, in place of what `name` stands for. Where one of the
+            two is an adapter, the other is its base; else the base is the one that the adapter names.
         image_token_id: id of the image token, for a folder without tokenizer files.
         attention: the language model's attention, by its name in transformers' registry.
         compile: run the encoder's layers, and on a GPU the decoding step as CUDA graphs, compiled by
@@ -64,14 +68,13 @@ def load(
         TokenizerError: its tokenizer files cannot be read.
         CompileError: torch.compile does not work on the device or machine.
     """
-    if folder is not None and not Path(folder).expanduser().is_dir():
-        raise CheckpointError(f"{folder}: no such folder")
-    folder = locate(name if folder is None else folder, revision)
+    folder, adapter = find_base(name, folder, revision)
     place = _device(device)
     int8 = dtype == "int8"
     if int8:
         dtype = _half(place)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = None if adapter is None else read_tokenizer(adapter, folder)
+    tokenizer = tokenizer or read_tokenizer(folder)
     if tokenizer is not None:
         _check_template(folder)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
@@ -86,11 +89,12 @@ def load(
             dtype=_auto_dtype(folder, place) if dtype == "auto" else _dtype(dtype),
             device=place,
             attention=attention,
+            adapter=adapter,
         )
     release = find_release(str(name)) or release_of_folder(folder)
     model.name = str(name)
     model.revision = revision
-    model.folder = folder
+    model.folder, model.adapter = folder, adapter
     model.tokenizer = tokenizer
     model.untrained = untrained
     model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
@@ -112,6 +116,67 @@ def load(
     if compile:
         compile_network(model)
     return model
+
+
+def find_base(name: str | Path, folder: str | Path | None, revision: str | None) -> tuple[Path, Path | None]:
+    """The folder of the checkpoint, and that of the adapter that goes with it, if one of the two is one.
+
+    Raises:
+        CheckpointError: no such folder or name, two adapters, or an adapter that names no base.
+    """
+    if folder is not None and not Path(folder).expanduser().is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    given = locate(name if folder is None else folder, revision)
+    named = Path(name).expanduser()
+    base, adapter = given, None
+    if is_adapter(given):
+        base, adapter = _base_of(given, None if folder is None else name, revision), given
+    elif folder is not None and named.is_dir() and is_adapter(named):
+        adapter = named
+    if adapter is not None:
+        _check_base(adapter, base)
+    return base, adapter
+
+
+def _base_of(adapter: Path, given: str | Path | None, revision: str | None) -> Path:
+    """The folder of an adapter's base: the one given, else the one that the adapter names."""
+    wanted = AdapterConfig.read(adapter).base if given is None else given
+    if wanted is None:
+        raise CheckpointError(
+            f"{adapter}: an adapter that names no base; give its base by --checkpoint or --base"
+        )
+    try:
+        base = locate(wanted, None if given is None else revision)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{adapter}: an adapter whose base is not at hand ({error}); give it by --checkpoint or --base"
+        ) from error
+    if is_adapter(base):
+        raise CheckpointError(f"{adapter} and {base} are both adapters; give the base of one of them")
+    return base
+
+
+def _check_base(adapter: Path, base: Path) -> None:
+    """Refuses a base that is not the one that the adapter was trained on, as far as it says which.
+
+    An adapter of `evalkit train` names the contents of its base; others name a release, or a folder.
+    """
+    stated = base_fingerprint(adapter)
+    if stated is not None:
+        weights = fingerprint(weight_files(base))
+        if stated in (weights, checkpoint_identity(base, weights)):
+            return
+        raise CheckpointError(
+            f"{adapter}: {base} has other weights, settings or tokenizer than the base that the adapter was "
+            "trained on"
+        )
+    named = AdapterConfig.read(adapter).base
+    wanted = None if named is None else find_release(named) or release_of_folder(Path(named))
+    found = release_of_folder(base)
+    if wanted is not None and found is not None and wanted != found:
+        raise CheckpointError(
+            f"{adapter}: the adapter was trained on {wanted.hub_id or wanted.name}, not on {base}"
+        )
 
 
 def _check_template(folder: Path) -> None:

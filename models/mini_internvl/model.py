@@ -64,12 +64,12 @@ class MiniInternVL(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the projector, and with it the model's input, lives."""
-        return self.mlp1[1].weight.device  # type: ignore[return-value]
+        return next(self.mlp1.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
-        return self.mlp1[1].weight.dtype  # type: ignore[return-value]
+        return next(self.mlp1.parameters()).dtype
 
     def forward(
         self,

@@ -15,6 +15,8 @@ from mini_internvl.errors import PromptError
 
 IMAGE = "<image>"
 IMAGE_START, IMAGE_CONTEXT, IMAGE_END = "<img>", "<IMG_CONTEXT>", "</img>"
+#: Kept in answers even where they are special tokens: without them reasoning would be read as the answer.
+THINK_TAGS = ("<think>", "</think>")
 
 INTERNVL_SYSTEM = (
     "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，"

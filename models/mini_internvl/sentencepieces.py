@@ -15,6 +15,7 @@ from typing import Any
 
 from mini_internvl.config import read_json
 from mini_internvl.errors import ConfigError, TokenizerError
+from mini_internvl.prompts import THINK_TAGS
 from mini_internvl.tokenizer_json import read_vocabulary
 
 SPACE = "▁"
@@ -138,13 +139,13 @@ class SentencePieceTokenizer:
         return self._bos + [self._id(token) for token in self._tokenize(text)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens left out."""
+        """The text of ids, special tokens left out but for think tags."""
         parts: list[str] = []
         pieces: list[str] = []
         for i in ids:
             added = self._added.get(int(i))
             token = added.content if added is not None else str(self._sp.id_to_piece(int(i)))
-            if token in self._special:
+            if token in self._special and token not in THINK_TAGS:
                 continue
             if added is None:
                 pieces.append(token)

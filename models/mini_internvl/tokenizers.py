@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mini_internvl.config import read_json
 from mini_internvl.errors import ConfigError, TokenizerError
-from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
+from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START, THINK_TAGS
 from mini_internvl.sentencepieces import SentencePieceTokenizer
 from mini_internvl.tokenizer_json import is_sentencepiece
 
@@ -92,6 +92,15 @@ class Qwen2Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
+        tags = {self.special_ids[tag]: tag for tag in THINK_TAGS if tag in self.special_ids}
+        parts, start = list[str](), 0
+        for place, token in enumerate(ids):
+            if token in tags:
+                parts += [self._plain(ids[start:place]), tags[token]]
+                start = place + 1
+        return "".join([*parts, self._plain(ids[start:])])
+
+    def _plain(self, ids: Sequence[int]) -> str:
         text: str = self._native.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -102,10 +111,13 @@ class Qwen2Tokenizer:
         return None if found is None else int(found)
 
 
-def read_tokenizer(folder: str | Path) -> Tokenizer | None:
+def read_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokenizer | None:
     """The tokenizer of a checkpoint folder; None where the folder has no tokenizer files.
 
     Nothing is taken from the hub and no code of the checkpoint is run.
+
+    Args:
+        folder: of the tokenizer files. base: whose config.json is meant, where that is another folder.
 
     Raises:
         TokenizerError: the files are broken, or the image tokens are not in them.
@@ -114,7 +126,8 @@ def read_tokenizer(folder: str | Path) -> Tokenizer | None:
     if not any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json")):
         return None
     try:
-        kind, rows = _kind(folder), _rows(folder)
+        language = _language(folder if base is None else Path(base))
+        kind, rows = _kind(folder, language), _rows(language)
     except ConfigError as error:
         raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
     tokenizer: Tokenizer
@@ -130,7 +143,7 @@ def read_tokenizer(folder: str | Path) -> Tokenizer | None:
     return tokenizer
 
 
-def _kind(folder: Path) -> str:
+def _kind(folder: Path, language: Mapping[str, Any]) -> str:
     """The class of the tokenizer: as tokenizer_config.json names it, or by its files where it names none.
 
     Raises:
@@ -153,7 +166,7 @@ def _kind(folder: Path) -> str:
             f"{folder}: tokenizer_class is {kind} but the files hold a {found} vocabulary; "
             "put the published tokenizer files into the folder"
         )
-    if kind == "LlamaTokenizer" and (_internlm2(folder) or "InternLM2" in str(settings.get("auto_map"))):
+    if kind == "LlamaTokenizer" and (_internlm2(language) or "InternLM2" in str(settings.get("auto_map"))):
         return "InternLM2Tokenizer"  # which transformers 5 saves as Llama's
     return kind
 
@@ -166,12 +179,12 @@ def _language(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _internlm2(folder: Path) -> bool:
-    return _language(folder).get("model_type") in ("internlm2", "llama")
+def _internlm2(language: Mapping[str, Any]) -> bool:
+    return language.get("model_type") in ("internlm2", "llama")
 
 
-def _rows(folder: Path) -> int | None:
-    rows = _language(folder).get("vocab_size")
+def _rows(language: Mapping[str, Any]) -> int | None:
+    rows = language.get("vocab_size")
     return rows if isinstance(rows, int) else None
 
 
@@ -184,6 +197,11 @@ def control_ids(tokenizer: Tokenizer) -> set[int]:
     marks = {tokenizer.token_id(token) for token in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END)}
     last = max((i for i in marks if i is not None), default=len(tokenizer))
     return {i for token, i in tokenizer.special_ids.items() if token not in MARKUP and i <= last}
+
+
+def tokenizer_files(folder: Path) -> dict[str, bytes]:
+    """Contents of a folder's tokenizer files by name."""
+    return {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
 
 
 def companion_files(folder: Path) -> dict[str, bytes]:

@@ -51,7 +51,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder}: holds an adapter, not a model; merge it into its base first")
     if not files:
-        _refuse_pickles(folder)
+        refuse_pickles(folder)
         raise CheckpointError(f"{folder}: holds no *.safetensors; download the weights into it")
     return files
 
@@ -66,7 +66,8 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise CheckpointError(f"{index}: is not an index of weight files ({error})") from error
 
 
-def _refuse_pickles(folder: Path) -> None:
+def refuse_pickles(folder: Path) -> None:
+    """Raises CheckpointError where a folder holds pickled weights."""
     found = sorted(path for pattern in _PICKLES for path in folder.glob(pattern))
     if found:
         raise CheckpointError(

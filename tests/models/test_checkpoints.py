@@ -439,19 +439,3 @@ def test_prefixes_of_wrappers_are_read(family: str, prefix: str, tmp_path: Path)
     save_file(wrapped, tmp_path / "one" / "model.safetensors")
     batch = networks.inputs(((1, 6),))
     assert torch.equal(mini_internvl.load(tmp_path / "one")(**batch), model(**batch))
-
-
-def test_an_unmerged_lora_is_named(released: Path, tmp_path: Path) -> None:
-    folder = copy(released, tmp_path)
-    name = "language_model.model.layers.0.attention.wo.weight"
-
-    def change(state: dict[str, torch.Tensor]) -> None:
-        base = "language_model.base_model.model.model.layers.0.attention.wo"
-        state[f"{base}.base_layer.weight"] = state.pop(name)
-        state[f"{base}.lora_A.default.weight"] = torch.zeros(4, 64)
-
-    rewrite(folder, change)
-    with pytest.raises(
-        CheckpointError, match=r"unmerged LoRA \(2 weights such as language_model\.base_model"
-    ):
-        mini_internvl.load(folder)

@@ -100,8 +100,16 @@ def draw_ocrbench(rng: random.Random, number: int) -> Question:
     return _question(number, target, {}, {"type": kind})
 
 
-def draw_rsvqa(rng: random.Random, number: int) -> Question:
-    kind = rng.choice(("count", "area", "presence", "comp", "rural_urban"))
+def draw_rsvqa_hr(rng: random.Random, number: int) -> Question:
+    return draw_rsvqa(rng, number, ("count", "area", "area", "presence", "comp"))
+
+
+def draw_rsvqa(
+    rng: random.Random,
+    number: int,
+    kinds: tuple[str, ...] = ("count", "area", "presence", "comp", "rural_urban"),
+) -> Question:
+    kind = rng.choice(kinds)
     target = {
         "count": rng.choice(("0", "7", "100", "101", "2000")),
         "area": rng.choice(("0m2", "12m2", "122m2", "5000m2")),

@@ -3,13 +3,13 @@
     python tests/peers/make.py --lmms-eval FOLDER --vlmevalkit FOLDER --internvl FOLDER [--task NAME]
 
 The folders hold the source trees at the commits of `COMMITS` (of InternVL the folder internvl_chat/eval);
-what they import must be installed too. Questions and answers are drawn with a fixed seed. An answer takes
-each harness's whole path behind the model. For lmms-eval: the task's filter, stripping of reasoning,
-`process_results`, and the aggregation. For VLMEvalKit: `evaluate` of the data set's class without a judge,
-or what it calls line by line, on a pickled table (its spreadsheets turn an empty answer, and texts such as
-None or NA, into the text nan). For InternVL: what its scripts call on the list of answers. No weights,
-images or network are needed. The project itself runs none of their code: it compares with the stored
-scores.
+what they import must be installed too. A task needs the folders of its own protocols alone. Questions and
+answers are drawn with a fixed seed. An answer takes each harness's whole path behind the model. For
+lmms-eval: the task's filter, stripping of reasoning, `process_results`, and the aggregation. For VLMEvalKit:
+`evaluate` of the data set's class without a judge, or what it calls line by line, on a pickled table (its
+spreadsheets turn an empty answer, and texts such as None or NA, into the text nan). For InternVL: what its
+scripts call on the list of answers. No weights, images or network are needed. The project itself runs none of
+their code: it compares with the stored scores.
 
 One gzip file a task: questions as lines `{"id", "target", "tags", "data"}`, then lines
 `[question, answer, {protocol: score}]` (null: the harness stops with an error there), then one line
@@ -136,7 +136,7 @@ def ocrbench(pairs: Sequence[Pair], lmms: Lmms, vlm: Vlm, internvl: Path) -> Fou
     }
 
 
-def rsvqa(pairs: Sequence[Pair], lmms: Lmms, vlm: Vlm, internvl: Path) -> Found:
+def rsvqa(pairs: Sequence[Pair], lmms: Lmms | None, vlm: Vlm | None, internvl: Path) -> Found:
     names = ("is_correct_count", "is_correct_area", "calculate_scores")
     functions = internvl_functions(internvl / "domain_specific/rs_vqa/score.py", *names)
     items = [{"question_type": q["tags"]["type"], "response": t, "gt_answer": q["target"]} for q, t in pairs]
@@ -144,7 +144,7 @@ def rsvqa(pairs: Sequence[Pair], lmms: Lmms, vlm: Vlm, internvl: Path) -> Found:
     return {"internvl": scores}, {}
 
 
-def dior(pairs: Sequence[Pair], lmms: Lmms, vlm: Vlm, internvl: Path) -> Found:
+def dior(pairs: Sequence[Pair], lmms: Lmms | None, vlm: Vlm | None, internvl: Path) -> Found:
     names = ("calculate_iou", "transform_bbox", "evaluation_metrics")
     evaluate = internvl_functions(internvl / "domain_specific/rs_det/caculate.py", *names)[2]
     items = [{"gt_answers": q["target"], "image_size": q["data"]["size"], "answer": t} for q, t in pairs]
@@ -178,6 +178,7 @@ TASKS: Mapping[str, tuple[Callable[[random.Random, int], Question], Callable[...
     "mme-realworld-driving": (drawn.draw_mme, mme),
     "mmmu": (drawn.draw_mmmu, mmmu),
     "ocrbench": (drawn.draw_ocrbench, ocrbench),
+    "rsvqa-hr": (drawn.draw_rsvqa_hr, rsvqa),
     "rsvqa-lr": (drawn.draw_rsvqa, rsvqa),
     "textvqa": (drawn.draw_textvqa, textvqa),
 }
@@ -187,10 +188,11 @@ def main() -> None:
     """See the top of this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name in COMMITS:
-        parser.add_argument(f"--{name}", type=Path, required=True)
+        parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--task", choices=[*TASKS])
     given = parser.parse_args()
-    lmms, vlm = Lmms(given.lmms_eval), Vlm(given.vlmevalkit)
+    lmms = Lmms(given.lmms_eval) if given.lmms_eval else None
+    vlm = Vlm(given.vlmevalkit) if given.vlmevalkit else None
     for name in [given.task] if given.task else TASKS:
         draw, score = TASKS[name]
         pairs = drawn.drawn_pairs(name, draw)

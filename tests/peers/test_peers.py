@@ -14,14 +14,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+sys.path += map(str, (Path(__file__).parents[2], Path(__file__).parents[1]))  # as a script
+
 from general_tables import plain_values
 
 from evalkit import registry
 from evalkit.contracts import Record, Response, Sample
 from evalkit.pipeline.score import score
 from evalkit.store import StoredResponse
+from evalkit_tasks.base import PINNED
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).resolve().parent
 DOCS = FOLDER.parents[1] / "docs" / "tasks.md"
 START, END = "<!-- made by tests/peers/test_peers.py -->\n", "<!-- end of it -->\n"
 #: The score of a record that is the harness's score of an answer.
@@ -124,6 +128,16 @@ def table() -> str:
         count, found = compared(task, protocol)
         lines.append(f"| {task} | `{protocol}` | {count} | {len(found)} |")
     return "".join(f"{line}\n" for line in lines)
+
+
+def test_every_task_is_compared_under_every_name() -> None:
+    known = registry.tasks()
+    named = {
+        (name, protocol) for name, kind in known.items() for protocol in kind.protocols if protocol in PINNED
+    }
+    assert set(PAIRS) == named
+    for task, protocol in named:
+        assert registry.task(task, protocol).scorer_version() == f"{protocol}.{PINNED[protocol]}"
 
 
 def test_the_table_in_the_docs() -> None:

@@ -2,8 +2,9 @@
 
 `step-000100/` is a model folder in the released layout, in the recipe's precision, with `training/` beside
 its files: float32 master weights where the model's are rounded, the optimizers' state, and `state.json`. With
-LoRA it holds `adapter.safetensors` and a reference to its base instead of a model. Random generators' states
-are not stored (see `loop.seed_step`); nothing is pickled.
+LoRA it holds an adapter instead of a model: in PEFT's format, and as training goes on from it
+(`adapter.safetensors`, with `adapter_settings.json`, which names its base). Random generators' states are not
+stored (see `loop.seed_step`); nothing is pickled.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from mini_internvl_train.errors import ResumeError
 
 ADAPTER_WEIGHTS = "adapter.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_SETTINGS = "adapter_settings.json"
 MASTER_WEIGHTS = "training/weights.safetensors"
 OPTIMIZER = "training/optimizer.safetensors"
 STATE = "training/state.json"
@@ -142,7 +143,7 @@ def check(folder: Path) -> None:
     from mini_internvl.weights import WeightReader, weight_files
 
     read_state(folder)
-    if (folder / ADAPTER_CONFIG).is_file():
+    if (folder / ADAPTER_SETTINGS).is_file():
         read_weights(folder / ADAPTER_WEIGHTS)
         return
     try:

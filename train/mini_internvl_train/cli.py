@@ -141,17 +141,24 @@ def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: i
 @train.command(short_help="Fold a LoRA checkpoint into its base.")
 @click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @flag("-o", "--output", type=FOLDER, help="Folder of the model. Default: <checkpoint>-merged.")
+@flag("--base", metavar="NAME|DIR", help="Its base, in place of the one that the adapter names.")
 @terminal.verbosity
-def merge(checkpoint: Path, output: Path | None) -> int:
-    """Write CHECKPOINT (step-000100) as a plain model, its logits checked against the unmerged."""
+def merge(checkpoint: Path, output: Path | None, base: str | None) -> int:
+    """Write CHECKPOINT (step-000100, or another program's adapter) as a model.
+
+    The logits of a step's model are checked against the unmerged ones.
+    """
     with _training_errors():
         from mini_internvl_train.merge import merge as fold
 
         folder = checkpoint.resolve()
-        merged = fold(folder, output or folder.with_name(f"{folder.name}-merged"))
-    click.echo(
-        f"{merged.folder}: logits differ from the unmerged ones by {merged.difference:.1e} of their spread"
+        merged = fold(folder, output or folder.with_name(f"{folder.name}-merged"), base)
+    checked = (
+        ""
+        if merged.difference is None
+        else (f": logits differ from the unmerged ones by {merged.difference:.1e} of their spread")
     )
+    click.echo(f"{merged.folder}{checked}")
     return 0
 
 

@@ -25,6 +25,7 @@ from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run
 from mini_internvl_train.merge import merge
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
 from mini_internvl_train.packing import PackOrder
+from mini_internvl_train.peft_format import write_peft
 from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
 from mini_internvl_train.precision import DTYPES, emulated, store_frozen, store_frozen_layers
 from mini_internvl_train.recipe import Recipe
@@ -154,7 +155,7 @@ class FineTuning(Objective):
         return network.state_dict()
 
     def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> bool:
-        """The model in the released layout with its tokenizer files, or the adapter and its base."""
+        """The model in the released layout with its tokenizer files, or the adapter in both formats."""
         from safetensors.torch import save_file
 
         from mini_internvl import save_checkpoint
@@ -164,7 +165,7 @@ class FineTuning(Objective):
             learned = {name: weights[name].contiguous() for name in sorted(weights)}
             save_file(learned, folder / checkpoints.ADAPTER_WEIGHTS)
             checkpoints.write_json(
-                folder / checkpoints.ADAPTER_CONFIG,
+                folder / checkpoints.ADAPTER_SETTINGS,
                 {
                     "base": self.base,
                     "lora": asdict(recipe.lora),
@@ -173,6 +174,8 @@ class FineTuning(Objective):
                     "precision": recipe.precision,
                 },
             )
+            network = self.start.network
+            write_peft(folder, learned, network.config, recipe.lora, self.base, native=self.start.native)
             return True
         save_checkpoint(
             self.start.network,

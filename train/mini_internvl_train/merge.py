@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mini_internvl_train.checkpoints import (
-    ADAPTER_CONFIG,
+    ADAPTER_SETTINGS,
     ADAPTER_WEIGHTS,
     load_learned,
     published,
@@ -35,33 +35,39 @@ class Merged:
 
     Attributes:
         folder: where it was written.
-        difference: largest difference of its logits from the unmerged ones, relative to their spread.
+        difference: largest difference of its logits from the unmerged ones, relative to their spread; None
+            for an adapter of another program, which is never run unmerged.
     """
 
     folder: Path
-    difference: float
+    difference: float | None
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a checkpoint folder holds an adapter instead of a model."""
-    return (folder / ADAPTER_CONFIG).is_file()
+    """Whether a checkpoint folder of a training holds an adapter instead of a model."""
+    return (folder / ADAPTER_SETTINGS).is_file()
 
 
-def merge(checkpoint: Path, output: Path) -> Merged:
+def merge(checkpoint: Path, output: Path, base: str | None = None) -> Merged:
     """Folds an adapter into its base and writes a model in the released layout.
 
     Args:
-        checkpoint: folder of a LoRA training's step.
+        checkpoint: folder of a LoRA training's step, of an adapter in PEFT's form, or InternVL's checkpoint
+            that holds base and adapter.
         output: folder of the model; one that exists is replaced.
+        base: name or folder of the base, where it is not the one that the adapter names.
 
     Raises:
         ResumeError: not an adapter, or its base is not the one it was trained on.
+        MiniInternVLError: an adapter of another program that cannot be merged.
         TrainingError: the merged logits differ from the unmerged ones.
     """
     from mini_internvl import save_checkpoint
 
+    if not is_adapter(checkpoint):
+        return _merge_other(checkpoint, output, base)
     settings = _settings(checkpoint)
-    network = load_adapted(checkpoint)
+    network = load_adapted(checkpoint, base)
     probe = _probe(network)
     before = _logits(network, *probe)
     merge_lora(network)
@@ -76,8 +82,37 @@ def merge(checkpoint: Path, output: Path) -> Merged:
     return Merged(output, difference)
 
 
-def load_adapted(checkpoint: Path) -> ChatModel:
+def _merge_other(checkpoint: Path, output: Path, base: str | None) -> Merged:
+    """An adapter of another program: each weight is merged while it is read, and keeps the base's type."""
+    import mini_internvl
+    from mini_internvl.adapters import is_adapted
+    from mini_internvl.loading import find_base
+    from mini_internvl.tokenizers import companion_files, tokenizer_files
+    from mini_internvl.weights import WeightReader, weight_files
+
+    folder, adapter = find_base(checkpoint, base, None)
+    model = adapter is not None or (folder / "config.json").is_file()
+    reader = WeightReader(weight_files(folder) if model else [])
+    if adapter is None and not any(is_adapted(name) for name in reader.names()):
+        raise ResumeError(f"{checkpoint}: holds no adapter; only LoRA checkpoints are merged")
+    network = mini_internvl.load(checkpoint, dtype=reader.stored_dtype(), device="cpu", folder=base)
+    network.config = replace(network.config, system_message=network.system_message)
+    files = companion_files(folder)
+    own = {} if adapter is None else tokenizer_files(adapter)
+    if own:
+        files = {
+            name: content for name, content in files.items() if name not in tokenizer_files(folder)
+        } | own
+    with published(output) as temporary:
+        mini_internvl.save_checkpoint(network, temporary, tokenizer_from=files)
+    return Merged(output, None)
+
+
+def load_adapted(checkpoint: Path, model: str | None = None) -> ChatModel:
     """The base with the adapter in place, unmerged, in float32.
+
+    Args:
+        checkpoint: of a training's step. model: where its base is now.
 
     Raises:
         ResumeError: not an adapter, or its base is not the one it was trained on.
@@ -86,12 +121,12 @@ def load_adapted(checkpoint: Path) -> ChatModel:
 
     settings = _settings(checkpoint)
     base = settings["base"]
-    network = mini_internvl.load(base["model"], dtype="float32", device="cpu")
+    network = mini_internvl.load(model or base["model"], dtype="float32", device="cpu")
     # an adapter of an older form names the hash of the base's weights alone
     if base["fingerprint"] not in (network.fingerprint, network.weights_fingerprint):
         raise ResumeError(
-            f"{checkpoint}: its base {base['model']} has other weights, settings or tokenizer than the "
-            "adapter was trained on"
+            f"{checkpoint}: its base {model or base['model']} has other weights, settings or tokenizer than "
+            "the adapter was trained on"
         )
     network.config = replace(
         network.config, system_message=network.system_message, max_dynamic_patch=settings["max_tiles"]
@@ -106,19 +141,9 @@ def load_adapted(checkpoint: Path) -> ChatModel:
 
 def _settings(checkpoint: Path) -> dict[str, Any]:
     try:
-        settings: dict[str, Any] = json.loads((checkpoint / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ResumeError(
-            f"{checkpoint}: no {ADAPTER_CONFIG}; only LoRA checkpoints are merged, others are whole models"
-        ) from None
+        settings: dict[str, Any] = json.loads((checkpoint / ADAPTER_SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ResumeError(f"{checkpoint / ADAPTER_CONFIG}: cannot be read ({error})") from None
-    if "base" not in settings:
-        kind = settings.get("peft_type", "another program's")
-        raise ResumeError(
-            f"{checkpoint}: a {kind} adapter that evalkit train did not write; merge it into its base with "
-            "peft's merge_and_unload"
-        )
+        raise ResumeError(f"{checkpoint / ADAPTER_SETTINGS}: cannot be read ({error})") from None
     return settings
 
 

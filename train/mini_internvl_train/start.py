@@ -30,6 +30,7 @@ class Start:
         pad_id: fills rows.
         files: contents of its tokenizer files by name. The folder may be a checkpoint that is deleted while
             training goes on.
+        native: whether its folder is in transformers' native layout.
     """
 
     network: ChatModel
@@ -37,6 +38,7 @@ class Start:
     tiling: Tiling
     pad_id: int
     files: Mapping[str, bytes]
+    native: bool
 
 
 def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
@@ -50,6 +52,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         MiniInternVLError: it cannot be loaded. RecipeError: it has no tokenizer.
     """
     import mini_internvl
+    from mini_internvl.checkpoint import read_config
     from mini_internvl.tokenizers import companion_files
 
     name = recipe.model if model is None else model
@@ -76,6 +79,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels),
         network.tokenizer.pad_id or 0,
         companion_files(network.folder),
+        read_config(network.folder)[1],
     )
 
 

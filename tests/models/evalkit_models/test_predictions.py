@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -259,3 +260,47 @@ def test_the_last_response_of_a_run_counts(tmp_path: Path) -> None:
 
 def test_other_separators_and_spellings(tmp_path: Path) -> None:
     assert texts(write(tmp_path, "a.csv", "Question_ID;Model Output\n1;x, y\n"), "1") == {"1": "x, y"}
+
+
+ROWS = [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS)),
+        ("a.csv", "id,text\n1,a\n2,b\n"),
+        ("a.json", json.dumps({"1": "a", "2": "b"})),
+        ("a.txt", "question_id\tanswer\r\n1\ta\r\n2\tb\r\n"),
+        ("answers", 'id,text\n"1","a"\n2,b\n'),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_one_line_mappings_tables_of_any_name_and_gzip(
+    name: str, text: str, packed: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / (f"{name}.gz" if packed else name)
+    data = text.encode("utf-8-sig")
+    path.write_bytes(gzip.compress(data) if packed else data)
+    assert texts(path, "1", "2") == {"1": "a", "2": "b"}
+
+
+def test_broken_gzip(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"x" * 1000)[:-9])
+    with pytest.raises(DataError, match="broken gzip"):
+        Predictions(path)
+
+
+def test_numbers_of_ids_that_a_table_made_floats(tmp_path: Path) -> None:
+    assert texts(write(tmp_path, "a.jsonl", '{"id": 12.0, "text": "x"}\n'), "12") == {"12": "x"}
+
+
+def test_an_answer_that_begins_with_an_equals_sign(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for row in (["index", "prediction"], [1, "=5"], [2, "x"], [3, None]):
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    assert texts(tmp_path / "a.xlsx", "1", "2", "3") == {"1": "=5", "2": "x", "3": ""}

@@ -6,12 +6,12 @@ columns `image` and `label`. The question lists candidates and the answer is the
 
 from __future__ import annotations
 
-import csv
 import random
 from collections.abc import Iterator
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.files import read_csv
 from evalkit.macos import is_attribute
 from mini_internvl_train.convert.lines import IMAGE, Converted, Line, line, relative
 
@@ -52,11 +52,10 @@ def _table(root: Path, split: str) -> list[tuple[str, str]]:
     path = root / f"{split}.csv"
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
-    for number, row in enumerate(rows, 2):
-        if not row.get("image") or not row.get("label"):
-            raise DataError(f"{path}: line {number}: needs image and label")
+    rows = list(read_csv(path, ("image", "label")))
+    for row in rows:
+        if not row["image"] or not row["label"]:
+            raise DataError(f"{row.where}: needs image and label")
     return [(row["image"], row["label"]) for row in rows]
 
 
