@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import small_networks
 import small_tokenizers
+
+from mini_internvl.prompts import Template, find_template
 
 LAYOUTS = ("released", "native")
 COLUMNS = ("loads", "logits", "tokens", "trains")
@@ -45,6 +47,17 @@ class Line:
     def __str__(self) -> str:
         return self.name
 
+    def prompt(self, layout: str) -> Template:
+        """How conversations are written in a layout; those of `*-hf` repositories have no system turn."""
+        released = find_template(self.template)
+        if layout == "released":
+            return released
+        return (
+            replace(released, system_message=None)
+            if self.family == "phi3"
+            else find_template("internvl2_5-hf")
+        )
+
 
 LINES = (
     Line("InternVL2-1B, Mini-InternVL2-1B-DA-*", "qwen2", small_tokenizers.write_qwen2, "Hermes-2"),
@@ -60,7 +73,7 @@ LINES = (
         "qwen2",
         small_tokenizers.write_qwen2,
         "internvl2_5",
-        "rope_scaling none; 4B: all of config.json",
+        unverified="rope_scaling none; 4B: all of config.json",
     ),
     Line("InternVL2_5-2B, -MPO", "internlm2", small_tokenizers.write_internlm2, "internvl2_5"),
     Line(
@@ -68,17 +81,37 @@ LINES = (
         "qwen2",
         small_tokenizers.write_qwen2,
         "internvl2_5",
-        "2B: rope_scaling dynamic",
-        _DYNAMIC,
+        unverified="2B: rope_scaling dynamic",
+        text=_DYNAMIC,
     ),
     Line(
         "InternVL3_5-1B, -2B, -4B, -Pretrained, -Instruct, -MPO",
         "qwen3",
         small_tokenizers.write_qwen3,
         "internvl2_5",
-        "all of config.json, ids of tokens, system message of conversation.py",
+        unverified="all of config.json, ids of tokens, system message of conversation.py",
     ),
 )
+
+
+def chat_template(template: Template) -> str:
+    """`chat_template.jinja` that writes as a template does, an image on a line of its own."""
+
+    def quoted(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    marks = {"system": template.system, "user": template.user, "assistant": template.assistant}
+    return "".join(
+        (
+            "{{ " + quoted(template.opening(template.system_message)) + " }}",
+            "{% set marks = " + json.dumps(marks, ensure_ascii=False) + " %}",
+            "{% for message in messages %}{{ marks[message.role] }}",
+            "{% for part in message.content %}{% if part.type == 'image' %}",
+            "{{ '<IMG_CONTEXT>\\n' }}{% else %}{{ part.text }}{% endif %}{% endfor %}",
+            "{{ " + quoted(template.separator) + " }}{% endfor %}",
+            "{% if add_generation_prompt %}{{ " + quoted(template.assistant) + " }}{% endif %}",
+        )
+    )
 
 
 def build(line: Line, folder: Path) -> Any:
@@ -95,6 +128,8 @@ def build(line: Line, folder: Path) -> Any:
     native, released = folder / "native", folder / "released"
     theirs.save_pretrained(native)
     line.writer(native)
+    written = chat_template(line.prompt("native"))
+    (native / "chat_template.jinja").write_text(written, encoding="utf-8")
     mini_internvl.save_checkpoint(mini_internvl.load(native), released, tokenizer_from=native)
     path = released / "config.json"
     raw = json.loads(path.read_text(encoding="utf-8"))
@@ -107,11 +142,8 @@ def table() -> str:
     """The table of docs/models.md."""
     rows = [["checkpoints", "layout", *COLUMNS, "exports", "not verified against the published file"]]
     rows.append(["---"] * len(rows[0]))
-    rows += [
-        [line.name, layout, *(["yes"] * len(COLUMNS)), "", line.unverified]
-        for line in LINES
-        for layout in LAYOUTS
-    ]
+    for line in LINES:
+        rows += [[line.name, each, *(["yes"] * len(COLUMNS)), "", line.unverified] for each in LAYOUTS]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

@@ -117,9 +117,6 @@ DEFAULT_TEMPLATES = {
 }
 """Template of each language model family, where config.json names none."""
 
-NATIVE_TEMPLATES = {151648: "Hermes-2", 151667: "internvl2_5-hf", 151671: "internvl2_5-hf"}
-"""Template of the native layout by the id of its image token: of Qwen2 in InternVL2, of Qwen2.5, of Qwen3."""
-
 
 def find_template(name: str) -> Template:
     """The template of a name.
