@@ -17,6 +17,7 @@ from typing import Any
 from evalkit.data import strict_json
 from evalkit.data.images import TableImage
 from evalkit.data.json_stream import JsonStream
+from evalkit.doors import cause, reading
 from evalkit.errors import DataError
 
 #: No field of a benchmark table is larger than this.
@@ -52,6 +53,8 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: {error}: {NOT_OFFICIAL}") from None
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply: {NOT_OFFICIAL}") from None
+    except (OSError, MemoryError) as error:
+        raise DataError(f"{path}: cannot be read ({cause(error)})") from None
 
 
 def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
@@ -77,8 +80,11 @@ def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
         raise DataError(f"{path}: not UTF-8 after {count} records: download it again") from None
     except strict_json.AmbiguousJson as error:
         raise DataError(f"{path}: after {count} records: {error}: {NOT_OFFICIAL}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: broken JSON after {count} records ({error}): download it again") from None
+    except (RecursionError, OSError, MemoryError) as error:
+        why = cause(error)
+        raise DataError(f"{path}: broken JSON after {count} records ({why}): download it again") from None
 
 
 class JsonRow(dict[str, Any]):
@@ -99,7 +105,7 @@ def read_jsonl(path: Path) -> Iterator[JsonRow]:
         DataError: missing, or a line that is not a JSON object or ambiguous (`strict_json`), with its number;
             later, a field that a row lacks (`row["name"]`).
     """
-    with require(path).open("rb") as file:
+    with reading(path, DataError, "download it again"), require(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -190,7 +196,7 @@ def _stays_open(line: bytes, quoted: bool) -> bool:
 def _record_spans(path: Path) -> Iterator[tuple[int, bytes]]:
     """Byte offset and bytes of every record; a quoted field may span lines."""
     offset, start, pending, quoted = 0, 0, b"", False
-    with path.open("rb") as file:
+    with reading(path, DataError, "download it again"), path.open("rb") as file:
         for line in file:
             pending += line
             offset += len(line)
@@ -225,7 +231,8 @@ def read_tsv(
             ) from None
         if not text.strip("\r\n"):
             continue
-        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
+        with reading(f"{path}: record {number + 1}", DataError, "download it again"):
+            cells = next(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
         if header is None:
             header = [name.strip() for name in cells]
             if absent := [name for name in required if name not in header]:

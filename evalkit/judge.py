@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evalkit.contracts import Failure
+from evalkit.doors import reading
 from evalkit.errors import JudgeError, ServerError
 from evalkit.judge_settings import FLAG, JudgeSettings
 from evalkit.openai_client import ChatApi, find_key, in_threads, is_azure, patiently, shortened
@@ -235,7 +236,9 @@ def _read_replies(cache: Path) -> dict[str, str]:
     known: dict[str, str] = {}
     if not cache.exists():
         return known
-    for line in cache.read_bytes().splitlines():
+    with reading(cache, JudgeError, "make it readable, or remove it to ask the judge again"):
+        lines = cache.read_bytes().splitlines()
+    for line in lines:
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):

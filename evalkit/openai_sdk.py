@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evalkit import deadlines
 from evalkit.errors import ServerError
 
 _LONGEST_REPLY, _LONGEST_REFUSAL = 1 << 22, 2048
@@ -70,6 +71,7 @@ def sdk_client(
         timeout=timeout,
         event_hooks={"request": [address], "response": [bound]},
     )
+    deadlines.bound(http_client, timeout)
     return openai.OpenAI(
         api_key="none",
         base_url=base,

@@ -76,13 +76,21 @@ def _unavailable(command: str, module_name: str, error: ModuleNotFoundError) -> 
     missing = error.name or ""
     if module_name == missing or module_name.startswith(f"{missing}."):
         return UsageError(f"`evalkit {command}` is not part of this installation (no module {missing})")
+    return _needs(missing, f"`evalkit {command}` needs")
+
+
+def _needs(missing: str, who: str) -> UsageError:
+    """A package that is not installed, and the extra that has it."""
     extras = {
+        "api": ("httpx2", "openai"),
         "leaderboard": ("altair", "duckdb", "streamlit"),
-        "train": ("accelerate", "peft", "tokenizers", "yaml"),
+        "ray": ("ray",),
+        "train": ("accelerate", "peft", "tensorboard", "tokenizers", "yaml"),
+        "video": ("av",),
     }
     extra = next((name for name, packages in extras.items() if missing.split(".")[0] in packages), None)
     fix = f"pip install 'evalkit[{extra}]'" if extra else f"pip install {missing}"
-    return UsageError(f"`evalkit {command}` needs the package {missing}: {fix}")
+    return UsageError(f"{who} the package {missing}: {fix}")
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -127,6 +135,13 @@ def invoke(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         terminal.silence_stdout()
         return 0
+    except ModuleNotFoundError as error:
+        return terminal.fail(str(_needs(error.name or str(error), "this needs")), 2)
+    except OSError as error:
+        names = ", ".join(str(name) for name in (error.filename, error.filename2) if name)
+        return terminal.fail(f"{names or 'a file'}: {error.strerror or error}; what was stored is kept", 3)
+    except MemoryError:
+        return terminal.fail("out of memory; give a smaller --batch-size, or --max-tiles", 3)
     except Exception as error:
         cause = f"{type(error).__name__}: {error}".strip()
         return terminal.fail(f"{cause} (an error in evalkit or a plug-in; -v shows where)", 3)

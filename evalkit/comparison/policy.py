@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,10 @@ from evalkit.comparison.baselines import resolve
 from evalkit.comparison.compare import Comparison, Undecided, compare_runs
 from evalkit.comparison.runs import Key
 from evalkit.comparison.verdicts import Thresholds, number
+from evalkit.doors import read_toml
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.pipeline.options import RunSettings, current_name, options_of
 from evalkit.pipeline.results import RunResult
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE_NAME = "evalkit.toml"
 
@@ -62,26 +57,12 @@ def find(folder: Path) -> Path:
     if (folder / FILE_NAME).is_file():
         return folder / FILE_NAME
     project = folder / "pyproject.toml"
-    if project.is_file() and _table(project, read(project)) is not None:
+    if project.is_file() and _table(project, read_toml(project)) is not None:
         return project
     raise UsageError(
         f"no policy: neither {FILE_NAME} nor [tool.evalkit] in pyproject.toml here; write one "
         "(docs/comparing.md) or name it with --policy FILE"
     )
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A TOML file.
-
-    Raises:
-        UsageError: missing, or not TOML, with its place.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not TOML ({error})") from None
 
 
 def load(path: Path) -> Policy:
@@ -90,7 +71,7 @@ def load(path: Path) -> Policy:
     Raises:
         UsageError: missing, not TOML, an unknown key (nearest ones named) or a value of the wrong kind.
     """
-    table = _table(path, read(path))
+    table = _table(path, read_toml(path))
     if table is None:
         raise UsageError(f"{path}: no [tool.evalkit]; write one (docs/comparing.md)")
     content = _known(table, _KEYS, str(path))

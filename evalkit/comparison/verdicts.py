@@ -76,7 +76,7 @@ def number(value: object, where: str) -> float:
     """A threshold. Raises UsageError unless it is a finite number of 0 or more."""
     try:
         result = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         result = math.nan
     if not (math.isfinite(result) and result >= 0):
         raise UsageError(f"{where}: write a number of 0 or more, in the metric's unit")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-import lzma
 import re
 import shutil
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from evalkit import macos
+from evalkit.doors import cause
 from evalkit.errors import DataError
 
 #: Bytes that an archive may unpack to, and members that it may have.
@@ -23,7 +22,6 @@ MEMBER_LIMIT = 5_000_000
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK = 1 << 20
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 def is_archive(path: Path) -> bool:
@@ -59,15 +57,10 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
             target.parent.mkdir(parents=True, exist_ok=True)
             budget -= _write(archive, content, target, budget)
             files += 1
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-    ) as error:
-        raise DataError(f"{archive}: cannot be unpacked ({error}): download it again") from None
+    except DataError:
+        raise
+    except Exception as error:  # each compression has errors of its own
+        raise DataError(f"{archive}: cannot be unpacked ({cause(error)}): download it again") from None
     return files
 
 
@@ -98,8 +91,8 @@ def _write(archive: Path, content: IO[bytes], target: Path, budget: int) -> int:
 def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     try:
         file = zipfile.ZipFile(archive)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{archive}: not a readable zip file ({error}): download it again") from None
+    except Exception as error:
+        raise DataError(f"{archive}: not a readable zip file ({cause(error)}): download it again") from None
     with file:
         for member in file.infolist():
             kind = member.external_attr >> 28
@@ -133,8 +126,10 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
         stream = stack.enter_context(io.BufferedReader(_Joined(split_parts(archive)), _BLOCK))
         try:
             file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*"))
-        except _BROKEN as error:
-            raise DataError(f"{archive}: not a readable tar file ({error}): download it again") from None
+        except Exception as error:
+            raise DataError(
+                f"{archive}: not a readable tar file ({cause(error)}): download it again"
+            ) from None
         yield file
 
 

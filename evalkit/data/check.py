@@ -8,7 +8,8 @@ from pathlib import Path
 
 from evalkit.contracts import ImageHandle, Sample
 from evalkit.data.locate import missing_files
-from evalkit.errors import DataError, ImageError
+from evalkit.doors import cause
+from evalkit.errors import EvalkitError, ImageError
 from evalkit.task import MINIATURE, DataFile, Task
 
 #: So many problems are named; the rest is counted.
@@ -93,8 +94,10 @@ def _samples(task: Task, split: str, folder: Path, report: SplitReport) -> Itera
         return
     try:
         yield from task.samples(split, folder)
-    except DataError as error:
+    except EvalkitError as error:
         report.add(str(error))
+    except Exception as error:  # the task's reader met what it does not expect
+        report.add(f"{folder}: after {report.samples} questions: {cause(error)}: not the official file")
 
 
 def _open(image: ImageHandle, identifier: str, report: SplitReport) -> None:

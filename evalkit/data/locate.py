@@ -123,6 +123,9 @@ def miniature(task: Task) -> Path:
     try:
         draw(scratch)
         _publish(scratch, folder)
+    except OSError as error:
+        why = f"{parent}: the miniature cannot be written ({error.strerror or error})"
+        raise DataError(f"{why}; free some space, or set EVALKIT_CACHE to another folder") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
@@ -208,5 +211,8 @@ def download(source: HubSource) -> Path:
     if not (all((folder / name).is_file() for name in source.files) if source.files else hub_files(folder)):
         kind = "" if source.files else "Parquet files "
         raise DataError(f"{source.repository} does not hold {kind}{', '.join(_patterns(source))} on the Hub")
-    (folder / ".complete").touch()
+    try:
+        (folder / ".complete").touch()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); set EVALKIT_CACHE") from None
     return folder

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 _SHOWN = 40
+#: A longer whole number is beyond the range of floats.
+_DIGITS = 308
 
 
 class AmbiguousJson(ValueError):
@@ -68,10 +70,9 @@ def _finite(text: str) -> float:
 
 
 def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise AmbiguousJson(f"a number of {len(text)} digits ({text[:12]}…)") from None
+    if len(text) > _DIGITS:
+        raise AmbiguousJson(f"a number of {len(text)} digits ({text[:12]}…)")
+    return int(text)
 
 
 def _no_number(text: str) -> NoReturn:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from evalkit.data.decoding import decode
 from evalkit.data.images import MISSING
 from evalkit.data.locate import cache_folder
+from evalkit.doors import cause, guarded
 from evalkit.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class DatasetImage:
         where = f"{self.path} row {self.row} column {self.column}"
         try:
             (cell,) = _column(self.path, self.column)[self.row].column(0).to_pylist()
-        except (DataError, OSError, ValueError, IndexError, KeyError) as error:
-            raise ImageError(f"{where}: cannot be read ({error})") from None
+        except Exception as error:
+            raise ImageError(f"{where}: cannot be read ({cause(error)})") from None
         if (encoded := _encoded(cell)) is None:
             raise ImageError(f"{where}: holds no image bytes")
         return decode(encoded, where)
@@ -87,7 +88,8 @@ def read_rows(paths: Sequence[Path], required: tuple[str, ...]) -> Iterator[Data
             raise DataError(f"{path}: column {absent[0]!r} missing (found {found})")
         columns = [name for name, feature in table.features.items() if _holds_images(feature)]
         batches = (batch.to_pylist() for batch in table.iter(_BATCH))
-        for row, cells in enumerate(chain.from_iterable(batches)):
+        rows = guarded(chain.from_iterable(batches), path, DataError, "download it again")
+        for row, cells in enumerate(rows):
             images = {}
             for name in columns:
                 if (encoded := _encoded(cells.pop(name))) is not None:
@@ -119,7 +121,6 @@ def _table(path: str) -> Any:
         DataError: it is missing or cannot be read.
     """
     from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
 
     try:
         with _quiet():
@@ -129,9 +130,9 @@ def _table(path: str) -> Any:
                 split="train",
                 cache_dir=str(cache_folder() / "datasets"),
             )
-    except (OSError, ValueError, DatasetsError) as error:
-        cause = str(error.__cause__ or error).partition("\n")[0]
-        raise DataError(f"{path}: not a readable Parquet file ({cause}): download it again") from None
+    except Exception as error:  # `datasets` and Arrow raise many kinds
+        why = cause(error.__cause__ or error)
+        raise DataError(f"{path}: not a readable Parquet file ({why}): download it again") from None
     return table.with_format("arrow")
 
 

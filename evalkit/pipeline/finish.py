@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 #: A judge's replies, in the run folder.
 JUDGE_NAME = "judge.jsonl"
+#: Signs that look like a minus in front of a number.
+_OTHER_MINUS = re.compile("(?<![\\w.])[\u2212\u2013\uff0d\ufe63](?=[0-9.])")
 
 
 def finish(
@@ -68,7 +71,11 @@ def finish(
     write_records(folder.path, scored)
     records = [each.record for each in scored]
     found = counts(records, len(job.samples))
-    raw = [*_raw_reasoning(folder.path, records), *_cut(folder.path, records, job)]
+    raw = [
+        *_raw_reasoning(folder.path, records),
+        *_other_minus(folder.path, records),
+        *_cut(folder.path, records, job),
+    ]
     summary: dict[str, Any] = {
         "run": str(folder.path),
         "status": status(found, job.limited, job.excerpt),
@@ -139,6 +146,19 @@ def more_counts(job: Job) -> dict[str, int]:
     if job.published is None or job.published == len(job.every):
         return found
     return {**found, "in_files": len(job.every), "published": job.published}
+
+
+def _other_minus(path: Path, records: Sequence[Record]) -> list[str]:
+    """A note, and a warning, where answers write negative numbers with a sign that no rule reads."""
+    n = sum(not record.failed and _OTHER_MINUS.search(record.text) is not None for record in records)
+    if not n:
+        return []
+    note = (
+        f"{n} of {len(records)} answers write a negative number with another sign than '-' (U+2212 ...): "
+        "a rule that reads numbers takes it as positive"
+    )
+    log.warning("%s: %s", path, note)
+    return [note]
 
 
 def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from evalkit import registry, task_files
 from evalkit.contracts import Json, ModelInfo
 from evalkit.data.images import file_digest
+from evalkit.doors import cause
 from evalkit.environment import git_revision, hardware, versions
 from evalkit.errors import RunFolderError
 from evalkit.pipeline.job import Job, build_request
@@ -156,6 +157,10 @@ def stored_options(
             "max_tiles": settings["max_tiles"],
             "data_root": data_root or Path(manifest["data"]["root"]),
         }
-        return str(task["name"]), RunOptions(model=str(model["spec"]), offline=offline, **known)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        options = RunOptions(model=str(model["spec"]), offline=offline, **known)
+        options.check()
+        return str(task["name"]), options
+    except KeyError as error:
         raise RunFolderError(f"{path}: manifest.json lacks {error}; restore it") from None
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise RunFolderError(f"{path}: manifest.json is not a run's ({cause(error)}); restore it") from None

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evalkit.data import strict_json
+from evalkit.doors import cause
 from evalkit.errors import RunFolderError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -76,13 +78,15 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: missing, cut or not a JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = strict_json.loads(path.read_bytes())
     except FileNotFoundError:
         raise RunFolderError(f"{path}: missing; not a run folder, or it was not written to its end") from None
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path}: broken ({error}); restore it or delete the run folder") from None
+    except Exception as error:
+        raise RunFolderError(
+            f"{path}: broken ({cause(error)}); restore it or delete the run folder"
+        ) from None
     if not isinstance(content, dict):
         raise RunFolderError(f"{path}: not a JSON object; restore it or delete the run folder")
     return content

@@ -22,6 +22,7 @@ from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
 from evalkit.store.records import RECORDS_NAME, read_records, read_table
 from evalkit.store.responses import StoredResponse, read_responses
+from evalkit.store.shapes import MANIFEST, SUMMARY, checked
 
 MANIFEST_NAME = "manifest.json"
 SUMMARY_NAME = "summary.json"
@@ -49,7 +50,7 @@ class StoredRun:
     def summary(self) -> dict[str, Any] | None:
         """The summary, or None while there is none. Raises RunFolderError where it is broken."""
         path = self.path / SUMMARY_NAME
-        return read_json(path) if path.exists() else None
+        return checked(read_json(path), SUMMARY, path) if path.exists() else None
 
     @property
     def status(self) -> str:
@@ -102,7 +103,8 @@ def load_run(path: str | os.PathLike[str]) -> StoredRun:
         below = next(find_runs(folder), None)
         hint = f"; a run below it is {below}" if below else "; `evalkit list runs` shows all"
         raise RunFolderError(f"{folder}: not a run folder (no {MANIFEST_NAME}){hint}")
-    return StoredRun(folder, read_json(folder / MANIFEST_NAME))
+    manifest = folder / MANIFEST_NAME
+    return StoredRun(folder, checked(read_json(manifest), MANIFEST, manifest))
 
 
 def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:

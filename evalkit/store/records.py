@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Failure, ImageHandle, Json, Record, Response
 from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage, VideoFrame
+from evalkit.doors import cause
 from evalkit.errors import ImageError, RunFolderError
 from evalkit.store.atomic import write_whole
 
@@ -211,8 +212,8 @@ def read_table(folder: Path) -> pa.Table:
             raise pa.ArrowInvalid(f"column {absent[0]} missing")
         table = table.select(schema.names).cast(schema)
         table.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise _broken(folder, str(error).splitlines()[0]) from None
+    except Exception as error:  # Arrow raises many kinds
+        raise _broken(folder, cause(error)) from None
     if empty := [n for n in schema.names if n not in _OPTIONAL and table[n].null_count]:
         raise _broken(folder, f"column {empty[0]} has empty cells")
     return table
@@ -232,8 +233,10 @@ def read_records(folder: Path) -> list[Record]:
     try:
         batches = read_table(folder).to_batches(max_chunksize=_ROWS_AT_ONCE)
         return [record_of(row) for batch in batches for row in batch.to_pylist()]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _broken(folder, f"{type(error).__name__}: {error}") from None
+    except RunFolderError:
+        raise
+    except Exception as error:
+        raise _broken(folder, cause(error)) from None
 
 
 def record_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ from sys import intern
 from typing import Any
 
 from evalkit.contracts import Failure, FinishReason, Response
+from evalkit.doors import reading
+from evalkit.errors import RunFolderError
 from evalkit.store.atomic import disk_error, sync_folder
 
 log = logging.getLogger(__name__)
@@ -79,14 +82,28 @@ class StoredResponse:
         response = Response(
             text=intern(text) if len(text) <= _SHORT else text,
             finish=_FINISH.get(finish) if isinstance(finish, str) else None,
-            prompt_tokens=int(item.get("prompt_tokens") or 0),
-            visual_tokens=int(item.get("visual_tokens") or 0),
-            new_tokens=int(item.get("new_tokens") or 0),
-            seconds=float(item.get("seconds") or 0.0),
+            prompt_tokens=_count(item.get("prompt_tokens")),
+            visual_tokens=_count(item.get("visual_tokens")),
+            new_tokens=_count(item.get("new_tokens")),
+            seconds=_seconds(item.get("seconds")),
             error=_failure(item.get("error")),
             reasoning=str(item.get("reasoning") or ""),
         )
-        return cls(identifier, key, response, float(item.get("at") or 0.0))
+        return cls(identifier, key, response, _seconds(item.get("at")))
+
+
+def _count(value: Any) -> int:
+    number = int(value or 0)
+    if not 0 <= number < 1 << 62:
+        raise ValueError("a number of tokens that cannot be")
+    return number
+
+
+def _seconds(value: Any) -> float:
+    number = float(value or 0.0)
+    if not math.isfinite(number):
+        raise ValueError("a time that is not finite")
+    return number
 
 
 def _failure(item: Any) -> Failure | None:
@@ -238,7 +255,8 @@ def read_responses(folder: Path) -> dict[str, StoredResponse]:
 def _read(path: Path) -> Iterator[StoredResponse]:
     """Responses of one file in order. A torn last line is left out, a broken line is warned of."""
     broken = 0
-    with path.open("rb") as file:
+    fix = "make it readable, or move the run folder away"
+    with reading(path, RunFolderError, fix), path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):
                 break

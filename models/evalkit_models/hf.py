@@ -18,6 +18,7 @@ from evalkit.batch_config import BATCHING
 from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import ImageError, ModelError, UsageError
 from evalkit.reasoning import TAGS, decoded_with_tags, opened_by
+from evalkit_models.hf_finite import where_it_began
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
@@ -108,8 +109,9 @@ class HuggingFaceModel:
             answers = self._generate(batch, generation)
         except NotFiniteError as error:
             raise ModelError(
-                f"sample {batch[error.place][0].id}: the model's logits are not finite (NaN or infinity): "
-                f"the weights are damaged, or {self._info.dtype} is too small for them (--dtype float32)"
+                f"sample {batch[error.place][0].id}: the output of the {error.part} is not finite "
+                f"(NaN or infinity): the weights are damaged, or {self._info.dtype} is too small for them "
+                "(--dtype float32)"
             ) from None
         except Exception as error:  # processors and models raise nearly anything for images they dislike
             if len(batch) == 1:
@@ -143,7 +145,11 @@ class HuggingFaceModel:
             torch.manual_seed(_seed(generation.seed, batch[0][0].id))
         with torch.inference_mode():
             check = FiniteBeams(generation.num_beams)
-            sequences = self._model.generate(**inputs, **self._settings(generation), logits_processor=[check])
+            settings = {**self._settings(generation), "logits_processor": [check]}
+            try:
+                sequences = self._model.generate(**inputs, **settings)
+            except NotFiniteError as error:
+                raise NotFiniteError(error.place, where_it_began(self._model, inputs)) from None
         ids, mask = inputs["input_ids"], inputs["attention_mask"]
         seen = mask.sum(dim=1).tolist()
         visual = ((ids == self._image_token) & (mask == 1)).sum(dim=1).tolist() if self._image_token else seen

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.doors import cause
 from evalkit.errors import CheckpointError, UsageError
 from mini_internvl import CheckpointError as RefusedWeights
 from mini_internvl.releases import HUB_ID
@@ -20,6 +22,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 #: What is fetched: settings, weights, tokenizer and templates; no code and no pickles.
 PATTERNS = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+
+#: No network has more.
+_MOST_LAYERS = 1_000
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -115,10 +120,10 @@ def _guarded(spec: str, what: str, read: Any) -> Any:
     except (CheckpointError, MemoryError):
         raise
     except Exception as error:  # anything may be wrong with files from elsewhere
-        cause = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+        why = f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
         if "trust_remote_code" in str(error):
             raise _needs_code(spec, what) from error
-        raise CheckpointError(f"{spec}: the {what} cannot be loaded ({cause})") from error
+        raise CheckpointError(f"{spec}: the {what} cannot be loaded ({why})") from error
 
 
 def _needs_code(spec: str, what: str) -> CheckpointError:
@@ -133,6 +138,7 @@ def _check_kind(spec: str, folder: Path) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
 
     config = _json(folder / "config.json")
+    _check_depth(folder / "config.json", config)
     kind = config.get("model_type")
     if kind in KNOWN:
         return
@@ -141,13 +147,23 @@ def _check_kind(spec: str, folder: Path) -> None:
     raise CheckpointError(f"{spec}: model type {kind!r} is not an image-text model of this transformers")
 
 
+def _check_depth(path: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse numbers of layers that no network has, which would take for ever to build."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            _check_depth(path, value)
+        deep = isinstance(value, (int, float)) and not value <= _MOST_LAYERS
+        if deep and ("layers" in name.lower() or name == "depth"):
+            raise CheckpointError(f"{path}: {name} is {value!r:.40}, more than {_MOST_LAYERS:,}")
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: missing; give the folder of a checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); download it again") from None
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read ({cause(error)}); download it again") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: no JSON object; download it again")
     return content

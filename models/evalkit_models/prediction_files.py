@@ -16,6 +16,7 @@ from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from evalkit.data import strict_json
+from evalkit.doors import guarded, reading
 from evalkit.errors import DataError
 from evalkit_models.prediction_rows import is_field
 
@@ -44,6 +45,12 @@ def read(path: Path) -> AnswerFile:
     Raises:
         DataError: missing or of no known kind; while rows are taken, whatever is broken, with its place.
     """
+    with reading(path, DataError, "make the file again"):
+        found = _read(path)
+    return found._replace(rows=guarded(found.rows, path, DataError, "make the file again"))
+
+
+def _read(path: Path) -> AnswerFile:
     if path.is_dir() and (logs := sorted(path.glob("responses-*.jsonl"))):
         parts = [(log, _bytes(log)) for log in logs]
         rows = (row for log, data in parts for row in _lines(log, _text(log, data)))

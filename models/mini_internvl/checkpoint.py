@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mini_internvl.adapters import Adapter, is_adapted
 from mini_internvl.config import MiniInternVLConfig, config_from_native, read_json
-from mini_internvl.errors import CheckpointError, ConfigError, DeviceError
+from mini_internvl.errors import CheckpointError, ConfigError, DeviceError, reading
 from mini_internvl.layout import (
     Recipe,
     canonical_native,
@@ -42,10 +42,12 @@ def read_config(folder: Path) -> tuple[MiniInternVLConfig, bool]:
     Raises:
         ConfigError: config.json is missing, broken, of another model, or asks for code to be run.
     """
-    raw = read_json(folder / "config.json")
+    path = folder / "config.json"
+    raw = read_json(path)
     kind = raw.get("model_type")
     if kind == "internvl":
-        return config_from_native(raw), True
+        with reading(path, ConfigError):
+            return config_from_native(raw), True
     if kind != "internvl_chat":
         needs = (
             " and would need code from the checkpoint to be run, which is refused"
@@ -55,7 +57,8 @@ def read_config(folder: Path) -> tuple[MiniInternVLConfig, bool]:
         raise ConfigError(
             f"{folder}: model_type {kind!r} is not a Mini-InternVL (internvl_chat, internvl){needs}"
         )
-    return MiniInternVLConfig.from_dict(raw), False
+    with reading(path, ConfigError):
+        return MiniInternVLConfig.from_dict(raw), False
 
 
 def read_network(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mini_internvl.config_keys import check_language, check_vision, check_whole
 from mini_internvl.errors import ConfigError
@@ -19,6 +19,21 @@ from mini_internvl.prompts import DEFAULT_TEMPLATES
 
 FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
 """`model_type` of the language models: of the 1B, 2B and 4B, and of InternVL3.5."""
+
+SIZES = {
+    "num_hidden_layers": 1_000,
+    "num_attention_heads": 10_000,
+    "num_key_value_heads": 10_000,
+    "head_dim": 10_000,
+    "hidden_size": 1_000_000,
+    "intermediate_size": 10_000_000,
+    "vocab_size": 10_000_000,
+    "max_position_embeddings": 1_000_000_000,
+    "image_size": 10_000,
+    "patch_size": 10_000,
+    "num_channels": 100,
+}
+"""Largest values of a network's sizes."""
 
 _NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3", "qwen3": "qwen3"}
 
@@ -46,6 +61,7 @@ class VisionConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
+        _check_sizes("vision_config", asdict(self))
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 f"vision_config: hidden_size {self.hidden_size} is not a multiple of "
@@ -101,6 +117,7 @@ class MiniInternVLConfig:
 
     def __post_init__(self) -> None:
         _check_family(self.family)
+        _check_sizes("the language model", self.llm)
         if self.ps_version not in ("v1", "v2"):
             raise ConfigError(f"unknown ps_version {self.ps_version!r}; v1 or v2")
         if self.vision.grid * self.downsample_ratio != int(self.vision.grid * self.downsample_ratio):
@@ -198,14 +215,42 @@ def read_json(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, is not JSON or is not an object.
     """
     try:
-        parsed = json.loads(path.read_text(encoding="utf-8"))
+        parsed = json.loads(
+            path.read_text(encoding="utf-8-sig"), parse_constant=_no_number, object_pairs_hook=_unique
+        )
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; a checkpoint folder holds config.json") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: cannot be read as JSON (nested too deeply)") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(parsed, dict):
         raise ConfigError(f"{path}: holds a {type(parsed).__name__} instead of an object")
     return parsed
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r} occurs twice")
+    return made
+
+
+def _check_sizes(where: str, settings: Mapping[str, Any]) -> None:
+    """Refuses numbers that no network has, before one of that size is built. Raises ConfigError."""
+    for name, most in SIZES.items():
+        value = settings.get(name)
+        if value is not None and (type(value) is not int or not 1 <= value <= most):
+            shown = repr(value)[:40]
+            raise ConfigError(
+                f"config.json: {where}: {name} is {shown}, not a whole number from 1 to {most:,}"
+            )
 
 
 def _check_family(family: object) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -59,6 +60,28 @@ class NotFiniteError(MiniInternVLError):
 
 class CompileError(MiniInternVLError):
     """`torch.compile` does not work on this device or machine."""
+
+
+@contextmanager
+def reading(where: object, error: type[MiniInternVLError]) -> Iterator[None]:
+    """Whatever files of others make go wrong in the block is an `error` that names `where`.
+
+    Raises:
+        MiniInternVLError: `error`, or one raised in the block, which says more already.
+    """
+    try:
+        yield
+    except (MiniInternVLError, MemoryError):
+        raise
+    except RecursionError:
+        raise error(f"{where}: nested too deeply") from None
+    except Exception as raised:
+        if type(raised).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        text = " ".join(str(raised).split())[:200]
+        raise error(
+            f"{where}: cannot be read ({type(raised).__name__}: {text}); download it again"
+        ) from raised
 
 
 def first_error_raised(results: Iterable[T | MiniInternVLError]) -> list[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import torch
@@ -13,7 +14,14 @@ from mini_internvl.chat import ChatModel
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.errors import CheckpointError, ConfigError, DeviceError, PromptError, TokenizerError
+from mini_internvl.errors import (
+    CheckpointError,
+    ConfigError,
+    DeviceError,
+    PromptError,
+    TokenizerError,
+    reading,
+)
 from mini_internvl.identity import checkpoint_identity
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
 from mini_internvl.prompts import choose_system_message, find_template
@@ -31,6 +39,11 @@ DTYPES = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
+
+
+_MARK = re.compile(r"<\|\w+\|>")
+#: Families whose activations exceed float16's range: in place of bfloat16 they run in float32.
+_OVERFLOW = ("qwen2", "qwen3")
 
 
 def load(
@@ -51,8 +64,9 @@ def load(
             `mini-internvl-tiny`, `mini-internvl-2b-da-drivelm` …; `releases.RELEASES` has them all).
         revision: branch, tag or commit on the hub.
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored, but in place of bfloat16 float16 on a
-            GPU that has none, and in place of half precision float32 on a CPU without instructions for it.
-            `int8` rounds the language model's weights to 8 bits; the rest is bfloat16.
+            GPU that has none (float32 for Qwen's networks, which overflow in float16), and in place of half
+            precision float32 on a CPU without instructions for it. `int8` rounds the language model's weights
+            to 8 bits; the rest is bfloat16.
         device: as torch names it, or `auto`: the GPU if there is one.
         folder: where the files of the checkpoint are, in place of what `name` stands for. Where one of the
             two is an adapter, the other is its base; else the base is the one that the adapter names.
@@ -68,15 +82,37 @@ def load(
         TokenizerError: its tokenizer files cannot be read.
         CompileError: torch.compile does not work on the device or machine.
     """
-    folder, adapter = find_base(name, folder, revision)
-    place = _device(device)
+    with reading(name if folder is None else folder, CheckpointError):
+        found, adapter = find_base(name, folder, revision)
+        model = _read(str(name), found, adapter, dtype, _device(device), image_token_id, attention)
+    model.revision = revision
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    if half and model.device.type == "cpu" and not has_half_products(model.dtype):
+        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
+        widen_products(model)
+    model.requires_grad_(False).eval()
+    if compile:
+        compile_network(model)
+    return model
+
+
+def _read(
+    name: str,
+    folder: Path,
+    adapter: Path | None,
+    dtype: str | torch.dtype,
+    place: torch.device,
+    image_token_id: int | None,
+    attention: str,
+) -> ChatModel:
+    """The network of a folder with tokenizer and template, each checked against the others."""
     int8 = dtype == "int8"
     if int8:
         dtype = _half(place)
     tokenizer = None if adapter is None else read_tokenizer(adapter, folder)
     tokenizer = tokenizer or read_tokenizer(folder)
     if tokenizer is not None:
-        _check_template(folder)
+        _check_template(folder, tokenizer)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
     if untrained:
         logger.warning("%s: no trained weights in the package; they are random, from a fixed seed", TINY)
@@ -91,9 +127,8 @@ def load(
             attention=attention,
             adapter=adapter,
         )
-    release = find_release(str(name)) or release_of_folder(folder)
-    model.name = str(name)
-    model.revision = revision
+    release = find_release(name) or release_of_folder(folder)
+    model.name = name
     model.folder, model.adapter = folder, adapter
     model.tokenizer = tokenizer
     model.untrained = untrained
@@ -108,13 +143,6 @@ def load(
     if int8:
         quantise(model.language_model)
         model.int8 = True
-    half = model.dtype in (torch.bfloat16, torch.float16)
-    if half and place.type == "cpu" and not has_half_products(model.dtype):
-        logger.info("this CPU has no %s matrix instructions; products are taken in float32", model.dtype)
-        widen_products(model)
-    model.requires_grad_(False).eval()
-    if compile:
-        compile_network(model)
     return model
 
 
@@ -179,13 +207,19 @@ def _check_base(adapter: Path, base: Path) -> None:
         )
 
 
-def _check_template(folder: Path) -> None:
+def _check_template(folder: Path, tokenizer: Tokenizer) -> None:
     """Refuses a checkpoint whose conversations cannot be written, before its weights are read."""
-    template = read_config(folder)[0].template
+    name = read_config(folder)[0].template
     try:
-        find_template(template)
+        template = find_template(name)
     except PromptError as error:
         raise ConfigError(f"{folder / 'config.json'}: {error}") from error
+    marks = dict.fromkeys(_MARK.findall(template.user + template.assistant + template.separator))
+    if absent := [mark for mark in marks if tokenizer.token_id(mark) is None]:
+        raise TokenizerError(
+            f"{folder}: the tokenizer has no {', '.join(absent)}, which the template {name} is written with: "
+            "download the tokenizer files again"
+        )
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInternVLConfig) -> None:
@@ -237,10 +271,11 @@ def _half(device: torch.device) -> torch.dtype:
 
 def _auto_dtype(folder: Path, device: torch.device) -> torch.dtype | None:
     """What `dtype="auto"` means for a checkpoint; None keeps the stored type."""
-    read_config(folder)  # its errors come before those of the weights
+    config, _ = read_config(folder)  # its errors come before those of the weights
     stored = WeightReader(weight_files(folder)).stored_dtype()
     if stored not in (torch.bfloat16, torch.float16):
         return None
     if device.type in ("cuda", "mps"):
-        return _half(device) if stored == torch.bfloat16 else None
+        half = _half(device) if stored == torch.bfloat16 else None
+        return torch.float32 if half == torch.float16 and config.family in _OVERFLOW else half
     return torch.float32 if device.type == "cpu" and not has_half_products(stored) else None

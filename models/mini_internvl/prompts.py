@@ -206,7 +206,7 @@ def published_system_message(folder: Path, template: str) -> str | None:
     """
     try:
         tree = ast.parse((folder / "conversation.py").read_text(encoding="utf-8"))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
         return None
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):

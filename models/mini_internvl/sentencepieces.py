@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_internvl.config import read_json
-from mini_internvl.errors import ConfigError, TokenizerError
+from mini_internvl.errors import TokenizerError
 from mini_internvl.prompts import THINK_TAGS
 from mini_internvl.tokenizer_json import read_vocabulary
 
@@ -120,7 +120,9 @@ class SentencePieceTokenizer:
                 legacy=legacy,
                 clean_up=bool(settings.get("clean_up_tokenization_spaces") or False),
             )
-        except (OSError, RuntimeError, ConfigError, AttributeError, TypeError, ValueError) as error:
+        except TokenizerError:
+            raise
+        except Exception as error:  # the files may hold anything
             raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
         return tokenizer
 

@@ -76,14 +76,33 @@ def read_vocabulary(folder: Path, *, internlm2: bool, rows: int | None) -> FastV
         added = {int(token["id"]): dict(token) for token in parsed.get("added_tokens") or ()}
         vocabulary = {str(piece): int(i) for piece, i in model["vocab"].items()}
         merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+        _check_merges(path, vocabulary, merges, {str(token["content"]) for token in added.values()})
         prefix = _prefix(path, parsed)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except TokenizerError:
+        raise
+    except Exception as error:
         raise TokenizerError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     if internlm2:
         prefix = "never" if prefix == "first" else prefix
         if rows is None or max((*added, *vocabulary.values())) >= rows:
             added = _on_unused_pieces(added, vocabulary)
     return FastVocabulary(_sentencepiece(vocabulary, merges, added, prefix), added, prefix)
+
+
+def _check_merges(
+    path: Path, vocabulary: Mapping[str, int], merges: list[tuple[str, ...]], added: set[str]
+) -> None:
+    """Refuses a list of merges that is not the vocabulary's; sentencepiece has some pieces without merges."""
+    made = {"".join(pair) for pair in merges}
+    pieces = [p for p in vocabulary if len(p) > 1 and p not in added and not _BYTE.fullmatch(p)]
+    pieces = [p for p in pieces if not _UNUSED.fullmatch(p)]
+    unmade = sum(piece not in made for piece in pieces)
+    strange = len(made - vocabulary.keys())
+    if strange or unmade > len(pieces) / 2:
+        raise TokenizerError(
+            f"{path}: {strange} merges make no piece of the vocabulary and {unmade} of {len(pieces)} pieces "
+            "are made by none: cut, or of another tokenizer; download it again"
+        )
 
 
 def _prefix(path: Path, parsed: Mapping[str, Any]) -> str:

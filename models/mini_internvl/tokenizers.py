@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +78,7 @@ class Qwen2Tokenizer:
         except Exception as error:  # the library raises many kinds on broken files
             raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
         native = self._native
+        _check_merges(folder, json.loads(native.backend_tokenizer.to_str()))
         added = native.added_tokens_decoder
         special = {str(token): int(i) for i, token in added.items() if token.special}
         special.update(zip(native.all_special_tokens, native.all_special_ids, strict=True))
@@ -109,6 +111,27 @@ class Qwen2Tokenizer:
     def token_id(self, token: str) -> int | None:
         found = self._native.get_vocab().get(token)
         return None if found is None else int(found)
+
+
+def _check_merges(folder: Path, parsed: Mapping[str, Any]) -> None:
+    """Refuses merges that are not those of the vocabulary: a cut list splits texts into other pieces.
+
+    Raises:
+        TokenizerError: a merge makes no piece, or more than a hundredth of the pieces are made by none.
+    """
+    model = parsed["model"]
+    vocabulary = model["vocab"]
+    pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges") or ()]
+    made = {"".join(pair) for pair in pairs}
+    added = {token["content"] for token in parsed.get("added_tokens") or ()}
+    known = made & vocabulary.keys()
+    unmade = [piece for piece in vocabulary if len(piece) > 1 and piece not in made and piece not in added]
+    if len(known) < len(made) or len(unmade) > len(vocabulary) / 100:
+        raise TokenizerError(
+            f"{folder}: the merges make {len(known)} pieces of the vocabulary, {len(unmade)} others are made "
+            f"by none and {len(made) - len(known)} merges make no piece: merges and vocabulary are not of the"
+            " same tokenizer, or cut; download the tokenizer files again"
+        )
 
 
 def read_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokenizer | None:

@@ -62,7 +62,7 @@ def _weight_map(index: Path) -> dict[str, str]:
         if any(Path(name).name != name for name in weight_map.values()):
             raise ValueError("a shard's name leads out of the folder")
         return {str(key): str(name) for key, name in weight_map.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
         raise CheckpointError(f"{index}: is not an index of weight files ({error})") from error
 
 
@@ -96,7 +96,7 @@ class WeightReader:
     def _map(self, path: Path) -> Any:
         try:
             return safe_open(path, framework="pt", device=self._device)
-        except (SafetensorError, OSError) as error:
+        except Exception as error:  # also RuntimeError of an unknown device or a header of another kind
             raise CheckpointError(f"{path}: {_damage(path, error)}") from error
 
     def release(self) -> None:
@@ -119,6 +119,8 @@ class WeightReader:
         for name, path in self._where.items():
             kind = str(self._handles[path].get_slice(name).get_dtype())
             counts[kind] = counts.get(kind, 0) + 1
+        if not counts:
+            raise CheckpointError(f"{next(iter(self._handles))}: holds no tensors; download it again")
         best = max(counts, key=lambda kind: counts[kind])
         known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
         if best not in known:
@@ -170,7 +172,12 @@ def write_weights(state: Mapping[str, Tensor], folder: Path, shard_bytes: int) -
     names = ["model.safetensors"] if count == 1 else names
     for name, shard in zip(names, shards, strict=True):
         with replacing(folder / name) as path:
-            save_file(shard, path, metadata={"format": "pt"})
+            try:
+                save_file(shard, path, metadata={"format": "pt"})
+            except SafetensorError as error:  # a full disk among others
+                raise CheckpointError(
+                    f"{folder / name}: cannot be written ({error}); free some space"
+                ) from error
     if count > 1:
         total = sum(t.numel() * t.element_size() for t in state.values())
         weight_map = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}

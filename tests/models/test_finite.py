@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_vlms import make_vlm
 
 from evalkit.cli.main import invoke
 from evalkit.contracts import Generation, Message, ModelOptions, Request
+from evalkit.data.images import ImageBytes
 from evalkit.errors import ModelError
 from evalkit_models.hf import FAMILY
 from mini_internvl.releases import TINY_FOLDER
@@ -46,15 +49,26 @@ def test_the_run_stops_and_names_sample_and_part(
     assert f"the output of the {part} is not finite" in captured.err and "sample " in captured.err
 
 
+@pytest.mark.parametrize(
+    ("weight", "part"),
+    [
+        ("down_proj.weight", "language model"),
+        ("merger.mlp.0.weight", "projector"),
+        ("fc1.weight", "vision encoder"),
+    ],
+)
 @pytest.mark.parametrize("generation", [{}, {"temperature": 1.0}, {"num_beams": 2}])
-def test_hf_models_stop_too(generation: dict[str, float], tmp_path: Path) -> None:
+def test_hf_models_stop_too(generation: dict[str, float], weight: str, part: str, tmp_path: Path) -> None:
     folder = make_vlm("qwen2-vl", tmp_path / "vlm")
     (file,) = folder.glob("*.safetensors")
     state = load_file(file)
-    name = next(name for name in state if name.endswith("down_proj.weight"))
+    name = next(name for name in state if name.endswith(weight))
     state[name].fill_(float("nan"))
     save_file(state, file, metadata={"format": "pt"})
     model = FAMILY.load(f"hf:{folder}", ModelOptions(dtype="float32", device="cpu"))
-    asked = Request("first", (Message("user", "What?"),), (), Generation(max_new_tokens=3, **generation))  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="sample first: the model's logits are not finite"):
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(picture, "PNG")
+    images = (ImageBytes(picture.getvalue(), "red"),)
+    asked = Request("first", (Message("user", "What?"),), images, Generation(max_new_tokens=3, **generation))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=f"sample first: the output of the {part} .* is not finite"):
         list(model.generate([asked]))

@@ -21,7 +21,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mini_internvl_train.errors import ResumeError
+from evalkit.doors import cause
+from mini_internvl_train.errors import ResumeError, TrainingError
 
 ADAPTER_WEIGHTS = "adapter.safetensors"
 ADAPTER_SETTINGS = "adapter_settings.json"
@@ -172,15 +173,24 @@ def published(folder: Path) -> Iterator[Path]:
     _flush(folder.parent)
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Writes one safetensors file. Raises TrainingError: the disk is full or refuses."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise TrainingError(f"{path}: cannot be written ({error}); free some space and go on") from error
+
+
 def write_training(
     folder: Path, masters: Mapping[str, Tensor] | None, optimizer: Mapping[str, Tensor], state: State
 ) -> None:
     """Writes what only training reads: master weights if the model's are rounded, optimizers, counts."""
-    from safetensors.torch import save_file
-
     if masters is not None:
-        save_file({name: tensor.contiguous() for name, tensor in masters.items()}, folder / MASTER_WEIGHTS)
-    save_file({name: tensor.contiguous() for name, tensor in optimizer.items()}, folder / OPTIMIZER)
+        save_tensors(masters, folder / MASTER_WEIGHTS)
+    save_tensors(optimizer, folder / OPTIMIZER)
     write_json(folder / STATE, asdict(state))
 
 
@@ -198,8 +208,8 @@ def read_state(folder: Path) -> State:
     """
     try:
         return State(**json.loads((folder / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ResumeError(f"{folder / STATE}: cannot be read ({error}); remove the folder") from None
+    except Exception as error:
+        raise ResumeError(f"{folder / STATE}: cannot be read ({cause(error)}); remove the folder") from None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -208,13 +218,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         ResumeError: it is missing or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ResumeError(f"{path}: cannot be read ({error})") from None
+    except Exception as error:  # safetensors raises many kinds
+        raise ResumeError(f"{path}: cannot be read ({cause(error)})") from None
     return tensors
 
 

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from evalkit.doors import cause
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import TrainingDataError
 
@@ -106,8 +107,10 @@ def read_meta(path: str | Path) -> list[DataSet]:
         raw = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=partial(_unique, path))
     except FileNotFoundError:
         raise TrainingDataError(f"{path}: meta file missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise TrainingDataError(f"{path}: not a meta JSON ({error})") from None
+    except TrainingDataError:
+        raise
+    except Exception as error:
+        raise TrainingDataError(f"{path}: not a meta JSON ({cause(error)})") from None
     if not isinstance(raw, dict) or not raw:
         raise TrainingDataError(f"{path}: a meta file is an object of data sets by name")
     return [_data_set(path, name, entry) for name, entry in raw.items()]

@@ -156,14 +156,12 @@ class FineTuning(Objective):
 
     def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> bool:
         """The model in the released layout with its tokenizer files, or the adapter in both formats."""
-        from safetensors.torch import save_file
-
         from mini_internvl import save_checkpoint
 
         recipe = self.recipe
         if uses_lora(recipe.trainable):
-            learned = {name: weights[name].contiguous() for name in sorted(weights)}
-            save_file(learned, folder / checkpoints.ADAPTER_WEIGHTS)
+            learned = {name: weights[name] for name in sorted(weights)}
+            checkpoints.save_tensors(learned, folder / checkpoints.ADAPTER_WEIGHTS)
             checkpoints.write_json(
                 folder / checkpoints.ADAPTER_SETTINGS,
                 {

@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from evalkit.doors import cause
+from mini_internvl_train.errors import ResumeError
+
 LOG = "log.jsonl"
 
 Scores = Mapping[str, Mapping[str, float | None]]
@@ -127,8 +130,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; a torn last one is left out."""
     if not path.is_file():
         return []
-    texts = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(text) for text in texts if text.endswith("\n")]
+    try:
+        texts = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(text) for text in texts if text.endswith("\n")]
+    except Exception as error:
+        raise ResumeError(f"{path}: a log that cannot be read ({cause(error)}); move it away") from None
 
 
 def truncate(path: Path, done: int) -> None:

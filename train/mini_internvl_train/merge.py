@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from evalkit.doors import cause
 from mini_internvl_train.checkpoints import (
     ADAPTER_SETTINGS,
     ADAPTER_WEIGHTS,
@@ -142,9 +143,26 @@ def load_adapted(checkpoint: Path, model: str | None = None) -> ChatModel:
 def _settings(checkpoint: Path) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads((checkpoint / ADAPTER_SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResumeError(f"{checkpoint / ADAPTER_SETTINGS}: cannot be read ({error})") from None
+    except Exception as error:
+        raise ResumeError(f"{checkpoint / ADAPTER_SETTINGS}: cannot be read ({cause(error)})") from None
+    _check(checkpoint / ADAPTER_SETTINGS, settings)
     return settings
+
+
+def _check(path: Path, settings: dict[str, Any]) -> None:
+    """Raises ResumeError where the adapter's settings are not as `evalkit train` writes them."""
+    try:
+        base, tiles = settings["base"], settings["max_tiles"]
+        Lora(**settings["lora"])
+        good = all(isinstance(base[name], str) for name in ("model", "fingerprint"))
+        good = good and type(tiles) is int and settings["precision"] in DTYPES
+        good = good and isinstance(settings["trainable"], str)
+    except Exception as error:
+        raise ResumeError(f"{path}: not as evalkit train writes it ({cause(error)})") from None
+    if not good:
+        raise ResumeError(
+            f"{path}: base, max_tiles, precision or trainable is not as evalkit train writes it"
+        )
 
 
 def _probe(network: ChatModel) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from evalkit.doors import cause
 from evalkit.pipeline.options import current_name
 from mini_internvl_train.errors import RecipeError
 
@@ -32,6 +33,10 @@ class Setting:
     most: float = math.inf
 
 
+#: No setting is as large.
+_TOO_LARGE = 1e18
+
+
 def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]) -> Settings:
     """An instance of the dataclass `kind` from a YAML file.
 
@@ -48,8 +53,10 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         changes = {key: yaml.safe_load(text) for key, text in overrides.items()}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    except Exception as error:  # PyYAML's constructors raise what dates, numbers and keys make them
+        raise RecipeError(f"{path}: cannot be read as YAML ({cause(error)})") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of settings")
     for key, value in changes.items():
@@ -78,7 +85,7 @@ def check_bounds(settings: Any) -> None:
             continue
         value = getattr(settings, name)
         items = value if isinstance(value, tuple) else () if value is None else (value,)
-        if not all(setting.least <= item <= setting.most for item in items):
+        if not all(setting.least <= item <= setting.most and abs(item) < _TOO_LARGE for item in items):
             most = "" if setting.most == math.inf else f" to {setting.most:g}"
             raise RecipeError(f"{name}: {value!r} is out of its bounds, from {setting.least:g}{most}")
 
@@ -167,7 +174,7 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and not isinstance(value, bool):
         try:
             return float(value)  # YAML 1.1 reads 1e-5 as text
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
         return value

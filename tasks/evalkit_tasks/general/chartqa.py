@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields, read_jsonl
+from evalkit.files import NOT_OFFICIAL, fields, read_jsonl
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
 from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, record
@@ -102,7 +102,7 @@ def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
     if path.suffix == ".jsonl":
         for row, item in enumerate(read_jsonl(path)):
             found = fields(item, ("image", "question", "answer"), f"{path} line {row + 1}")
-            answers = references_of(found["answer"])
+            answers = references_of(found["answer"], f"{path} line {row + 1}")
             image = image_file(root, str(found["image"]))
             yield _sample(subset, row, str(found["question"]), answers, image, str(found["image"]))
         return
@@ -111,11 +111,14 @@ def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
         name = str(found["imgname"])
         folder = path.parent.relative_to(root) / "png"
         image = image_file(root, str(folder / name), f"{split}/png/{name}", f"png/{name}")
-        yield _sample(subset, row, str(found["query"]), references_of(found["label"]), image, name)
+        answers = references_of(found["label"], where)
+        yield _sample(subset, row, str(found["query"]), answers, image, name)
 
 
-def references_of(value: object) -> list[str]:
-    """One reference, or the several that a list holds; a text is never split."""
+def references_of(value: object, where: str) -> list[str]:
+    """One reference, or the several that a list holds; a text is never split. Raises DataError: none."""
+    if value == []:
+        raise DataError(f"{where}: no answer: {NOT_OFFICIAL}")
     return [str(item) for item in value] if isinstance(value, list) else [str(value)]
 
 
@@ -125,7 +128,7 @@ def _from_hub(paths: Sequence[Path]) -> Iterator[Sample]:
         subset = row.text("type").partition("_")[0]
         if subset not in SUBSETS:
             raise DataError(f"{row.where}: type {row.text('type')!r} is neither human nor augmented")
-        answers = references_of(row.cells["answer"])
+        answers = references_of(row.cells["answer"], row.where)
         yield _sample(subset, seen[subset], row.text("question"), answers, row.images[0], row.cluster)
         seen[subset] += 1
 
@@ -133,6 +136,4 @@ def _from_hub(paths: Sequence[Path]) -> Iterator[Sample]:
 def _sample(
     subset: str, row: int, question: str, answers: list[str], image: ImageHandle, cluster: str
 ) -> Sample:
-    if not answers:
-        raise DataError(f"{subset} item {row}: no answer: not the official file")
     return Sample(f"{subset}-{row}", (question,), (image,), answers, cluster, {"subset": subset})

@@ -551,6 +551,22 @@ def test_a_body_that_trickles_is_given_up(status: str, said: str, server: Server
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nX-Long: "])
+def test_headers_that_trickle_are_given_up(start: bytes, server: Server) -> None:
+    def trickle(request: Any, answer: Answer) -> None:
+        request.wfile.write(start)
+        for _ in range(200):
+            request.wfile.write(b"a" if start else b"\r\n"[:1])
+            request.wfile.flush()
+            time.sleep(0.05)
+
+    model = model_of(server, attempts="1", timeout="0.5")
+    server._answer = trickle  # type: ignore[method-assign]
+    started = time.monotonic()
+    (response,) = answers(model, ask("q")).values()
+    assert response.error is not None and time.monotonic() - started < 5
+
+
 def test_half_a_character_is_sent_as_json_writes_it(server: Server) -> None:
     answers(model_of(server), ask("a\ud800b"))
     assert server.bodies[0]["messages"][0]["content"] == "a\ud800b"

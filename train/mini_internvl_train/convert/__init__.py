@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
+from evalkit.doors import reading
+from evalkit.errors import DataError
 from mini_internvl_train.convert.lines import Converted, Written, write
 
 Converter = Callable[[Path, str, Path], Iterable[Converted]]
@@ -43,4 +45,5 @@ def convert(name: str, root: Path, output: Path, split: str | None = None) -> li
     """
     module, default = CONVERTERS[ALIASES.get(name, name)]
     converter: Converter = import_module(f"{__name__}.{module}").convert
-    return write(output, converter(root, split or default, output / "pictures"))
+    with reading(root, DataError, "not the official files"):
+        return write(output, converter(root, split or default, output / "pictures"))
