@@ -11,12 +11,14 @@ import torch
 from model_lines import LINES, Line
 from PIL import Image
 from small_training import write_data, write_recipe
+from transformers import AutoModelForImageTextToText
 
 import mini_internvl
 from mini_internvl import GenerationSettings
 from mini_internvl.model import normalise
 from mini_internvl_train.batches import collate
 from mini_internvl_train.conversations import Conversation, Turn
+from mini_internvl_train.export import export
 from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.recipe import read_recipe
 from mini_internvl_train.start import load_start
@@ -133,6 +135,21 @@ def test_trains(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
     assert trained.config.template == network.config.template
     assert trained.system_message == start.encoder.system_message
     assert not torch.equal(trained.state_dict()["mlp1.1.weight"], start.network.state_dict()["mlp1.1.weight"])
+
+
+@torch.no_grad()
+def test_exports(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
+    """Each layout to the other one: the same logits here, and in transformers where it is the native one."""
+    _, folder, theirs, ours = pair
+    layout = "hf" if folder.name == "released" else "released"
+    exported = export(folder, tmp_path / "exported", layout).folder
+    inputs = tensors(ours, prompts(ours)[0])
+    expected = theirs(**inputs).logits
+    again = mini_internvl.load(exported, dtype="float32", device="cpu")
+    assert (again(**inputs) - expected).abs().max() <= TOLERANCE
+    if layout == "hf":
+        opened = AutoModelForImageTextToText.from_pretrained(exported).eval()
+        assert (opened(**inputs).logits - expected).abs().max() <= TOLERANCE
 
 
 def test_the_page_says_what_is_tested() -> None:
