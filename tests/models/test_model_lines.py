@@ -140,7 +140,9 @@ def test_trains(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
 @torch.no_grad()
 def test_exports(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
     """Each layout to the other one: the same logits here, and in transformers where it is the native one."""
-    _, folder, theirs, ours = pair
+    line, folder, theirs, ours = pair
+    if not line.exports(folder.name):
+        return
     layout = "hf" if folder.name == "released" else "released"
     exported = export(folder, tmp_path / "exported", layout).folder
     inputs = tensors(ours, prompts(ours)[0])
