@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from rank_processes import Ranks
 from toy import FakeModel
 
-from evalkit.contracts import Message, Request
+from evalkit import registry
+from evalkit.contracts import Message, ModelOptions, Request
 from evalkit.engines import ranks
 from evalkit.engines.base import Engine, InProcess
 from evalkit.engines.heartbeat import PLACE, RankStatus, RankZeroBusy, SeenRank
@@ -29,6 +30,7 @@ from evalkit.engines.ranks import OtherRank, RankZero, join
 from evalkit.engines.scheduler import Groups
 from evalkit.errors import RankLost, RunFolderError, UsageError
 from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.run import load_model
 from evalkit.store import ResponseLogs, lock
 from evalkit.store.responses import read_responses, reserve
 
@@ -59,6 +61,31 @@ def test_a_rank_has_one_device() -> None:
     for flags in ({"engine": "ray"}, {"devices": 2}):
         with pytest.raises(UsageError, match="rank 1 of 2, as torchrun or srun says"):
             RunOptions("m", rank=Rank(1, 2), **flags).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "loaded"),
+    [
+        ("auto", "cuda:3", "cuda:3"),
+        ("cuda", "cuda:1", "cuda:1"),
+        ("cpu", "cuda:3", "cpu"),
+        ("auto", None, "auto"),
+    ],
+)
+def test_a_rank_loads_on_its_own_device(
+    monkeypatch: pytest.MonkeyPatch, asked: str, own: str | None, loaded: str
+) -> None:
+    seen: list[str | None] = []
+
+    def model(name: str, options: ModelOptions) -> FakeModel:
+        seen.append(options.device)
+        return FakeModel()
+
+    monkeypatch.setattr(Rank, "device", own)
+    monkeypatch.setattr(registry, "family", lambda name: None)
+    monkeypatch.setattr(registry, "model", model)
+    load_model(RunOptions("m", rank=Rank(1, 2), device=asked))
+    assert seen == [loaded]
 
 
 @settings(max_examples=50, deadline=None)
