@@ -11,12 +11,17 @@ import torch
 from model_lines import LINES, Line
 from PIL import Image
 from small_training import write_data, write_recipe
+from transformers import AutoModelForImageTextToText
 
 import mini_internvl
+from evalkit.contracts import ModelOptions
+from evalkit_models.mini_internvl import FAMILY
 from mini_internvl import GenerationSettings
 from mini_internvl.model import normalise
+from mini_internvl.prompts import THINKING_SYSTEM, fill_images
 from mini_internvl_train.batches import collate
 from mini_internvl_train.conversations import Conversation, Turn
+from mini_internvl_train.export import export
 from mini_internvl_train.fine_tuning import train
 from mini_internvl_train.recipe import read_recipe
 from mini_internvl_train.start import load_start
@@ -61,8 +66,10 @@ def test_loads(pair: tuple[Line, Path, Any, Any]) -> None:
     line, folder, _, ours = pair
     assert ours.tokenizer is not None and ours.image_token_id == ours.tokenizer.token_id("<IMG_CONTEXT>")
     assert ours.config.family == line.family
-    if folder.name == "released":
-        assert ours.template.name == line.template and ours.system_message == ours.template.system_message
+    prompt = line.prompt(folder.name)
+    text = prompt.render([("<image>\nWhat?", "a cat"), ("the", None)], prompt.system_message)
+    tiled = ours.tile([Image.new("RGB", (56, 56))], max_tiles=1)
+    assert ours.render(tiled, "the", [("What?", "a cat")]).text == fill_images(text, [1], 4)
     assert ours.tokenizer.token_id(ours.template.stop) in ours.rules.stop
     assert ours.image_token_id in ours.rules.forbidden
 
@@ -133,6 +140,38 @@ def test_trains(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
     assert trained.config.template == network.config.template
     assert trained.system_message == start.encoder.system_message
     assert not torch.equal(trained.state_dict()["mlp1.1.weight"], start.network.state_dict()["mlp1.1.weight"])
+
+
+@torch.no_grad()
+def test_exports(pair: tuple[Line, Path, Any, Any], tmp_path: Path) -> None:
+    """Each layout to the other one: the same logits here, and in transformers where it is the native one."""
+    line, folder, theirs, ours = pair
+    if not line.exports(folder.name):
+        return
+    layout = "hf" if folder.name == "released" else "released"
+    exported = export(folder, tmp_path / "exported", layout).folder
+    inputs = tensors(ours, prompts(ours)[0])
+    expected = theirs(**inputs).logits
+    again = mini_internvl.load(exported, dtype="float32", device="cpu")
+    assert (again(**inputs) - expected).abs().max() <= TOLERANCE
+    if layout == "hf":
+        opened = AutoModelForImageTextToText.from_pretrained(exported).eval()
+        assert (opened(**inputs).logits - expected).abs().max() <= TOLERANCE
+
+
+def test_thinking_mode(built: tuple[Line, Path, Any]) -> None:
+    """InternVL3.5's other prompt, the same in both layouts, which the signature names."""
+    line, folder, _ = built
+    if line.family != "qwen3":
+        return
+    for layout in model_lines.LAYOUTS:
+        options = ModelOptions(dtype="float32", device="cpu", template="internvl2_5-thinking")
+        assert FAMILY.load(str(folder / layout), options).info.template == "internvl2_5-thinking"
+        ours = mini_internvl.load(folder / layout, template="internvl2_5-thinking")
+        assert ours.prompt([], "Why?").text == (
+            f"<|im_start|>system\n{THINKING_SYSTEM}<|im_end|>\n<|im_start|>user\nWhy?<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        )
 
 
 def test_the_page_says_what_is_tested() -> None:

@@ -18,7 +18,7 @@ from evalkit_models.hf_loading import _processor
 from mini_internvl_train.errors import ResumeError, TrainingError
 from mini_internvl_train.export import export
 
-FAMILIES = ("qwen2", "internlm2", "phi3")
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
