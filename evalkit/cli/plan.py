@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import include_flag, json_flag, output_flag
+from evalkit.cli.options import include_flag, json_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
+from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.text import one_line, table
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Probability of detecting a change of that size.",
 )
-@flag("--alpha", type=float, default=0.05, show_default=True, help="Significance level of the test.")
+@option_flags(("alpha",), kind=ComparisonOptions)
 @flag("--correlation", type=float, default=0.0, show_default=True,
       help="With one run: assumed correlation of two models' answers; 0 is safe.")  # fmt: skip
 @output_flag
@@ -141,10 +142,7 @@ def _plan_text(
 @flag("--split", metavar="NAME", help="The split, if there are runs of several.")
 @flag("--metric", metavar="NAME",
       help="Default: the task's headline, or the first metric that all runs have.")  # fmt: skip
-@flag(
-    "--alpha", type=float, default=0.05, show_default=True, help="Significance level, over all checkpoints."
-)
-@flag("--allow", multiple=True, metavar="FIELD", help="A field of the signature that may differ; repeatable.")
+@option_flags(("alpha", "allow"), kind=ComparisonOptions)
 @output_flag
 @include_flag
 @json_flag

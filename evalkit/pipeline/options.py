@@ -225,7 +225,7 @@ class RunSettings:
             value = getattr(self, name)
             if entry.option.parse is not None:
                 entry.option.parse(value)
-            if entry.choices and value not in entry.choices:
+            if entry.choices and value not in (entry.default, *entry.choices):
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
         for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels", "repeats"):
@@ -368,8 +368,9 @@ def _values(hint: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
     if origin is Literal:
         return (str,), arguments
     if origin in (types.UnionType, typing.Union):
-        kinds = [kind for argument in arguments for kind in _values(argument)[0]]
-        return tuple(dict.fromkeys(kinds)), ()
+        found = [_values(argument) for argument in arguments]
+        kinds = dict.fromkeys(kind for each, _ in found for kind in each)
+        return tuple(kinds), tuple(choice for _, choices in found for choice in choices)
     if origin is os.PathLike or hint is type(None):
         return (), ()
     if isinstance(origin, type):
