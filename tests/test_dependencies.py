@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-
 
 #: Source roots, and the extras whose packages each may import beside the core's.
 ROOTS: dict[str, set[str]] = {
-    "evalkit": {"api", "ray", "video"},
+    "evalkit": {"api", "mlflow", "notebook", "ray", "tensorboard", "trackio", "video", "wandb"},
     "tasks": set(),
     "models": {"api"},
     "train": {"train", "video"},
@@ -32,7 +32,13 @@ ROOTS: dict[str, set[str]] = {
 INSTALLED = ("evalkit", "tasks", "models", "train", "leaderboard_app")
 
 #: Packages whose import name is another.
-IMPORT_NAMES = {"pillow": "PIL", "proxy.py": "proxy", "pyyaml": "yaml"}
+IMPORT_NAMES = {
+    "ipython": "IPython",
+    "mlflow-skinny": "mlflow",
+    "pillow": "PIL",
+    "proxy.py": "proxy",
+    "pyyaml": "yaml",
+}
 #: Packages that code uses without importing them, with the file that does so and a text in it.
 USED_OTHERWISE = {
     "protobuf": (
@@ -43,6 +49,8 @@ USED_OTHERWISE = {
     "tensorboard": ("train/mini_internvl_train/log.py", "from torch.utils.tensorboard import"),
     "fastapi": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),  # `transformers serve`
     "uvicorn": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),
+    "ipykernel": ("tests/evalkit/test_notebooks.py", '"ipykernel"'),
+    "nbclient": ("tests/evalkit/test_notebooks.py", '"nbclient"'),
     "mypy": ("Makefile", "mypy"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),

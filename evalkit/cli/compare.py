@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
 from evalkit.pipeline.comparison_options import ComparisonOptions
@@ -39,8 +39,8 @@ def format_flags(command: Any) -> Any:
 
 
 @click.command(short_help="Paired comparison of two runs, of several, or of two recipes.")
-@click.argument("base", metavar="BASE", required=False)
-@click.argument("new", metavar="NEW…", nargs=-1)
+@click.argument("base", metavar="BASE", required=False, shell_complete=completion.models_or_runs)
+@click.argument("new", metavar="NEW…", nargs=-1, shell_complete=completion.models_or_runs)
 @flag("--best-of", is_flag=True,
       help="Choose the best of several NEW, and say what it owes to luck.")  # fmt: skip
 @flag("--metric", metavar="METRIC", help="What --best-of chooses by. Default: each task's headline.")
@@ -232,7 +232,7 @@ def baseline() -> None:
 
 @baseline.command("set")
 @click.argument("name")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", shell_complete=completion.models_or_runs)
 @_output
 @include_flag
 @json_flag

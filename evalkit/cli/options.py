@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from evalkit.cli import completion
 from evalkit.cli.terminal import flag
 from evalkit.errors import UsageError
 from evalkit.pipeline.options import Decides, Entry, RunOptions, options_of
@@ -90,7 +91,12 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
 def model_flag(command: F) -> F:
     """`--model`."""
     return flag(
-        "-m", "--model", required=True, metavar="NAME|FOLDER|HUB-ID", help="See `evalkit list models`."
+        "-m",
+        "--model",
+        required=True,
+        metavar="NAME|FOLDER|HUB-ID",
+        shell_complete=completion.models,
+        help="See `evalkit list models`.",
     )(command)
 
 

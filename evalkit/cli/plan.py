@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import include_flag, json_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
 from evalkit.pipeline.comparison_options import ComparisonOptions
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="How many samples it takes to detect a difference.")
-@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
+@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.",
+      shell_complete=completion.tasks)  # fmt: skip
 @flag("--detect", type=float, metavar="POINTS",
       help="Drop to detect: percentage points (0.01 of a fraction), or the metric's unit.")  # fmt: skip
 @flag(
@@ -138,7 +139,8 @@ def _plan_text(
 @click.command(short_help="A model's scores over its checkpoints.")
 @flag("-m", "--model", "models", required=True, multiple=True, metavar="NAME",
       help="Model, or a glob of model folders; repeatable.")  # fmt: skip
-@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
+@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.",
+      shell_complete=completion.tasks)  # fmt: skip
 @flag("--split", metavar="NAME", help="The split, if there are runs of several.")
 @flag("--metric", metavar="NAME",
       help="Default: the task's headline, or the first metric that all runs have.")  # fmt: skip
