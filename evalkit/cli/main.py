@@ -177,5 +177,7 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def main() -> None:
-    """Console script."""
-    sys.exit(invoke(sys.argv[1:]))
+    """Console script. SIGTERM ends any command as Ctrl-C does."""
+    with terminal.interruptible():
+        status = invoke(sys.argv[1:])
+    sys.exit(status)
