@@ -260,9 +260,9 @@ def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
 
 
 def tables(matrix: Matrix) -> list[str]:
-    """Numbers of the paper's tables with values among the published rows."""
-    found = {cell.table for row in matrix.rows for cell in row.cells.values() if cell.table}
-    return sorted(found, key=lambda number: (len(number), number))
+    """Numbers of the paper's tables with values among the published rows; other reports have no columns."""
+    found = {cell.table for row in matrix.rows for cell in row.cells.values() if cell.table.isdigit()}
+    return sorted(found, key=int)
 
 
 def table_columns(matrix: Matrix, number: str) -> list[Column]:

@@ -140,7 +140,8 @@ def _cell(
 
 
 def _explained(cell: Cell, column: Column) -> str:
-    where = f"Table {cell.table} of the paper, not measured here" if cell.table else f"n = {cell.n}"
+    source = f"Table {cell.table} of the paper" if cell.table.isdigit() else cell.table
+    where = f"{source}, not measured here" if cell.table else f"n = {cell.n}"
     return "; ".join(
         filter(None, [str(column), where, cell.reason, *(f"{m.word}: {m.meaning}" for m in cell.marks)])
     )

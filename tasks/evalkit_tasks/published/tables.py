@@ -8,7 +8,8 @@ from evalkit.contracts import Json
 from evalkit.reports.run import why_apart
 from evalkit.suite import PrintedRow, Summary, Table
 from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
-from evalkit_tasks.published.rows import TABLE_NOTES, table
+from evalkit_tasks.published.rows import TABLE_NOTES, PublishedRow, table
+from evalkit_tasks.published.successors import successor_rows
 
 #: Table 2's average counts OCRBench in tenths, so that it is of 100 like the rest.
 _TENTHS = "OCRBench"
@@ -25,12 +26,17 @@ def paper_table(number: str, summaries: Sequence[Summary] = ()) -> Table:
         PrintedRow(
             row.model, row.size, tuple(row.printed.get(column.key) for column in columns), note=row.note
         )
-        for row in table(number)
+        for row in printed_rows(number)
     ]
     ours = [_our_row(columns, model, summaries) for model in _models(columns, summaries)]
     general = TABLE_NOTES.get(number, "")
     headings = tuple(column.heading for column in columns)
     return Table(TITLES[number], headings, (*published, *ours), (general,) if general else ())
+
+
+def printed_rows(number: str) -> tuple[PublishedRow, ...]:
+    """The published rows of a table: the paper's, in Table 2 also those of the successors' reports."""
+    return (*table(number), *(successor_rows() if number == "2" else ()))
 
 
 def average_score(cells: Mapping[str, float | None]) -> float | None:
