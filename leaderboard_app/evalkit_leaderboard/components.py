@@ -61,7 +61,8 @@ def table(
 
 
 def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
-    name = cells[0].render("th", ' scope="row"')
+    whole = ' colspan="1000"' if len(cells) == 1 else ""  # browsers end it with the table
+    name = cells[0].render("th", f' scope="row"{whole}')
     rest = "".join(cell.render() for cell in cells[1:])
     return f'<tr class="{kind}">{name}{rest}</tr>' if kind else f"<tr>{name}{rest}</tr>"
 

@@ -39,7 +39,7 @@ def render(context: Context) -> None:
             chosen = _order(matrix, rows, columns, everything)
     found = len(rows)
     rows = [row for row in rows if row.average or any(column in row.cells for column in columns)]
-    rows = ordered(matrix, rows, chosen, everything)
+    rows = set_apart(ordered(matrix, rows, chosen, everything), columns)
     reference = matrix.row(chosen.reference)
     if not rows:
         components.box("No row fits. Widen the search or the filters above, or choose other columns.")
@@ -168,6 +168,13 @@ def ordered(matrix: Matrix, rows: Sequence[Row], order: Order, everything: bool)
     with_value.sort(key=lambda pair: pair[0], reverse=not order.worst_first)
     unranked = sorted(rest, key=lambda row: row.published)
     return [*(row for _, row in with_value), *unranked]
+
+
+def set_apart(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """Where there are published rows: first those that must not be set beside them, then all others."""
+    if not any(row.published for row in rows):
+        return list(rows)
+    return sorted(rows, key=lambda row: not row.apart(columns))
 
 
 def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:
