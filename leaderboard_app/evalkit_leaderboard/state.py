@@ -79,7 +79,7 @@ def choose_named(
     usual: str,
     shown: Callable[[str], str],
     why: Callable[[str], str],
-    below: Sequence[str] = (),
+    below: tuple[str, ...] = (),
 ) -> str | None:
     """A select box of what an address names: runs, tasks, splits. Its choice always stands in the address.
 
