@@ -27,7 +27,9 @@ def escape(text: object, width: int = 0) -> str:
 
 def link(page: str, label: str, **query: str) -> str:
     """A link to a page of the app around HTML."""
-    return f'<a href="{quote(page)}?{html.escape(urlencode(query))}" target="_self">{label}</a>'
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    address = f"/{base}/{page}" if base else page
+    return f'<a href="{quote(address)}?{html.escape(urlencode(query))}" target="_self">{label}</a>'
 
 
 @dataclass(frozen=True, slots=True)

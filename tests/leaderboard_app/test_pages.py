@@ -33,7 +33,7 @@ def script(page: str, runs: str, training: str) -> None:
 
     from evalkit_leaderboard.app import guarded
 
-    guarded(import_module(f"evalkit_leaderboard.views.{page}").render, Path(runs), Path(training))
+    guarded(import_module(f"evalkit_leaderboard.views.{page}").render, [Path(runs)], Path(training))
 
 
 def page(name: str, runs: Path, **query: str) -> AppTest:
@@ -63,7 +63,7 @@ def rows_of(app: AppTest) -> list[str]:
 
 
 def key_of(root: Path, model: str, task: str) -> str:
-    index = Index(root, root.parent / "cache")
+    index = Index([root], root.parent / "cache")
     index.refresh(patience=0)
     return next(key for key, run in index.runs.items() if (run.model, run.task) == (model, task))
 

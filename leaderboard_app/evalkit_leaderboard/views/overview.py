@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from evalkit_leaderboard import catalogue, charts, components, exports, state
 from evalkit_leaderboard.catalogue import AVERAGE, YARDSTICK
 from evalkit_leaderboard.components import escape
 from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.folders import remark
 from evalkit_leaderboard.matrix import Column, Matrix, Row, default_columns, table_columns, tables
 from evalkit_leaderboard.views import overview_table, paper_tables
 
@@ -54,18 +54,16 @@ def render(context: Context) -> None:
 
 def _greeting(context: Context) -> None:
     states = [run.status for run in context.runs.values()]
-    if context.index.root.is_dir() and not os.access(context.index.root, os.R_OK | os.X_OK):
-        components.box(f"{context.index.root}: cannot be read; below are the paper's rows alone.", warn=True)
-        return
+    components.notes(said for root in context.index.roots if (said := remark(root)))
     if not states:
         components.box(
-            f"No runs under {context.index.root} yet; below are the paper's rows alone. "
+            f"No runs under {context.index.where} yet; below are the paper's rows alone. "
             "Make a first run, it needs no data:",
             "evalkit run -m mini-internvl-tiny -t drivelm --split miniature",
         )
         return
     models = len({run.model for run in context.runs.values() if run.model})
-    words = [escape(f"{len(states):,} runs of {models:,} models under {context.index.root}", 600)]
+    words = [escape(f"{len(states):,} runs of {models:,} models under {context.index.where}", 600)]
     words += (
         components.link("runs", f"{states.count(word):,} {word}", status=word)
         for word in ("running", "broken")
