@@ -50,10 +50,10 @@ def is_held(folder: Path) -> bool:
     path = folder / LOCK_NAME
     if not path.is_file():
         return False
-    if os.name != "posix":
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return _held_elsewhere(path)
-    import fcntl
-
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
