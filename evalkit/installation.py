@@ -21,7 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "api": ("httpx2", "openai"),
     "leaderboard": ("altair", "duckdb", "streamlit"),
     "ray": ("ray",),
-    "train": ("accelerate", "peft", "tensorboard", "tokenizers", "yaml"),
+    "train": ("accelerate", "peft", "tensorboard", "yaml"),
     "video": ("av",),
 }
 

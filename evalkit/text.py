@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 # C0 and C1 controls but tab and newline, bidirectional overrides, zero-width marks, lone surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+
+
+def command(*words: object) -> str:
+    """A command of evalkit, quoted so that it can be pasted into a shell."""
+    return shlex.join(("evalkit", *map(str, words)))
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `11th`."""
+    last = 0 if number % 100 in (11, 12, 13) else number % 10
+    return f"{number}" + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
 
 
 def visible(text: str) -> str:

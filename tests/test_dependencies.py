@@ -34,7 +34,7 @@ ROOTS: dict[str, set[str]] = {
 INSTALLED = ("evalkit", "tasks", "models", "train", "leaderboard_app")
 
 #: Packages whose import name is another.
-IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
+IMPORT_NAMES = {"pillow": "PIL", "proxy.py": "proxy", "pyyaml": "yaml"}
 #: Packages that code uses without importing them, with the file that does so and a text in it.
 USED_OTHERWISE = {
     "protobuf": (

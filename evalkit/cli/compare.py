@@ -42,9 +42,16 @@ def undecided_flag(command: Any) -> Any:
     return flag("--undecided", type=click.Choice(("pass", "fail")), help=text)(command)
 
 
-@click.command(short_help="Paired comparison of two runs, or of two models' runs.")
-@click.argument("base", metavar="BASE")
-@click.argument("new", metavar="NEW")
+@click.command(short_help="Paired comparison of two runs, of several, or of two recipes.")
+@click.argument("base", metavar="BASE", required=False)
+@click.argument("new", metavar="NEW…", nargs=-1)
+@flag("--best-of", is_flag=True,
+      help="Choose the best of several NEW, and say what it owes to luck.")  # fmt: skip
+@flag("--metric", metavar="METRIC", help="What --best-of chooses by. Default: each task's headline.")
+@flag("--base-runs", multiple=True, metavar="RUN",
+      help="Runs of one recipe (training seeds) in place of BASE; a glob, or repeatable.")  # fmt: skip
+@flag("--new-runs", multiple=True, metavar="RUN",
+      help="Runs of another recipe in place of NEW; a glob, or repeatable.")  # fmt: skip
 @flag("--max-drop", multiple=True, metavar="METRIC=X",
       help="Fail if METRIC drops significantly and by more than X, in its unit; repeatable.")  # fmt: skip
 @flag("--margin", multiple=True, metavar="METRIC=X",
@@ -65,8 +72,12 @@ def undecided_flag(command: Any) -> Any:
 @format_flags
 @terminal.verbosity
 def compare(
-    base: str,
-    new: str,
+    base: str | None,
+    new: tuple[str, ...],
+    best_of: bool,
+    metric: str | None,
+    base_runs: tuple[str, ...],
+    new_runs: tuple[str, ...],
     max_drop: tuple[str, ...],
     margin: tuple[str, ...],
     alpha: float,
@@ -81,31 +92,50 @@ def compare(
     """Compare two results on the same samples: improved, regressed, or no evidence.
 
     BASE and NEW are run folders, models (their latest complete run of each task) or baselines. Exit status:
-    0 pass, 1 regression, 2 not comparable, 5 undecided. METRIC may be TASK:METRIC, and a glob.
+    0 pass, 1 regression, 2 not comparable, 5 undecided. METRIC may be TASK:METRIC, and a glob. Several NEW
+    are each compared with BASE; with --best-of one is chosen. Several runs a side, by --base-runs and
+    --new-runs or by globs in quotes, are two recipes of training.
 
     \b
     evalkit compare mini-internvl-2b my-finetune
     evalkit compare runs/a/… runs/b/… --max-drop average=0.5 --format markdown
+    evalkit compare mini-internvl-2b step-1000 step-2000 step-3000 --best-of
+    evalkit compare 'base-seed*' 'new-seed*'
     """
+    from evalkit.cli import compare_several
     from evalkit.comparison.baselines import resolve
     from evalkit.comparison.compare import compare_runs
     from evalkit.comparison.verdicts import Thresholds, parse
-    from evalkit.errors import NotComparableError
+    from evalkit.errors import NotComparableError, UsageError
     from evalkit.pipeline.options import comma_list
 
     style = "json" if as_json else style
     thresholds = Thresholds(parse(max_drop, "--max-drop"), parse(margin, "--margin"))
+    settings: dict[str, Any] = {
+        "thresholds": thresholds,
+        "alpha": alpha,
+        "allow": comma_list(allow),
+        "seed": seed,
+        "undecided": undecided,
+    }
+    recipe = compare_several.recipe_sides(base, new, base_runs, new_runs)
+    if metric is not None and not best_of:
+        raise UsageError("--metric: says what --best-of chooses by; --max-drop and --margin name theirs")
+    if speed and (recipe or best_of):
+        raise UsageError("--speed: has no meaning with --best-of and recipes")
+    if recipe and best_of:
+        raise UsageError("--best-of: choose among single runs, or compare recipes")
     try:
+        if recipe is not None:
+            return compare_several.recipes(*recipe, output, settings, style)
+        assert base is not None
+        if best_of:
+            return compare_several.best_of(base, new, output, metric, settings, style)
+        settings["with_speed"] = speed
+        if len(new) > 1:
+            return compare_several.each(base, new, output, settings, style)
         comparison = compare_runs(
-            resolve(base, output),
-            resolve(new, output),
-            names=(base, new),
-            thresholds=thresholds,
-            alpha=alpha,
-            allow=comma_list(allow),
-            with_speed=speed,
-            seed=seed,
-            undecided=undecided,
+            resolve(base, output), resolve(new[0], output), names=(base, new[0]), **settings
         )
     except NotComparableError as error:
         print_refusal(str(error), style)

@@ -10,6 +10,7 @@ import click
 from evalkit.cli import terminal
 from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag, option_flags
 from evalkit.cli.terminal import flag
+from evalkit.text import command
 
 if TYPE_CHECKING:
     from evalkit.data.check import SplitReport
@@ -98,8 +99,9 @@ def prepare(name: str, source: Path, data_root: Path) -> int:
     for place in arrange(task, source, folder):
         click.echo(str(place))
     for split in splits:
+        done = command("data", "check", task.name, "--data-root", data_root)
         if not (absent := missing_files(task, split, folder)):
-            click.echo(f"{split}: complete; next: evalkit data check {task.name} --data-root {data_root}")
+            click.echo(f"{split}: complete; next: {done}")
         elif len(absent) < len(task.data_source.files_of(split)):
             click.echo(f"{split}: still missing {', '.join(file.path for file in absent)}")
     return 0

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("evalkit.cli.stored_runs:show", "Show a run's scores, or its samples."),
     "data": ("evalkit.cli.data:data", "Where a task's files come from, and whether they are complete."),
     "export": ("evalkit.cli.export:export", "Write a benchmark's submission file, or its questions."),
+    "push": ("evalkit.cli.push:push", "Publish a checkpoint or results on the Hugging Face Hub."),
     "train": ("mini_internvl_train.cli:train", "Fine-tune, merge and convert."),
     "leaderboard": ("evalkit_leaderboard.cli:leaderboard", "Start the leaderboard."),
     "doctor": ("evalkit.cli.doctor:doctor", "What works on this machine, and how to fix what does not."),
@@ -110,6 +111,7 @@ def cli() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status (docs/quickstart.md)."""
     terminal.prepare_streams()
+    terminal.remember(arguments)
     try:
         outcome = cli.main(list(arguments), prog_name="evalkit", standalone_mode=False)
         sys.stdout.flush()

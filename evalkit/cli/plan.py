@@ -10,7 +10,7 @@ import click
 from evalkit.cli import terminal
 from evalkit.cli.options import include_flag, json_flag, output_flag
 from evalkit.cli.terminal import flag
-from evalkit.text import table
+from evalkit.text import one_line, table
 
 if TYPE_CHECKING:
     from evalkit.comparison.history import History
@@ -181,9 +181,20 @@ def history(
     return 0
 
 
+def _best_lines(found: History) -> list[str]:
+    from evalkit.reports.best_of import said_of_best
+
+    best, point = found.best_json(), found.best_point
+    if best is None or point is None or found.best is None:
+        return []
+    p = "" if best["p_adjusted"] is None else f", p {best['p_adjusted']:.2g} (max-T)"
+    said = f"best checkpoint: {one_line(point.label)}, {best['verdict'].replace('_', ' ')}{p}"
+    return [said, *said_of_best(found.best, len(found.points) - 1, point.label)]
+
+
 def _history_text(found: History) -> str:
     from evalkit.reports.wording import signed
-    from evalkit.text import one_line, value_text
+    from evalkit.text import value_text
 
     unit = found.metric.unit
     rows = [["checkpoint", found.metric.name, "95% interval", "change", "95% interval", "p (Holm)", ""]]
@@ -212,5 +223,6 @@ def _history_text(found: History) -> str:
         lines.append(f"trend: {found.trend.slope:+.3g}{shown} a {'step' if found.by_step else 'checkpoint'}")
     first = found.first_change
     lines.append(f"first significant change: {one_line(first.label) if first else 'none'}")
+    lines += _best_lines(found)
     lines += [f"left out: {reason}" for reason in found.left_out]
     return "\n".join(lines)

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import terminal
-from evalkit.cli.options import MaxErrors, include_flag, json_flag, model_flag, option_flags
+from evalkit.cli.options import MaxErrors, given, include_flag, json_flag, model_flag, option_flags
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evalkit.engines.launch import Launch
     from evalkit.pipeline.options import RunOptions
     from evalkit.suite import Target
 
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 @flag("--max-errors", default="0", show_default=True, metavar="N|P%",
       help="How many samples may fail before the exit status is 4.")  # fmt: skip
 @flag("--ranks/--no-ranks", default=True, show_default=True,
-      help="Share the run if torchrun or srun started several processes.")  # fmt: skip
+      help="Share the run if torchrun or srun started several processes: those that come within 15 s, or "
+           "with --ranks itself all of them within --worker-timeout.")  # fmt: skip
 @flag("--dry-run", is_flag=True, help="Print the plan, counts, costs and the first prompt; load no weights.")
 @flag("--check-reference", is_flag=True, help="Compare with the paper's values of the same model.")
 @include_flag
@@ -67,7 +71,8 @@ def run(
 
         return show_plans(targets, options, as_json)
     with terminal.interruptible():
-        return _Session(options, targets, errors, as_json, check_reference, tasks).run()
+        session = _Session(options, targets, errors, as_json, check_reference, tasks)
+        return session.run(patient="ranks" in given({"ranks": ranks}))
 
 
 class _Session:
@@ -93,17 +98,45 @@ class _Session:
         self._why = ""
         self._helps = options.rank is not None and options.rank.number > 0
         self._before: Path | None = None
+        self._gone: Callable[[int], bool] = lambda number: False
 
-    def run(self) -> int:
-        """Run every task; one that cannot be run is reported, and the others follow."""
+    def run(self, patient: bool = False) -> int:
+        """Run every task; one that cannot be run is reported, and the others follow.
+
+        Args:
+            patient: of several ranks, whether each is waited for, as long as for a worker.
+        """
+        if self._options.rank is None:
+            return self._run()
+        from evalkit.engines.launch import NO_SIGN, Launch
+
+        asked = [self._options.model, *(target.task for target in self._targets)]
+        seconds = self._options.worker_timeout
+        with Launch(self._options.runs, self._options.rank, asked, os.environ) as launch:
+            self._gone = launch.gone
+            return self._run(launch, seconds if patient else min(seconds, NO_SIGN))
+
+    def _settle(self, launch: Launch, seconds: float) -> None:
+        """Go on with the ranks that are there."""
+        from evalkit.engines.launch import those_there
+
+        assert self._options.rank is not None
+        rank = those_there(launch, self._options.rank, seconds, terminal.command_line())
+        self._options = dataclasses.replace(self._options, rank=rank)
+        self._helps = rank is not None and rank.number > 0
+
+    def _run(self, launch: Launch | None = None, seconds: float = 0.0) -> int:
         from evalkit.errors import BudgetError, RankLost
         from evalkit.pipeline.run import Interrupted, load_model
 
-        if self._helps:
-            terminal.only_warnings()
-        self._check_data()
-        model = load_model(self._options)
+        with terminal.only_warnings_if(self._helps):
+            self._check_data()
+            model = load_model(self._options)
         try:
+            if launch is not None:
+                self._settle(launch, seconds)
+            if self._helps:
+                terminal.only_warnings()
             for target in self._targets:
                 self._one(target, model)
                 if self._status in (BudgetError.exit_code, RankLost.exit_code):
@@ -146,9 +179,9 @@ class _Session:
         options = dataclasses.replace(self._options, split=target.split)
         try:
             if self._helps:
-                self._before = run_share(target.task, model, options, self._before)
+                self._before = run_share(target.task, model, options, self._before, self._gone)
                 return
-            result = run_task(target.task, model, options)
+            result = run_task(target.task, model, options, self._gone)
         except UsageError:
             raise
         except EvalkitError as error:

@@ -6,16 +6,19 @@ import copy
 import json
 import logging
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
 
+from evalkit.request_form import without_secrets
 from evalkit.text import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,6 +78,39 @@ def verbosity(command: F) -> F:
 def only_warnings() -> None:
     """Tell no more than warnings."""
     logging.getLogger().setLevel(logging.WARNING)
+
+
+@contextmanager
+def only_warnings_if(quiet: bool) -> Iterator[None]:
+    """Tell no more than warnings during a block."""
+    level = logging.getLogger().level
+    if quiet:
+        only_warnings()
+    try:
+        yield
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+#: What the user typed after `evalkit`.
+_arguments: list[str] = []
+
+
+def remember(arguments: Sequence[str]) -> None:
+    """Keep what the user typed."""
+    _arguments[:] = arguments
+
+
+def command_line() -> str:
+    """What the user typed, quoted so that it pastes, without passwords."""
+    return shlex.join(("evalkit", *map(_plain, _arguments)))
+
+
+def _plain(argument: str) -> str:
+    name, equals, value = argument.rpartition("extra_headers=")
+    if equals:
+        return name + without_secrets((equals + value,))[0]
+    return re.sub(r"(?<=://)[^/@\s]*@", "", argument)
 
 
 def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:

@@ -21,6 +21,7 @@ from evalkit.errors import NotComparableError, RunFolderError, UsageError
 from evalkit.store import StoredRun, find_runs, load_run
 from evalkit.store.atomic import read_json, write_json
 from evalkit.store.folder import folder_name
+from evalkit.text import command
 
 FOLDER = "baselines"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -65,7 +66,7 @@ class Baseline:
             if _digest(run.path) != run.summary_sha256:
                 raise NotComparableError(
                     f"baseline {self.name}: the summary of {run.path} ({run.key}) changed since the baseline "
-                    f"was set; if that is meant, `evalkit baseline set {self.name} {run.path}`"
+                    f"was set; if that is meant, `{command('baseline', 'set', self.name, run.path)}`"
                 )
         return {run.key: run.path for run in self.runs}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -158,6 +158,7 @@ def compare_runs(
     seed: int = 0,
     resamples: int = RESAMPLES,
     undecided: Undecided | None = None,
+    load: Callable[[Path], LoadedRun] = load_for_comparison,
 ) -> Comparison:
     """Compare runs of the same tasks and splits.
 
@@ -166,6 +167,7 @@ def compare_runs(
         allow: fields of the signature that may differ (see `pair`).
         with_speed: also judge the mean model time a sample.
         undecided: see `Comparison`.
+        load: reads a run.
 
     Raises:
         NotComparableError: the runs do not measure the same thing, or cannot be read.
@@ -179,7 +181,9 @@ def compare_runs(
         raise NotComparableError(f"no task in common: {names[0]} has {listed[0]}, {names[1]} has {listed[1]}")
     resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(_RESAMPLES_A_TAIL * len(shared) / alpha)))
     resampler = Resampler(seed, resamples)
-    parts = [_compare_task(base[key], new[key], allow, resampler, alpha, with_speed) for key in shared]
+    parts = [
+        _compare_task(load(base[key]), load(new[key]), allow, resampler, alpha, with_speed) for key in shared
+    ]
     differences = [item for _, found in parts for item in found]
     same = [key for key in shared if base[key].resolve() == new[key].resolve()]
     metrics = decide(differences, thresholds or Thresholds(), alpha, same)
@@ -222,18 +226,17 @@ def nothing_judged(results: Sequence[MetricResult]) -> str | None:
 
 
 def _compare_task(
-    base_path: Path,
-    new_path: Path,
+    base: LoadedRun,
+    new: LoadedRun,
     allow: Collection[str],
     resampler: Resampler,
     alpha: float,
     with_speed: bool,
 ) -> tuple[TaskComparison, list[tuple[Key, Difference, bool]]]:
-    base, new = load_for_comparison(base_path), load_for_comparison(new_path)
     pairs = pair(base, new, allow)
     answered = pairs.answered()
     if not answered.base:
-        raise NotComparableError(f"{base_path} and {new_path}: no sample was answered by both")
+        raise NotComparableError(f"{base.path} and {new.path}: no sample was answered by both")
     log.info("%s: %d pairs", base.key, len(answered.base))
     metrics = over_repeats(base.task.metrics(), answered.base, answered.new)
 

@@ -18,6 +18,7 @@ from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.metrics.repeated import over_repeats
 from evalkit.statistics import Difference, Resampler, Trend, difference, estimate, holm, trend
+from evalkit.statistics.best_of import BestOf, best_of
 from evalkit.store import StoredRun
 
 _STEP = re.compile(r"(\d+)(?!.*\d)")
@@ -67,6 +68,7 @@ class History:
         first_change: the first point whose change from the first checkpoint is significant.
         left_out: runs that are not comparable with the first, with the reason.
         stands_in: the headline in whose place the metric is followed, and why; None for the metric asked for.
+        best: the checkpoints after the first, judged together; None with fewer than two.
     """
 
     key: Key
@@ -76,6 +78,31 @@ class History:
     by_step: bool
     left_out: tuple[str, ...]
     stands_in: tuple[str, str] | None = None
+    best: BestOf | None = None
+    alpha: float = 0.05
+
+    @property
+    def best_point(self) -> Point | None:
+        """The checkpoint with the largest gain over the first."""
+        if self.best is None or self.best.best is None:
+            return None
+        return self.points[1 + self.best.best]
+
+    def best_json(self) -> dict[str, Json] | None:
+        """The best checkpoint, over all of them, and what luck alone would show."""
+        if self.best is None or self.best.best is None:
+            return None
+        chosen = self.best.contenders[self.best.best]
+        gain = chosen.difference.gain
+        shown = chosen.p is not None and chosen.p <= self.alpha and gain is not None
+        return {
+            "checkpoint": self.points[1 + self.best.best].label,
+            "gain": gain,
+            "p_adjusted": chosen.p,
+            "verdict": ("improved" if (gain or 0.0) > 0 else "regressed") if shown else "no_evidence",
+            "luck": self.best.luck,
+            "expected_gain": self.best.expected_gain,
+        }
 
     @property
     def first_change(self) -> Point | None:
@@ -101,6 +128,7 @@ class History:
                 "slope": slope.slope,
                 "ci95": list(slope.ci95) if slope.ci95 else None,
             },
+            "best": self.best_json(),
             "first_significant_change": None if first is None else first.label,
             "left_out": list(self.left_out),
         }
@@ -164,7 +192,9 @@ def history(
     places, by_step = _places([point.label for point in points])
     slope = trend(chosen, _common(series), places, resampler) if len(points) > 2 else None
     adjusted = tuple(_adjust(points, alpha))
-    return History(first.key, chosen, adjusted, slope, by_step, tuple(left_out), stands_in)
+    common = _common(series)
+    best = best_of(chosen, common[0], common[1:], resampler, alpha=alpha) if len(common) > 2 else None
+    return History(first.key, chosen, adjusted, slope, by_step, tuple(left_out), stands_in, best, alpha)
 
 
 def usual_metric(names: Sequence[str], headline: str, in_all: Callable[[str], bool]) -> str:

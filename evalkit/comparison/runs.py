@@ -14,6 +14,7 @@ from evalkit.errors import NotComparableError, RunFolderError, UsageError
 from evalkit.pipeline.results import describe
 from evalkit.store import StoredRun, load_run
 from evalkit.task import Task
+from evalkit.text import command
 
 
 class Key(NamedTuple):
@@ -149,7 +150,7 @@ def _check_records(path: Path, records: Sequence[Record], summary: Mapping[str, 
         if record.id in seen:
             raise NotComparableError(
                 f"{path}: sample id {record.id!r} occurs twice; make the records again: "
-                f"`evalkit score {path}`"
+                f"`{command('score', path)}`"
             )
         seen.add(record.id)
     counts = summary.get("counts")
@@ -157,7 +158,7 @@ def _check_records(path: Path, records: Sequence[Record], summary: Mapping[str, 
     if expected != len(records):
         raise NotComparableError(
             f"{path}: {len(records)} records but the summary counts {expected}: a file was cut; "
-            f"make both again: `evalkit score {path}`"
+            f"make both again: `{command('score', path)}`"
         )
     if all(record.failed for record in records):
         raise NotComparableError(f"{path}: no sample was answered: nothing to compare")
@@ -243,7 +244,7 @@ def _older_data(base: LoadedRun, new: LoadedRun) -> tuple[str, ...]:
         return ()
     return (
         f"{old.path}: its data hash is of an older form: questions and targets are the same, tags and "
-        f"options were not compared; `evalkit score {old.path}` makes it anew",
+        f"options were not compared; `{command('score', old.path)}` makes it anew",
     )
 
 

@@ -97,7 +97,8 @@ class RankStatus:
 
     Attributes:
         state: `waiting` for rank 0, `running`, `done`, or why it ended: `refused`, `failed`, `interrupted`.
-        share: requests that are its own. done: those answered. file, size: its responses file.
+        folder: of the status. share: requests that are its own. done: those answered. file, size: its
+            responses file.
     """
 
     def __init__(self, place: Path, number: int) -> None:
@@ -109,16 +110,16 @@ class RankStatus:
         self.file = ""
         self._beat = 0
         self._started = time.monotonic()
-        self._folder = place / f"{number}-{self.nonce}"
-        self._folder.mkdir(parents=True)
-        self._held = lock.acquire(self._folder)
+        self.folder = place / f"{number}-{self.nonce}"
+        self.folder.mkdir(parents=True)
+        self._held = lock.acquire(self.folder)
 
     def write(self) -> None:
         """Write it with the next count."""
         self._beat += 1
         names = ("number", "nonce", "state", "reason", "share", "done", "file", "size")
         write_small(
-            self._folder / STATUS_NAME,
+            self.folder / STATUS_NAME,
             {
                 **{name: getattr(self, name) for name in names},
                 "beat": self._beat,

@@ -22,6 +22,7 @@ from evalkit.contracts import Failure, Json, ModelInfo, Request
 from evalkit.engines.base import Load, SoleDriver, is_bound_to_samples, portable
 from evalkit.engines.scheduler import Answer, Assignment, Groups, Scheduler
 from evalkit.errors import EvalkitError, UsageError
+from evalkit.text import ordinal
 
 log = logging.getLogger(__name__)
 
@@ -166,8 +167,8 @@ class WorkerPool(SoleDriver):
         code = worker.process.exitcode
         if self._deaths > MOST_DEATHS or (self._info is None and self._deaths > 1):
             raise EvalkitError(
-                f"worker {worker.number} died (exit status {code}), the {self._deaths}th death without an "
-                "answer between; stopped: see what it printed, or try --devices 1"
+                f"worker {worker.number} died (exit status {code}), the {ordinal(self._deaths)} death "
+                "without an answer between; stopped: see what it printed, or try --devices 1"
             )
         log.warning(
             "worker %d died (exit status %s); it is replaced and its %d unanswered requests are asked again",

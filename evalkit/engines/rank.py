@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +11,6 @@ from evalkit import environment as machine
 from evalkit.errors import UsageError
 
 T = TypeVar("T")
-
-log = logging.getLogger(__name__)
 
 #: Rank, number of ranks, and rank on its machine: torchrun's names, then srun's. A batch script sees
 #: SLURM_NTASKS too, but the step's own number is what srun started.
@@ -28,20 +25,40 @@ _DRIVERS = ("nvidia[0-9]*", "kfd", "dxg")
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """One of `world` processes; `local` counts those of one machine."""
+    """One of `world` processes; `local` counts those of one machine.
+
+    Attributes:
+        without: ranks that are not there; rank 0 answers their share too. by_slurm: whether srun's variables
+            say so, not torchrun's.
+    """
 
     number: int
     world: int
     local: int = 0
+    without: frozenset[int] = frozenset()
+    by_slurm: bool = field(default=False, compare=False)
 
     @property
     def name(self) -> str:
         """As messages call it."""
         return f"rank {self.number} of {self.world}"
 
+    @property
+    def others(self) -> list[int]:
+        """The other ranks but 0 that are there."""
+        return [number for number in range(1, self.world) if number not in self.without]
+
     def share(self, groups: Sequence[T]) -> Sequence[T]:
-        """Every `world`-th group."""
-        return groups[self.number :: self.world]
+        """Every `world`-th group; those of the ranks that are not there too if this is rank 0."""
+        if self.number or not self.without:
+            return groups[self.number :: self.world]
+        return [group for place, group in enumerate(groups) if place % self.world not in self.others]
+
+    def start(self, command: str) -> str:
+        """The line that starts all ranks."""
+        if self.by_slurm:
+            return f"srun --ntasks {self.world} {command}"
+        return f"torchrun --nproc-per-node {self.world} -m {command}"
 
     @property
     def device(self) -> str | None:
@@ -65,7 +82,8 @@ def from_environment(environment: Mapping[str, str]) -> Rank | None:
         if not environment.get(name) or size is None:
             continue
         try:
-            rank = Rank(int(environment[name]), int(environment[size]), int(environment.get(local) or 0))
+            numbers = (int(environment[name]), int(environment[size]), int(environment.get(local) or 0))
+            rank = Rank(*numbers, by_slurm=name.startswith("SLURM"))
         except ValueError:
             rank = Rank(0, 0)
         if not 0 <= rank.number < rank.world:
@@ -76,13 +94,6 @@ def from_environment(environment: Mapping[str, str]) -> Rank | None:
         if rank.world > 1 and machine.is_windows():
             raise UsageError(
                 f"{name}: several ranks are not supported on Windows: give --no-ranks, or use WSL"
-            )
-        slurm = name.startswith("SLURM") and environment.get("SLURM_JOB_ID")
-        if rank.world > 1 and slurm and not environment.get("SLURM_STEP_ID"):
-            log.warning(
-                "%s=%s, but srun did not start this process: put srun before the command, or give --no-ranks",
-                size,
-                environment[size],
             )
         return rank if rank.world > 1 else None
     return None

@@ -84,6 +84,7 @@ class RankZero(_RankEngine):
         engine: answers this rank's share. folder: the run folder, held by this process.
         identity, data: of the job; the other ranks must have the same. samples: of the whole run.
         timeout: seconds to wait for a rank that does not come or gives no answer.
+        gone: whether a rank that was there has ended.
 
     Raises:
         RunFolderError: ranks of an earlier start are still writing.
@@ -99,8 +100,10 @@ class RankZero(_RankEngine):
         data: str,
         samples: int,
         timeout: float,
+        gone: Callable[[int], bool] = lambda number: False,
     ) -> None:
         super().__init__(engine, rank, folder)
+        self._gone = gone
         self._place = folder / PLACE
         self._samples = samples
         self._timeout = timeout
@@ -110,6 +113,7 @@ class RankZero(_RankEngine):
         self._clear()
         self._offer: dict[str, Json] = {
             "world": rank.world,
+            "without": sorted(rank.without),
             "identity": identity,
             "data": data,
             "versions": versions(),
@@ -158,7 +162,7 @@ class RankZero(_RankEngine):
         if world > 9:
             return _many(list(self._seen.values()), world)
         parts = []
-        for number in range(1, world):
+        for number in self.rank.others:
             seen = self._seen.get(number)
             far = f"{seen.status.get('done')}/{seen.status.get('share')}" if seen else "not there"
             parts.append(f"rank {number} {far}" + (" lost" if seen and seen.lost(self._timeout) else ""))
@@ -195,7 +199,7 @@ class RankZero(_RankEngine):
             if not folder.is_dir() or folder in known:
                 continue
             seen = SeenRank(folder)
-            if not isinstance(seen.number, int) or not 0 < seen.number < self.rank.world:
+            if seen.number not in self.rank.others:
                 continue
             before = self._seen.get(seen.number)
             if before is None or (before.state != "done" and before.lost(self._timeout)):
@@ -210,14 +214,14 @@ class RankZero(_RankEngine):
         """Wait until every other rank is done or lost; returns why by the name of each lost one."""
         since = time.monotonic()
         told = 0.0
-        while pending := [n for n in range(1, self.rank.world) if not self._settled(n, since)]:
+        while pending := [n for n in self.rank.others if not self._settled(n, since)]:
             if time.monotonic() - told > STALE:
                 told = time.monotonic()
                 log.info("waiting for rank %s", ", ".join(map(str, pending)))
             time.sleep(_LOOK)
         self._heartbeat.stop()
         self._await_files()
-        reasons = {self._name(n): self._lost(n, since) for n in range(1, self.rank.world)}
+        reasons = {self._name(n): self._lost(n, since) for n in self.rank.others}
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _settled(self, number: int, since: float) -> bool:
@@ -228,6 +232,8 @@ class RankZero(_RankEngine):
         seen = self._seen.get(number)
         if seen is not None:
             return seen.lost(self._timeout)
+        if self._gone(number):
+            return "its process has ended before it took part"
         if time.monotonic() - since > self._timeout:
             return f"it did not come within {self._timeout:g} s; was it started by torchrun or srun?"
         return ""
@@ -297,19 +303,22 @@ def join(
     data: str,
     timeout: float,
     busy: Callable[[], bool],
+    gone: Callable[[int], bool] = lambda number: False,
 ) -> Iterator[OtherRank]:
     """Wait for rank 0 to open the run folder under `parent`, and take part there.
 
     Args:
         engine: answers this rank's share. identity, data: of the job as this rank sees it.
         busy: whether rank 0 is still at work on the task before; this rank then waits for it.
+        gone: whether a rank that was there has ended.
 
     Raises:
-        RunFolderError: rank 0 does not come in `timeout` seconds, or has other software or data.
+        RunFolderError: rank 0 has ended, goes without this rank, does not come in `timeout` seconds, or has
+            other software or data.
     """
     statuses: dict[Path, RankStatus] = {}
     try:
-        folder, offer = _find(parent, rank, identity, timeout, busy, statuses)
+        folder, offer = _find(parent, rank, identity, timeout, busy, gone, statuses)
         status = statuses.pop(folder)
     finally:
         for other in statuses.values():
@@ -340,6 +349,7 @@ def _find(
     identity: str,
     timeout: float,
     busy: Callable[[], bool],
+    gone: Callable[[int], bool],
     statuses: dict[Path, RankStatus],
 ) -> tuple[Path, dict[str, Any]]:
     """Leave a status wherever rank 0 may be, until it has seen one."""
@@ -348,6 +358,8 @@ def _find(
     while time.monotonic() < end:
         if busy():
             end = time.monotonic() + timeout
+        elif gone(0):
+            break
         for path in sorted(parent.glob(f"*/{PLACE}/{ZERO_NAME}"), reverse=True):
             folder, offer = path.parent.parent, read_small(path)
             if offer.get("world") != rank.world:
@@ -355,6 +367,11 @@ def _find(
             if offer.get("identity") != identity:
                 others.add(str(folder))
                 continue
+            if rank.number in offer.get("without", ()):
+                raise RunFolderError(
+                    f"{rank.name} came late: rank 0 answers its share in {folder}; start all ranks together, "
+                    "or give --ranks, which waits for each of them"
+                )
             if folder not in statuses:
                 statuses[folder] = RankStatus(folder / PLACE, rank.number)
             if offer.get("admitted", {}).get(str(rank.number)) == statuses[folder].nonce:
@@ -363,9 +380,10 @@ def _find(
                 statuses[folder].write()
         time.sleep(_LOOK)
     differing = f"; {', '.join(sorted(others))} is of another model, task or setting" if others else ""
+    when = "before it ended" if gone(0) else f"in {timeout:g} s"
     raise RunFolderError(
-        f"{rank.name}: rank 0 opened no run for it under {parent} in {timeout:g} s{differing}; do all ranks "
-        "see the same --output and weights? (--no-ranks runs alone)"
+        f"{rank.name}: rank 0 opened no run for it under {parent} {when}{differing}; do all ranks see the "
+        "same --output and weights? (--no-ranks runs alone)"
     )
 
 

@@ -34,6 +34,7 @@ from evalkit.pipeline.summary import (
 from evalkit.reasoning import CUT, ReasoningMode, holds_reasoning
 from evalkit.store import RunFolder, StoredResponse, open_for_scoring, write_records
 from evalkit.store.atomic import write_json
+from evalkit.text import command
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,8 @@ def _raw_reasoning(path: Path, records: Sequence[Record]) -> list[str]:
     if not n:
         return []
     note = f"{n} of {len(records)} answers hold reasoning in think tags, which was scored with them"
-    log.warning("%s: %s; `evalkit score %s --reasoning strip` leaves it out", path, note, path)
+    again = command("score", path, "--reasoning", "strip")
+    log.warning("%s: %s; `%s` leaves it out", path, note, again)
     return [note]
 
 

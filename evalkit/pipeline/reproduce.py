@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def _check_task(stored: StoredRun, given: Collection[str]) -> None:
     for entry in stored.manifest.get("includes") or ():
         file, digest = Path(str(entry["path"])), entry["hash"]
         if file_digest(file) == digest:
-            fix = f"if you trust it, give --include {file}"
+            fix = f"if you trust it, give {shlex.join(['--include', str(file)])}"
         else:
             what = "has changed since" if file.is_file() else "is missing"
             fix = f"it {what}: give --include FILE with the original file"

@@ -13,6 +13,7 @@ from evalkit.errors import RunFolderError
 from evalkit.pipeline.summary import metric_from_json
 from evalkit.store import StoredRun
 from evalkit.store import load_run as load_stored
+from evalkit.text import command
 
 #: Shown for a run whose fingerprint is the hash of the weights alone.
 OLDER_IDENTITY = "identity of an older form: it covers the weights, not tokenizer, settings and template"
@@ -197,7 +198,7 @@ def _check(summary: Mapping[str, Any], path: Path) -> None:
             wrong = "metrics or reference"
     if wrong is not None:
         raise RunFolderError(
-            f"{path}: summary.json is broken at {wrong}; `evalkit score {path}` makes it again"
+            f"{path}: summary.json is broken at {wrong}; `{command('score', path)}` makes it again"
         )
 
 

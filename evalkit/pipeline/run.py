@@ -103,8 +103,13 @@ def ray_engine(load: Load, options: RunOptions) -> Engine:
     return RayEngine(load, settings, registry.included_files())
 
 
-def run_task(name: str, engine: Engine, options: RunOptions) -> RunResult:
+def run_task(
+    name: str, engine: Engine, options: RunOptions, gone: Callable[[int], bool] = lambda rank: False
+) -> RunResult:
     """Generate what the run folder lacks, score, and store the summary.
+
+    Args:
+        gone: of several ranks, whether one that was there has ended.
 
     Raises:
         EvalkitError: with one line for the user; RunStopped where a folder holds what was done.
@@ -118,16 +123,23 @@ def run_task(name: str, engine: Engine, options: RunOptions) -> RunResult:
     known = engine.bind_samples(job.split_ids())
     labels = labels_of(job, options.ratings)
     with _open(job, info, options) as folder, _stops(folder, len(job.answer_ids)):
-        with _as_rank_zero(engine, folder, job, options) as answering:
+        with _as_rank_zero(engine, folder, job, options, gone) as answering:
             _generate(folder, job, answering, options)
         return finish(folder, job, info.notes, options.judge_options, known, labels=labels)
 
 
-def run_share(name: str, engine: Engine, options: RunOptions, before: Path | None = None) -> Path:
+def run_share(
+    name: str,
+    engine: Engine,
+    options: RunOptions,
+    before: Path | None = None,
+    gone: Callable[[int], bool] = lambda rank: False,
+) -> Path:
     """Answer this rank's share of a run whose folder rank 0 holds; returns the folder.
 
     Args:
         before: folder of the task before, which rank 0 may still be waiting for.
+        gone: whether a rank that was there has ended.
 
     Raises:
         EvalkitError: rank 0 does not come, or is not like this rank; whatever ends the work.
@@ -144,6 +156,7 @@ def run_share(name: str, engine: Engine, options: RunOptions, before: Path | Non
         data=job.data,
         timeout=options.worker_timeout,
         busy=RankZeroBusy(before),
+        gone=gone,
     ) as answering:
         pending = answering.pending()
         plan = _plan(job)
@@ -178,7 +191,7 @@ def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
 
 
 def _as_rank_zero(
-    engine: Engine, folder: RunFolder, job: Job, options: RunOptions
+    engine: Engine, folder: RunFolder, job: Job, options: RunOptions, gone: Callable[[int], bool]
 ) -> AbstractContextManager[Engine]:
     """The engine as it is, or as that of the first of several ranks."""
     if options.rank is None:
@@ -191,6 +204,7 @@ def _as_rank_zero(
         data=job.data,
         samples=len(job.answer_ids),
         timeout=options.worker_timeout,
+        gone=gone,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 from evalkit.comparison.compare import Comparison, TaskComparison
@@ -33,6 +35,44 @@ def comparison_junit(comparison: Comparison) -> str:
             kind = "error" if _task_open(comparison, task) else "skipped"
             ElementTree.SubElement(case, kind, message=_text(task.undecided))
     return _document(root)
+
+
+def rows_junit(rows: Sequence[Mapping[str, Any]], fails: object) -> str:
+    """One suite a task of several runs, a case for each element of `metrics` of their JSON document.
+
+    Args:
+        fails: whether what is undecided counts as an error.
+    """
+    root = ElementTree.Element("testsuites", name="evalkit")
+    for task in dict.fromkeys(f"{row['task']}@{row['split']}" for row in rows):
+        own = [row for row in rows if f"{row['task']}@{row['split']}" == task]
+        kinds = [_kind(row, fails) for row in own]
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=_text(task),
+            tests=str(len(own)),
+            failures=str(kinds.count("failure")),
+            errors=str(kinds.count("error")),
+            skipped=str(kinds.count("skipped")),
+        )
+        for row, kind in zip(own, kinds, strict=True):
+            named = f"{row['metric']} {row.get('name', '')}".rstrip()
+            case = ElementTree.SubElement(suite, "testcase", classname="evalkit", name=_text(named))
+            detail = f"{row['base']} -> {row['new']}, p {row['p_adjusted']}: {row['verdict']}"
+            if kind:
+                said = row["failure"] or row["undecided"] or "not judged"
+                ElementTree.SubElement(case, kind, message=_text(said)).text = _text(detail)
+            ElementTree.SubElement(case, "system-out").text = _text(detail)
+    return _document(root)
+
+
+def _kind(row: Mapping[str, Any], fails: object) -> str | None:
+    if row["failure"]:
+        return "failure"
+    if row["undecided"]:
+        return "error" if fails else "skipped"
+    return None if row["judged"] else "skipped"
 
 
 def refusal_junit(reason: str) -> str:

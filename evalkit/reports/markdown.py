@@ -26,7 +26,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     if comparison.forgetting:
         rows = [wording.suite_line(change) for change in comparison.forgetting]
         header = ("suite", "mean change, points", "95% interval", "headline metric of each task")
-        lines += ["", "**Gained and forgotten**", "", *_table(header, rows)]
+        lines += ["", "**Gained and forgotten**", "", *markdown_table(header, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -38,7 +38,7 @@ def refusal_markdown(reason: str) -> str:
 def _task(comparison: Comparison, task: TaskComparison) -> list[str]:
     results = wording.shown(comparison, task)
     lines = [f"**{_plain(str(task.key))}**, {wording.counts(task)}", ""]
-    lines += _table(wording.HEADER, [wording.cells(result) for result in results])
+    lines += markdown_table(wording.HEADER, [wording.cells(result) for result in results])
     if found := wording.notes(results):
         lines += ["", *(f"- {_plain(note)}" for note in found)]
     if rows := group_rows(task):
@@ -47,14 +47,16 @@ def _task(comparison: Comparison, task: TaskComparison) -> list[str]:
              value_text(row["base"]), value_text(row["new"]), wording.signed(row["difference"])]
             for row in rows[:_GROUPS_SHOWN]
         ]  # fmt: skip
-        table = _table(("tag", "value", "metric", "n", "base", "new", "change"), body)
+        table = markdown_table(("tag", "value", "metric", "n", "base", "new", "change"), body)
         lines += ["", *_folded(f"by tag ({len(rows)} rows)", table)]
     for lost, flips in ((True, task.flips.right_to_wrong), (False, task.flips.wrong_to_right)):
         if flips:
             body = [wording.flip_cells(flip) for flip in flips[:_FLIPS_SHOWN]]
             lines += [
                 "",
-                *_folded(wording.flip_title(task, lost), _table(("id", "target", "base", "new"), body)),
+                *_folded(
+                    wording.flip_title(task, lost), markdown_table(("id", "target", "base", "new"), body)
+                ),
             ]
     return lines
 
@@ -63,7 +65,8 @@ def _folded(title: str, content: Sequence[str]) -> list[str]:
     return [f"<details><summary>{title}</summary>", "", *content, "", "</details>"]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table; cells are escaped."""
     lines = [header, ["---"] * len(header), *([_plain(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(line)} |" for line in lines]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from evalkit.reports.repeats import repeats_text
 from evalkit.task_parts import MINIATURE
-from evalkit.text import one_line, table, value_text, visible
+from evalkit.text import command, one_line, table, value_text, visible
 
 _GROUPS_SHOWN = 40
 _VALUES_WIDE = 10
@@ -203,12 +203,12 @@ def next_steps(runs: Sequence[Mapping[str, Any]]) -> str:
     """What to type after a run."""
     first = runs[0]
     path = first["run"]
-    lines = [f"  evalkit show {path}  # the values by group"]
+    lines = [f"  {command('show', path)}  # the values by group"]
     if first["counts"]["errors"]:
-        lines.append(f"  evalkit show {path} --failed  # samples without an answer, and why")
+        lines.append(f"  {command('show', path, '--failed')}  # samples without an answer, and why")
     else:
-        lines.append(f"  evalkit show {path} --sample ID  # one sample: question, answer, score")
-    lines.append(f"  evalkit compare BASE {path}  # better than another run, or noise?")
+        lines.append(f"  {command('show', path, '--sample', 'ID')}  # one sample: question, answer, score")
+    lines.append(f"  {command('compare', 'BASE', path)}  # better than another run, or noise?")
     return "next:\n" + "\n".join(lines)
 
 

@@ -18,14 +18,14 @@ from evalkit.errors import RunFolderError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def disk_error(error: OSError, path: Path) -> RunFolderError:
+def disk_error(error: OSError, path: Path, fix: str = "what was done is kept") -> RunFolderError:
     """What to tell the user about a write that failed; what was stored before is kept."""
     if error.errno in _FULL:
         return RunFolderError(
             f"{path}: the disk is full ({error.strerror}); what was done is kept: free some space and give "
             "the same command again"
         )
-    return RunFolderError(f"{path}: cannot be written ({error.strerror or error}); what was done is kept")
+    return RunFolderError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import BaseFileLock
 
 from evalkit.contracts import Json, Record
 from evalkit.errors import RunFolderError
@@ -122,7 +123,7 @@ def find_runs(root: str | os.PathLike[str]) -> Iterator[Path]:
 class RunFolder:
     """A run folder held by this process for writing; use as a context manager."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], held: FileLock, resumed: bool) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], held: BaseFileLock, resumed: bool) -> None:
         self.path = path
         self.manifest = manifest
         self.resumed = resumed
@@ -167,7 +168,8 @@ def open_for_scoring(path: Path) -> RunFolder:
         RunFolderError: it is none, broken, or another process has it.
     """
     load_run(path)
-    held = lock.acquire(path)
+    copy = shlex.join(["cp", "-r", str(path), "COPY"])
+    held = lock.acquire(path, fix=f"make it writable, or work on a copy: {copy}")
     try:
         return RunFolder(path, load_run(path).manifest, held, resumed=True)
     except BaseException:
@@ -216,7 +218,7 @@ def open_run(
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise disk_error(error, parent) from None
+        raise disk_error(error, parent, "give another --output") from None
     with lock.held(parent):
         for scratch in parent.glob(".new-*"):  # left by a killed process: whoever creates holds the lock
             shutil.rmtree(scratch, ignore_errors=True)

@@ -16,6 +16,7 @@ from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage,
 from evalkit.doors import cause
 from evalkit.errors import ImageError, RunFolderError
 from evalkit.store.atomic import write_whole
+from evalkit.text import command
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,7 +202,7 @@ def read_table(folder: Path) -> pa.Table:
 
     path = folder / RECORDS_NAME
     if not path.is_file():
-        raise RunFolderError(f"{path}: missing; the run was not scored yet: `evalkit score {folder}`")
+        raise RunFolderError(f"{path}: missing; the run was not scored yet: `{command('score', folder)}`")
     schema = _schema()
     try:
         table = parquet.read_table(path)
@@ -221,7 +222,7 @@ def read_table(folder: Path) -> pa.Table:
 
 def _broken(folder: Path, cause: str) -> RunFolderError:
     path = folder / RECORDS_NAME
-    return RunFolderError(f"{path}: broken ({cause}); make it again: `evalkit score {folder}`")
+    return RunFolderError(f"{path}: broken ({cause}); make it again: `{command('score', folder)}`")
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -166,10 +166,9 @@ class ServedModel:
         except TryAgainError as error:
             if error.reached:
                 return
-            raise ServerError(
-                f"--base-url {self._api.address}: cannot be reached ({error}); start the server or fix the "
-                "address"
-            ) from None
+            said = str(error)
+            fix = "" if "certificate" in said else "; start the server or fix the address"
+            raise ServerError(f"--base-url {self._api.address}: cannot be reached ({said}){fix}") from None
         if listed and self._name not in listed:
             hint = nearest(self._name, listed) or f" (it lists {', '.join(listed[:3])})"
             log.warning("%s: the server does not list this model%s", self._info.name, hint)

@@ -35,6 +35,16 @@ class AddedToken:
     special: bool = True
 
 
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a sentencepiece model: whether merges make it, and whether it is matched as a whole."""
+
+    text: str
+    score: float
+    mergeable: bool
+    user_defined: bool
+
+
 class SentencePieceTokenizer:
     """One class for both: `legacy`, the beginning token and the clean-up of decoded text are settings.
 
@@ -70,20 +80,21 @@ class SentencePieceTokenizer:
         self._sp: Any = SentencePieceProcessor(
             model_proto=model if self.legacy else _without_dummy_prefix(model)
         )
-        self._added = dict(added)
+        self.added: Mapping[int, AddedToken] = dict(added)
         self._ids = {token.content: i for i, token in added.items()}
         self._special = special
         self._split = re.compile("|".join(re.escape(t) for t in sorted(self._ids, key=len, reverse=True)))
-        self._unk = roles.get("unk_token", "<unk>")
-        self._unk_length = len(self._sp.encode(self._unk))
+        self.unknown = roles.get("unk_token", "<unk>")
+        self._unk_length = len(self._sp.encode(self.unknown))
         control = special | {token.content for token in added.values() if token.special}
         self.special_ids: Mapping[str, int] = {
             token: i for token in sorted(control) if (i := self.token_id(token)) is not None
         }
         self.eos_id = self._sp.eos_id() if internlm2 else self._role(roles, "eos_token")
         bos_id = self._sp.bos_id() if internlm2 else self._role(roles, "bos_token")
+        self.bos_id: int | None = bos_id if add_bos else None
         self.pad_id = self._role(roles, "pad_token")
-        self._bos = [bos_id] if add_bos and bos_id is not None else []
+        self._bos = [] if self.bos_id is None else [self.bos_id]
 
     @classmethod
     def read(cls, folder: Path, *, internlm2: bool, rows: int | None = None) -> SentencePieceTokenizer:
@@ -127,7 +138,17 @@ class SentencePieceTokenizer:
         return tokenizer
 
     def __len__(self) -> int:
-        return max(int(self._sp.get_piece_size()), max(self._added, default=-1) + 1)
+        return max(int(self._sp.get_piece_size()), max(self.added, default=-1) + 1)
+
+    def pieces(self) -> list[Piece]:
+        """The pieces of the model, by id."""
+        from sentencepiece import sentencepiece_model_pb2 as schema
+
+        kinds = schema.ModelProto.SentencePiece
+        return [
+            Piece(p.piece, p.score, p.type == kinds.NORMAL, p.type == kinds.USER_DEFINED)
+            for p in schema.ModelProto.FromString(self._sp.serialized_model_proto()).pieces
+        ]
 
     def token_id(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
@@ -145,7 +166,7 @@ class SentencePieceTokenizer:
         parts: list[str] = []
         pieces: list[str] = []
         for i in ids:
-            added = self._added.get(int(i))
+            added = self.added.get(int(i))
             token = added.content if added is not None else str(self._sp.id_to_piece(int(i)))
             if token in self._special and token not in THINK_TAGS:
                 continue
@@ -195,7 +216,7 @@ class SentencePieceTokenizer:
         for i, part in enumerate(parts):
             if part not in self._ids:
                 continue
-            token = self._added[self._ids[part]]
+            token = self.added[self._ids[part]]
             left = parts[i - 1] if i > 0 else ""
             right = parts[i + 1] if i + 1 < len(parts) else ""
             if token.rstrip and right:
@@ -215,7 +236,7 @@ class SentencePieceTokenizer:
         if self.legacy or not text.startswith((SPACE, " ")):
             return list(self._sp.encode(text, out_type=str))
         # sentencepiece strips a leading space unless something stands before it
-        pieces = list(self._sp.encode(self._unk + text, out_type=str))
+        pieces = list(self._sp.encode(self.unknown + text, out_type=str))
         return pieces[self._unk_length :] if len(pieces) >= self._unk_length else pieces
 
     def _id(self, token: str) -> int:

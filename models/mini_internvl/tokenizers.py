@@ -74,10 +74,10 @@ class Qwen2Tokenizer:
         from transformers import Qwen2Tokenizer as Native
 
         try:
-            self._native: Any = Native.from_pretrained(folder, local_files_only=True)
+            self.native: Any = Native.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # the library raises many kinds on broken files
             raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({error})") from error
-        native = self._native
+        native = self.native
         _check_merges(folder, json.loads(native.backend_tokenizer.to_str()))
         added = native.added_tokens_decoder
         special = {str(token): int(i) for i, token in added.items() if token.special}
@@ -87,10 +87,10 @@ class Qwen2Tokenizer:
         self.pad_id: int | None = native.pad_token_id
 
     def __len__(self) -> int:
-        return len(self._native)
+        return len(self.native)
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._native.encode(text, add_special_tokens=False)
+        ids: list[int] = self.native.encode(text, add_special_tokens=False)
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -103,13 +103,13 @@ class Qwen2Tokenizer:
         return "".join([*parts, self._plain(ids[start:])])
 
     def _plain(self, ids: Sequence[int]) -> str:
-        text: str = self._native.decode(
+        text: str = self.native.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
     def token_id(self, token: str) -> int | None:
-        found = self._native.get_vocab().get(token)
+        found = self.native.get_vocab().get(token)
         return None if found is None else int(found)
 
 

@@ -11,7 +11,7 @@ import pytest
 from evalkit import registry
 from evalkit_leaderboard import catalogue, exports
 from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
-from evalkit_leaderboard.marks import all_marks, marks_of
+from evalkit_leaderboard.marks import _noted, all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
 from evalkit_leaderboard.runs import MetricCell, Run
 from evalkit_leaderboard.views.overview import Order, ordered
@@ -298,3 +298,10 @@ def test_a_task_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(registry, "tasks", lambda: {"broken": Broken})
     assert dict(catalogue.tasks.__wrapped__()) == {}
+
+
+def test_the_mark_of_a_models_own_words() -> None:
+    """The words before a colon name the mark where they are short; longer texts are notes."""
+    assert _noted("untrained").word == "untrained"
+    assert _noted(f"{'w' * 20}: text").word == "w" * 20
+    assert _noted(f"{'w' * 21}: text").word == "note" and _noted("no colon").word == "note"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,17 @@ def test_sampling_is_seeded_and_independent_of_the_batch(one: mini_internvl.Chat
     assert first != one.answer(asked, other)
     cold = GenerationSettings(max_new_tokens=12, temperature=1.0, top_p=1e-6)
     assert one.answer(asked, cold) == one.answer(asked, GenerationSettings(max_new_tokens=12))
+
+
+def test_each_prompt_may_draw_with_a_seed_of_its_own(one: mini_internvl.ChatModel) -> None:
+    """Repeats of one question go together in one batch, and are as they would be alone."""
+    prompt = prompts(one)[0]
+    settings = GenerationSettings(max_new_tokens=12, temperature=1.0, top_p=0.9)
+    asked = [dataclasses.replace(prompt, seed=seed) for seed in (1, 2, 3, 1)]
+    found = one.answer(asked, settings)
+    alone = [one.answer([prompt], dataclasses.replace(settings, seed=seed))[0] for seed in (1, 2, 3, 1)]
+    assert found == alone
+    assert found[0] == found[3] and len({answer.text for answer in found}) > 1
 
 
 def test_beams_answer(one: mini_internvl.ChatModel) -> None:

@@ -225,3 +225,23 @@ def test_only_control_tokens_are_forbidden(family: str, tmp_path: Path) -> None:
     assert control_ids(after) == control_ids(before)
     stop = "<|end|>" if family == "phi3" else "<|im_end|>"
     assert {after.token_id(t) for t in ("<img>", "</img>", "<IMG_CONTEXT>", stop)} <= control_ids(after)
+
+
+def test_normalizers_of_tokenizer_json_are_followed_or_refused(tmp_path: Path) -> None:
+    """The form before transformers 5 has Llama's prefix in the normalizer; another one is refused."""
+    published = read_tokenizer(small_tokenizers.write_phi3(tmp_path / "published", legacy=True))
+    saved = resave(tmp_path / "published", tmp_path / "saved", legacy=True)
+    path = saved / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    steps = [{"type": "Prepend", "prepend": "▁"}, replace]
+    content |= {"normalizer": {"type": "Sequence", "normalizers": steps}, "pre_tokenizer": None}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    again = read_tokenizer(saved)
+    assert published is not None and again is not None
+    for text in ("What is the cat", "the cat\n", "你好 12"):
+        assert again.encode(text) == published.encode(text)
+    content["normalizer"]["normalizers"].append({"type": "NFKC"})
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(TokenizerError, match="normalizer NFKC is not supported"):
+        read_tokenizer(saved)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from evalkit.statistics import Spread, holm, mcnemar
+from evalkit.metrics.base import FloatArray, Mean
+from evalkit.statistics import Resampler, Spread, holm, mcnemar
 from evalkit.statistics.changes import bonett_price
 from evalkit.statistics.intervals import exact_share
+from evalkit.statistics.max_t import max_t
+from evalkit.statistics.swaps import PairedSums
 
 
 @pytest.mark.parametrize(
@@ -49,3 +54,42 @@ def test_bonett_price() -> None:
     ends = [100 * (middle + sign * 1.959964 * error) for sign in (-1, 1)]
     assert ends == pytest.approx([-0.45, 2.44], abs=0.005)
     assert bonett_price(0, 0, 20)[1] == pytest.approx(math.sqrt(2 / 22 / 22))
+
+
+#: Differences of three runs from one base on ten samples.
+DIFFERENCES = np.array(
+    [
+        [1, 2, 0],
+        [0, 1, 1],
+        [2, 3, -1],
+        [1, 0, 0],
+        [-1, 1, 2],
+        [0, 2, 1],
+        [1, 1, -1],
+        [2, 1, 0],
+        [1, -1, 0],
+        [0, 1, 1.0],
+    ]
+)
+
+
+class EverySwap(Resampler):
+    """All 2^n choices of clusters to be swapped."""
+
+    def swaps(self, clusters: int) -> Iterator[FloatArray]:
+        yield np.array(list(itertools.product((-1.0, 1.0), repeat=clusters)))
+
+
+def test_max_t() -> None:
+    """mne 1.13.2: mne.stats.permutation_t_test(DIFFERENCES, n_permutations="all", tail=0).
+
+    It counts the flips that reach each T, each flip and its opposite once, and divides by 511.
+    """
+    ones = np.ones(len(DIFFERENCES))
+    metric = Mean("mean", scale=1.0, unit="score")
+    base = np.stack([0 * ones, ones], axis=1)
+    pairs = [PairedSums(metric, base, np.stack([column, ones], axis=1)) for column in DIFFERENCES.T]
+    found = max_t(pairs, EverySwap())
+    assert found.observed == pytest.approx([2.3333333333333335, 3.160826741229801, 1.0])
+    flips = np.array([0.14090019569471623, 0.07240704500978473, 0.7808219178082192]) * 511
+    assert found.reached() == pytest.approx(2 * flips)

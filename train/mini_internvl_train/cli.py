@@ -1,4 +1,4 @@
-"""`evalkit train RECIPE | plan | merge | convert | distill | compare-methods`."""
+"""`evalkit train RECIPE | plan | merge | export | convert | distill | compare-methods`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -159,6 +159,26 @@ def merge(checkpoint: Path, output: Path | None, base: str | None) -> int:
         else (f": logits differ from the unmerged ones by {merged.difference:.1e} of their spread")
     )
     click.echo(f"{merged.folder}{checked}")
+    return 0
+
+
+@train.command(short_help="Write a checkpoint in another layout.")
+@click.argument("checkpoint", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@flag("--to", "layout", type=click.Choice(["hf", "released"]), required=True,
+      help="hf: transformers' own classes; released: InternVL's.")  # fmt: skip
+@flag("-o", "--output", type=FOLDER, required=True, help="Folder of the new checkpoint.")
+@terminal.verbosity
+def export(checkpoint: Path, layout: Literal["hf", "released"], output: Path) -> int:
+    """Write CHECKPOINT (final) so that transformers, vLLM and LMDeploy open it.
+
+    \b
+    evalkit train export runs/drivelm/final --to hf -o drivelm-hf
+    """
+    with _training_errors():
+        from mini_internvl_train.export import export as write
+
+        exported = write(checkpoint.resolve(), output, layout)
+    click.echo(f"{exported.folder}: {', '.join(exported.files)}")
     return 0
 
 

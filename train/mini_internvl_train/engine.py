@@ -60,19 +60,25 @@ def locked(output: Path, accelerator: Accelerator) -> Iterator[None]:
     if not accelerator.is_main_process:
         yield
         return
-    from filelock import FileLock, Timeout
+    from evalkit.errors import RunFolderError
+    from evalkit.store import lock
 
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainingError(f"{output}: the output folder cannot be created ({error.strerror})") from None
     try:
-        with FileLock(output / ".lock", timeout=0):
-            yield
-    except Timeout:
+        held = lock.acquire(output, 0.0, "give another output")
+    except lock.LockedError:
         raise TrainingError(
             f"{output}: another training writes here; wait for it or give another output"
         ) from None
+    except RunFolderError as error:
+        raise TrainingError(str(error)) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 class Interruption:

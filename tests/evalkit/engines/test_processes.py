@@ -191,17 +191,22 @@ def test_stored_predictions_need_no_workers(tmp_path: Path) -> None:
         WorkerPool(LoadModel(f"predictions:{path}", ModelOptions()), 1, 1)
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
 def test_a_run_with_a_killed_worker_ends_with_the_same_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repeats: int
 ) -> None:
     from toy import make_benchmark
 
     from evalkit import registry
 
     monkeypatch.setattr(registry, "_included", {})
-    task = make_benchmark(tmp_path / "data", samples=120)
+    samples = 120 // repeats
+    task = make_benchmark(tmp_path / "data", samples=samples)
     registry.include(task)
-    options = RunOptions("slow", data_root=tmp_path / "data", output=tmp_path / "runs", devices=2, quiet=True)
+    options = RunOptions(
+        "slow", data_root=tmp_path / "data", output=tmp_path / "runs", devices=2, quiet=True,
+        repeats=repeats, gen=("temperature=1",) if repeats > 1 else (),
+    )  # fmt: skip
     pool = WorkerPool(Load(0.01), 2, 1, registry.included_files())
 
     while not all(worker.ready for worker in pool._workers):
@@ -221,7 +226,7 @@ def test_a_run_with_a_killed_worker_ends_with_the_same_records(
     finally:
         killer.join()
         pool.close()
-    assert result.counts["answered"] == 120 and result.counts["errors"] == 0
+    assert result.counts["answered"] == samples and result.counts["errors"] == 0
     files = sorted(path.name for path in Path(result.path).glob("responses-*.jsonl"))
     assert files == ["responses-0.jsonl", "responses-1.jsonl"]
     lines = [line for name in files for line in (Path(result.path) / name).read_text().splitlines()]

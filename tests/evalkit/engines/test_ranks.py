@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,21 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored, until
+from engine_runs import SAMPLES, Ground, answered_once, expected, plain, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from puppet import install, write_wishes
+from rank_processes import Ranks
 from toy import FakeModel
 
-from evalkit.contracts import Message, Request
+from evalkit import registry
+from evalkit.contracts import Message, ModelOptions, Request
 from evalkit.engines import ranks
 from evalkit.engines.base import Engine, InProcess
-from evalkit.engines.heartbeat import PLACE, STATUS_NAME, RankStatus, RankZeroBusy, SeenRank
+from evalkit.engines.heartbeat import PLACE, RankStatus, RankZeroBusy, SeenRank
 from evalkit.engines.rank import Rank, from_environment
 from evalkit.engines.ranks import OtherRank, RankZero, join
 from evalkit.engines.scheduler import Groups
 from evalkit.errors import RankLost, RunFolderError, UsageError
 from evalkit.pipeline.options import RunOptions
+from evalkit.pipeline.run import load_model
 from evalkit.store import ResponseLogs, lock
 from evalkit.store.responses import read_responses, reserve
 
@@ -51,14 +51,6 @@ def test_rank_from_the_environment(variables: dict[str, str], rank: Rank | None)
     assert from_environment(variables) == rank
 
 
-def test_a_batch_script_without_srun_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
-    batch = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
-    assert from_environment(batch) == Rank(0, 8)
-    assert "SLURM_NTASKS=8, but srun did not start this process" in caplog.text
-    caplog.clear()
-    assert from_environment({**batch, "SLURM_STEP_ID": "0"}) == Rank(0, 8) and not caplog.text
-
-
 @pytest.mark.parametrize("number", ["2", "-1", "one"])
 def test_a_rank_that_cannot_be_is_refused(number: str) -> None:
     with pytest.raises(UsageError, match=f"RANK={number} WORLD_SIZE=2: no rank"):
@@ -69,6 +61,31 @@ def test_a_rank_has_one_device() -> None:
     for flags in ({"engine": "ray"}, {"devices": 2}):
         with pytest.raises(UsageError, match="rank 1 of 2, as torchrun or srun says"):
             RunOptions("m", rank=Rank(1, 2), **flags).check()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "loaded"),
+    [
+        ("auto", "cuda:3", "cuda:3"),
+        ("cuda", "cuda:1", "cuda:1"),
+        ("cpu", "cuda:3", "cpu"),
+        ("auto", None, "auto"),
+    ],
+)
+def test_a_rank_loads_on_its_own_device(
+    monkeypatch: pytest.MonkeyPatch, asked: str, own: str | None, loaded: str
+) -> None:
+    seen: list[str | None] = []
+
+    def model(name: str, options: ModelOptions) -> FakeModel:
+        seen.append(options.device)
+        return FakeModel()
+
+    monkeypatch.setattr(Rank, "device", own)
+    monkeypatch.setattr(registry, "family", lambda name: None)
+    monkeypatch.setattr(registry, "model", model)
+    load_model(RunOptions("m", rank=Rank(1, 2), device=asked))
+    assert seen == [loaded]
 
 
 @settings(max_examples=50, deadline=None)
@@ -248,63 +265,6 @@ def test_a_responses_file_for_each_rank_and_attempt(tmp_path: Path) -> None:
     assert files == [{"rank0of1-1"}, {"rank0of1-2"}]
 
 
-class Ranks:
-    """Commands of the toy benchmark as several processes."""
-
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
-        self.wishes = ground.folder / "wishes.json"
-        self.environment = {**os.environ, "PYTHONPATH": install(ground.folder / "plugin")}
-        self.processes: list[subprocess.Popen[str]] = []
-        self.command = ["-m", "evalkit", "run", "-m", f"puppet:{self.wishes}", "-t", "yes-no", "--json"]
-        self.command += ["--include", str(ground.task), "--data-root", str(ground.folder / "data")]
-        self.command += ["-o", str(ground.folder / "runs")]
-
-    def wish(self, **wishes: str) -> None:
-        """What the model does from now on."""
-        write_wishes(self.wishes, **wishes)
-
-    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        """A process."""
-        self.processes.append(
-            subprocess.Popen(
-                [sys.executable, *command],
-                env={**self.environment, **variables},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-        return self.processes[-1]
-
-    def by_srun(self, world: int) -> list[subprocess.Popen[str]]:
-        """As srun starts them: nobody looks after the others."""
-        return [
-            self.start(*self.command, SLURM_PROCID=str(number), SLURM_NTASKS=str(world))
-            for number in range(world)
-        ]
-
-    def by_torchrun(self, world: int, restarts: int) -> subprocess.Popen[str]:
-        """torchrun, which starts all of them again when one dies."""
-        fixed = ["--standalone", "--nproc-per-node", str(world), "--max-restarts", str(restarts)]
-        return self.start("-m", "torch.distributed.run", *fixed, *self.command)
-
-    def victim(self, number: int) -> int:
-        """The process of a rank that has given answers and has more to give."""
-        found: list[int] = []
-
-        def look() -> bool:
-            with suppress(OSError, ValueError):  # folders and files come and go
-                for path in self._ground.folder.rglob(f"{PLACE}/{number}-*/{STATUS_NAME}"):
-                    status = json.loads(path.read_text())
-                    if 0 < status["done"] < status["share"]:
-                        found.append(status["process"])
-            return bool(found)
-
-        until(look)
-        return found[0]
-
-
 @pytest.fixture
 def processes(ground: Ground) -> Iterator[Ranks]:
     """Processes that are gone when the test is."""
@@ -346,6 +306,19 @@ def test_a_killed_rank_costs_its_remainder_and_any_number_goes_on(ground: Ground
     assert first.returncode == 0 and f"going on, {left} of {SAMPLES} samples left" in told
     ended(ground, out)
     assert second.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_ranks_share_the_repeats_of_a_question(ground: Ground, processes: Ranks) -> None:
+    processes.wish()
+    processes.command += ["--repeats", "3", "--gen", "temperature=1"]
+    first, second = processes.by_srun(2)
+    out, told = first.communicate(timeout=240)
+    assert first.returncode == 0 and second.wait(60) == 0, told
+    (run,) = json.loads(out)["runs"]
+    assert run["counts"]["answered"] == SAMPLES and run["repeats"]["n"] == 3
+    assert stored(ground.folder) == 3 * SAMPLES
+    answered_once(Path(run["run"]))
 
 
 @pytest.mark.slow

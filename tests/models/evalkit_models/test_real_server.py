@@ -22,7 +22,7 @@ from small_vlms import make_vlm
 
 from evalkit.cli.main import invoke
 from evalkit.store import load_run
-from evalkit_models import served
+from evalkit_models import sending
 
 NEEDED = ("fastapi", "openai", "uvicorn", "pydantic")
 pytestmark = [
@@ -92,7 +92,7 @@ def run(
 def test_through_a_failing_proxy_the_answers_are_those_of_this_process(
     real: Real, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(served, "BACKOFF", 0.05)
+    monkeypatch.setattr(sending, "BACKOFF", 0.05)
     inside = run(capsys, tmp_path / "inside", f"hf:{real.folder}", "--device", "cpu", "--dtype", "float32")
     proxy = FaultProxy(real.url, delay=12.0)
     try:
