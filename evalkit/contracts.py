@@ -249,6 +249,7 @@ class ModelInfo:
         inputs: who tokenises and preprocesses, if not evalkit: `server`,
             `processor`. The request's tiling and template then have no meaning, and the signature says so.
         unsent: settings of generation that a server is not told, so that its own hold; the signature says so.
+        template: which prompt, where it is not the one that a released checkpoint names; in the signature.
         free_options: options of the model (`--gen`) that change no answer and may differ between sessions.
     """
 
@@ -265,6 +266,7 @@ class ModelInfo:
     inputs: str | None = None
     free_options: tuple[str, ...] = ()
     unsent: tuple[str, ...] = ()
+    template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,7 @@ class ModelOptions:
     Attributes:
         prefix_caching: whether work that requests have in common is done once; it changes no answer.
         compile: whether the network is run through torch.compile.
+        template: how conversations are written; `auto` is as the checkpoint says.
         max_pixels: most pixels of an image; evalkit's own image handles keep to it without the family's help.
     """
 
@@ -287,6 +290,7 @@ class ModelOptions:
     offline: bool = False
     prefix_caching: bool = True
     compile: bool = False
+    template: str = "auto"
     max_pixels: int = MAX_PIXELS
     extra: Mapping[str, str] = field(default_factory=dict)
 

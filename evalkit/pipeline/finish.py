@@ -93,6 +93,7 @@ def finish(
             judge.name if judge else None,
             model.get("inputs"),
             model.get("unsent") or (),
+            model.get("template"),
         ),
         "title": job.task.title,
         "limited": job.limited,

@@ -101,6 +101,7 @@ class Job:
         judge: str | None,
         inputs: str | None = None,
         unsent: Collection[str] = (),
+        template: str | None = None,
     ) -> str:
         """The signature of a result of this job."""
         settings = self.request(0)
@@ -117,6 +118,7 @@ class Job:
             judge=judge,
             inputs=inputs,
             unsent=unsent,
+            template=template,
             nonstandard=self.nonstandard,
             reasoning=unusual_mode(self.reasoning, self.task.strips_reasoning),
             repeats=self.repeats,

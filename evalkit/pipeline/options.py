@@ -133,6 +133,10 @@ class RunSettings:
         "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
     )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
+    template: str = option(
+        "question", "auto", "How conversations are written: as the checkpoint says (auto), by its own chat "
+        "template (chat_template), or by the template of a name (docs/models.md).", metavar="NAME",
+    )  # fmt: skip
     compile: bool = option(
         "computation",
         False,
@@ -142,7 +146,7 @@ class RunSettings:
         "computation", True, "Encode an image once and prefill a common prefix once; changes no answer.",
         aliases=("sharing",), stored="sharing",
     )  # fmt: skip
-    device: str = option("place", "auto", "cpu, cuda or cuda:1.", metavar="NAME")
+    device: str = option("place", "auto", "cpu, cuda, cuda:1 or mps.", metavar="NAME")
     batch_size: int | str | None = option(
         "place", "auto", "Requests in a batch.", metavar="auto|N", parse=_batch_number
     )

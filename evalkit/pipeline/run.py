@@ -178,7 +178,9 @@ def run_share(
 def _open(job: Job, info: ModelInfo, options: RunOptions) -> RunFolder:
     content = manifest.build(job, info, options)
     judge = options.judge_options
-    content["signature"] = job.signature(info.dtype, judge.name if judge else None, info.inputs, info.unsent)
+    content["signature"] = job.signature(
+        info.dtype, judge.name if judge else None, info.inputs, info.unsent, info.template
+    )
     return open_run(
         options.runs,
         info.name,

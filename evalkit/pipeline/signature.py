@@ -70,6 +70,7 @@ def signature(
     reasoning: str | None = None,
     repeats: int = 1,
     unsent: Collection[str] = (),
+    template: str | None = None,
 ) -> str:
     """The signature, e.g. `drivelm|v1|val|n:15480|tiles:12|prompt:3fa1c2|gen:greedy,200|…`.
 
@@ -77,6 +78,7 @@ def signature(
         inputs: who tokenises and preprocesses (`server`, `processor`), if not evalkit; template and tiling
             are then not the request's.
         unsent: settings of generation that a server is not told.
+        template: which prompt, where it is not the one that a released checkpoint names.
         reasoning: what is done with reasoning in the answers, where the protocol does otherwise.
         repeats: how often each sample was asked.
     """
@@ -98,6 +100,8 @@ def signature(
         fields.append(f"seed:{generation.seed}")
     if repeats > 1:
         fields.append(f"repeats:{repeats}")
+    if template:
+        fields.append(f"template:{template}")
     if inputs:
         fields.append(f"inputs:{inputs}")
     if judge:

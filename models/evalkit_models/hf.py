@@ -262,6 +262,8 @@ class HuggingFaceFamily:
             raise UsageError(f"--base-url has no meaning with {spec}, which runs in this process")
         if options.compile:
             raise UsageError(f"--compile has no meaning with {spec}: only Mini-InternVL is compiled")
+        if options.template != "auto":
+            raise UsageError(f"--template has no meaning with {spec}: its processor writes the conversations")
         if options.extra:
             raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
         folder, commit = checkpoint_folder(options.checkpoint or name, options.revision, options.offline)

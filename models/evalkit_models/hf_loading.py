@@ -108,7 +108,7 @@ def load(spec: str, folder: Path, dtype: str, device: str) -> Loaded:
     template = getattr(processor, "chat_template", None)
     if not isinstance(template, str):
         raise CheckpointError(f"{spec}: has no chat template, so its prompt format is unknown")
-    model = _guarded(spec, "model", lambda: _model(folder, dtype)).to(place)
+    model = _placed(_guarded(spec, "model", lambda: _model(folder, dtype)), place)
     model.generation_config = _token_ids(model, processor.tokenizer)
     digest = fingerprint(weights)
     return Loaded(model, processor, template, checkpoint_identity(folder, digest), digest)
@@ -216,12 +216,20 @@ def _processor(folder: Path) -> Any:
     return of_images.from_pretrained(folder, **settings)
 
 
-def _device(device: str) -> Any:
-    import torch
+def _device(device: str) -> torch.device:
+    from mini_internvl.errors import DeviceError
+    from mini_internvl.loading import find_device
 
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
-    except RuntimeError:
-        raise UsageError(f"--device {device}: auto, cpu, cuda or cuda:N") from None
+        return find_device(device)
+    except DeviceError as error:
+        raise UsageError(f"--device: {error}") from error
+
+
+def _placed(model: Any, device: torch.device) -> Any:
+    """The model on a device; a device that is too small is not a corrupt checkpoint."""
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = str(error).strip().splitlines()[0][:300]
+        raise UsageError(f"--device: device {device}: the weights cannot be put there ({cause})") from error

@@ -57,11 +57,12 @@ class MiniInternVLModel:
             settings={
                 "image_size": network.config.image_size,
                 "tokens_per_tile": network.config.num_image_token,
-                "template": network.config.template,
+                "template": network.template.name,
                 "system_message": network.system_message,
                 "dynamic_image_size": network.config.dynamic_image_size,
                 "thumbnail": network.config.use_thumbnail,
             },
+            template=_unusual_template(network),
             notes=("untrained: random weights, the answers mean nothing",) if network.untrained else (),
         )
 
@@ -134,6 +135,14 @@ class MiniInternVLModel:
 def _without_seed(request: Request) -> Generation:
     """What requests of one batch have in common: each may draw with a seed of its own."""
     return dataclasses.replace(request.generation, seed=0)
+
+
+def _unusual_template(network: ChatModel) -> str | None:
+    """The prompt's name, where it is not the one that a checkpoint in the released layout names."""
+    from mini_internvl import read_config
+
+    native = network.folder is not None and read_config(network.folder)[1]
+    return network.template.name if native or network.template.name != network.config.template else None
 
 
 def _settings(generation: Generation) -> GenerationSettings:
@@ -223,6 +232,7 @@ class MiniInternVLFamily:
                 device=options.device,
                 folder=options.checkpoint,
                 compile=options.compile,
+                template=options.template,
             )
         except CompileError as error:
             raise UsageError(f"--compile: {error}") from error

@@ -148,6 +148,8 @@ class PredictionsFamily:
         for flag in ("checkpoint", "revision", "base_url", "compile"):
             if getattr(options, flag):
                 raise UsageError(f"--{flag.replace('_', '-')} has no meaning with {SCHEME}FILE")
+        if options.template != "auto":
+            raise UsageError(f"--template has no meaning with {SCHEME}FILE")
         extra = dict(options.extra)
         id_field, text_field = extra.pop("id_field", None), extra.pop("text_field", None)
         if extra:

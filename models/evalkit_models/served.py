@@ -336,7 +336,7 @@ class ServedFamily:
         if not options.base_url:
             raise UsageError(f"--model {spec}: needs --base-url URL, such as http://localhost:8000/v1")
         refused: dict[str, object] = {"checkpoint": None, "revision": None, "dtype": "auto"}
-        refused |= {"device": "auto", "compile": False, "prefix_caching": True}
+        refused |= {"device": "auto", "template": "auto", "compile": False, "prefix_caching": True}
         for flag, default in refused.items():
             if getattr(options, flag) != default:
                 shown = "no-prefix-caching" if flag == "prefix_caching" else flag

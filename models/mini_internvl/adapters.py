@@ -19,7 +19,8 @@ from mini_internvl.adapter_config import CONFIG, AdapterConfig
 from mini_internvl.config import MiniInternVLConfig
 from mini_internvl.errors import CheckpointError
 from mini_internvl.layout import Recipe, canonical_adapted, native_recipe, released_recipe
-from mini_internvl.weights import WeightReader, refuse_pickles
+from mini_internvl.unreadable import refuse_unreadable
+from mini_internvl.weights import WeightReader
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -54,7 +55,7 @@ def adapter_weights(folder: Path) -> Path:
     """
     path = folder / WEIGHTS
     if not path.is_file():
-        refuse_pickles(folder)
+        refuse_unreadable(folder)
         raise CheckpointError(f"{folder}: holds {CONFIG} but no {WEIGHTS}")
     others = sorted(
         p.name for p in folder.glob("*.safetensors") if p.name not in (WEIGHTS, "adapter.safetensors")

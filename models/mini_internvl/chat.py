@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mini_internvl.batching import BatchRunner
+from mini_internvl.chat_template import ChatTemplate
 from mini_internvl.errors import MiniInternVLError, NotFiniteError, TokenizerError, first_error_raised
 from mini_internvl.generation import (
     Finish,
@@ -99,8 +100,8 @@ class ChatModel(Identified, MiniInternVL):
     int8: bool = False
 
     @cached_property
-    def template(self) -> Template:
-        """The conversation template of the checkpoint."""
+    def template(self) -> Template | ChatTemplate:
+        """How conversations are written; `load` sets it."""
         return find_template(self.config.template)
 
     @cached_property
@@ -112,7 +113,8 @@ class ChatModel(Identified, MiniInternVL):
             stop = tuple(eos) if isinstance(eos, (list, tuple)) else () if eos is None else (int(eos),)
             return TokenRules(stop, image, stop[0] if stop else 0)
         tokenizer = self.tokenizer
-        ends = (tokenizer.token_id(self.template.stop), tokenizer.eos_id)
+        mark = self.template.stop
+        ends = (tokenizer.token_id(mark) if mark else None, tokenizer.eos_id)
         stop = tuple(dict.fromkeys(i for i in ends if i is not None))
         if not stop:
             raise TokenizerError(f"{self.folder}: neither {self.template.stop} nor an end of text is known")

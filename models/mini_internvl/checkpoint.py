@@ -24,9 +24,13 @@ from mini_internvl.layout import (
     unwrapped,
 )
 from mini_internvl.model import MiniInternVL
+from mini_internvl.unreadable import deepspeed_command
 from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
 
 logger = logging.getLogger(__name__)
+
+CONFIGS = ("adapter_config.json", "config.json")
+"""Files that tell a checkpoint's folder."""
 
 HEAD = "language_model.lm_head.weight"
 
@@ -43,6 +47,10 @@ def read_config(folder: Path) -> tuple[MiniInternVLConfig, bool]:
         ConfigError: config.json is missing, broken, of another model, or asks for code to be run.
     """
     path = folder / "config.json"
+    if not path.is_file():
+        inner = sorted(p.parent.name for name in CONFIGS for p in folder.glob(f"*/{name}"))
+        if inner:
+            raise ConfigError(f"{folder}: holds no config.json; did you mean {folder / inner[-1]}?")
     raw = read_json(path)
     kind = raw.get("model_type")
     if kind == "internvl":
@@ -135,7 +143,10 @@ def read_network(
                 converted = 0
                 reader.release()
     if misshapen:
-        raise CheckpointError(f"{folder}: {_listed(misshapen, 'of another shape than config.json says')}")
+        text = f"{folder}: {_listed(misshapen, 'of another shape than config.json says')}"
+        if any(" [0]," in each for each in misshapen):
+            text += f"; empty ones are shards of ZeRO-3 that were not gathered: {deepspeed_command(folder)}"
+        raise CheckpointError(text)
     if change is not None:
         change.check_used()
     network.load_state_dict(state, strict=False, assign=True)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from mini_internvl.config_keys import check_language, check_vision, check_whole
 from mini_internvl.errors import ConfigError
-from mini_internvl.prompts import DEFAULT_TEMPLATES
+from mini_internvl.prompts import DEFAULT_TEMPLATES, NATIVE_TEMPLATES
 
 FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
 """`model_type` of the language models: of the 1B, 2B and 4B, and of InternVL3.5."""
@@ -300,7 +300,7 @@ def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
         llm=llm,
         downsample_ratio=float(raw.get("downsample_ratio", 0.5)),
         select_layer=int(raw.get("vision_feature_layer", -1)),
-        template=DEFAULT_TEMPLATES[family],
+        template=NATIVE_TEMPLATES[family],
         image_token_id=raw.get("image_token_id", 151667),
     )
 

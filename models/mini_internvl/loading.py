@@ -11,20 +11,15 @@ import torch
 from mini_internvl.adapter_config import AdapterConfig
 from mini_internvl.adapters import base_fingerprint, is_adapter
 from mini_internvl.chat import ChatModel
+from mini_internvl.chat_template import AUTO, ChatTemplate, find_prompt
 from mini_internvl.checkpoint import initialise, read_config, read_network
 from mini_internvl.compiled import compile_network
 from mini_internvl.config import MiniInternVLConfig
-from mini_internvl.errors import (
-    CheckpointError,
-    ConfigError,
-    DeviceError,
-    PromptError,
-    TokenizerError,
-    reading,
-)
+from mini_internvl.errors import CheckpointError, DeviceError, TokenizerError, reading
 from mini_internvl.identity import checkpoint_identity
 from mini_internvl.linear_layers import has_half_products, quantise, widen_products
-from mini_internvl.prompts import choose_system_message, find_template
+from mini_internvl.processor_settings import check_processor
+from mini_internvl.prompts import Template, choose_system_message
 from mini_internvl.releases import TINY, TINY_FOLDER, find_release, locate, release_of_folder
 from mini_internvl.tokenizers import Tokenizer, image_token_of, read_tokenizer
 from mini_internvl.weights import WeightReader, fingerprint, weight_files
@@ -56,6 +51,7 @@ def load(
     image_token_id: int | None = None,
     attention: str = "sdpa",
     compile: bool = False,
+    template: str = AUTO,
 ) -> ChatModel:
     """Loads a checkpoint for inference: evaluation mode, no gradients.
 
@@ -74,6 +70,7 @@ def load(
         attention: the language model's attention, by its name in transformers' registry.
         compile: run the encoder's layers, and on a GPU the decoding step as CUDA graphs, compiled by
             torch.compile. It takes a minute or so; the model is then for the thread that loaded it.
+        template: how conversations are written (`chat_template.find_prompt`): `auto` is as the folder says.
 
     Raises:
         DeviceError: the device is unknown, not there or too small.
@@ -84,7 +81,9 @@ def load(
     """
     with reading(name if folder is None else folder, CheckpointError):
         found, adapter = find_base(name, folder, revision)
-        model = _read(str(name), found, adapter, dtype, _device(device), image_token_id, attention)
+        model = _read(
+            str(name), found, adapter, dtype, find_device(device), image_token_id, attention, template
+        )
     model.revision = revision
     half = model.dtype in (torch.bfloat16, torch.float16)
     if half and model.device.type == "cpu" and not has_half_products(model.dtype):
@@ -104,6 +103,7 @@ def _read(
     place: torch.device,
     image_token_id: int | None,
     attention: str,
+    template: str,
 ) -> ChatModel:
     """The network of a folder with tokenizer and template, each checked against the others."""
     int8 = dtype == "int8"
@@ -111,8 +111,13 @@ def _read(
         dtype = _half(place)
     tokenizer = None if adapter is None else read_tokenizer(adapter, folder)
     tokenizer = tokenizer or read_tokenizer(folder)
-    if tokenizer is not None:
-        _check_template(folder, tokenizer)
+    config, native = read_config(folder)
+    if native:
+        check_processor(folder, config)
+    silent = native and tokenizer is None  # only tensors go in and out
+    prompt = None if silent else find_prompt(folder, config, native, template)
+    if prompt is not None and tokenizer is not None:
+        _check_marks(folder, tokenizer, prompt)
     untrained = folder == TINY_FOLDER and not any(folder.glob("*.safetensors"))
     if untrained:
         logger.warning("%s: no trained weights in the package; they are random, from a fixed seed", TINY)
@@ -133,12 +138,11 @@ def _read(
     model.tokenizer = tokenizer
     model.untrained = untrained
     model.image_token_id = image_token_of(tokenizer, image_token_id, model.config.image_token_id)
-    model.system_message = choose_system_message(
-        model.config.system_message,
-        folder,
-        find_template(model.config.template),
-        None if release is None else release.system_message,
-    )
+    if prompt is not None:
+        model.template = prompt
+        model.system_message = _system_message(
+            model, prompt, None if release is None else release.system_message
+        )
     _check_vocabulary(folder, tokenizer, model.config)
     if int8:
         quantise(model.language_model)
@@ -207,18 +211,23 @@ def _check_base(adapter: Path, base: Path) -> None:
         )
 
 
-def _check_template(folder: Path, tokenizer: Tokenizer) -> None:
-    """Refuses a checkpoint whose conversations cannot be written, before its weights are read."""
-    name = read_config(folder)[0].template
-    try:
-        template = find_template(name)
-    except PromptError as error:
-        raise ConfigError(f"{folder / 'config.json'}: {error}") from error
-    marks = dict.fromkeys(_MARK.findall(template.user + template.assistant + template.separator))
+def _system_message(model: ChatModel, prompt: Template | ChatTemplate, released: str | None) -> str | None:
+    """What begins a conversation: as the checkpoint has it, or as the template has it that was chosen."""
+    if isinstance(prompt, ChatTemplate) or model.folder is None:
+        return None
+    if prompt.name != model.config.template:
+        return prompt.system_message
+    return choose_system_message(model.config.system_message, model.folder, prompt, released)
+
+
+def _check_marks(folder: Path, tokenizer: Tokenizer, prompt: Template | ChatTemplate) -> None:
+    """Refuses a prompt that is written with marks which are no tokens, before the weights are read."""
+    text = prompt.render([("x", "y"), ("z", None)], None)
+    marks = dict.fromkeys(_MARK.findall(text))
     if absent := [mark for mark in marks if tokenizer.token_id(mark) is None]:
         raise TokenizerError(
-            f"{folder}: the tokenizer has no {', '.join(absent)}, which the template {name} is written with: "
-            "download the tokenizer files again"
+            f"{folder}: the tokenizer has no {', '.join(absent)}, which the template {prompt.name} is "
+            "written with: download the tokenizer files again, or choose another --template"
         )
 
 
@@ -231,7 +240,7 @@ def _check_vocabulary(folder: Path, tokenizer: Tokenizer | None, config: MiniInt
         )
 
 
-def _device(device: str | torch.device) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
     """The device of a name.
 
     Raises:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mini_internvl.chat_template import ChatTemplate
 from mini_internvl.errors import CheckpointError
 from mini_internvl.fast_tokenizer import PROBES, write_fast_tokenizer
 from mini_internvl.layout import native_recipe
@@ -58,7 +59,11 @@ def write_native(
     if dtype is not None:
         state = {name: tensor.to(dtype) for name, tensor in state.items()}
     kind = str(next(iter(state.values())).dtype).removeprefix("torch.")
-    template = chat_template(network.template, network.system_message, video)
+    prompt = network.template
+    if isinstance(prompt, ChatTemplate):
+        template = prompt.source
+    else:
+        template = chat_template(prompt, network.system_message, video)
     contents: dict[str, Mapping[str, Any]] = {
         "config.json": native_config(network, kind),
         "generation_config.json": _generation(network),

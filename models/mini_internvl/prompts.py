@@ -10,6 +10,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mini_internvl.errors import PromptError
 
@@ -118,6 +119,15 @@ DEFAULT_TEMPLATES = {
 """Template of each language model family, where config.json names none."""
 
 
+NATIVE_TEMPLATES = {
+    "qwen2": "internvl2_5-hf",
+    "internlm2": "internvl2_5-hf",
+    "phi3": "phi3-chat",
+    "qwen3": "internvl2_5-hf",
+}
+"""The prompt of each family's `*-hf` repositories; a folder's own chat template goes before it."""
+
+
 def find_template(name: str) -> Template:
     """The template of a name.
 
@@ -129,8 +139,16 @@ def find_template(name: str) -> Template:
     return TEMPLATES[name]
 
 
+class Rendering(Protocol):
+    """What writes a conversation: a `Template`, or a checkpoint's own chat template."""
+
+    def render(self, turns: Sequence[tuple[str, str | None]], system_message: str | None) -> str:
+        """The whole text, with `<image>` for each image."""
+        ...
+
+
 def build_prompt(
-    template: Template,
+    template: Rendering,
     question: str,
     tile_counts: Sequence[int] = (),
     *,

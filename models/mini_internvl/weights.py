@@ -17,14 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mini_internvl.errors import CheckpointError
+from mini_internvl.unreadable import refuse_unreadable
 
 INDEX = "model.safetensors.index.json"
-_PICKLES = ("[!.]*.bin", "[!.]*.pt", "[!.]*.pth", "[!.]*.ckpt")
-_CONVERT = (
-    'python -c "import glob, torch, safetensors.torch as s; [s.save_file({k: v.clone().contiguous() for k, v '
-    "in torch.load(f, map_location='cpu', weights_only=True).items()}, f.rsplit('.', 1)[0] + '.safetensors') "
-    "for f in glob.glob('%s')]\""
-)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -51,7 +46,7 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "adapter_config.json").is_file():
         raise CheckpointError(f"{folder}: holds an adapter, not a model; merge it into its base first")
     if not files:
-        refuse_pickles(folder)
+        refuse_unreadable(folder)
         raise CheckpointError(f"{folder}: holds no *.safetensors; download the weights into it")
     return files
 
@@ -64,16 +59,6 @@ def _weight_map(index: Path) -> dict[str, str]:
         return {str(key): str(name) for key, name in weight_map.items()}
     except Exception as error:
         raise CheckpointError(f"{index}: is not an index of weight files ({error})") from error
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Raises CheckpointError where a folder holds pickled weights."""
-    found = sorted(path for pattern in _PICKLES for path in folder.glob(pattern))
-    if found:
-        raise CheckpointError(
-            f"{folder}: {found[0].name} is refused, since reading a pickle can run code hidden in it. "
-            f"If you trust it, convert it once, in that folder: {_CONVERT % ('*' + found[0].suffix)}"
-        )
 
 
 class WeightReader:

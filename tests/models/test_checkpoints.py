@@ -339,6 +339,7 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(released: Path, tmp_pa
 
 
 def test_system_messages(released: Path, tmp_path: Path) -> None:
+    released = copy(released, tmp_path / "base", template="internlm2-chat")
     assert "InternVL" in mini_internvl.load(released).system_message
     v15 = copy(released, tmp_path / "Mini-InternVL-Chat-2B-V1-5")
     assert mini_internvl.load(v15).system_message.startswith("You are an AI assistant whose name is InternLM")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from mini_internvl_train.checkpoints import published
 from mini_internvl_train.errors import ResumeError, TrainingError
-from mini_internvl_train.merge import is_adapter
 
 Layout = Literal["hf", "released"]
 
@@ -41,6 +40,8 @@ def export(checkpoint: Path, output: Path, layout: Layout) -> Exported:
         MiniInternVLError: the checkpoint cannot be read, or has no equal in the other layout.
     """
     import mini_internvl
+    from mini_internvl.adapters import is_adapter
+    from mini_internvl.chat_template import ChatTemplate, named_prompt
     from mini_internvl.checkpoint import read_config
     from mini_internvl.native import write_native
     from mini_internvl.weights import WeightReader, weight_files
@@ -57,6 +58,13 @@ def export(checkpoint: Path, output: Path, layout: Layout) -> Exported:
         raise TrainingError(f"{checkpoint}: is in the layout {layout!r} already")
     stored = WeightReader(weight_files(checkpoint)).stored_dtype()
     network = mini_internvl.load(checkpoint, dtype=stored, device="cpu")
+    if layout == "released" and isinstance(network.template, ChatTemplate):
+        named = named_prompt(network.template)
+        if named is None:
+            raise TrainingError(
+                f"{checkpoint}: its chat template writes what no template of the released layout does"
+            )
+        network.config = replace(network.config, template=named[0].name, system_message=named[1])
     with published(output) as temporary:
         if layout == "hf":
             files = write_native(network, temporary)

@@ -17,6 +17,7 @@ from mini_internvl_train.sample_images import Tiling
 
 if TYPE_CHECKING:
     from mini_internvl import ChatModel, MiniInternVL
+    from mini_internvl.prompts import Template
     from mini_internvl.vision import EncoderLayer
 
 
@@ -56,7 +57,8 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     from mini_internvl.tokenizers import companion_files
 
     name = recipe.model if model is None else model
-    network = mini_internvl.load(name, dtype="float32", device="cpu")
+    template = trained_template(name)
+    network = mini_internvl.load(name, dtype="float32", device="cpu", template=template.name)
     if network.tokenizer is None or network.image_token_id is None or network.folder is None:
         raise RecipeError(f"model: {name} has no tokenizer files, which training needs")
     # a saved checkpoint states the settings that it was trained with
@@ -66,7 +68,7 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     network.config = config
     encoder = ConversationEncoder(
         network.tokenizer,
-        network.template,
+        template,
         network.system_message,
         network.image_token_id,
         config.num_image_token,
@@ -81,6 +83,31 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
         companion_files(network.folder),
         read_config(network.folder)[1],
     )
+
+
+def trained_template(name: str | Path) -> Template:
+    """The template by which a training writes conversations: the one that the checkpoint names.
+
+    A checkpoint in transformers' native layout has a chat template instead; it must write the same.
+
+    Raises:
+        RecipeError: it writes others. MiniInternVLError: there is no such checkpoint or template.
+    """
+    from mini_internvl.chat_template import read_chat_template, same_prompts
+    from mini_internvl.checkpoint import read_config
+    from mini_internvl.loading import find_base
+    from mini_internvl.prompts import find_template
+
+    folder, _ = find_base(name, None, None)
+    config, native = read_config(folder)
+    template = find_template(config.template)
+    chat = read_chat_template(folder) if native else None
+    if chat is not None and not same_prompts(chat, template, None):
+        raise RecipeError(
+            f"{name}: its chat template writes other conversations than {template.name}, the only one that a "
+            "model made of it could name; start from the released layout"
+        )
+    return template
 
 
 #: The language models' linear layers, under the names of transformers' classes (InternLM2 runs as Llama).
