@@ -11,18 +11,22 @@ import hashlib
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from evalkit.doors import cause
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import TrainingDataError
+from mini_internvl_train.line_forms import internvl_line
 
 logger = logging.getLogger(__name__)
+
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -183,13 +187,44 @@ class Line:
 
 
 def read_lines(data_set: DataSet) -> Iterator[Line]:
-    """The lines that are not blank."""
+    """The lines that are not blank; of a JSON list, its elements.
+
+    Raises:
+        TrainingDataError: a list that cannot be read.
+    """
     with data_set.annotation.open("rb") as file:
+        if file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
+            yield from _elements(data_set.annotation)
+            return
+        file.seek(0)
         offset = 0
         for number, content in enumerate(file, 1):
             if content.strip():
                 yield Line(number, offset, content)
             offset += len(content)
+
+
+def _elements(path: Path) -> Iterator[Line]:
+    """The elements of a JSON list, numbered from 1, with their place in bytes."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+        decoder, place, number, offset = json.JSONDecoder(), text.index("[") + 1, 0, 0
+        read = 0
+        while text[place := _SPACE.match(text, place).end()] != "]":  # type: ignore[union-attr]
+            number += 1
+            _, end = decoder.raw_decode(text, place)
+            offset += len(text[read:place].encode())
+            content = text[place:end].encode()
+            yield Line(number, offset, content)
+            offset += len(content)
+            read = place = end
+            place = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+            if text[place] == ",":
+                place += 1
+            elif text[place] != "]":
+                raise ValueError(f"no comma after element {number}")
+    except (ValueError, IndexError, RecursionError, OSError) as error:
+        raise TrainingDataError(f"{path}: not a JSON list ({error or 'it ends too early'})") from None
 
 
 def parse_line(data_set: DataSet, line: Line) -> Conversation:
@@ -206,6 +241,10 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
         raise TrainingDataError(f"{where}: not JSON ({error})") from None
     if not isinstance(raw, dict):
         raise TrainingDataError(f"{where}: not an object")
+    formed = internvl_line(raw, where)
+    raw = formed.content
+    _say_form(data_set, formed.form)
+    _say_unread(data_set, formed.unread)
     images = raw.get("image") or []
     images = [images] if isinstance(images, str) else images
     if not isinstance(images, list) or not all(isinstance(name, str) for name in images):
@@ -230,6 +269,20 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
         augment=data_set.data_augment,
         where=where,
     )
+
+
+@cache
+def _say_form(data_set: DataSet, form: str) -> None:
+    """One line a data set on the form of its lines."""
+    if form != "InternVL":
+        logger.info("%s: lines of the form %s are read (docs/training.md)", data_set.name, form)
+
+
+@cache
+def _say_unread(data_set: DataSet, keys: tuple[str, ...]) -> None:
+    """One line a data set and set of keys that mean nothing to training."""
+    if keys:
+        logger.warning("%s: %s of its lines: not read", data_set.name, ", ".join(map(repr, keys)))
 
 
 def _clip(raw: Any, where: str) -> tuple[float, float] | None:

@@ -77,7 +77,8 @@ class TrainingSet:
         self._regime = regime
         self._bounds = bounds
         self._sets: list[DataSet] = []
-        self._owners, self._numbers, self._offsets = array("l"), array("q"), array("q")
+        self._owners, self._numbers = array("l"), array("q")
+        self._offsets, self._sizes = array("q"), array("q")  # of each line, in bytes
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -116,6 +117,7 @@ class TrainingSet:
                 self._owners.append(len(self._sets) - 1)
                 self._numbers.append(line.number)
                 self._offsets.append(line.offset)
+                self._sizes.append(len(line.content))
         self.fingerprints[data_set.name] = digest.hexdigest()[:16]
         return SamplePool(data_set.name, first, len(self) - first, data_set.repeat_time)
 
@@ -128,7 +130,8 @@ class TrainingSet:
         data_set = self._sets[self._owners[index]]
         with data_set.annotation.open("rb") as file:
             file.seek(self._offsets[index])
-            line = Line(self._numbers[index], self._offsets[index], file.readline())
+            content = file.read(self._sizes[index])
+            line = Line(self._numbers[index], self._offsets[index], content)
         sample = self._read(data_set, line)
         if self._length(sample) != self.lengths[index]:
             raise TrainingDataError(
