@@ -18,7 +18,7 @@ from evalkit_models.hf_loading import _processor
 from mini_internvl_train.errors import ResumeError, TrainingError
 from mini_internvl_train.export import export
 
-FAMILIES = ("qwen2", "internlm2", "phi3")
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -105,7 +105,7 @@ def test_a_trained_network_answers_alike_in_both_layouts_and_both_programs(
     assert invoke(["train", "export", str(final), "--to", "hf", "-o", str(tmp_path / "hf")]) == 0
     assert "model.safetensors" in capsys.readouterr().out
     texts = {}
-    for name, model in (("released", final), ("hf", f"hf:{tmp_path / 'hf'}")):
+    for name, model in (("released", final), ("native", tmp_path / "hf"), ("hf", f"hf:{tmp_path / 'hf'}")):
         common = [
             "--split",
             "miniature",
@@ -126,5 +126,5 @@ def test_a_trained_network_answers_alike_in_both_layouts_and_both_programs(
         assert done == 0, name
         folder = next((tmp_path / f"run-{name}").rglob("summary.json")).parent
         texts[name] = {record.id: record.text for record in read_records(folder)}
-    assert texts["released"] == texts["hf"]
+    assert texts["released"] == texts["native"] == texts["hf"]
     assert len(set(texts["hf"].values())) > 1

@@ -157,8 +157,9 @@ def _paths(value: Any, key: str, where: str) -> list[str] | None:
     if value is None or value == []:
         return None
     items = value if isinstance(value, list) else [value]
-    paths: list[Any] = [item.get("path") if isinstance(item, dict) else item for item in items]
-    if not all(isinstance(path, str) and path for path in paths):
+    named = [item.get("path") if isinstance(item, dict) else item for item in items]
+    paths = [path for path in named if isinstance(path, str) and path]
+    if len(paths) < len(items):
         raise TrainingDataError(f"{where}: {key} must be paths; bytes inside a line are not read")
     if any(path.startswith(("http://", "https://", "data:")) for path in paths):
         raise TrainingDataError(f"{where}: {key} holds an address; download the images and give paths")

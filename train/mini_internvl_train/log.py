@@ -1,9 +1,12 @@
-"""The log of a training: `log.jsonl`, TensorBoard scalars and a progress bar."""
+"""The log of a training: `log.jsonl`, TensorBoard scalars; a progress bar, or lines without a terminal."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
+import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +16,11 @@ from evalkit import environment
 from evalkit.doors import cause
 from mini_internvl_train.errors import ResumeError
 
+logger = logging.getLogger(__name__)
+
 LOG = "log.jsonl"
+INTERVAL = 10.0
+"""Seconds between two lines where there is no terminal."""
 
 Scores = Mapping[str, Mapping[str, float | None]]
 """Value by group (a task, for example) and metric."""
@@ -62,7 +69,10 @@ class TrainingLog:
         truncate(output / LOG, done)
         self._file = (output / LOG).open("a", encoding="utf-8")
         self._board = SummaryWriter(output / "tensorboard", purge_step=done + 1)
-        self._bar = tqdm(total=total, initial=done, unit="step", disable=quiet, dynamic_ncols=True)
+        bar = not quiet and sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit="step", disable=not bar, dynamic_ncols=True)
+        self._lines = not quiet and not bar
+        self._total, self._shown = total, time.monotonic()
         self._samples = self._tokens = 0
         self._seconds = 0.0
 
@@ -79,11 +89,16 @@ class TrainingLog:
         self._seconds += line.seconds
         self._scalar("train/samples_per_second", line.samples / line.seconds, line.step)
         self._scalar("train/tokens_per_second", line.tokens / line.seconds, line.step)
-        self._bar.set_postfix_str(
+        rates = (
             f"loss {line.loss:.4f}, {self._samples / self._seconds:.1f} samples/s, "
             f"{self._tokens / self._seconds:.0f} tokens/s"
         )
+        self._bar.set_postfix_str(rates)
         self._bar.update()
+        now = time.monotonic()
+        if self._lines and (now - self._shown >= INTERVAL or line.step == self._total):
+            self._shown = now
+            logger.info("step %d/%d: %s", line.step, self._total, rates)
 
     def evaluation(self, step: int, scores: Scores) -> None:
         """Scores of a checkpoint by task and metric."""
