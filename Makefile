@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := evalkit tasks models train leaderboard_app tests benchmarks
 
-.PHONY: demo test lint types tests setup clean chromium
+.PHONY: demo test lint types tests campaign setup clean chromium
 
 demo: $(VENV)/.installed
 	@echo "== evalkit run: the embedded model on DriveLM's miniature"
@@ -40,6 +40,12 @@ types: $(VENV)/.installed-dev
 tests: $(VENV)/.installed-dev chromium
 	@echo "== tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
+
+# Kills, full disks and hostile inputs (docs/reliability.md); STATE=FILE keeps results, so that it can go on.
+MINUTES ?= 10
+SEED ?= 1
+campaign: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/campaign --minutes $(MINUTES) --seed $(SEED) $(if $(STATE),--state $(STATE))
 
 # The leaderboard's browser tests drive Debian's Chromium; where there is none they are skipped and say so.
 chromium:

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from evalkit import registry
 from evalkit.contracts import Model
 from evalkit.engines.base import Engine, as_engine
 from evalkit.errors import UsageError
-from evalkit.pipeline.options import PathLike, RunKeywords, RunOptions, current_name, options_of
+from evalkit.pipeline.keywords import called_with
+from evalkit.pipeline.options import PathLike, RunKeywords, RunOptions, options_of
 from evalkit.pipeline.results import RunResult
 from evalkit.pipeline.run import load_model, run_task
-
-Keywords = ParamSpec("Keywords")
-Call = TypeVar("Call")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,30 +26,7 @@ class RunCall(RunKeywords):
     include: PathLike | None = dataclasses.field(default=None, kw_only=True)
 
 
-def _called_with(
-    call: Callable[Keywords, Call],
-) -> Callable[[Callable[[Call], Result]], Callable[Keywords, Result]]:
-    """Gives a function of one dataclass the fields as arguments; type checkers and `help` show them."""
-
-    def decorate(function: Callable[[Call], Result]) -> Callable[Keywords, Result]:
-        signature = inspect.signature(call)
-
-        @functools.wraps(function)
-        def with_keywords(*args: Keywords.args, **kwargs: Keywords.kwargs) -> Result:
-            named: dict[str, Any] = {current_name(name, RunCall): value for name, value in kwargs.items()}
-            bound = signature.bind(*args, **named)
-            return function(call(*bound.args, **bound.kwargs))
-
-        returned = inspect.signature(function).return_annotation
-        with_keywords.__signature__ = signature.replace(return_annotation=returned)  # type: ignore[attr-defined]
-        meaning = "\n".join(f"    {name}: {entry.option.help}" for name, entry in options_of(RunCall).items())
-        with_keywords.__doc__ = f"{inspect.getdoc(function)}\n\nOptions:\n{meaning}\n"
-        return with_keywords
-
-    return decorate
-
-
-@_called_with(RunCall)
+@called_with(RunCall)
 def run(call: RunCall) -> RunResult:
     """Generate what the run folder lacks, score it, and return the result.
 

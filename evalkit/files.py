@@ -76,6 +76,7 @@ def read_json_items(path: Path, key: str | None = None) -> Iterator[Any]:
             for item in stream.array():
                 count += 1
                 yield item
+            stream.leave(inside=key is not None)
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 after {count} records: download it again") from None
     except strict_json.AmbiguousJson as error:

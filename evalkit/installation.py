@@ -20,9 +20,14 @@ DISTRIBUTION = "mini-internvl-evalkit"
 EXTRAS: dict[str, tuple[str, ...]] = {
     "api": ("httpx2", "openai"),
     "leaderboard": ("altair", "duckdb", "streamlit"),
+    "mlflow": ("mlflow",),
+    "notebook": ("IPython",),
     "ray": ("ray",),
+    "tensorboard": ("tensorboard",),
+    "trackio": ("trackio",),
     "train": ("accelerate", "peft", "tensorboard", "yaml"),
     "video": ("av",),
+    "wandb": ("wandb",),
 }
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evalkit.metrics.base import Accuracy, Mean, Metric
+from evalkit.metrics.base import Accuracy, Mean, Metric, RootMeanSquare, macro_mean
 from evalkit.statistics.estimate import interval
 from evalkit.statistics.resampling import ClusterSums, Resampler
 
@@ -71,6 +71,41 @@ def world(kind: str, form: str, clusters: int, mean: float, icc: float = 0.0) ->
     return draw, 100 * (mean * high + (1 - mean) * low)
 
 
+def macro_world(clusters: int, thin: int, size: int, icc: float) -> tuple[Draw, float]:
+    """An experiment of the mean of two accuracies, the second over `thin` clusters alone, and its truth."""
+    metric = macro_mean("macro", [Accuracy("thick"), Accuracy("thin")])
+    metric.statistics([])  # tells it the width of its parts
+
+    def draw(rng: np.random.Generator) -> ClusterSums:
+        blocks, parts = [], []
+        for part, (count, mean) in zip(metric.parts, ((clusters, 0.8), (thin, 0.6)), strict=True):
+            rows = np.full((count, 2), float(size))
+            rows[:, 0] = rng.binomial(size, rates(count, mean, icc, rng))
+            parts.append(ClusterSums(part, rows, np.full(count, size, dtype=np.intp)))
+            blocks.append(np.concatenate([rows, np.zeros((clusters - count, 2))]))
+        sizes = sum(block[:, 1] for block in blocks).astype(np.intp)
+        return ClusterSums(metric, np.concatenate(blocks, axis=1), sizes, tuple(parts))
+
+    return draw, 70.0
+
+
+def error_world(kind: str, n: int) -> tuple[Draw, float]:
+    """An experiment of the root mean square of n errors: normal, Student's t (5), or log-normal."""
+    metric = RootMeanSquare("rmse", "error", unit="m/s")
+    square = {"normal": 1.0, "t5": 5 / 3, "heavy": float(np.exp(2))}[kind]
+
+    def draw(rng: np.random.Generator) -> ClusterSums:
+        errors = {
+            "normal": lambda: rng.normal(size=n),
+            "t5": lambda: rng.standard_t(5, n),
+            "heavy": lambda: np.exp(rng.normal(size=n)),
+        }[kind]()
+        ones = np.ones(n)
+        return ClusterSums(metric, np.stack([errors**2, ones], axis=1), ones.astype(np.intp))
+
+    return draw, float(np.sqrt(square))
+
+
 def coverage(draw: Draw, truth: float, experiments: int, resamples: int = 500) -> tuple[float, float]:
     """Share of experiments whose interval holds the truth, and the mean width."""
     rng, held, width = np.random.default_rng(11), 0, 0.0
@@ -106,7 +141,7 @@ WORLDS: tuple[tuple[str, str, int, float, float], ...] = (
 )
 
 
-if __name__ == "__main__":
-    for place in WORLDS:
-        share, width = coverage(*world(*place), 200)
-        print(*place, f"{100 * share:.1f} ({width:.1f})")
+#: Clusters, of them with the thin part, samples of each, intraclass correlation.
+MACRO_WORLDS = ((60, 12, 10, 0.0), (60, 12, 10, 0.2), (200, 5, 20, 0.1), (200, 40, 5, 0.1), (100, 20, 1, 0.0))
+#: Kind of errors, and how many.
+ERROR_WORLDS = (("normal", 200), ("t5", 500), ("heavy", 1000))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
+from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.pipeline.options import Decides, Entry, RunKeywords, RunSettings, options_of
 from mini_internvl_train.settings import settings_of
 
@@ -51,6 +52,15 @@ def _meaning(entry: Entry) -> str:
     if option.variables:
         notes.append(f"Variables: {', '.join(f'`{name}`' for name in option.variables)}.")
     return " ".join([option.help, *notes]).replace("|", "\\|")
+
+
+def comparison_table() -> dict[str, str]:
+    """The options of a comparison."""
+    rows = [
+        f"| {_flags(entry)} | {_default(entry)} | {_meaning(entry)} |"
+        for entry in options_of(ComparisonOptions).values()
+    ]
+    return {"comparison": "\n".join(["| flag | default | meaning |", "|---|---|---|", *rows])}
 
 
 def recipe_table() -> dict[str, str]:
@@ -107,6 +117,7 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
 #: Page to its tables.
 PAGES = {
     DOCS / "options.md": run_tables,
+    DOCS / "comparing.md": comparison_table,
     DOCS / "training.md": lambda: {**recipe_table(), **distillation_table()},
 }
 

@@ -22,7 +22,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-
 
 #: Source roots, and the extras whose packages each may import beside the core's.
 ROOTS: dict[str, set[str]] = {
-    "evalkit": {"api", "ray", "video"},
+    "evalkit": {"api", "mlflow", "notebook", "ray", "tensorboard", "trackio", "video", "wandb"},
     "tasks": set(),
     "models": {"api"},
     "train": {"train", "video"},
@@ -34,7 +34,13 @@ ROOTS: dict[str, set[str]] = {
 INSTALLED = ("evalkit", "tasks", "models", "train", "leaderboard_app")
 
 #: Packages whose import name is another.
-IMPORT_NAMES = {"pillow": "PIL", "proxy.py": "proxy", "pyyaml": "yaml"}
+IMPORT_NAMES = {
+    "ipython": "IPython",
+    "mlflow-skinny": "mlflow",
+    "pillow": "PIL",
+    "proxy.py": "proxy",
+    "pyyaml": "yaml",
+}
 #: Packages that code uses without importing them, with the file that does so and a text in it.
 USED_OTHERWISE = {
     "protobuf": (
@@ -48,6 +54,8 @@ USED_OTHERWISE = {
     "build": (".github/workflows/ci.yml", "-m build"),
     "check-jsonschema": ("Makefile", "check-jsonschema"),
     "twine": (".github/workflows/ci.yml", "twine check --strict"),
+    "ipykernel": ("tests/evalkit/test_notebooks.py", '"ipykernel"'),
+    "nbclient": ("tests/evalkit/test_notebooks.py", '"nbclient"'),
     "mypy": ("Makefile", "mypy"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
+from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.text import table
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from evalkit.pipeline.results import RunResult
 
 
+comparison_flags = option_flags(kind=ComparisonOptions)
 FORMATS = ("table", "json", "markdown", "junit")
 
 
@@ -36,15 +38,9 @@ def format_flags(command: Any) -> Any:
     return chosen(json_flag(command))
 
 
-def undecided_flag(command: Any) -> Any:
-    """`--undecided pass|fail`."""
-    text = "What exit status 5, undecided, becomes: 0 or 1."
-    return flag("--undecided", type=click.Choice(("pass", "fail")), help=text)(command)
-
-
 @click.command(short_help="Paired comparison of two runs, of several, or of two recipes.")
-@click.argument("base", metavar="BASE", required=False)
-@click.argument("new", metavar="NEW…", nargs=-1)
+@click.argument("base", metavar="BASE", required=False, shell_complete=completion.models_or_runs)
+@click.argument("new", metavar="NEW…", nargs=-1, shell_complete=completion.models_or_runs)
 @flag("--best-of", is_flag=True,
       help="Choose the best of several NEW, and say what it owes to luck.")  # fmt: skip
 @flag("--metric", metavar="METRIC", help="What --best-of chooses by. Default: each task's headline.")
@@ -52,22 +48,8 @@ def undecided_flag(command: Any) -> Any:
       help="Runs of one recipe (training seeds) in place of BASE; a glob, or repeatable.")  # fmt: skip
 @flag("--new-runs", multiple=True, metavar="RUN",
       help="Runs of another recipe in place of NEW; a glob, or repeatable.")  # fmt: skip
-@flag("--max-drop", multiple=True, metavar="METRIC=X",
-      help="Fail if METRIC drops significantly and by more than X, in its unit; repeatable.")  # fmt: skip
-@flag("--margin", multiple=True, metavar="METRIC=X",
-      help="Fail unless a drop of METRIC by more than X is excluded; repeatable.")  # fmt: skip
-@flag(
-    "--alpha",
-    type=float,
-    default=0.05,
-    show_default=True,
-    help="Significance level, over all metrics that are judged.",
-)
-@flag("--allow", multiple=True, metavar="FIELD", help="A field of the signature that may differ; repeatable.")
-@flag("--speed", is_flag=True, help="Judge the model's time per sample too.")
-@undecided_flag
+@comparison_flags
 @output_flag
-@flag("--seed", type=int, default=0, show_default=True, help="Seed of the resampling.")
 @include_flag
 @format_flags
 @terminal.verbosity
@@ -78,16 +60,10 @@ def compare(
     metric: str | None,
     base_runs: tuple[str, ...],
     new_runs: tuple[str, ...],
-    max_drop: tuple[str, ...],
-    margin: tuple[str, ...],
-    alpha: float,
-    allow: tuple[str, ...],
-    speed: bool,
-    undecided: Any,
     output: Path,
-    seed: int,
     style: str,
     as_json: bool,
+    **flags: Any,
 ) -> int:
     """Compare two results on the same samples: improved, regressed, or no evidence.
 
@@ -104,38 +80,30 @@ def compare(
     """
     from evalkit.cli import compare_several
     from evalkit.comparison.baselines import resolve
-    from evalkit.comparison.compare import compare_runs
-    from evalkit.comparison.verdicts import Thresholds, parse
+    from evalkit.comparison.compare import compare_runs, settings
     from evalkit.errors import NotComparableError, UsageError
-    from evalkit.pipeline.options import comma_list
 
     style = "json" if as_json else style
-    thresholds = Thresholds(parse(max_drop, "--max-drop"), parse(margin, "--margin"))
-    settings: dict[str, Any] = {
-        "thresholds": thresholds,
-        "alpha": alpha,
-        "allow": comma_list(allow),
-        "seed": seed,
-        "undecided": undecided,
-    }
+    keywords = settings(ComparisonOptions(**flags))
     recipe = compare_several.recipe_sides(base, new, base_runs, new_runs)
     if metric is not None and not best_of:
         raise UsageError("--metric: says what --best-of chooses by; --max-drop and --margin name theirs")
+    speed = keywords.pop("with_speed")
     if speed and (recipe or best_of):
         raise UsageError("--speed: has no meaning with --best-of and recipes")
     if recipe and best_of:
         raise UsageError("--best-of: choose among single runs, or compare recipes")
     try:
         if recipe is not None:
-            return compare_several.recipes(*recipe, output, settings, style)
+            return compare_several.recipes(*recipe, output, keywords, style)
         assert base is not None
         if best_of:
-            return compare_several.best_of(base, new, output, metric, settings, style)
-        settings["with_speed"] = speed
+            return compare_several.best_of(base, new, output, metric, keywords, style)
+        keywords["with_speed"] = speed
         if len(new) > 1:
-            return compare_several.each(base, new, output, settings, style)
+            return compare_several.each(base, new, output, keywords, style)
         comparison = compare_runs(
-            resolve(base, output), resolve(new[0], output), names=(base, new[0]), **settings
+            resolve(base, output), resolve(new[0], output), names=(base, new[0]), **keywords
         )
     except NotComparableError as error:
         print_refusal(str(error), style)
@@ -178,7 +146,7 @@ def print_refusal(reason: str, style: str) -> None:
 @flag("--policy", "policy_file", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
       help="Default: evalkit.toml here, or [tool.evalkit] of pyproject.toml.")  # fmt: skip
 @flag("--baseline", metavar="NAME", help="In place of the policy's.")
-@undecided_flag
+@comparison_flags
 @option_flags(("checkpoint", "output"), show_default=False)
 @option_flags(decides="place", show_default=False)
 @include_flag
@@ -188,7 +156,6 @@ def check(
     model: str,
     policy_file: Path | None,
     baseline: str | None,
-    undecided: Any,
     style: str,
     as_json: bool,
     **flags: Any,
@@ -203,21 +170,24 @@ def check(
     from evalkit.comparison.policy import baseline_runs, find, load
     from evalkit.comparison.policy import check as judge
     from evalkit.errors import NotComparableError
-    from evalkit.pipeline.options import RunOptions
+    from evalkit.pipeline.options import RunOptions, options_of
 
     style = "json" if as_json else style
     policy = load(policy_file or find(Path()))
-    run = {**policy.run, **given(flags)}
+    told = given(flags)
+    judged = {name: told.pop(name) for name in options_of(ComparisonOptions) if name in told}
+    run = {**policy.run, **told}
     output = run.pop("output", policy.output)
     policy = dataclasses.replace(
         policy,
         baseline=baseline or policy.baseline,
-        undecided=undecided or policy.undecided,
+        options=dataclasses.replace(policy.options, **judged),
         output=output,
         run=run,
     )
     options = RunOptions(model, output=output, **run)
     options.check()
+    policy.options.check()
     try:
         base = baseline_runs(policy)
         with _Runs(options) as runs:
@@ -262,7 +232,7 @@ def baseline() -> None:
 
 @baseline.command("set")
 @click.argument("name")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…", shell_complete=completion.models_or_runs)
 @_output
 @include_flag
 @json_flag

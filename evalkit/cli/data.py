@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag, option_flags
 from evalkit.cli.terminal import flag
 from evalkit.text import command
@@ -23,7 +23,7 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=completion.tasks)
 @flag("--split", metavar="NAME", help="Only this split.")
 @include_flag
 @json_flag
@@ -40,7 +40,7 @@ def where(name: str, split: str | None, as_json: bool) -> int:
 
 
 @data.command()
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=completion.tasks)
 @flag("--split", metavar="NAME", help="Only this split. Default: every split that has a file here.")
 @flag(
     "--images/--no-images",
@@ -83,7 +83,7 @@ def check(
 
 
 @data.command()
-@click.argument("name", metavar="TASK")
+@click.argument("name", metavar="TASK", shell_complete=completion.tasks)
 @flag("--from", "source", type=FOLDER, required=True, help="Folder of the downloads: archives, loose files.")
 @flag("--data-root", type=FOLDER, required=True, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
       help="Files are put into DIR/<task>.")  # fmt: skip

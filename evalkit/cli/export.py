@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import include_flag, option_flags
 from evalkit.cli.terminal import flag
 
@@ -19,8 +19,8 @@ _QUESTIONS = "questions"
 
 
 @click.command(short_help="Write a benchmark's submission file, or its questions.")
-@click.argument("task", metavar="TASK|questions")
-@click.argument("run", metavar="RUN|TASK")
+@click.argument("task", metavar="TASK|questions", shell_complete=completion.tasks)
+@click.argument("run", metavar="RUN|TASK", shell_complete=completion.runs)
 @flag("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), envvar="EVALKIT_EXPORT_OUTPUT",
       help="File to write. Default: the benchmark's own name, in the run folder.")  # fmt: skip
 @option_flags(("data_root", "offline", "split", "protocol", "limit", "sample_id", "max_tiles", "gen", "seed"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from evalkit.cli import terminal
 from evalkit.errors import EvalkitError, UsageError
@@ -16,6 +19,9 @@ from evalkit.installation import VERSION, fix_for
 #: What `evalkit list` lists: words that people type as commands.
 _LISTS = ("tasks", "models", "suites", "runs")
 #: Command name to `module:object` and the line in `evalkit --help`. Nothing is imported before it is called.
+#: The variable by which a shell asks for completions.
+COMPLETION = "_EVALKIT_COMPLETE"
+
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("evalkit.cli.run:run", "Generate answers and score them: the main job."),
     "score": ("evalkit.cli.stored_runs:score", "Score stored responses again, without a model."),
@@ -32,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("evalkit.cli.push:push", "Publish a checkpoint or results on the Hugging Face Hub."),
     "train": ("mini_internvl_train.cli:train", "Fine-tune, merge and convert."),
     "leaderboard": ("evalkit_leaderboard.cli:leaderboard", "Start the leaderboard."),
+    "completion": ("evalkit.cli.completion:completion", "Print the completion of bash, zsh or fish."),
     "doctor": ("evalkit.cli.doctor:doctor", "What works on this machine, and how to fix what does not."),
 }
 
@@ -42,6 +49,16 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of their use."""
         return list(COMMANDS)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands from the table, importing nothing; flags as click does."""
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
+        return [
+            CompletionItem(name, help=line)
+            for name, (_, line) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module."""
@@ -111,6 +128,8 @@ def cli() -> None:
 def invoke(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit status (docs/quickstart.md)."""
     terminal.prepare_streams()
+    if COMPLETION in os.environ:
+        logging.disable()  # a shell asks for names
     terminal.remember(arguments)
     try:
         outcome = cli.main(list(arguments), prog_name="evalkit", standalone_mode=False)
@@ -148,5 +167,7 @@ def _one_line(error: click.ClickException) -> str:
 
 
 def main() -> None:
-    """Console script."""
-    sys.exit(invoke(sys.argv[1:]))
+    """Console script. SIGTERM ends any command as Ctrl-C does."""
+    with terminal.interruptible():
+        status = invoke(sys.argv[1:])
+    sys.exit(status)

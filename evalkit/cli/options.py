@@ -1,4 +1,4 @@
-"""Flags that several commands share: those of a run's options, made from their entries, and a few others."""
+"""Flags that several commands share: those of options, made from their entries, and a few others."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from evalkit.cli import completion
 from evalkit.cli.terminal import flag
 from evalkit.errors import UsageError
 from evalkit.pipeline.options import Decides, Entry, RunOptions, options_of
@@ -39,10 +40,17 @@ def option_flag(entry: Entry, long: str | None = None, **settings: Any) -> Calla
 
 
 def option_flags(
-    names: Iterable[str] | None = None, decides: Decides | None = None, **settings: Any
+    names: Iterable[str] | None = None,
+    decides: Decides | None = None,
+    kind: type[Any] = RunOptions,
+    **settings: Any,
 ) -> Callable[[F], F]:
-    """The flags of the options named, or of all of a kind; `settings` as those of `option_flag`."""
-    entries = options_of(RunOptions, decides)
+    """The flags of the options named, or of all that decide the same; `settings` as those of `option_flag`.
+
+    Args:
+        kind: the dataclass that they are options of.
+    """
+    entries = options_of(kind, decides)
     chosen = [entry for entry in entries.values() if entry.option.flag]
     if names is not None:
         chosen = [entries[name] for name in names]
@@ -83,7 +91,12 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
 def model_flag(command: F) -> F:
     """`--model`."""
     return flag(
-        "-m", "--model", required=True, metavar="NAME|FOLDER|HUB-ID", help="See `evalkit list models`."
+        "-m",
+        "--model",
+        required=True,
+        metavar="NAME|FOLDER|HUB-ID",
+        shell_complete=completion.models,
+        help="See `evalkit list models`.",
     )(command)
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evalkit.cli import terminal
-from evalkit.cli.options import include_flag, json_flag, output_flag
+from evalkit.cli import completion, terminal
+from evalkit.cli.options import include_flag, json_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
+from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.text import one_line, table
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="How many samples it takes to detect a difference.")
-@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
+@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.",
+      shell_complete=completion.tasks)  # fmt: skip
 @flag("--detect", type=float, metavar="POINTS",
       help="Drop to detect: percentage points (0.01 of a fraction), or the metric's unit.")  # fmt: skip
 @flag(
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Probability of detecting a change of that size.",
 )
-@flag("--alpha", type=float, default=0.05, show_default=True, help="Significance level of the test.")
+@option_flags(("alpha",), kind=ComparisonOptions)
 @flag("--correlation", type=float, default=0.0, show_default=True,
       help="With one run: assumed correlation of two models' answers; 0 is safe.")  # fmt: skip
 @output_flag
@@ -137,14 +139,12 @@ def _plan_text(
 @click.command(short_help="A model's scores over its checkpoints.")
 @flag("-m", "--model", "models", required=True, multiple=True, metavar="NAME",
       help="Model, or a glob of model folders; repeatable.")  # fmt: skip
-@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.")
+@flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.",
+      shell_complete=completion.tasks)  # fmt: skip
 @flag("--split", metavar="NAME", help="The split, if there are runs of several.")
 @flag("--metric", metavar="NAME",
       help="Default: the task's headline, or the first metric that all runs have.")  # fmt: skip
-@flag(
-    "--alpha", type=float, default=0.05, show_default=True, help="Significance level, over all checkpoints."
-)
-@flag("--allow", multiple=True, metavar="FIELD", help="A field of the signature that may differ; repeatable.")
+@option_flags(("alpha", "allow"), kind=ComparisonOptions)
 @output_flag
 @include_flag
 @json_flag

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import MaxErrors, given, include_flag, json_flag, model_flag, option_flags
 from evalkit.cli.terminal import flag
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Generate answers and score them: the main job.")
 @model_flag
 @flag("-t", "--task", "tasks", required=True, multiple=True, metavar="NAME",
+      shell_complete=completion.tasks,
       help="Task, task@split, suite or glob, or several with commas. See `evalkit list tasks`.")  # fmt: skip
 @option_flags()
 @flag("--max-errors", default="0", show_default=True, metavar="N|P%",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.cli import terminal
+from evalkit.cli import completion, terminal
 from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag, judge_flags, option_flags
 from evalkit.cli.terminal import flag
 from evalkit.text import one_line, table, visible
@@ -24,7 +24,7 @@ _FAILED_SHOWN = 200
 
 
 @click.command(short_help="Show a run's scores, or its samples.")
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN", shell_complete=completion.runs)
 @flag("--sample", "sample_id", metavar="ID", help="One sample: question, answer, target, scores.")
 @flag("--failed", is_flag=True, help="Samples without an answer, and why.")
 @flag("--wrong", is_flag=True, help="Answers that do not get the full score.")
@@ -184,7 +184,8 @@ def _failed_text(rows: list[dict[str, Any]]) -> str:
 
 
 @click.command(short_help="Score stored responses again, without a model.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…",
+                shell_complete=completion.runs)  # fmt: skip
 @data_flags
 @judge_flags
 @option_flags(("reasoning",), default=None, help="Text in think tags: kept but not scored (strip), "
@@ -232,7 +233,7 @@ _SHOWN = 10
 
 
 @click.command(short_help="Run a stored run again, and compare the answers.")
-@click.argument("path", metavar="RUN", type=FOLDER)
+@click.argument("path", metavar="RUN", type=FOLDER, shell_complete=completion.runs)
 @flag("-o", "--output", type=FOLDER, default=Path("reproduced"), show_default=True,
       help="Folder of the new run folders.")  # fmt: skip
 @option_flags(decides="place")

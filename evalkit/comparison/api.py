@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.comparison.baselines import resolve
-from evalkit.comparison.compare import RESAMPLES, Comparison, Undecided, compare_runs
+from evalkit.comparison.compare import Comparison, compare_runs, settings
 from evalkit.comparison.runs import Key, key_of
-from evalkit.comparison.verdicts import Thresholds, number
+from evalkit.pipeline.comparison_options import ComparisonOptions
+from evalkit.pipeline.keywords import called_with
 from evalkit.pipeline.results import RunResult
 
 Run = str | os.PathLike[str] | RunResult
 
 
-def compare(
-    base: Run,
-    new: Run,
-    *,
-    max_drop: Mapping[str, float] | None = None,
-    margin: Mapping[str, float] | None = None,
-    alpha: float = 0.05,
-    allow: Collection[str] = (),
-    speed: bool = False,
-    output: str | os.PathLike[str] = "runs",
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    undecided: Undecided | None = None,
-) -> Comparison:
+@dataclass(frozen=True)
+class CompareCall(ComparisonOptions):
+    """The arguments of `evalkit.compare`: its own, and every option of a comparison."""
+
+    base: Run
+    new: Run
+    output: str | os.PathLike[str] = dataclasses.field(default="runs", kw_only=True)
+
+
+@called_with(CompareCall)
+def compare(call: CompareCall) -> Comparison:
     """Compare two results on the samples that both have.
 
     Args:
         base, new: a run folder, a result of `evalkit.run`, a model's name (its latest complete run of each
             task) or a baseline's.
-        max_drop: by metric: a significant drop larger than this fails.
-        margin: by metric: fails unless a drop larger than this is excluded.
-        alpha: level of the tests, Holm-corrected over the metrics judged.
-        allow: signature fields that may differ.
-        speed: also judge the model's time per sample.
         output: folder of run folders and baselines.
-        undecided: whether `exit_code` of an undecided comparison is 0 (pass) or 1 (fail); None: 5.
+        The others are the options of `evalkit compare`, listed below; thresholds may be mappings.
 
     Returns:
         The comparison; `verdict` is `pass`, `regression` or `undecided`; `metrics` has a result for
@@ -50,24 +44,14 @@ def compare(
         NotComparableError: they do not measure the same thing, or cannot be read.
         UsageError: unknown names, or a threshold that names no metric.
     """
-    folder = Path(output)
-    thresholds = Thresholds(_checked(max_drop, "max_drop"), _checked(margin, "margin"))
+    folder = Path(call.output)
+    keywords = settings(call)
     return compare_runs(
-        _runs(base, folder),
-        _runs(new, folder),
-        names=(_name(base), _name(new)),
-        thresholds=thresholds,
-        alpha=alpha,
-        allow=allow,
-        with_speed=speed,
-        seed=seed,
-        resamples=resamples,
-        undecided=undecided,
+        _runs(call.base, folder),
+        _runs(call.new, folder),
+        names=(_name(call.base), _name(call.new)),
+        **keywords,
     )
-
-
-def _checked(values: Mapping[str, float] | None, name: str) -> dict[str, float]:
-    return {metric: number(value, f"{name} {metric}") for metric, value in (values or {}).items()}
 
 
 def _runs(run: Run, output: Path) -> dict[Key, Path]:

@@ -58,7 +58,7 @@ class Baseline:
             NotComparableError: a run vanished or its summary changed.
         """
         for run in self.runs:
-            if not (run.path / "summary.json").is_file():
+            if not _holds_summary(run.path):
                 raise NotComparableError(
                     f"baseline {self.name}: its run {run.path} ({run.key}) is gone; restore it, or "
                     f"`evalkit baseline set {self.name} RUN` anew"
@@ -137,6 +137,13 @@ def load(output: Path, name: str) -> Baseline:
 
 def _path(output: Path, name: str) -> Path:
     return output / FOLDER / f"{name}.json"
+
+
+def _holds_summary(run: Path) -> bool:
+    try:
+        return (run / "summary.json").is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _digest(run: Path) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evalkit.comparison.compare import RESAMPLES, Undecided
 from evalkit.comparison.history import usual_metric
 from evalkit.comparison.runs import Key, LoadedRun, load_for_comparison, pair
 from evalkit.comparison.verdicts import Thresholds, Verdict
@@ -16,6 +15,7 @@ from evalkit.contracts import Json, Record
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import Metric
 from evalkit.metrics.repeated import over_repeats
+from evalkit.pipeline.comparison_options import RESAMPLES, Undecided
 from evalkit.statistics import Resampler
 from evalkit.statistics.best_of import BestOf, Contender, best_of
 

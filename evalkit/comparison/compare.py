@@ -18,9 +18,10 @@ from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
 from evalkit.comparison.runs import SECONDS, Key, LoadedRun, Pairs, load_for_comparison, pair, timed
 from evalkit.comparison.verdicts import MetricResult, Thresholds, decide, too_little
 from evalkit.contracts import Flag, Json, Record
-from evalkit.errors import NotComparableError, UsageError
+from evalkit.errors import NotComparableError
 from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
 from evalkit.metrics.repeated import over_repeats
+from evalkit.pipeline.comparison_options import RESAMPLES, ComparisonOptions, Undecided
 from evalkit.pipeline.summary import groups
 from evalkit.statistics import Difference, Resampler, difference
 from evalkit.task import Task
@@ -77,12 +78,10 @@ def speed() -> Metric:
 
 log = logging.getLogger(__name__)
 
-RESAMPLES = 10_000
 #: A small level over many metrics takes more resamples, up to these; beyond them tails are computed.
 _MOST_RESAMPLES = 40_000
 #: Resamples for each task over the level, some ten for each of its metrics.
 _RESAMPLES_A_TAIL = 100
-Undecided = Literal["pass", "fail"]
 Groups = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]
 
 
@@ -173,8 +172,6 @@ def compare_runs(
         NotComparableError: the runs do not measure the same thing, or cannot be read.
         UsageError: a threshold that names no metric here, or alpha out of range.
     """
-    if not 0 < alpha < 1:
-        raise UsageError(f"--alpha {alpha:g}: write a level between 0 and 1, e.g. 0.05")
     shared = [key for key in base if key in new]
     if not shared:
         listed = [", ".join(map(str, side)) or "nothing" for side in (base, new)]
@@ -209,6 +206,20 @@ def compare_runs(
         (*reasons, *missing),
         undecided,
     )
+
+
+def settings(options: ComparisonOptions) -> dict[str, Any]:
+    """Keywords of `compare_runs`. Raises UsageError for values that cannot be."""
+    options.check()
+    return {
+        "thresholds": Thresholds(options.largest_drops, options.margins),
+        "alpha": options.alpha,
+        "allow": options.allowed,
+        "with_speed": options.speed,
+        "seed": options.seed,
+        "resamples": options.resamples,
+        "undecided": options.undecided,
+    }
 
 
 def nothing_judged(results: Sequence[MetricResult]) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from evalkit import registry
 from evalkit.comparison.verdicts import MetricResult
 from evalkit.contracts import Json
-from evalkit.statistics.intervals import student_quantile
+from evalkit.statistics.intervals import quantile
 from evalkit.task import Task
 
 #: The suite that a domain-adapted model may forget.
@@ -79,5 +79,5 @@ def _change(name: str, headlines: tuple[MetricResult, ...]) -> SuiteChange:
         return SuiteChange(name, headlines, mean, None)
     # Satterthwaite's degrees of freedom: few clusters in one task make the mean's error uncertain
     freedom = sum(known) ** 2 / sum(weights) if sum(weights) > 0 else math.inf
-    reach = student_quantile(freedom) * math.sqrt(sum(known)) / len(known)
+    reach = quantile(0.975, freedom) * math.sqrt(sum(known)) / len(known)
     return SuiteChange(name, headlines, mean, (mean - reach, mean + reach))

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from evalkit import registry
 from evalkit.comparison.baselines import resolve
-from evalkit.comparison.compare import Comparison, Undecided, compare_runs
+from evalkit.comparison.compare import Comparison, compare_runs, settings
 from evalkit.comparison.runs import Key
-from evalkit.comparison.verdicts import Thresholds, number
 from evalkit.doors import read_toml
 from evalkit.errors import NotComparableError, UsageError
-from evalkit.pipeline.options import RunSettings, current_name, options_of
+from evalkit.pipeline.comparison_options import ComparisonOptions
+from evalkit.pipeline.options import Entry, RunSettings, current_name, options_of
 from evalkit.pipeline.results import RunResult
 
 FILE_NAME = "evalkit.toml"
 
-_KEYS = (
-    *("baseline", "tasks", "output", "alpha", "speed", "allow"),
-    *("undecided", "max_drop", "margin", "run", "include"),
-)
+_KEYS = ("baseline", "tasks", "output", "run", "include", *options_of(ComparisonOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +29,14 @@ class Policy:
     Attributes:
         path: its file; relative paths count from the file's folder.
         baseline: a baseline's name, a run folder or a model. tasks: names, `task@split` or suites.
-        undecided: whether an undecided comparison passes or fails; None: exit status 5.
-        run: options of a run by name.
+        options: of the comparison. run: options of a run by name.
     """
 
     path: Path
     baseline: str
     tasks: tuple[str, ...]
     output: Path = Path("runs")
-    alpha: float = 0.05
-    speed: bool = False
-    allow: tuple[str, ...] = ()
-    undecided: Undecided | None = None
-    thresholds: Thresholds = field(default_factory=Thresholds)
+    options: ComparisonOptions = field(default_factory=ComparisonOptions)
     run: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -85,11 +77,7 @@ def load(path: Path) -> Policy:
         baseline=_value(content, "baseline", str, path),
         tasks=tasks,
         output=path.parent / _value(content, "output", str, path, "runs"),
-        alpha=number(content.get("alpha", 0.05), f"{path}: alpha"),
-        speed=_value(content, "speed", bool, path, False),
-        allow=_texts(content, "allow", path),
-        undecided=_undecided(content, path),
-        thresholds=Thresholds(_limits(content, "max_drop", path), _limits(content, "margin", path)),
+        options=_comparison(content, path),
         run=_run(content, path),
     )
 
@@ -121,13 +109,6 @@ def _value(content: Mapping[str, Any], key: str, kind: type, path: Path, default
     return value
 
 
-def _undecided(content: Mapping[str, Any], path: Path) -> Undecided | None:
-    value = content.get("undecided")
-    if value not in (None, "pass", "fail"):
-        raise UsageError(f"{path}: undecided must be 'pass' or 'fail'; without it the exit status is 5")
-    return cast(Undecided | None, value)
-
-
 def _texts(content: Mapping[str, Any], key: str, path: Path) -> tuple[str, ...]:
     value = content.get(key, ())
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
@@ -142,11 +123,24 @@ def _includes(content: Mapping[str, Any], path: Path) -> list[Path]:
     return [path.parent / Path(name).expanduser() for name in names]
 
 
-def _limits(content: Mapping[str, Any], key: str, path: Path) -> dict[str, float]:
-    table = content.get(key, {})
-    if not isinstance(table, Mapping):
-        raise UsageError(f"{path}: {key} must be a table of METRIC = NUMBER")
-    return {metric: number(value, f"{path}: {key} {metric}") for metric, value in table.items()}
+def _comparison(content: Mapping[str, Any], path: Path) -> ComparisonOptions:
+    known = options_of(ComparisonOptions)
+    given = {name: value for name, value in content.items() if name in known}
+    _check_kinds(given, known, f"{path}: ")
+    found = ComparisonOptions(**given)
+    try:
+        found.check()
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return found
+
+
+def _check_kinds(values: Mapping[str, Any], options: Mapping[str, Entry], where: str) -> None:
+    for key, value in values.items():
+        kinds = options[key].kinds
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(kind.__name__ for kind in kinds)
+            raise UsageError(f"{where}{key} = {value!r}: must be of type {names}")
 
 
 def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -156,11 +150,7 @@ def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     options = options_of(RunSettings)
     named = {current_name(key, RunSettings): value for key, value in table.items()}
     flags = _known(named, tuple(options), f"{path}: [run]")
-    for key, value in flags.items():
-        kinds = options[key].kinds
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            names = " or ".join(kind.__name__ for kind in kinds)
-            raise UsageError(f"{path}: [run] {key} = {value!r}: must be of type {names}")
+    _check_kinds(flags, options, f"{path}: [run] ")
     if "data_root" in flags:
         flags["data_root"] = str(path.parent / flags["data_root"])
     return flags
@@ -207,9 +197,5 @@ def check(policy: Policy, model: str, base: dict[Key, Path], run: Runner) -> Com
         base,
         new,
         names=(policy.baseline, model),
-        thresholds=policy.thresholds,
-        alpha=policy.alpha,
-        allow=policy.allow,
-        with_speed=policy.speed,
-        undecided=policy.undecided,
+        **settings(policy.options),
     )

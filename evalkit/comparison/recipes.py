@@ -12,12 +12,12 @@ from typing import Literal
 
 from evalkit.comparison.baselines import model_names, resolve
 from evalkit.comparison.best_of import common_records
-from evalkit.comparison.compare import RESAMPLES, Undecided
 from evalkit.comparison.runs import Key, load_for_comparison
 from evalkit.comparison.verdicts import Thresholds, Verdict
 from evalkit.contracts import Json
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.repeated import over_repeats
+from evalkit.pipeline.comparison_options import RESAMPLES, Undecided
 from evalkit.registry import nearest
 from evalkit.statistics import Resampler, holm
 from evalkit.statistics.recipe import RecipeDifference, recipe_difference

@@ -84,7 +84,7 @@ def load_for_comparison(path: Path) -> LoadedRun:
         run = load_run(path)
         summary = _summary(run)
         records, request_keys, image_keys = run.records(), run.request_keys(), run.image_keys()
-        responses = run.responses()
+        seconds, answered = run.seconds(), run.response_ids()
     except RunFolderError as error:
         raise NotComparableError(str(error)) from None
     named = _manifest_part(run, "task")
@@ -93,7 +93,7 @@ def load_for_comparison(path: Path) -> LoadedRun:
     except UsageError as error:
         raise NotComparableError(f"{path}: {error}") from None
     _check_records(path, records, summary)
-    lost = [record.id for record in records if record.id not in responses]
+    lost = [record.id for record in records if record.id not in answered]
     if lost and any(path.glob("responses-*.jsonl")):  # a baseline may be kept without them
         raise NotComparableError(
             f"{path}: responses of {len(lost)} scored samples are gone (first: {lost[0]}): "
@@ -108,7 +108,7 @@ def load_for_comparison(path: Path) -> LoadedRun:
         records=records,
         signature={**_with_seed(signed, run), "protocol": task.protocol},
         request_keys=request_keys,
-        seconds={name: stored.response.seconds for name, stored in responses.items()},
+        seconds=seconds,
         image_keys=image_keys,
         **_data_hashes(run),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -55,32 +54,6 @@ def _matches(pattern: str, key: Key, metric: str) -> bool:
 def _find(patterns: Mapping[str, float], key: Key, metric: str) -> float | None:
     found = [value for pattern, value in patterns.items() if _matches(pattern, key, metric)]
     return found[-1] if found else None
-
-
-def parse(items: Iterable[str], flag: str) -> dict[str, float]:
-    """`METRIC=x` items, also comma-separated.
-
-    Raises:
-        UsageError: no `=`, or x is not a number of 0 or more.
-    """
-    found: dict[str, float] = {}
-    for item in (part.strip() for text in items for part in text.split(",") if part.strip()):
-        name, equals, text = item.rpartition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"{flag} {item}: write METRIC=NUMBER, e.g. {flag} accuracy=0.5")
-        found[name.strip()] = number(text, f"{flag} {item}")
-    return found
-
-
-def number(value: object, where: str) -> float:
-    """A threshold. Raises UsageError unless it is a finite number of 0 or more."""
-    try:
-        result = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        result = math.nan
-    if not (math.isfinite(result) and result >= 0):
-        raise UsageError(f"{where}: write a number of 0 or more, in the metric's unit")
-    return result
 
 
 Verdict = Literal["improved", "regressed", "no_evidence"]

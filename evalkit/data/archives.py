@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from evalkit import macos
+from evalkit.data.strict_json import twice
 from evalkit.doors import cause
 from evalkit.errors import DataError
 
@@ -22,6 +24,8 @@ MEMBER_LIMIT = 5_000_000
 
 _SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _BLOCK = 1 << 20
+#: The record at a zip file's end, with the longest comment.
+_END_SEARCHED = 22 + 0xFFFF
 
 
 def is_archive(path: Path) -> bool:
@@ -60,6 +64,8 @@ def unpack(archive: Path, folder: Path, size_limit: int = SIZE_LIMIT) -> int:
     except DataError:
         raise
     except Exception as error:  # each compression has errors of its own
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DataError(f"{archive}: the disk is full ({error.strerror}): free some space") from None
         raise DataError(f"{archive}: cannot be unpacked ({cause(error)}): download it again") from None
     return files
 
@@ -94,6 +100,10 @@ def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     except Exception as error:
         raise DataError(f"{archive}: not a readable zip file ({cause(error)}): download it again") from None
     with file:
+        if name := twice(file.namelist()):
+            raise DataError(f"{archive}: member {name[:80]!r} occurs twice: refused")
+        if len(file.infolist()) != _declared(archive, len(file.infolist())):
+            raise DataError(f"{archive}: lists fewer members than it says it has: download it again")
         for member in file.infolist():
             kind = member.external_attr >> 28
             if kind not in (0, 0o10, 0o4):  # regular files and folders, or a system without kinds
@@ -105,6 +115,32 @@ def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             else:
                 with file.open(member) as content:
                     yield member.filename, content
+
+
+def _declared(archive: Path, found: int) -> int:
+    """Members by the record at the archive's end; `found` where it has no room for the number."""
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - _END_SEARCHED))
+        end = file.read()
+    place = end.rfind(b"PK\5\6")
+    count = int.from_bytes(end[place + 10 : place + 12], "little")
+    return found if place < 0 or count == 0xFFFF else count
+
+
+class _Header(tarfile.TarInfo):
+    """A member's header.
+
+    A damaged one is an error, as is an archive without its end mark: tarfile alone takes either for the end.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.count(b"\0") == tarfile.BLOCKSIZE:  # the end mark
+                raise
+            raise tarfile.ReadError(f"cut short, or damaged: {error}") from None
 
 
 def _tar(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
@@ -125,7 +161,7 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     with ExitStack() as stack:
         stream = stack.enter_context(io.BufferedReader(_Joined(split_parts(archive)), _BLOCK))
         try:
-            file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*"))
+            file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header))
         except Exception as error:
             raise DataError(
                 f"{archive}: not a readable tar file ({cause(error)}): download it again"

@@ -10,7 +10,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import MAX_PIXELS
 from evalkit.errors import ImageError
@@ -79,10 +79,20 @@ def _decoded(data: bytes, where: str) -> Image:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
     with opened:
         check_size(*opened.size, where)
+        _check_whole(opened)
         with _limit_off() if opened.width * opened.height > _LARGE else contextlib.nullcontext():
             opened.load()
         turned = opened.getexif().get(_EXIF_ORIENTATION, 1) != 1  # transposing always copies
         return ImageOps.exif_transpose(opened) if turned else opened
+
+
+def _check_whole(image: Image) -> None:
+    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
+    tiles: Any = getattr(image, "tile", ())
+    parts = [box for _, box, *_ in tiles or () if box is not None]
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
+    if parts and covered < image.width * image.height:
+        raise ValueError(f"holds {covered} of {image.width * image.height} pixels")
 
 
 @contextlib.contextmanager

@@ -32,8 +32,9 @@ def _read(path: str) -> bytes:
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: image missing: put it there or check the data root") from None
-    except OSError as error:
-        raise ImageError(f"{path}: image cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise ImageError(f"{path}: image cannot be read ({cause})") from None
 
 
 @lru_cache(maxsize=4096)
@@ -50,7 +51,7 @@ def file_digest(path: str | Path) -> str:
     try:
         status = Path(path).stat()
         return _file_digest(str(path), status.st_size, status.st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError):
         return MISSING
 
 

@@ -28,14 +28,36 @@ class JsonStream:
         self._at = 0
         self._tried = False
         self._decoder = strict_json.decoder()
+        self._names: set[object] = set()
 
     def enter(self, key: str) -> bool:
         """Move into an object up to the value of `key`; False where the object has none."""
         self._expect("{")
+        return self._members(key)
+
+    def leave(self, inside: bool) -> None:
+        """Read from the end of the array to the end of the text, after which nothing may follow.
+
+        Args:
+            inside: after `enter`; the object's other members are passed over.
+        """
+        self._expect("]")
+        if inside:
+            self._skip_comma("}")
+            self._members(None)
+            self._expect("}")
+        if found := self._peek():
+            raise ValueError(f"{found!r} after the end")
+
+    def _members(self, wanted: str | None) -> bool:
+        """Pass over members up to the value of the one wanted."""
         while self._peek() != "}":
             name = self._value()
+            if name in self._names:
+                raise strict_json.AmbiguousJson(f"key {name!r} occurs twice")
+            self._names.add(name)
             self._expect(":")
-            if name == key:
+            if name == wanted:
                 return True
             self._value()
             self._skip_comma("}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
@@ -23,6 +23,31 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Select = Callable[[Record], bool]
+
+
+class Records(tuple[Record, ...]):
+    """Records that do not change, with what was selected of them: many metrics ask for the same."""
+
+    kept: dict[Hashable, BoolArray]
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Records:
+        """The records; the same object where they are such already."""
+        if isinstance(records, cls):
+            return records
+        found = cls(records)
+        found.kept = {}
+        return found
+
+
+def chosen(records: Sequence[Record], key: Hashable, test: Select) -> BoolArray:
+    """Which records pass a test, [n], read-only; of `Records` kept for the next metric that asks by `key`."""
+    kept = records.kept if isinstance(records, Records) else {}
+    if key not in kept:
+        mask = np.fromiter(map(test, records), dtype=np.bool_, count=len(records))
+        mask.setflags(write=False)
+        kept[key] = mask
+    return kept[key]
 
 
 class MetricOptions(TypedDict, total=False):
@@ -88,11 +113,7 @@ class Metric(ABC):
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Which records the value rests on, [n]; errors never belong."""
         select = self._select
-        return np.fromiter(
-            (not r.failed and (select is None or select(r)) for r in records),
-            dtype=np.bool_,
-            count=len(records),
-        )
+        return chosen(records, select, lambda r: not r.failed and (select is None or select(r)))
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """Why the value cannot be computed from these records, or None where it can."""
@@ -152,24 +173,22 @@ class Mean(Metric):
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that carry the score and pass `select`."""
-        has = np.fromiter((self.score in r.scores for r in records), dtype=np.bool_, count=len(records))
-        chosen: BoolArray = has & super().selected(records)
-        return chosen
+        has = chosen(records, ("score", self.score), lambda r: self.score in r.scores)
+        return has & super().selected(records)
 
     def outcomes(self, records: Sequence[Record]) -> FloatArray | None:
         """The score of each selected record."""
-        chosen = self.selected(records)
-        return np.array(
-            [r.scores[self.score] if keep else np.nan for r, keep in zip(records, chosen, strict=True)],
-            dtype=np.float64,
-        )
+        found = np.full(len(records), np.nan)
+        for place in np.flatnonzero(self.selected(records)).tolist():
+            found[place] = records[place].scores[self.score]
+        return found
 
     def statistics(self, records: Sequence[Record]) -> FloatArray:
         """[score, 1] for selected records."""
         outcomes = self.outcomes(records)
         assert outcomes is not None
-        chosen = ~np.isnan(outcomes)
-        return np.stack([np.where(chosen, outcomes, 0.0), chosen.astype(np.float64)], axis=1)
+        known = ~np.isnan(outcomes)
+        return np.stack([np.where(known, outcomes, 0.0), known.astype(np.float64)], axis=1)
 
     def value(self, sums: FloatArray) -> FloatArray:
         """scale * sum / count."""
@@ -234,10 +253,10 @@ class Composite(Metric):
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records that any part rests on."""
-        chosen = np.zeros(len(records), dtype=np.bool_)
+        found = np.zeros(len(records), dtype=np.bool_)
         for part in self.parts:
-            chosen |= part.selected(records)
-        return chosen
+            found |= part.selected(records)
+        return found
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """The first part's reason that cannot be computed, with its name."""

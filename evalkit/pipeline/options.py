@@ -24,6 +24,7 @@ from evalkit.pipeline.judge_options import JudgeOptions, judge_options, without_
 from evalkit.pipeline.overrides import parse_gen
 from evalkit.reasoning import ReasoningMode
 from evalkit.request_form import without_secrets
+from evalkit.trackers import base as trackers
 
 PathLike = str | os.PathLike[str]
 
@@ -69,6 +70,10 @@ def comma_list(values: Sequence[str]) -> tuple[str, ...]:
 
 def _texts(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _names(value: str | Sequence[str]) -> tuple[str, ...]:
+    return comma_list(_texts(value))
 
 
 def _storable(value: Mapping[str, Json] | Sequence[str]) -> tuple[str, ...]:
@@ -189,6 +194,17 @@ class RunSettings:
         "is corrected.", metavar="FILE",
     )  # fmt: skip
 
+    log_to: str | Sequence[str] = option(
+        "call", (), "Log the finished run to wandb, mlflow, trackio or tensorboard too; repeatable.",
+        metavar="NAME", parse=_names,
+    )  # fmt: skip
+    log_samples: bool = option("call", False, "Log the samples as a table too.")
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """`log_to` as names."""
+        return _names(self.log_to)
+
     @property
     def root(self) -> Path | None:
         """`data_root` as a path."""
@@ -225,9 +241,11 @@ class RunSettings:
             value = getattr(self, name)
             if entry.option.parse is not None:
                 entry.option.parse(value)
-            if entry.choices and value not in entry.choices:
+            if entry.choices and value not in (entry.default, *entry.choices):
                 raise UsageError(f"{entry.flag} {value}: there are {', '.join(entry.choices)}")
         _ = self.judge_options
+        if self.trackers:
+            trackers.check(self.trackers)
         for name in ("limit", "cpus_per_worker", "max_tiles", "max_pixels", "repeats"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -368,8 +386,9 @@ def _values(hint: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
     if origin is Literal:
         return (str,), arguments
     if origin in (types.UnionType, typing.Union):
-        kinds = [kind for argument in arguments for kind in _values(argument)[0]]
-        return tuple(dict.fromkeys(kinds)), ()
+        found = [_values(argument) for argument in arguments]
+        kinds = dict.fromkeys(kind for each, _ in found for kind in each)
+        return tuple(kinds), tuple(choice for _, choices in found for choice in choices)
     if origin is os.PathLike or hint is type(None):
         return (), ()
     if isinstance(origin, type):

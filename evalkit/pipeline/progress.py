@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, otherwise a line every ten seconds."""
+"""Progress of a run: a bar on a terminal, a live table in a notebook, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Response
 from evalkit.environment import peak_memory
+from evalkit.notebook import LiveTable, in_notebook
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
+_COLUMNS = ("run", "samples", "samples/s", "tokens, memory, errors", "left")
 #: Seconds between two lines where there is no terminal.
 INTERVAL = 10.0
 
@@ -40,7 +42,8 @@ class Progress:
         self._more = more
         self._quiet = quiet or not log.isEnabledFor(logging.INFO)
         self._bar: tqdm[Any] | None = None
-        if not self._quiet and sys.stderr.isatty():
+        self._table = LiveTable(_COLUMNS) if not quiet and in_notebook() else None
+        if self._table is None and not self._quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, initial=kept, desc=title, unit="sample", dynamic_ncols=True)
@@ -61,6 +64,10 @@ class Progress:
             if now - self._shown >= 1.0:
                 self._shown = now
                 self._bar.set_postfix_str(self._rates())
+        elif self._table is not None:
+            if now - self._shown >= 0.5:
+                self._shown = now
+                self._table.show(self._row())
         elif not self._quiet and now - self._shown >= INTERVAL:
             self._shown = now
             log.info("%s", self.line())
@@ -75,11 +82,20 @@ class Progress:
             f"{clock(left)} left"
         )
 
+    def _row(self) -> list[str]:
+        """`line` in columns."""
+        speed = self.done / max(self.seconds, 1e-9)
+        finished = self.kept + self.done
+        left = clock((self.total - finished) / speed) if speed else ""
+        return [self._title, f"{finished}/{self.total}", f"{speed:.3g}", self._rates(), left]
+
     def close(self) -> None:
         """End the bar, or print the last line."""
         if self._bar is not None:
             self._bar.set_postfix_str(self._rates())
             self._bar.close()
+        elif self._table is not None:
+            self._table.show(self._row())
         elif not self._quiet and self.done:
             log.info("%s", self.line())
 

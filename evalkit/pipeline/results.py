@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from evalkit.contracts import MetricValue, Record
 from evalkit.errors import RunFolderError
 from evalkit.pipeline.summary import metric_from_json
+from evalkit.score_html import score_table
 from evalkit.store import StoredRun
 from evalkit.store import load_run as load_stored
 from evalkit.text import command
@@ -104,6 +105,10 @@ class RunResult:
         for name in ("prediction", "target"):
             columns[name] = [_as_text(value) for value in columns[name]]
         return Dataset.from_dict(columns, Features(types))
+
+    def _repr_html_(self) -> str:
+        """The table of scores, as a notebook shows it."""
+        return score_table(self.summary)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name} {value.value}" for name, value in self.metrics.items())

@@ -24,6 +24,7 @@ from evalkit.pipeline.options import RunOptions, model_options
 from evalkit.pipeline.plan import Plan, make_plan
 from evalkit.pipeline.progress import Progress
 from evalkit.pipeline.results import RunResult
+from evalkit.pipeline.tracking import log_result
 from evalkit.store import ResponseLogs, RunFolder, StoredResponse, open_run
 from evalkit.store.folder import place_of_runs
 
@@ -125,7 +126,9 @@ def run_task(
     with _open(job, info, options) as folder, _stops(folder, len(job.answer_ids)):
         with _as_rank_zero(engine, folder, job, options, gone) as answering:
             _generate(folder, job, answering, options)
-        return finish(folder, job, info.notes, options.judge_options, known, labels=labels)
+        result = finish(folder, job, info.notes, options.judge_options, known, labels=labels)
+    log_result(result, options)
+    return result
 
 
 def run_share(

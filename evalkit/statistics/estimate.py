@@ -8,8 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.contracts import MetricValue, Record
-from evalkit.metrics.base import Composite, FloatArray, Metric, RootMeanSquare
-from evalkit.statistics.functional import jackknife_error, metric_gradient, part_slopes, replicate
+from evalkit.metrics.base import Composite, FloatArray, Metric, Records, RootMeanSquare
+from evalkit.statistics.functional import (
+    jackknife_error,
+    metric_gradient,
+    part_slopes,
+    replicate,
+    standard_error,
+)
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
     RARE_CLUSTERS,
@@ -21,7 +27,8 @@ from evalkit.statistics.intervals import (
     exact_share,
     few_note,
     join,
-    student_quantile,
+    quantile,
+    rare_share,
 )
 from evalkit.statistics.resampling import ClusterSums, Resampler
 
@@ -29,6 +36,8 @@ from evalkit.statistics.resampling import ClusterSums, Resampler
 _ROUNDING = 1e-10
 #: A cluster with more than this share of the squared error dominates it.
 _DOMINANT = 0.25
+#: Up to this share an outcome is rare, and clusters full of it may not have been seen.
+_RARE_SHARE = 0.1
 
 
 def estimate(
@@ -47,8 +56,8 @@ def estimate_all(
     metrics: Sequence[Metric], records: Sequence[Record], *, seed: int = 0, resamples: int = 2000
 ) -> dict[str, MetricValue]:
     """`estimate` of every metric of a report, by name; metrics of the same clusters share their weights."""
-    resampler = Resampler(seed, resamples)
-    return {metric.name: _estimate(metric, records, resampler) for metric in metrics}
+    resampler, fixed = Resampler(seed, resamples), Records.of(records)
+    return {metric.name: _estimate(metric, fixed, resampler) for metric in metrics}
 
 
 def _estimate(metric: Metric, records: Sequence[Record], resampler: Resampler) -> MetricValue:
@@ -73,17 +82,27 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
     if freedom + 1 < FEW_CLUSTERS:
         few = Student(value, jackknife_error(metric.value, sums.rows), freedom)
         note = few_note(sums.thinnest, freedom + 1)
+    error = standard_error(sums.rows @ metric_gradient(metric, sums.rows.sum(axis=0), sums.rows))
+    if error <= _ROUNDING * max(1.0, abs(value)):
+        same = alike(value, sums.effective, metric.bounds)
+        return same, note if same else "all clusters alike: no interval"
+    rarest = sums.rarest()
+    rare = rarest is not None and rarest < RARE_CLUSTERS
+    if metric.mean_range is not None and (rare or few):
+        low, high = metric.mean_range
+        unseen = rare and min(value - low, high - value) <= _RARE_SHARE * (high - low)
+        return cut(_exact(sums, value, few.error if few else error, unseen), metric.bounds, value), note
+    mover = _from_parts(sums, value, resampler) if sums.parts and (rare or few) else None
+    if few and mover is not None:
+        return cut(join(few.interval(), mover), metric.bounds, value), note
     replicates = replicate(
         metric.value, lambda at: metric_gradient(metric, at, sums.rows), sums.rows, resampler
     )
-    if replicates.se <= _ROUNDING * max(1.0, abs(value)):
-        same = alike(value, sums.effective, metric.bounds)
-        return same, note if same else "all clusters alike: no interval"
     found = bootstrap_t(replicates, few)
     if found is None:
         return None, "undefined in most resamples: no interval"
-    if (exact := _exact(sums, value, replicates.se, few, resampler)) is not None:
-        found = join(found, exact)
+    if mover is not None:
+        found = join(found, mover)
     if isinstance(metric, RootMeanSquare) and (heavy := _dominant(sums.rows[:, 0])):
         note = f"{note}; {heavy}" if note else heavy
     return cut(found, metric.bounds, value), note
@@ -99,28 +118,33 @@ def _dominant(squares: FloatArray) -> str | None:
     )
 
 
-def _exact(
-    sums: ClusterSums, value: float, se: float, few: Student | None, resampler: Resampler
-) -> Interval | None:
-    """The exact interval of a bounded mean near an end of its range, or over few or unequal clusters.
+def _exact(sums: ClusterSums, value: float, error: float, unseen: bool) -> Interval:
+    """The interval of a bounded mean near an end of its range, or over few or unequal clusters.
 
-    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998).
-    It holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance.
-    For a composite with a part near an end, the interval that follows from its parts' intervals.
+    Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998). It
+    holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance.
+    Degrees of freedom lie between Korn and Graubard's, which count clusters, and the effective ones: over
+    unequal clusters the former cover too little, the latter too much. Where outcomes are rare, clusters seen
+    to fail may be the small ones; `rare_share` says how much the others may add.
     """
-    rarest = sums.rarest()
-    rare = rarest is not None and rarest < RARE_CLUSTERS
-    if sums.parts:
-        return _from_parts(sums, value, resampler) if rare else None
-    if sums.metric.mean_range is None or not (rare or few):
-        return None
+    assert sums.metric.mean_range is not None
     low, high = sums.metric.mean_range
-    share, error = (value - low) / (high - low), (few.error if few else se) / (high - low)
-    effective = min(float(sums.n), share * (1 - share) / error**2)
-    if few:
-        effective *= (student_quantile(sums.n - 1) / student_quantile(few.freedom)) ** 2
-    ends = exact_share(share, effective)
-    return low + ends[0] * (high - low), low + ends[1] * (high - low)
+    width = high - low
+    share, n = (value - low) / width, sums.n
+    effective = min(float(n), share * (1 - share) / (error / width) ** 2)
+    if sums.freedom() + 1 < FEW_CLUSTERS:
+        freedom = math.sqrt(sums.freedom() * (sums.clusters - 1))
+        effective *= (quantile(0.975, n - 1) / quantile(0.975, freedom)) ** 2
+    found = exact_share(share, effective)
+    if unseen and sums.clusters < n:
+        shares = sums.sizes / n
+        hits = (sums.metric.value(sums.rows) - low) / width * shares
+        if share <= 0.5:
+            found = join(found, rare_share(hits, shares))
+        else:
+            ends = rare_share(shares - hits, shares)
+            found = join(found, (1 - ends[1], 1 - ends[0]))
+    return low + found[0] * width, low + found[1] * width
 
 
 def _from_parts(sums: ClusterSums, value: float, resampler: Resampler) -> Interval | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
-from evalkit.statistics.resampling import Resampler
+from evalkit.statistics.resampling import Resampler, in_groups
 
 #: Maps column sums [..., k] to values [...]; NaN where undefined.
 Functional = Callable[[FloatArray], FloatArray]
@@ -92,13 +92,12 @@ class Replicates:
     """A value with its resamples.
 
     Attributes:
-        value: over the sample; se: its clustered standard error; clusters: what it rests on.
+        value: over the sample; se: its clustered standard error.
         values, errors: value and standard error of each resample, [resamples], NaN where undefined.
     """
 
     value: float
     se: float
-    clusters: int
     values: FloatArray
     errors: FloatArray
 
@@ -124,11 +123,13 @@ def replicate(
         slope: derivatives [..., k] of the function at column sums [..., k].
         cluster_sums: statistics by cluster, [clusters, k], at least two clusters.
     """
-    count, total = len(cluster_sums), cluster_sums.sum(axis=0)
+    total = cluster_sums.sum(axis=0)
     value = float(function(total))
     values, errors = [], []
     with np.errstate(all="ignore"):
         se = standard_error(cluster_sums @ slope(total))
+        cluster_sums = in_groups(cluster_sums, resampler.seed)
+        count = len(cluster_sums)
         for weights in resampler.weights(count):
             sums = weights @ cluster_sums
             values.append(function(sums))
@@ -139,4 +140,4 @@ def replicate(
             del weights, influence  # before the next are made
             variance = count / (count - 1) * (squares - total**2 / count)
             errors.append(np.sqrt(np.maximum(variance, 0.0)))
-    return Replicates(value, se, count, np.concatenate(values), np.concatenate(errors))
+    return Replicates(value, se, np.concatenate(values), np.concatenate(errors))

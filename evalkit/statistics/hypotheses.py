@@ -28,11 +28,11 @@ def mcnemar(base: FloatArray, new: FloatArray) -> McNemar:
 
     Assumes independent samples; within clusters it is only a companion to the clustered test.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
     lost = int(((base == 1) & (new == 0)).sum())
     won = int(((base == 0) & (new == 1)).sum())
-    p = float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
+    p = min(1.0, 2 * float(bdtr(min(lost, won), lost + won, 0.5))) if lost + won else 1.0
     return McNemar(lost, won, p)
 
 

@@ -36,39 +36,31 @@ class Student:
 
     def interval(self, alpha: float = 0.05) -> Interval:
         """value -+ t error."""
-        from scipy.stats import t
-
-        reach = float(t.ppf(1 - alpha / 2, self.freedom)) * self.error
+        reach = quantile(1 - alpha / 2, self.freedom) * self.error
         return self.value - reach, self.value + reach
 
     def p(self) -> float:
         """Two-sided p value of the hypothesis that the true value is 0."""
-        from scipy.stats import t
-
         if not self.error:
             return float(not self.value)
-        return float(2 * t.sf(abs(self.value) / self.error, self.freedom))
+        return two_tails(self.value / self.error, self.freedom)
 
 
 def quantile(level: float, freedom: float) -> float:
-    """The normal quantile, with few clusters Student's."""
-    from scipy.stats import norm, t
+    """A quantile of Student's t.
 
-    return float(norm.ppf(level) if freedom >= FEW_CLUSTERS - 1 else t.ppf(level, freedom))
+    From scipy.special: scipy.stats takes a second to import.
+    """
+    from scipy.special import stdtrit
 
-
-def student_quantile(freedom: float) -> float:
-    """The 97.5% quantile of Student's t."""
-    from scipy.stats import t
-
-    return float(t.ppf(0.975, freedom))
+    return float(stdtrit(freedom, level))
 
 
-def tail(ratio: float, freedom: float) -> float:
-    """The upper tail that goes with `quantile`."""
-    from scipy.stats import norm, t
+def two_tails(ratio: float, freedom: float) -> float:
+    """Two-sided p value of Student's t."""
+    from scipy.special import stdtr
 
-    return float(norm.sf(ratio) if freedom >= FEW_CLUSTERS - 1 else t.sf(ratio, freedom))
+    return float(2 * stdtr(freedom, -abs(ratio)))
 
 
 def few_note(clusters: int, worth: float) -> str:
@@ -135,9 +127,29 @@ def alike(value: float, clusters: float, bounds: Interval, alpha: float = 0.05) 
 
 def exact_share(share: float, effective: float, alpha: float = 0.05) -> Interval:
     """Clopper-Pearson interval of a share with an effective sample size (Korn and Graubard 1998)."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
     hits = share * effective
-    low = float(beta.ppf(alpha / 2, hits, effective - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - alpha / 2, hits + 1, effective - hits)) if hits < effective else 1.0
+    low = float(betaincinv(hits, effective - hits + 1, alpha / 2)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, effective - hits, 1 - alpha / 2)) if hits < effective else 1.0
     return low, high
+
+
+def rare_share(
+    hits: npt.NDArray[np.float64], shares: npt.NDArray[np.float64], alpha: float = 0.05
+) -> Interval:
+    """The gamma interval of a rare share that comes in clusters (Fay and Feuer 1997; Tiwari and others 2006).
+
+    Clusters with hits come as in a Poisson process. The one that was not seen has the size of the mean
+    cluster and any part of it hit, all alike probable.
+
+    Args:
+        hits: each cluster's part of the share, [clusters]; at least one above 0. shares: of all samples.
+    """
+    from scipy.special import gammaincinv
+
+    value, variance = float(hits.sum()), float(hits @ hits)
+    unseen, square = float(shares.mean()) / 2, float(shares @ shares) / len(shares) / 3
+    low = float(gammaincinv(value**2 / variance, alpha / 2)) * variance / value
+    more, spread = value + unseen, variance + square
+    return low, min(1.0, float(gammaincinv(more**2 / spread, 1 - alpha / 2)) * spread / more)

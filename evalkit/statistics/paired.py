@@ -3,13 +3,13 @@
 Base and new are two halves of one table of cluster sums. So a resample gives both sides the same clusters,
 and the difference is one more value to resample (functional.py).
 
-Beside the bootstrap stands the swap test: if two runs do not differ, exchanging them in any cluster changes
-nothing in law. It is approximate randomisation (Noreen 1989), by clusters, and exact for any number of
-clusters. It guards the bootstrap where few answers changed: three changed answers that all went one way say
-nothing, but no resample of them goes the other way.
+The verdict rests on one test, the swap test: if two runs do not differ, exchanging them in any cluster
+changes nothing in law. It is approximate randomisation (Noreen 1989), by clusters, exact for any number of
+clusters, and studentised, so that it holds its level too where only the difference is 0 (Chung and Romano
+2013). Away from 0 the interval is joined with the bootstrap's, which knows how skewed the changes are.
 
 With few clusters neither can say much. Student's t takes their place, guarded by the swap test of single
-samples.
+samples, which knows that three changed answers say nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Composite, Metric
+from evalkit.metrics.base import Composite, Metric, Records
 from evalkit.statistics.changes import FEW_CHANGES, score_reach, spread
-from evalkit.statistics.functional import Replicates, jackknife_error, replicate
+from evalkit.statistics.functional import jackknife_error, replicate
 from evalkit.statistics.hypotheses import McNemar, mcnemar
 from evalkit.statistics.intervals import (
     FEW_CLUSTERS,
@@ -35,8 +35,6 @@ from evalkit.statistics.intervals import (
     few_note,
     freedom,
     join,
-    quantile,
-    tail,
 )
 from evalkit.statistics.power import SampleSize, Spread, needed
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
@@ -44,6 +42,10 @@ from evalkit.statistics.swaps import PairedSums, swap
 
 #: Below this share of a difference its standard error is rounding.
 _ROUNDING = 1e-12
+#: Resamples of the bootstrap, which makes ends of intervals and no p value.
+_BOOTSTRAPS = 2000
+#: And at least so many over the level.
+_BOOTSTRAPS_A_TAIL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Difference:
     Attributes:
         base, new: the values; None where they cannot be computed, with `reason`.
         ci95, interval: 95% interval of the difference, and the one at the level that was asked for.
-        p: two-sided p value, the larger of bootstrap (with few clusters Student's t) and swap test.
+        p: two-sided p value of the swap test; with few clusters the larger of its and Student's t.
         se: clustered standard error of the difference; freedom: its degrees of freedom.
         n, clusters: samples and clusters that either side rests on.
         mcnemar: for binary metrics. spread: what planning rests on; None where nothing could be computed.
@@ -140,24 +142,43 @@ def difference(
         base, new: [n] records; the clusters are those of `base`.
         alpha: level of `Difference.interval`.
     """
+    base, new = Records.of(base), Records.of(new)
     either = metric.selected(base) | metric.selected(new)
     names = [record.cluster for record, keep in zip(base, either, strict=True) if keep]
     clusters = Clusters.of(names)
-    n = int(either.sum())
     for side, records in (("base", base), ("new", new)):
         if (reason := metric.reason(records)) is not None:
-            return _unknown(metric, base, new, n, clusters.count, f"{side}: {reason}")
+            return _unknown(metric, base, new, len(names), clusters.count, f"{side}: {reason}")
     on_base, on_new = metric.statistics(base), metric.statistics(new)
     rows = PairedSums(metric, on_base[either], on_new[either])
+    count = min(ClusterSums.of(metric, base, on_base).thinnest, ClusterSums.of(metric, new, on_new).thinnest)
+    found = between(rows, clusters, resampler, alpha=alpha, thinnest=count)
+    return dataclasses.replace(found, mcnemar=_mcnemar(metric, base, new))
+
+
+def between(
+    rows: PairedSums,
+    clusters: Clusters,
+    resampler: Resampler,
+    *,
+    alpha: float = 0.05,
+    thinnest: int | None = None,
+) -> Difference:
+    """The difference from the statistics of both sides' samples, [n, k] each.
+
+    Args:
+        clusters: those of the n samples. thinnest: of a composite, the clusters under its thinnest part.
+    """
+    metric, n = rows.metric, len(rows.base)
     pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
     before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     if not (math.isfinite(before) and math.isfinite(after)):
-        return _unknown(metric, base, new, n, clusters.count, "undefined for these answers")
-    exact = _mcnemar(metric, base, new)
-    count = min(ClusterSums.of(metric, base, on_base).thinnest, ClusterSums.of(metric, new, on_new).thinnest)
+        one, other = (value if math.isfinite(value) else None for value in (before, after))
+        return Difference(metric, one, other, n, clusters.count, reason="undefined for these answers")
+    count = clusters.count if thinnest is None else thinnest
     if count < 2:
-        reason = "one cluster: no interval and no test"
-        return Difference(metric, before, after, n, clusters.count, mcnemar=exact, reason=reason)
+        reason: str | None = "one cluster: no interval and no test"
+        return Difference(metric, before, after, n, clusters.count, reason=reason)
     worth = freedom(clusters.sizes(), count)
     if worth + 1 < FEW_CLUSTERS:
         found = judge_few(pair, rows, worth, resampler, alpha)
@@ -172,7 +193,7 @@ def difference(
     seen = Spread(found.se, found.freedom, clusters.count, n)
     return Difference(
         metric, before, after, n, clusters.count,
-        found.ci95, found.interval, found.p, found.se, found.freedom, exact, reason,
+        found.ci95, found.interval, found.p, found.se, found.freedom, None, reason,
         spread(metric, rows.base, rows.new, clusters, seen),
     )  # fmt: skip
 
@@ -189,25 +210,25 @@ class Judgement:
 
 
 def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
-    """Judge a difference over many clusters: bootstrap-t joined with the swap test."""
+    """Judge a difference over many clusters by the swap test; the interval is joined with bootstrap-t."""
     freedom = len(pair.base) - 1.0
     if np.array_equal(pair.base, pair.new):
         return Judgement((0.0, 0.0), (0.0, 0.0), 1.0, 0.0, freedom)
-    replicates = replicate(pair.difference, pair.slope, pair.sums(), resampler)
-    swaps = swap(pair, replicates.value, resampler)
-    if replicates.se <= _ROUNDING * max(1.0, abs(replicates.value)):  # every cluster changed alike
-        same = replicates.value, replicates.value
-        ci95, interval = (swaps.guard(same, replicates.value, level) for level in (0.05, alpha))
+    value = float(pair.difference(pair.sums().sum(axis=0)))
+    swaps = swap(pair, value, resampler)
+    few = resampler.at_most(max(_BOOTSTRAPS, math.ceil(_BOOTSTRAPS_A_TAIL / alpha)))
+    replicates = replicate(pair.difference, pair.slope, pair.sums(), few)
+    if replicates.se <= _ROUNDING * max(1.0, abs(value)):  # every cluster changed alike
+        ci95, interval = (swaps.guard((value, value), value, level) for level in (0.05, alpha))
         return Judgement(ci95, interval, swaps.p(), 0.0, freedom)
     intervals = []
     for level in (0.05, alpha):
         bootstrap = bootstrap_t(replicates, alpha=level)
         if bootstrap is None:
             return Judgement(None, None, None, replicates.se, freedom)
-        both = join(bootstrap, swaps.interval(replicates.value, level, freedom))
-        intervals.append(cut(both, pair.bounds(), replicates.value))
-    p = max(_bootstrap_p(replicates), swaps.p())
-    return Judgement(intervals[0], intervals[1], p, replicates.se, freedom)
+        both = join(bootstrap, swaps.interval(value, level, freedom))
+        intervals.append(cut(swaps.settle(both, value, level, freedom), pair.bounds(), value))
+    return Judgement(intervals[0], intervals[1], swaps.p(), replicates.se, freedom)
 
 
 def judge_few(
@@ -247,39 +268,20 @@ def _with_few_changes(
     if found.p is None or count >= (FEW_CHANGES if mean else FEW_CHANGES // 3):
         return found
     intervals: list[Interval | None] = []
-    p = found.p
     for level, usual in ((0.05, found.ci95), (alpha, found.interval)):
         reach = score_reach(metric, rows.base, rows.new, clusters, level)
-        if reach is None:
+        if reach is None or usual is None:
             intervals.append(usual if count else None)
             continue
         score = value - reach[0], value + reach[1]
-        near = reach[1] if value < 0 else reach[0]
-        if value:
-            ratio = quantile(1 - level / 2, found.freedom) * abs(value) / near if near else math.inf
-            p = max(p, min(1.0, 2 * tail(ratio, found.freedom)))
-        if found.freedom < FEW_CLUSTERS - 1 and usual is not None:
+        if found.freedom < FEW_CLUSTERS - 1:
             score = join(score, usual)
+        if found.p > level:
+            score = join(score, (0.0, 0.0))
+        elif score[0] <= 0 <= score[1]:  # the test says no: its own interval ends before 0
+            score = (score[0], usual[1]) if value < 0 else (usual[0], score[1])
         intervals.append(cut(score, rows.bounds(), value))
-    held = [
-        interval and (join(interval, (0.0, 0.0)) if p > level else interval)
-        for level, interval in zip((0.05, alpha), intervals, strict=True)
-    ]
-    return dataclasses.replace(found, ci95=held[0], interval=held[1], p=p)
-
-
-def _bootstrap_p(replicates: Replicates) -> float:
-    """Two-sided p value of no difference that goes with `bootstrap_t`; beyond resamples Student's tail."""
-    from scipy.stats import t
-
-    deviations = replicates.deviations()
-    observed = replicates.value / replicates.se
-    above = len(deviations) - int(np.searchsorted(deviations, observed, side="left"))
-    below = int(np.searchsorted(deviations, observed, side="right"))
-    floor = min(1.0, 2 * (min(above, below) + 1) / (len(deviations) + 1))
-    if min(above, below):
-        return floor
-    return min(floor, 2 * float(t.sf(abs(observed), replicates.clusters - 1)))
+    return dataclasses.replace(found, ci95=intervals[0], interval=intervals[1])
 
 
 def _mcnemar(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> McNemar | None:

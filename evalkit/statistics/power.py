@@ -105,13 +105,8 @@ def needed(
 @functools.lru_cache(maxsize=4096)
 def _needed_ratio(alpha: float, power: float, freedom: float) -> float:
     """True change over standard error at which Student's two-sided test has this power."""
-    from scipy.optimize import brentq
-    from scipy.stats import nct, norm, t
+    from scipy.special import nctdtrinc, ndtri, stdtrit
 
     if freedom > _MANY:
-        return float(norm.ppf(1 - alpha / 2) + norm.ppf(power))
-    critical = float(t.ppf(1 - alpha / 2, freedom))
-    high = critical + 1.0
-    while float(nct.sf(critical, freedom, high)) < power:
-        high *= 2
-    return float(brentq(lambda ratio: nct.sf(critical, freedom, ratio) - power, 0.0, high))
+        return float(ndtri(1 - alpha / 2) + ndtri(power))
+    return float(nctdtrinc(freedom, 1 - power, stdtrit(freedom, 1 - alpha / 2)))

@@ -14,7 +14,7 @@ import numpy as np
 
 from evalkit.metrics.base import FloatArray
 from evalkit.statistics.functional import standard_error
-from evalkit.statistics.intervals import Interval, cut, student_quantile
+from evalkit.statistics.intervals import Interval, cut, quantile
 from evalkit.statistics.resampling import Clusters
 
 
@@ -61,7 +61,7 @@ def corrected_mean(judge: FloatArray, people: FloatArray, clusters: Clusters, bo
     if held < 2:
         return Corrected(value, None, None, weight, count, len(judge), float(judge.mean()))
     se = standard_error(clusters.sums(influence[:, None])[:, 0])
-    reach = student_quantile(held - 1) * se
+    reach = quantile(0.975, held - 1) * se
     interval = cut((value - reach, value + reach), bounds, value)
     return Corrected(value, interval, se, weight, count, len(judge), float(judge.mean()))
 

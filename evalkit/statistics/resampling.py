@@ -26,6 +26,8 @@ Counts = npt.NDArray[np.unsignedinteger[Any]]
 CHUNK_CELLS = 1 << 19
 #: Weights drawn in one go, which takes 16 bytes a cell for the while.
 _DRAWN_CELLS = 1 << 16
+#: More clusters than this are resampled in so many random groups.
+MOST_GROUPS = 2000
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 22
 
@@ -34,6 +36,19 @@ def effective_clusters(sizes: IntArray) -> float:
     """How many equal clusters these are worth: (sum n)^2 / sum n^2 (Carter and others 2017)."""
     counts = sizes.astype(np.float64)
     return float(counts.sum()) ** 2 / float(counts @ counts)
+
+
+def in_groups(cluster_sums: FloatArray, seed: int) -> FloatArray:
+    """Cluster sums [clusters, k], of more than `MOST_GROUPS` clusters summed in so many random groups.
+
+    Groups of independent clusters are independent too, and their total is the same: only the degrees of
+    freedom of its error fall, to `MOST_GROUPS` less one.
+    """
+    count = len(cluster_sums)
+    if count <= MOST_GROUPS:
+        return cluster_sums
+    codes = np.random.default_rng([seed, count, 2]).permutation(count) % MOST_GROUPS
+    return Clusters(codes, MOST_GROUPS).sums(cluster_sums)
 
 
 class Resampler:
@@ -50,6 +65,13 @@ class Resampler:
         self.seed = seed
         self.resamples = resamples
         self._kept: OrderedDict[int, tuple[Counts, ...]] = OrderedDict()
+        self._fewer: dict[int, Resampler] = {}
+
+    def at_most(self, resamples: int) -> Resampler:
+        """The same with at most so many resamples; kept, so that metrics share its weights too."""
+        if resamples >= self.resamples:
+            return self
+        return self._fewer.setdefault(resamples, Resampler(self.seed, resamples))
 
     def _draw(self, clusters: int) -> Iterator[Counts]:
         rng = np.random.default_rng([self.seed, clusters])
@@ -200,8 +222,8 @@ class ClusterSums:
         least = min(freedom for _, freedom in known)
         return max(least, sum(shares) ** 2 / below) if below > 0 else least
 
-    def rarest(self) -> int | None:
-        """Clusters that differ from the nearer end of a bounded mean's range.
+    def rarest(self) -> float | None:
+        """How many equal clusters the rarer end of a bounded mean's range is worth, (sum x)^2 / sum x^2.
 
         Of a composite, of the part where they are fewest; None without any.
         """
@@ -210,5 +232,7 @@ class ClusterSums:
         if self.metric.mean_range is None:
             return None
         low, high = self.metric.mean_range
-        means, slack = self.metric.value(self.rows), 1e-9 * (high - low)
-        return min(int((means > low + slack).sum()), int((means < high - slack).sum()))
+        up = (self.metric.value(self.rows) - low) / (high - low) * self.sizes
+        down = self.sizes - up
+        x = up if up.sum() <= down.sum() else down
+        return float(x.sum()) ** 2 / float(x @ x) if x.any() else 0.0

@@ -9,11 +9,13 @@ import numpy as np
 
 from evalkit.metrics.base import FloatArray, Metric
 from evalkit.statistics.functional import metric_gradient
-from evalkit.statistics.intervals import Interval, Student, join
-from evalkit.statistics.resampling import Resampler
+from evalkit.statistics.intervals import Interval, Student, join, two_tails
+from evalkit.statistics.resampling import Resampler, in_groups
 
 #: Relative difference below which two studentised values are the same number.
 _SAME = 1e-9
+#: With so many changed clusters the swap test is a mid-p test; with fewer it is exact.
+MANY_MOVED = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +63,52 @@ class Swaps:
     def p(self) -> float:
         """Two-sided p value, never 0.
 
-        Where no swap drawn reaches the difference, Student's tail takes the place of the resamples' floor. It
-        is no less than what all 2^moved swaps would give.
+        Where at least `MANY_MOVED` clusters changed, swaps that equal the observed difference count half
+        (the mid-p value, which holds its level in McNemar's test: Fagerland, Lydersen and Laake 2013).
+        Where no swap drawn reaches the difference, Student's tail takes the place of the resamples' floor.
+        It is no less than what all 2^moved swaps would give.
         """
-        from scipy.stats import t
-
-        reached = int((self.swapped >= abs(self.observed) * (1 - _SAME)).sum())
-        floor = (reached + 1) / (len(self.swapped) + 1)
+        reached, found = (float(each[0]) for each in self._tails(np.array([abs(self.observed)])))
         if reached or self.moved < 2:
-            return floor
-        tails = 2 * float(t.sf(abs(self.observed), self.moved - 1))
-        return min(floor, max(math.ldexp(1.0, 1 - self.moved), tails))
+            return found
+        tails = two_tails(self.observed, self.moved - 1)
+        return min(found, max(math.ldexp(1.0, 1 - self.moved), tails))
+
+    def _tails(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """How many swaps reach each of `values`, and the p values of these, [n] each."""
+        count = len(self.swapped)
+        reached = count - np.searchsorted(self.swapped, values * (1 - _SAME), side="left")
+        counted = reached.astype(np.float64)
+        if self.moved >= MANY_MOVED:
+            counted -= (
+                reached - count + np.searchsorted(self.swapped, values * (1 + _SAME), side="right")
+            ) / 2
+        return reached.astype(np.float64), (counted + 1) / (count + 1)
 
     def interval(self, value: float, alpha: float, freedom: float) -> Interval:
         """value -+ the error times the quantile of the swapped values; holds 0 exactly where p > alpha.
 
         Where that quantile is infinite (swaps without variance), Student's takes its place.
         """
-        count = len(self.swapped)
-        rank = min(count, math.ceil((1 - alpha) * (count + 1)))
-        quantile = float(self.swapped[rank - 1])
-        if not math.isfinite(quantile):
-            return self.guard(Student(value, self.error, freedom).interval(alpha), value, alpha)
-        return self.guard((value - quantile * self.error, value + quantile * self.error), value, alpha)
+        inside = np.flatnonzero(self._tails(self.swapped)[1] > alpha)
+        last = int(inside[-1]) if len(inside) else 0
+        quantile = float(self.swapped[last : last + 2].mean())
+        if math.isfinite(quantile):
+            found = value - quantile * self.error, value + quantile * self.error
+        else:
+            found = Student(value, self.error, freedom).interval(alpha)
+        return join(found, (0.0, 0.0)) if self.p() > alpha else found
 
     def guard(self, interval: Interval, value: float, alpha: float) -> Interval:
         """The interval, widened to hold 0 where p > alpha."""
         return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
+
+    def settle(self, wide: Interval, value: float, alpha: float, freedom: float) -> Interval:
+        """The interval `wide`, told by the swap test alone whether it holds 0: the two never disagree."""
+        own = self.interval(value, alpha, freedom)
+        if self.p() > alpha:
+            return join(wide, own)
+        return (wide[0], own[1]) if value < 0 else (own[0], wide[1])
 
 
 def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
@@ -98,18 +119,22 @@ def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
     """
     middle = (pair.base + pair.new) / 2
     centre, half = middle.sum(axis=0), (pair.new - pair.base) / 2
+    count = len(half)
+    moved = (half != 0).any(axis=1)
     values = []
     with np.errstate(all="ignore"):
-        slope = 2 * half @ metric_gradient(pair.metric, centre, middle)
-        squares, count = float(slope @ slope), len(slope)
-        for signs in resampler.swaps(count):
+        slope = metric_gradient(pair.metric, centre, middle)
+        half = in_groups(half[moved], resampler.seed)
+        influence = 2 * half @ slope
+        squares = float(influence @ influence)
+        for signs in resampler.swaps(len(half)):
             shift = signs @ half
             change = pair.metric.value(centre + shift) - pair.metric.value(centre - shift)
-            values.append(np.abs(change) / _error(squares, signs @ slope, count))
-        error = float(_error(squares, slope.sum(), count))
+            values.append(np.abs(change) / _error(squares, signs @ influence, count))
+        error = float(_error(squares, influence.sum(), count))
     swapped = np.concatenate(values)
     swapped[np.isnan(swapped)] = np.inf
-    return Swaps(value / error if error else math.inf, np.sort(swapped), error, int((half != 0).any(1).sum()))
+    return Swaps(value / error if error else math.inf, np.sort(swapped), error, int(moved.sum()))
 
 
 def _error(squares: float, total: FloatArray, count: int) -> FloatArray:

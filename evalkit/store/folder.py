@@ -21,8 +21,8 @@ from evalkit.contracts import Json, Record
 from evalkit.errors import RunFolderError
 from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
-from evalkit.store.records import RECORDS_NAME, read_records, read_table
-from evalkit.store.responses import StoredResponse, read_responses
+from evalkit.store.records import RECORDS_NAME, read_column, read_records
+from evalkit.store.responses import StoredResponse, read_responses, response_ids
 from evalkit.store.shapes import MANIFEST, SUMMARY, checked
 
 MANIFEST_NAME = "manifest.json"
@@ -78,13 +78,19 @@ class StoredRun:
 
     def request_keys(self) -> dict[str, str]:
         """Content hash of each scored sample's request, by sample id."""
-        table = read_table(self.path).select(["id", "request_key"])
-        return dict(zip(table["id"].to_pylist(), table["request_key"].to_pylist(), strict=True))
+        return read_column(self.path, "request_key")
 
     def image_keys(self) -> dict[str, str | None]:
         """Content hash of each scored sample's images, by sample id; None where an earlier version scored."""
-        table = read_table(self.path).select(["id", "image_key"])
-        return dict(zip(table["id"].to_pylist(), table["image_key"].to_pylist(), strict=True))
+        return read_column(self.path, "image_key")
+
+    def seconds(self) -> dict[str, float]:
+        """Model time of each scored sample of which it is known, by sample id."""
+        return {name: found for name, found in read_column(self.path, "seconds").items() if found is not None}
+
+    def response_ids(self) -> set[str]:
+        """Ids of the samples that have a stored response."""
+        return response_ids(self.path)
 
     def responses(self) -> dict[str, StoredResponse]:
         """The last stored response of each sample id."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,8 @@ _OPTIONAL = (
 )
 #: Rows that are turned into columns at a time, so that a large run is not in memory twice.
 _ROWS_AT_ONCE = 4096
+#: One JSON value from a place of a text on: the value, and where it ends.
+_SCAN: Callable[[str, int], tuple[Json, int]] = json.scanner.make_scanner(json.JSONDecoder())  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +193,8 @@ def write_records(folder: Path, scored: Iterable[Scored]) -> None:
     write_whole(folder / RECORDS_NAME, write)
 
 
-def read_table(folder: Path) -> pa.Table:
-    """The whole table.
+def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The table, or some of its columns.
 
     Raises:
         RunFolderError: missing, cut, or with other columns, other types or empty cells.
@@ -204,10 +206,12 @@ def read_table(folder: Path) -> pa.Table:
     if not path.is_file():
         raise RunFolderError(f"{path}: missing; the run was not scored yet: `{command('score', folder)}`")
     schema = _schema()
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     try:
-        table = parquet.read_table(path)
+        table = parquet.read_table(path, columns=schema.names if columns else None)
         for name in _LATER:
-            if name not in table.column_names:
+            if name in schema.names and name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
         if absent := [name for name in schema.names if name not in table.column_names]:
             raise pa.ArrowInvalid(f"column {absent[0]} missing")
@@ -223,6 +227,27 @@ def read_table(folder: Path) -> pa.Table:
 def _broken(folder: Path, cause: str) -> RunFolderError:
     path = folder / RECORDS_NAME
     return RunFolderError(f"{path}: broken ({cause}); make it again: `{command('score', folder)}`")
+
+
+def read_column(folder: Path, name: str) -> dict[str, Any]:
+    """A column of the table by sample id.
+
+    Raises:
+        RunFolderError: see `read_table`.
+    """
+    table = read_table(folder, ("id", name))
+    return dict(zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True))
+
+
+def json_value(text: str) -> Json:
+    """The value of a JSON text that stands alone, faster than `json.loads`. Raises ValueError otherwise."""
+    try:
+        found, end = _SCAN(text, 0)
+    except StopIteration:
+        raise ValueError(f"not JSON: {text[:40]!r}") from None
+    if end != len(text):
+        raise ValueError(f"not JSON: {text[:40]!r}")
+    return found
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -243,7 +268,7 @@ def read_records(folder: Path) -> list[Record]:
 def record_of(
     row: Mapping[str, Any],
     text: Callable[[str], str] = str,
-    value: Callable[[str], Json] = json.loads,
+    value: Callable[[str], Json] = json_value,
 ) -> Record:
     """The record of one row of the table.
 

@@ -252,6 +252,23 @@ def read_responses(folder: Path) -> dict[str, StoredResponse]:
     return merged
 
 
+def response_ids(folder: Path) -> set[str]:
+    """Ids of the samples that have a stored response, without making the responses."""
+    found: set[str | None] = set()
+    for path in folder.glob("responses-*.jsonl"):
+        with path.open("rb") as file:
+            found.update(_id_of(line) for line in file if line.endswith(b"\n"))
+    return {name for name in found if name is not None}
+
+
+def _id_of(line: bytes) -> str | None:
+    """The id in a line; None of a broken one, of which `read_responses` warns."""
+    try:
+        return str(json.loads(line.decode())["id"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
 def _read(path: Path) -> Iterator[StoredResponse]:
     """Responses of one file in order. A torn last line is left out, a broken line is warned of."""
     broken = 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +36,12 @@ SIZES = {
     "num_channels": 100,
 }
 """Largest values of a network's sizes."""
+
+NUMBERS = (
+    *("layer_norm_eps", "rms_norm_eps", "rope_theta", "initializer_factor", "initializer_range"),
+    *("dropout", "attention_dropout", "drop_path_rate", "resid_pdrop", "embd_pdrop"),
+)
+"""Values that are any number from 0 on."""
 
 _NATIVE_FAMILIES = {"qwen2": "qwen2", "llama": "internlm2", "phi3": "phi3", "qwen3": "qwen3"}
 
@@ -118,6 +126,11 @@ class MiniInternVLConfig:
     def __post_init__(self) -> None:
         _check_family(self.family)
         _check_sizes("the language model", self.llm)
+        layers = self.vision.num_hidden_layers
+        if type(self.select_layer) is not int or not -layers - 1 <= self.select_layer <= layers:
+            raise ConfigError(
+                f"config.json: select_layer is {self.select_layer!r:.40}, the encoder has {layers} layers"
+            )
         if self.ps_version not in ("v1", "v2"):
             raise ConfigError(f"unknown ps_version {self.ps_version!r}; v1 or v2")
         if self.vision.grid * self.downsample_ratio != int(self.vision.grid * self.downsample_ratio):
@@ -236,8 +249,7 @@ def _no_number(text: str) -> NoReturn:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"key {twice!r} occurs twice")
     return made
 
@@ -251,6 +263,11 @@ def _check_sizes(where: str, settings: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"config.json: {where}: {name} is {shown}, not a whole number from 1 to {most:,}"
             )
+    for name in NUMBERS:
+        value = settings.get(name)
+        plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (plain and 0 <= value < math.inf):
+            raise ConfigError(f"config.json: {where}: {name} is {value!r:.40}, not a number from 0 on")
 
 
 def _check_family(family: object) -> None:

@@ -89,9 +89,19 @@ def _opened(source: str | Path | bytes, where: str, max_pixels: int) -> Image.Im
 
 def _loaded(source: str | Path | bytes, where: str, max_pixels: int) -> Image.Image:
     with _opened(source, where, max_pixels) as image:
+        _check_whole(image)
         with _limit_off() if image.width * image.height > _LARGE else contextlib.nullcontext():
             image.load()
         return image
+
+
+def _check_whole(image: Image.Image) -> None:
+    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
+    tiles: Any = getattr(image, "tile", ())
+    parts = [box for _, box, *_ in tiles or () if box is not None]
+    covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)
+    if parts and covered < image.width * image.height:
+        raise ValueError(f"holds {covered} of {image.width * image.height} pixels")
 
 
 @contextlib.contextmanager

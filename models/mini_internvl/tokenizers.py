@@ -157,7 +157,13 @@ def read_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokeni
     if kind == "Qwen2Tokenizer":
         tokenizer = Qwen2Tokenizer(folder)
     else:
-        tokenizer = SentencePieceTokenizer.read(folder, internlm2=kind == "InternLM2Tokenizer", rows=rows)
+        try:
+            tokenizer = SentencePieceTokenizer.read(folder, internlm2=kind == "InternLM2Tokenizer", rows=rows)
+        except TokenizerError:
+            raise
+        except Exception as error:  # sentencepiece raises many kinds on broken files
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({cause})") from error
     absent = [t for t in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END) if tokenizer.token_id(t) is None]
     if absent:
         raise TokenizerError(

@@ -172,3 +172,59 @@ def test_attributes_of_macos_are_left_out(suffix: str, tmp_path: Path, out: Path
         tar(path, {**more, **FILES})
     assert unpack(path, out) == 2
     assert content(out) == FILES
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    """A plain tar file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("fault", ["cut between members", "damaged header", "no end mark"])
+def test_a_tar_file_never_ends_early_without_a_word(tmp_path: Path, out: Path, fault: str) -> None:
+    """Python's tarfile takes anything that is no header for the end."""
+    data = packed({"a.txt": b"a" * 100, "b.txt": b"b" * 100})
+    if fault == "cut between members":
+        data = data[:1024]
+    elif fault == "damaged header":
+        data = data[:1024] + b"?" * 512 + data[1536:]
+    else:
+        data = data[:2048]
+    (tmp_path / "a.tar").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.tar: .*(cut short|damaged)"):
+        unpack(tmp_path / "a.tar", out)
+
+
+def test_zip_members_that_occur_twice_or_are_not_listed(tmp_path: Path, out: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "1")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("a.txt", "2")
+    with pytest.raises(DataError, match=r"member 'a\.txt' occurs twice"):
+        unpack(path, out)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "1")
+        archive.writestr("b.txt", "2")
+    data = path.read_bytes()
+    place = data.rfind(b"PK\5\6")
+    path.write_bytes(data[: place + 8] + b"\3\0\3\0" + data[place + 12 :])
+    with pytest.raises(DataError, match="fewer members"):
+        unpack(path, out)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damaged_contents_are_one_line(tmp_path: Path, out: Path, method: int) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("a.txt", bytes(range(256)) * 20)
+    data = bytearray(path.read_bytes())
+    data[60:90] = b"\xff" * 30
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip: cannot be unpacked .*download it again"):
+        unpack(path, out)

@@ -148,3 +148,20 @@ def test_data_check_and_the_leaderboard_have_the_limit(
     assert invoke(["data", "check", "chartqa", "--split", "miniature", "--max-pixels", "1000"]) == 3
     assert "raise it with --max-pixels" in capsys.readouterr().out
     assert command(tmp_path, tmp_path, "127.0.0.1", 8501, 1000)[-2:] == ["--max-pixels", "1000"]
+
+
+@pytest.mark.parametrize(("read", "error"), DOORS, ids=["evalkit", "model"])
+def test_a_file_with_fewer_rows_than_it_says_is_refused(
+    read: Callable[[bytes], object], error: type[Exception]
+) -> None:
+    """Pillow leaves the rows that no strip holds black."""
+    file = io.BytesIO()
+    Image.new("F", (37, 23), 7.0).save(file, "TIFF")
+    data = file.getvalue()
+    for order in ("little", "big"):
+        height = (257).to_bytes(2, order) + (4).to_bytes(2, order) + (1).to_bytes(4, order)  # type: ignore[arg-type]
+        if (place := data.find(height)) >= 0:
+            data = data[: place + 8] + (2300).to_bytes(4, order) + data[place + 12 :]  # type: ignore[arg-type]
+            break
+    with pytest.raises(error, match="holds 851 of 85100 pixels"):
+        read(data)

@@ -99,3 +99,22 @@ def test_elements_come_before_a_later_break(tmp_path: Path) -> None:
     assert [next(reader), next(reader)] == [{"a": 1}, {"a": 2}]
     with pytest.raises(DataError, match="after 2 records"):
         next(reader)
+
+
+@pytest.mark.usefixtures("chunk")
+@pytest.mark.parametrize(
+    ("text", "key", "message"),
+    [
+        ("[1, 2] [3]", None, "after 2 records .*after the end"),
+        ("[1]\0\0", None, "after the end"),
+        ('{"rows": [1]} x', "rows", "after the end"),
+        ('{"rows": [1], "z": 1', "rows", "truncated"),
+        ('{"rows": [1], "rows": [2]}', "rows", "key 'rows' occurs twice"),
+        ('{"a": 1, "a": 2, "rows": [1]}', "rows", "key 'a' occurs twice"),
+    ],
+)
+def test_what_follows_the_list_is_read_too(tmp_path: Path, text: str, key: str | None, message: str) -> None:
+    path = tmp_path / "items.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        list(read_json_items(path, key))

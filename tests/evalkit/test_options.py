@@ -96,6 +96,53 @@ def test_one_more_option_is_found_everywhere(tmp_path: Path) -> None:
     assert "--contrast N" in done.stdout and "How much contrast." in done.stdout
 
 
+#: Looks for the option `patience` of a comparison (default 7) in every place; prints what it finds.
+LOOK_AT_COMPARISON = """
+import inspect, json, sys
+from pathlib import Path
+import evalkit
+from evalkit.cli.main import invoke
+from evalkit.comparison.policy import load
+from tests.option_tables import comparison_table
+
+folder = Path(sys.argv[1])
+assert Path(evalkit.__file__).is_relative_to(folder), evalkit.__file__
+(folder / "p.toml").write_text('baseline = "b"\\ntasks = ["chartqa"]\\npatience = 3\\n')
+found = {
+    "keyword": inspect.signature(evalkit.compare).parameters["patience"].default,
+    "help": "patience: How much patience." in evalkit.compare.__doc__,
+    "policy": load(folder / "p.toml").options.patience,
+    "documentation": "| `--patience N` | `7` | How much patience. |" in comparison_table()["comparison"],
+}
+(folder / "found.json").write_text(json.dumps(found))
+invoke(["compare", "--help"])
+invoke(["check", "--help"])
+"""
+
+
+def test_one_more_option_of_a_comparison_is_found_everywhere(tmp_path: Path) -> None:
+    shutil.copytree(
+        REPOSITORY / "evalkit", tmp_path / "evalkit", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    source = tmp_path / "evalkit/pipeline/comparison_options.py"
+    text, place = source.read_text(encoding="utf-8"), "    alpha: float = option("
+    entry = '    patience: int = option("call", 7, "How much patience.", metavar="N")\n'
+    assert text.count(place) == 1
+    source.write_text(text.replace(place, entry + place), encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_AT_COMPARISON, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found == {"keyword": 7, "help": True, "policy": 3, "documentation": True}
+    assert done.stdout.count("--patience N") == 2
+
+
 def test_flags_keywords_and_options_are_the_same() -> None:
     names = {entry.name for entry in options_of(RunKeywords).values() if entry.option.flag}
     flags = {parameter.name for parameter in run_command.params if isinstance(parameter, click.Option)}

@@ -275,3 +275,37 @@ def test_components_of_variance() -> None:
     assert found is not None
     assert (found.between, found.within, found.judge) == pytest.approx((9, 4, 1), rel=0.05)
     assert found.se_judge == pytest.approx(np.sqrt(1 / (n * answers * judgements)), rel=0.05)
+
+
+def test_the_leaderboard_reads_a_run_with_repeats(drawing: Any) -> None:
+    pytest.importorskip("duckdb")
+    from evalkit_leaderboard.records import Filter, table
+
+    drawing.run("--repeats", "3", *DRAWN)
+    found = table(Path(drawing.result["run"]))
+    rows = found.fitting(Filter(score="accuracy", outcome="between"))
+    assert len(found.fitting(Filter())) == 20 and len(rows) > 0
+    sample = found.sample(int(rows[0]))
+    assert len(sample.record.repeats) == 3 and 0 < sample.record.scores["accuracy"] < 1
+
+
+def test_a_submission_holds_the_commonest_answer(drawing: Any, tmp_path: Path) -> None:
+    from evalkit.pipeline.repeats import commonest
+
+    drawing.run("--repeats", "3", *DRAWN)
+    for record in load_run(drawing.result["run"]).records():
+        assert record.prediction == record.repeats[commonest(record.repeats)].prediction
+        said = [repeat.prediction for repeat in record.repeats]
+        assert said.count(record.prediction) == max(map(said.count, said))
+
+
+def test_an_older_drawn_run_is_compared_by_its_seed(drawing: Any) -> None:
+    """Its signature lacks the seed, or calls it non-standard."""
+    paths = []
+    for flags in ((), ("--no-resume",)):
+        drawing.run(*DRAWN, *flags)
+        paths.append(Path(drawing.result["run"]))
+    summary = json.loads((paths[0] / "summary.json").read_text())
+    summary["signature"] = summary["signature"].replace("|seed:0", "")
+    (paths[0] / "summary.json").write_text(json.dumps(summary))
+    assert drawing.cli("compare", "--include", drawing.task, *paths, "--json") == 0

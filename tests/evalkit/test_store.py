@@ -262,7 +262,10 @@ def test_scraps_of_a_killed_process_are_no_runs(tmp_path: Path) -> None:
     assert [path.name[:4] for path in find_runs(tmp_path)] == [folder.path.name[:4], "2030"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"a": 1}x', "\0"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "[" * 100_000, '{"a": 1}x', "\0", '{"a": 1, "a": 2}', '{"a": NaN}', '{"a": 1e999}'],
+)
 def test_a_broken_manifest_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(RunFolderError, match=r"manifest\.json") as caught:

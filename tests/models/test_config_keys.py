@@ -129,3 +129,12 @@ def test_harmless_keys_are_passed_over(family: str, tmp_path: Path) -> None:
 def test_a_small_window_is_refused_where_it_is_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sliding_window 2047"):
         mini_internvl.load(released("phi3", tmp_path, sliding_window=2047))
+
+
+def test_the_architecture_names_the_family_where_model_type_is_left_out(tmp_path: Path) -> None:
+    for family, architecture in (("qwen2", "Qwen2ForCausalLM"), ("phi3", "Phi3ForCausalLM")):
+        folder = released(family, tmp_path / family, model_type=None, architectures=[architecture])
+        assert mini_internvl.read_config(folder)[0].family == family
+    change(folder, "llm_config", architectures=["GemmaForCausalLM"])
+    with pytest.raises(ConfigError, match="gemma"):
+        mini_internvl.read_config(folder)

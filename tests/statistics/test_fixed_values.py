@@ -8,13 +8,15 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
-from evalkit.metrics.base import FloatArray, Mean
-from evalkit.statistics import Resampler, Spread, holm, mcnemar
+from evalkit.contracts import Record
+from evalkit.metrics.base import Accuracy, FloatArray, Mean
+from evalkit.statistics import Resampler, Spread, estimate, holm, mcnemar
 from evalkit.statistics.changes import bonett_price
-from evalkit.statistics.intervals import exact_share
+from evalkit.statistics.intervals import exact_share, rare_share
 from evalkit.statistics.max_t import max_t
-from evalkit.statistics.swaps import PairedSums
+from evalkit.statistics.swaps import PairedSums, swap
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,41 @@ def test_bonett_price() -> None:
     ends = [100 * (middle + sign * 1.959964 * error) for sign in (-1, 1)]
     assert ends == pytest.approx([-0.45, 2.44], abs=0.005)
     assert bonett_price(0, 0, 20)[1] == pytest.approx(math.sqrt(2 / 22 / 22))
+
+
+def test_korn_graubard() -> None:
+    """40 clusters of 5, of which ten hold all 24 failures.
+
+    statsmodels: OLS(right, 1).fit(cov_type="cluster") has the error 0.039092264301331135: the effective
+    n is 0.88 * 0.12 / error^2 = 69.10067114093957; then proportion_confint(0.88 * n, n, method="beta").
+    """
+    failures = [5, 4, 3, 3, 2, 2, 2, 1, 1, 1] + [0] * 30
+    records = [
+        Record(f"{cluster}-{place}", f"c{cluster}", "", None, "", {"accuracy": float(place >= failed)})
+        for cluster, failed in enumerate(failures)
+        for place in range(5)
+    ]
+    found = estimate(Accuracy("accuracy"), records)
+    assert found.ci95 == pytest.approx((77.94310058325263, 94.57869855136767), rel=1e-9)
+
+
+@pytest.mark.parametrize(("lost", "won"), [(60, 35), (40, 28)])
+def test_the_swap_test_of_single_answers_is_mcnemars_mid_p(lost: int, won: int) -> None:
+    """The exact p less the probability of what was seen, from scipy.stats.binom."""
+    base = np.array([1.0] * lost + [0.0] * won + [1.0] * (1000 - lost - won))
+    new = np.array([0.0] * lost + [1.0] * (1000 - lost))
+    sides = [np.stack([side, np.ones(1000)], axis=1) for side in (base, new)]
+    found = swap(PairedSums(Accuracy("accuracy"), *sides), 0.1 * (won - lost), Resampler(0, 40_000)).p()
+    expected = 2 * binom.cdf(won, lost + won, 0.5) - binom.pmf(won, lost + won, 0.5)
+    assert found == pytest.approx(expected, abs=3 * math.sqrt(expected / 40_000))
+
+
+def test_rare_share() -> None:
+    """Singles are a Poisson count: 3 of 1000 from 0.62 to about 8.8 (chi-square, Garwood 1936)."""
+    shares = np.full(1000, 1 / 1000)
+    low, high = rare_share(np.where(np.arange(1000) < 3, shares, 0.0), shares)
+    assert 1000 * low == pytest.approx(0.6186721, rel=1e-6)
+    assert 7.2 < 1000 * high < 8.767273
 
 
 #: Differences of three runs from one base on ten samples.

@@ -198,3 +198,28 @@ def test_overlapping_index_files_are_refused(other: str, tmp_path: Path) -> None
         DataError, match=rf"1 of the {len(numbers)} numbers of test\.txt are in {other}\.txt too"
     ):
         list(registry.task("dior-rsvg").samples("test", root))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("answer_type", {"value": "integer"}, "answer_type .* is none of"),
+        ("question_type", False, "question_type 'False' is neither"),
+        ("answer", "4Z", None),
+    ],
+)
+def test_a_number_that_is_none(
+    field: str, value: Any, message: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = drawn("mathvista", tmp_path / "data")
+    path = root / "data" / "testmini.json"
+    items = json.loads(path.read_text())
+    item = next(each for each in items.values() if each["answer_type"] == "integer" and not each["choices"])
+    item[field] = value
+    path.write_text(json.dumps(items))
+    if message is not None:
+        with pytest.raises(DataError, match=message):
+            list(registry.task("mathvista").samples("testmini", root))
+        return
+    summary, told = run("mathvista", root, tmp_path / "runs", capsys)
+    assert summary["counts"]["impossible_keys"] == 1 and "answer '4Z' is no integer" in told

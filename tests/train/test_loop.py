@@ -321,15 +321,26 @@ def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest
     assert equal(tmp_path / "whole/final", tmp_path / "out/final")
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2"])
-def test_interrupted_twice_with_few_checkpoints_kept(
-    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("qwen2", {}),
+        ("internlm2", {}),
+        ("qwen2", {"trainable": "lora", "precision": "bf16"}),
+        ("qwen2", {"trainable": "frozen_vit", "precision": "bf16"}),
+    ],
+    ids=["qwen2", "internlm2", "lora", "bfloat16"],
+)
+def test_interrupted_more_often_than_checkpoints_are_kept(
+    family: str, changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a training continues from may be deleted while it goes on: nothing is copied from there."""
-    changes = {"checkpoints__every": 1, "checkpoints__keep": 1}
+    changes = {**changes, "checkpoints__every": 1, "checkpoints__keep": 1}
+    whole = make_recipe(tmp_path, family=family, output=str(tmp_path / "whole"), **changes)
+    train(whole, **QUIET)
     recipe = make_recipe(tmp_path, family=family, **changes)
     step = Loop._step
-    for stop in (2, 4):
+    for stop in (2, 4, 5):
 
         def told(self: Loop, *arguments: Any, at: int = stop) -> bool:
             if self.done == at - 1:
@@ -341,9 +352,34 @@ def test_interrupted_twice_with_few_checkpoints_kept(
             train(recipe, **QUIET)
         monkeypatch.undo()
     train(recipe, **QUIET)
+    assert equal(tmp_path / "whole/final", tmp_path / "out/final")
     loaded = mini_internvl.load(tmp_path / "out/final")
     assert loaded.tokenizer is not None
     assert isinstance(loaded.chat(None, "Which colour?", max_new_tokens=2), str)
+
+
+@pytest.mark.parametrize("fault", ["cut", "nan"])
+def test_a_checkpoint_that_does_not_answer_deletes_no_older_one(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = make_recipe(tmp_path, checkpoints__every=2, checkpoints__keep=1)
+    write = FineTuning.write_model
+
+    def faulty(self: FineTuning, folder: Path, weights: Any) -> bool:
+        if "step-000004" in folder.name and fault == "nan":
+            weights = {name: tensor * float("nan") for name, tensor in weights.items()}
+        exact = write(self, folder, weights)
+        if "step-000004" in folder.name and fault == "cut":
+            os.truncate(folder / "model.safetensors", 1000)
+        return exact
+
+    monkeypatch.setattr(FineTuning, "write_model", faulty)
+    with pytest.raises(ResumeError, match="older checkpoints are kept"):
+        train(recipe, **QUIET)
+    monkeypatch.undo()
+    assert (tmp_path / "out/step-000002").is_dir() and not (tmp_path / "out/step-000004").exists()
+    train(recipe, **QUIET)
+    assert mini_internvl.load(tmp_path / "out/final").tokenizer is not None
 
 
 def test_a_checkpoint_without_tokenizer_deletes_no_older_one(

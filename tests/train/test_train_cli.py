@@ -113,3 +113,14 @@ def test_damaged_pictures_and_samples_that_fit_no_pack(
         assert words in told
         assert invoke(["train", recipe, "-q", "--skip-bad", "-o", str(tmp_path / words[:6])]) == 0
         assert "left out 1 of 13 lines" in capsys.readouterr().err
+
+
+def test_quiet_prints_nothing_and_else_the_steps_to_the_final_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_recipe(tmp_path, steps__max_steps=1)
+    recipe = str(tmp_path / "recipe.yaml")
+    assert invoke(["train", recipe, "-q"]) == 0
+    assert capsys.readouterr().out == ""
+    assert invoke(["train", recipe, "-o", str(tmp_path / "again")]) == 0
+    assert f"final model: {tmp_path / 'again/final'}" in capsys.readouterr().out

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.shell_completion import CompletionItem
 
 from evalkit.cli import terminal
 from evalkit.cli.options import FOLDER, given, include_flag, json_flag, option_flag, option_flags
@@ -21,8 +22,24 @@ if TYPE_CHECKING:
     from mini_internvl_train.recipe import Recipe
 
 
+def _recipe_names(incomplete: str) -> list[CompletionItem]:
+    """Packaged recipes."""
+    from mini_internvl_train.recipe import packaged
+
+    return [CompletionItem(name) for name in packaged() if name.startswith(incomplete)]
+
+
+def _recipes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Packaged recipes; a file where one is begun."""
+    return _recipe_names(incomplete) or [CompletionItem(incomplete, type="file")]
+
+
 class _Recipes(click.Group):
     """`evalkit train NAME` trains the recipe NAME where NAME is not a command."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Commands, flags and recipes."""
+        return [*super().shell_complete(ctx, incomplete), *_recipe_names(incomplete)]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Puts `run` in front of a recipe."""
@@ -58,7 +75,15 @@ def _given(values: Mapping[str, Any]) -> list[str]:
 
 
 #: Options of a run that keep their flag here; the others of the recipe's `evaluation` are set by `--set`.
-_RUN_FLAGS = ("data_root", "engine", "ray_address", "cpus_per_worker", "ship_data", "worker_timeout")
+_RUN_FLAGS = (
+    "log_to",
+    "data_root",
+    "engine",
+    "ray_address",
+    "cpus_per_worker",
+    "ship_data",
+    "worker_timeout",
+)
 
 
 def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
@@ -69,9 +94,11 @@ def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(command)
     def with_settings(*arguments: Any, **flags: Any) -> int:
         values = given({name: flags.pop(name) for name in (*own, *_RUN_FLAGS)})
-        if "tasks" in values:
-            values["tasks"] = comma_list(values["tasks"])
+        for name in ("tasks", "log_to"):
+            if name in values:
+                values[name] = comma_list(values[name])
         settings = _given({f"evaluation.{key}": value for key, value in values.items()})
+        settings += _given({"log_to": values.get("log_to")})  # the training itself too
         return command(*arguments, evaluation=settings, **flags)
 
     wrapped: Callable[..., int] = with_settings
@@ -88,7 +115,7 @@ def _evaluation_flags(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @train.command("run", short_help="Train a recipe (the word run may be left out).")
-@click.argument("recipe", metavar="RECIPE")
+@click.argument("recipe", metavar="RECIPE", shell_complete=_recipes)
 @set_flag
 @flag("-o", "--output", type=FOLDER, help="Folder of checkpoints and log, in place of the recipe's.")
 @flag("--skip-bad", is_flag=True, help="Count and list bad lines of the data instead of stopping.")
@@ -113,7 +140,7 @@ def run(
 
 
 @train.command(short_help="Parameters, memory, tokens, packs, steps, hours; then stop.")
-@click.argument("recipe", metavar="RECIPE")
+@click.argument("recipe", metavar="RECIPE", shell_complete=_recipes)
 @set_flag
 @flag(
     "--flops", type=float, metavar="RATE", help="Operations per second of a device. Default: measured here."
@@ -226,7 +253,7 @@ def distill(recipe: str, settings: tuple[str, ...]) -> int:
 
 
 @train.command("compare-methods", short_help="Full, frozen encoder and LoRA from one checkpoint.")
-@click.argument("recipe", metavar="RECIPE")
+@click.argument("recipe", metavar="RECIPE", shell_complete=_recipes)
 @set_flag
 @flag("--method", "methods", multiple=True, metavar="NAME",
       help="full, frozen_vit, lora, lora_projector; repeatable. Default: the first three.")  # fmt: skip

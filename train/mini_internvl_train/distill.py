@@ -33,6 +33,7 @@ from mini_internvl_train.packing import epoch_order
 from mini_internvl_train.precision import DTYPES
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision, find_recipe
 from mini_internvl_train.settings import Setting, check_bounds, plain, read_settings
+from mini_internvl_train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -62,15 +63,19 @@ class Distillation:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     precision: Annotated[Precision, Setting("Of the forward and backward pass.")] = "bf16"
     seed: Annotated[int, Setting("Of the order of images.", 0)] = 42
+    log_to: Annotated[
+        tuple[str, ...], Setting("Trackers of the training: wandb, mlflow, trackio, tensorboard.")
+    ] = ()
     source: Annotated[str, Setting("Where the settings come from.")] = ""
 
     def __post_init__(self) -> None:
+        check_trackers(self.log_to)
         check_bounds(self)
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON."""
         body = plain(self)
-        for name in ("name", "output", "pictures", "max_pixels", "checkpoints", "source"):
+        for name in ("name", "output", "pictures", "max_pixels", "checkpoints", "source", "log_to"):
             body.pop(name)
         return body
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from evalkit import environment
 from evalkit.doors import cause
+from evalkit.trackers.base import Trackers
 from mini_internvl_train.errors import ResumeError
 
 logger = logging.getLogger(__name__)
@@ -56,10 +57,21 @@ class TrainingLog:
         output: folder of the training.
         total: steps of the whole training. done: steps done before.
         main: whether this is the main process. quiet: no progress bar.
+        trackers: get every value too.
     """
 
-    def __init__(self, output: Path, total: int, done: int, *, main: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        output: Path,
+        total: int,
+        done: int,
+        *,
+        main: bool,
+        quiet: bool,
+        trackers: Trackers | None = None,
+    ) -> None:
         self._main = main
+        self._trackers = trackers
         if not main:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -81,14 +93,14 @@ class TrainingLog:
         if not self._main:
             return
         self._write(asdict(line))
-        for name in ("loss", "lr", "grad_norm", "seconds", "memory"):
-            if (value := getattr(line, name)) is not None:
-                self._scalar(f"train/{name}", value, line.step)
+        fields = {name: getattr(line, name) for name in ("loss", "lr", "grad_norm", "seconds", "memory")}
+        known = {f"train/{name}": value for name, value in fields.items() if value is not None}
+        self._scalars(known, line.step)
         self._samples += line.samples
         self._tokens += line.tokens
         self._seconds += line.seconds
-        self._scalar("train/samples_per_second", line.samples / line.seconds, line.step)
-        self._scalar("train/tokens_per_second", line.tokens / line.seconds, line.step)
+        speed = {"samples": line.samples / line.seconds, "tokens": line.tokens / line.seconds}
+        self._scalars({f"train/{name}_per_second": value for name, value in speed.items()}, line.step)
         rates = (
             f"loss {line.loss:.4f}, {self._samples / self._seconds:.1f} samples/s, "
             f"{self._tokens / self._seconds:.0f} tokens/s"
@@ -105,10 +117,13 @@ class TrainingLog:
         if not self._main:
             return
         self._write({"step": step, "evaluation": scores})
-        for task, metrics in scores.items():
-            for name, value in metrics.items():
-                if value is not None:
-                    self._scalar(f"eval/{task}/{name}", value, step)
+        values = {
+            f"eval/{task}/{name}": value
+            for task, metrics in scores.items()
+            for name, value in metrics.items()
+            if value is not None
+        }
+        self._scalars(values, step)
 
     def flush(self) -> None:
         """Flushes everything to the disk, as before a checkpoint."""
@@ -122,13 +137,18 @@ class TrainingLog:
             self._bar.close()
             self._file.close()
             self._board.close()
+            if self._trackers is not None:
+                self._trackers.finish()
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(content) + "\n")
         self._file.flush()
 
-    def _scalar(self, name: str, value: float, step: int) -> None:
-        self._board.add_scalar(name, value, step)
+    def _scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.log(values, step)
 
 
 def peak_memory() -> int | None:

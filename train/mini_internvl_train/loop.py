@@ -31,7 +31,9 @@ from mini_internvl_train.errors import DivergedError, Stopped
 from mini_internvl_train.log import Scores, StepLog, TrainingLog, peak_memory
 from mini_internvl_train.optimizer import optimizer_state, restore_optimizers, whole
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision
+from mini_internvl_train.settings import plain
 from mini_internvl_train.start import learned_parameters
+from mini_internvl_train.tracking import trackers_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -45,7 +47,11 @@ class Settings(Protocol):
     """What the loop reads of a recipe."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def output(self) -> str: ...
+    @property
+    def log_to(self) -> tuple[str, ...]: ...
     @property
     def optimizer(self) -> Optimizer: ...
     @property
@@ -183,7 +189,13 @@ def run(
         loop = Loop(settings, make(accelerator, resumed, said), accelerator, said)
         if resumed is not None:
             loop.restore(resumed)
-        log = TrainingLog(output, loop.objective.total_steps, loop.done, main=main, quiet=quiet)
+        trackers = (
+            trackers_of(settings.log_to, settings.name, output, plain(settings))
+            if main and settings.log_to
+            else None
+        )
+        total = loop.objective.total_steps
+        log = TrainingLog(output, total, loop.done, main=main, quiet=quiet, trackers=trackers)
         try:
             loop.run(log, interruption)
         finally:

@@ -21,6 +21,7 @@ from mini_internvl.decoding import MAX_PIXELS
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.settings import Setting, check_bounds, plain, read_settings
+from mini_internvl_train.tracking import check_trackers
 
 Trainable = Literal["full", "frozen_vit", "lora", "lora_projector", "projector"]
 Weighting = Literal["token", "sample", "square"]
@@ -169,11 +170,15 @@ class Recipe:
         float, Setting("Stochastic depth of the vision encoder, rising linearly to this value.", 0, 0.99)
     ] = 0.1
     seed: Annotated[int, Setting("Of data order, dropout and drop path.", 0)] = 42
+    log_to: Annotated[
+        tuple[str, ...], Setting("Trackers of the training: wandb, mlflow, trackio, tensorboard.")
+    ] = ()
     source: Annotated[str, Setting("Where the settings come from.")] = ""
 
     def __post_init__(self) -> None:
         """Raises RecipeError for settings that contradict each other."""
         data = self.data
+        check_trackers(self.log_to)
         if data.general_ratio is not None and data.general_share is not None:
             raise RecipeError("data: general_ratio and general_share exclude each other; keep one")
         if data.general_meta is None and (data.general_ratio or data.general_share):
@@ -187,7 +192,7 @@ class Recipe:
         a fingerprint of their own.
         """
         body = plain(self)
-        for name in ("name", "output", "checkpoints", "evaluation", "source"):
+        for name in ("name", "output", "checkpoints", "evaluation", "source", "log_to"):
             body.pop(name)
         for name in ("meta", "general_meta", "max_pixels"):
             body["data"].pop(name)

@@ -50,9 +50,11 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
     """
     import yaml
 
+    from mini_internvl_train import strict_yaml
+
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changes = {key: yaml.safe_load(text) for key, text in overrides.items()}
+        raw = strict_yaml.loads(path.read_text(encoding="utf-8"))
+        changes = {key: strict_yaml.loads(text) for key, text in overrides.items()}
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
     except Exception as error:  # PyYAML's constructors raise what dates, numbers and keys make them

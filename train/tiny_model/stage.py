@@ -26,7 +26,7 @@ class StageSettings:
     """What the loop reads of a stage.
 
     Attributes:
-        output: folder of the stage. seed: of the recipe.
+        output: folder of the stage. seed: of the recipe. log_to: trackers of the training.
         stage: the recipe's entry.
         optimizer: its clipping is the stage's own, and no norm stops it.
     """
@@ -34,6 +34,8 @@ class StageSettings:
     output: str
     seed: int
     stage: Mapping[str, Any]
+    name: str = "tiny"
+    log_to: tuple[str, ...] = ()
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(every=200, keep=1))
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(stop_norm=math.inf))
     precision: Precision = "float32"

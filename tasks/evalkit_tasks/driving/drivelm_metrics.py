@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Accuracy, BoolArray, Composite, FloatArray, Mean, Metric
+from evalkit.metrics.base import Accuracy, BoolArray, Composite, FloatArray, Mean, Metric, chosen
 from evalkit.metrics.captions import Bleu, CaptionPair, Cider, RougeL
 from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
 from evalkit_tasks.driving.drivelm_questions import TAG_NAMES
@@ -71,12 +71,8 @@ def _final(parts: FloatArray) -> FloatArray:
 
 
 def _pairs(records: Sequence[Record]) -> list[CaptionPair]:
-    enters = counts(LANGUAGE)
-    return [
-        CaptionPair(row, record.prediction, (record.target,))
-        for row, record in enumerate(records)
-        if enters(record)
-    ]
+    entering = np.flatnonzero(chosen(records, counts(LANGUAGE), counts(LANGUAGE))).tolist()
+    return [CaptionPair(row, records[row].prediction, (records[row].target,)) for row in entering]
 
 
 class _Explained(Metric):
@@ -107,9 +103,10 @@ class _Explained(Metric):
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """No labels, no tags, none of this tag asked, or all left out by the graph rule."""
-        why = self._metric.reason(records)
+        if (why := self._metric.reason(records)) is None or why == NO_JUDGE:
+            return why
         answered = [record for record in records if not record.failed and record.target is not None]
-        if why is None or why == NO_JUDGE or not answered:
+        if not answered:
             return why
         if all(record.data.get("tags") is None for record in answered):
             return "the file does not tell which question is scored how (field tag)"
@@ -140,12 +137,14 @@ class _Rating(Mean):
 
     def selected(self, records: Sequence[Record]) -> BoolArray:
         """Records to be rated, but those the judge failed on; without a judge all of them."""
-        chosen = [self._to_rate(r) and not r.scores.get("judge_failed") for r in records]
-        return np.array(chosen, dtype=np.bool_)
+        return chosen(
+            records, (self._to_rate, "rated"), lambda r: self._to_rate(r) and not r.scores.get("judge_failed")
+        )
 
     def reason(self, records: Sequence[Record]) -> str | None:
         """Nothing to rate, no judge, or none of its replies was of use."""
-        to_rate = [record for record in records if self._to_rate(record)]
+        places = np.flatnonzero(chosen(records, self._to_rate, self._to_rate)).tolist()
+        to_rate = [records[place] for place in places]
         if not to_rate:
             return super().reason(records)
         if not any("judge_failed" in record.scores for record in to_rate):

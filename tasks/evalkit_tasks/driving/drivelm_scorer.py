@@ -6,6 +6,7 @@ stops with an error, this one continues; docs/tasks.md lists the cases, and each
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Sequence
@@ -160,6 +161,7 @@ def _judge_question(answer: ParsedAnswer) -> JudgeQuestion:
     return JudgeQuestion(_SYSTEM, asked, temperature=0.6, max_tokens=3000, numeric=True)
 
 
+@functools.cache
 def counts(tag: int) -> Select:
     """Selects the records that enter the values of a tag: answered, labelled, not left out."""
     return lambda r: of_kind(r, tag) and "left_out" not in r.data

@@ -57,6 +57,11 @@ _JUDGE = (
 )
 
 
+#: Kinds of answers, and how those that are numbers are read.
+_KINDS = ("text", "integer", "float", "list")
+_NUMBERS: Mapping[str, type[int] | type[float]] = {"integer": int, "float": float}
+
+
 class MathVista(ProtocolTask):
     """MathVista."""
 
@@ -102,6 +107,17 @@ class MathVista(ProtocolTask):
         """Accuracy as the paper's, which needs a judge, and what rules alone find right."""
         return _JudgedAccuracy("accuracy"), Accuracy("accuracy_rules")
 
+    def impossible_key(self, sample: Sample) -> str | None:
+        """A number that is none; see `Task.impossible_key`."""
+        number = _NUMBERS.get(sample.data["kind"])
+        if sample.data["options"] or number is None:
+            return super().impossible_key(sample)
+        try:
+            number(sample.data["answer"])
+        except ValueError:
+            return f"answer {str(sample.target)[:40]!r} is no {sample.data['kind']}"
+        return None
+
     @property
     def wording(self) -> Sequence[str]:
         """Queries of example questions of every kind."""
@@ -146,6 +162,8 @@ def _sample(identity: str, item: Mapping[str, Any], image: ImageHandle, cluster:
     answer, kind = str(item["answer"]), str(item["answer_type"])
     if options and answer not in options.values() and answer not in options:
         raise DataError(f"{where}: answer {answer[:40]!r} is none of the choices")
+    if kind not in _KINDS:
+        raise DataError(f"{where}: answer_type {kind[:40]!r} is none of {', '.join(_KINDS)}")
     letter = next((k for k, text in options.items() if text == answer), answer)
     query = str(item.get("query") or "") or _query(item, options)
     metadata = item.get("metadata")
@@ -156,8 +174,11 @@ def _sample(identity: str, item: Mapping[str, Any], image: ImageHandle, cluster:
 
 def _options(item: Mapping[str, Any], where: str) -> dict[str, str]:
     """Choices by letter; none for free-form questions."""
-    if str(item["question_type"]) != "multi_choice":
+    if item["question_type"] == "free_form":
         return {}
+    if item["question_type"] != "multi_choice":
+        found = str(item["question_type"])[:40]
+        raise DataError(f"{where}: question_type {found!r} is neither multi_choice nor free_form")
     choices = item.get("choices")
     texts = literal_list(choices, where) if choices else []
     if not texts:
@@ -188,7 +209,7 @@ def _right(text: str, data: Mapping[str, Any]) -> bool | None:
     if data["options"]:
         letter = vlmevalkit_choice(text, data["options"])
         return None if letter is None else bool(letter == data["answer"])
-    number: type[int] | type[float] | None = {"integer": int, "float": float}.get(data["kind"])
+    number = _NUMBERS.get(data["kind"])
     if number is None:
         return False
     try:

@@ -19,7 +19,12 @@ def active_rows(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
     for row in read_json_items(path, key):
         if type(row) is not dict:
             raise DataError(f"{path}: a record is not an object: not the official file")
-        if row.get("active", True):
+        active = row.get("active", True)
+        if not isinstance(active, bool):
+            raise DataError(
+                f"{path}: record {row.get('id')}: active must be true or false: not the official file"
+            )
+        if active:
             yield row
 
 
@@ -33,8 +38,11 @@ class Answers:
     """Texts by id, each text kept once: 12 bytes an id.
 
     Args:
-        pairs: id and text; of an id's texts the last counts. Ids that are not whole numbers, which the
-            official files do not have, cost what a dict costs. Raises TypeError for one that is a list.
+        pairs: id and text. Ids that are not whole numbers, which the official files do not have, cost what a
+            dict costs.
+
+    Raises:
+        TypeError: an id is a list, or has two texts.
     """
 
     def __init__(self, pairs: Iterable[tuple[Hashable, str]]) -> None:
@@ -46,14 +54,17 @@ class Answers:
             if _whole(name):
                 self._names.append(name)
                 self._codes.append(code)
-            else:
-                self._others[name] = code
+            elif self._others.setdefault(name, code) != code:
+                raise TypeError(f"answer {name!r} occurs twice with different texts")
         self._texts = list(texts)
         names = np.frombuffer(self._names, np.int64) if self._names else np.zeros(0, np.int64)
         if (names[1:] < names[:-1]).any():
             order = names.argsort(kind="stable")
             self._codes = array("i", np.frombuffer(self._codes, np.intc)[order].tobytes())
             self._names = array("q", names[order].tobytes())
+        names, codes = np.frombuffer(self._names, np.int64), np.frombuffer(self._codes, np.intc)
+        if (twice := (names[1:] == names[:-1]) & (codes[1:] != codes[:-1])).any():
+            raise TypeError(f"answer {names[1:][twice][0]} occurs twice with different texts")
 
     def get(self, name: Hashable) -> str | None:
         """The text, or None."""

@@ -109,8 +109,8 @@ def test_a_baseline_without_the_task_fails_before_anything_runs(
         ("baseline = 3\ntasks = ['toy']", "baseline must be a text"),
         ("baseline = 'b'\ntasks = 'toy'", "tasks must be a list of texts"),
         ("baseline = 'b'\ntasks = ['toy']\nmargin = {a = -1}", "a number of 0 or more"),
-        ("baseline = 'b'\ntasks = ['toy']\nundecided = 'no'", "undecided must be 'pass' or 'fail'"),
-        ("baseline = 'b'\ntasks = ['toy']\nspeed = 1", "speed must be a true or false"),
+        ("baseline = 'b'\ntasks = ['toy']\nundecided = 'no'", "--undecided no: there are pass, fail"),
+        ("baseline = 'b'\ntasks = ['toy']\nspeed = 1", "speed = 1: must be of type bool"),
         ("baseline = 'b'\ntasks = ['toy']\nrun = {limt = 3}", "unknown key 'limt' (nearest: limit"),
         ("baseline = 'b'\ntasks = ['toy']\nrun = {limit = 'x'}", "[run] limit = 'x': must be of type int"),
         ("baseline = ", "not TOML"),
@@ -145,9 +145,10 @@ compile = true
 """
     )
     policy = load(find(tmp_path))
-    assert policy.output == tmp_path / "out" and policy.alpha == 0.01 and policy.speed
-    assert policy.undecided == "pass"
-    assert policy.thresholds.max_drop == {"toy:accuracy": 0.5} and policy.thresholds.margin == {"rmse": 1.0}
+    assert policy.output == tmp_path / "out" and policy.options.alpha == 0.01 and policy.options.speed
+    assert policy.options.undecided == "pass"
+    assert policy.options.largest_drops == {"toy:accuracy": 0.5} and policy.options.margins == {"rmse": 1.0}
+    assert policy.options.allowed == ("evalkit",)
     assert policy.run == {"split": "val", "limit": 10, "gen": {"temperature": 0.5}, "compile": True}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from stored_runs import Answers, Toy, outcomes, write_run
 
 import evalkit
 from evalkit.cli.main import invoke
+from evalkit.comparison.runs import load_for_comparison, pair
 from evalkit.errors import NotComparableError
 from evalkit.store import lock
 
@@ -84,6 +86,37 @@ def test_different_subsets(base: Path, tmp_path: Path, capsys: pytest.CaptureFix
     content = json.loads(capsys.readouterr().out)
     assert "compared on the 60 common samples" in content["reasons"][0]
     assert content["metrics"][0]["n"] == 60
+
+
+def test_nested_limits_compare_on_what_both_have_with_one_flag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--limit 50` inside `--limit 100` of the same seed."""
+    whole = Answers(GOOD).records()
+    more = write_run(tmp_path, "a", Answers(GOOD), fields={"subset": "aa"}, limited=True)
+    less = write_run(tmp_path, "b", Answers(GOOD), records=whole[:50], fields={"subset": "bb"}, limited=True)
+    reason = refused(capsys, more, less)
+    assert reason.endswith("to compare them knowingly: --allow subset")
+    for flag in ("subset", "n"):
+        assert invoke(["compare", str(more), str(less), "--json", "--allow", flag]) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert {entry["n"] for entry in content["metrics"]} == {50}
+
+
+@pytest.mark.parametrize("field", ["tiles", "prompt", "request", "gen"])
+def test_no_field_but_images_lets_images_differ(
+    tmp_path: Path, field: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = [load_for_comparison(write_run(tmp_path, name, Answers(GOOD), key=name)) for name in "ab"]
+    one, other = (
+        dataclasses.replace(side, image_keys={record.id: picture for record in side.records})
+        for side, picture in zip(sides, ("cat", "dog"), strict=True)
+    )
+    with pytest.raises(NotComparableError, match="images of 100 samples differ"):
+        pair(one, other, [field])
+    assert len(pair(one, other, [field, "images"]).base) == 100
+    alike = dataclasses.replace(other, image_keys=one.image_keys)
+    assert len(pair(one, alike, [field]).base) == 100
 
 
 def test_limited_runs_of_the_same_subset_are_comparable(tmp_path: Path) -> None:

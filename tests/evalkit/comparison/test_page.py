@@ -49,4 +49,4 @@ def test_the_page_shows_real_output(
 def test_the_policy_of_the_page_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "evalkit.toml").write_text(block("# evalkit.toml"), encoding="utf-8")
     policy = load(find(tmp_path))
-    assert policy.thresholds.margin == {"rsvqa-lr:average": 1.0} and policy.run["limit"] == 2000
+    assert policy.options.margins == {"rsvqa-lr:average": 1.0} and policy.run["limit"] == 2000

@@ -112,6 +112,21 @@ def test_through_a_failing_proxy_the_answers_are_those_of_this_process(
         assert len({stored.response.text for stored in answers.values()}) > 6
 
 
+def test_open_requests_reach_a_real_server(
+    real: Real, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["run", "-m", f"openai:{real.folder}", "-t", "rsvqa-lr", "--base-url", real.url, "--json", "-q"]
+    asked += ["--split", "miniature", "--limit", "2", "--gen", "max_new_tokens=4", "-o", str(tmp_path)]
+    assert invoke([*asked, "--gen", "omit=seed,temperature"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["runs"]
+    assert found["counts"]["answered"] == 2 and "|gen:server,4|" in found["signature"]
+    assert invoke([*asked, "--gen", 'extra_body={"no_such_field": 1}']) == 4
+    (found,) = json.loads(capsys.readouterr().out)["runs"]
+    assert found["failures"] == {"refused": 2}  # the server's own words, after one attempt
+    session = load_run(found["run"]).manifest["sessions"][-1]
+    assert session["workers"]["sent"] == 2 and session["workers"]["again"] == 0
+
+
 def test_doctor_tells_what_the_server_can(real: Real, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["doctor", "--base-url", real.url, "--model", f"openai:{real.folder}", "--json"]
     assert invoke(asked) == 0

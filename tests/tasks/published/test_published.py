@@ -298,3 +298,10 @@ def test_every_printed_value_stands_in_a_table_as_printed() -> None:
             label = task if row.table in by_dataset else row.model
             assert value in cells[row.table, label], (row.table, label, value)
     assert all(not row.ours for table in tables.values() for row in table.rows)
+
+
+def test_every_column_of_a_table_has_published_values() -> None:
+    for number, columns in COLUMNS.items():
+        printed = [row.printed for row in rows() if row.table == number]
+        for column in columns:
+            assert any(column.key in cells for cells in printed), (number, column.heading)

@@ -245,6 +245,8 @@ def test_metrics_and_their_order() -> None:
         ([question(1, "presence", question=None)], [answer(1, "yes")], "not text"),
         ([question(1, "presence", type=["a"])], [answer(1, "yes")], "record 1"),
         ([question(1, "presence")], [{"id": 101}], "'answer' missing"),
+        ([question(1, "presence", active=" ")], [answer(1, "yes")], "active must be true or false"),
+        ([question(1, "presence")], [answer(1, "yes"), answer(1, "no")], "101 occurs twice"),
         (["x"], [answer(1, "yes")], "not an object"),
     ],
 )
@@ -263,7 +265,12 @@ def test_malformed_records(tmp_path: Path, questions: list[Any], answers: list[A
     )
 )
 def test_answers_are_a_dict_by_id(pairs: list[tuple[Any, str]]) -> None:
-    answers, expected = Answers(iter(pairs)), dict(pairs)
+    expected = dict(pairs)
+    if any(expected[name] != text for name, text in pairs):
+        with pytest.raises(TypeError, match="occurs twice with different texts"):
+            Answers(iter(pairs))
+        return
+    answers = Answers(iter(pairs))
     for name in [*expected, -4, 3, 10, 1 << 70, "x", None]:
         assert answers.get(name) == expected.get(name)
 

@@ -1,0 +1,55 @@
+"""Values in config.json of the wrong kind, or absurd: each is one line that names the key, and no wait."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_training import write_checkpoint
+
+from mini_internvl.checkpoint import read_config
+from mini_internvl.errors import ConfigError
+
+
+@pytest.fixture(scope="module", params=["qwen2", "internlm2", "phi3"])
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "model", request.param)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("llm_config.num_hidden_layers", 10**12),
+        ("vision_config.num_hidden_layers", 1e12),
+        ("llm_config.hidden_size", "32"),
+        ("llm_config.hidden_size", True),
+        ("llm_config.rms_norm_eps", "small"),
+        ("llm_config.rope_theta", [1]),
+        ("vision_config.layer_norm_eps", {}),
+        ("vision_config.attention_dropout", "0.1"),
+        ("vision_config.patch_size", -7),
+        ("select_layer", 0.5),
+        ("select_layer", -4),
+        ("select_layer", True),
+    ],
+)
+def test_a_wrong_value_is_named(checkpoint: Path, tmp_path: Path, path: str, value: Any) -> None:
+    raw = json.loads((checkpoint / "config.json").read_text())
+    *parents, last = path.split(".")
+    part = raw
+    for name in parents:
+        part = part[name]
+    part[last] = value
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(ConfigError, match=last) as error:
+        read_config(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_key_that_occurs_twice_costs_no_time(tmp_path: Path) -> None:
+    names = ", ".join(f'"t{number}": {number}' for number in range(150_000))
+    (tmp_path / "config.json").write_text(f'{{{names}, "t149999": 0}}')
+    with pytest.raises(ConfigError, match="'t149999' occurs twice"):
+        read_config(tmp_path)

@@ -1,0 +1,184 @@
+"""An invented task with six metrics like RSVQA's, of which a new model loses the same share everywhere.
+
+Questions of four kinds about images; some answers change by chance, the drop comes on top of that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evalkit.comparison.runs import Key
+from evalkit.comparison.verdicts import MetricResult, Thresholds, decide
+from evalkit.metrics.base import Accuracy, Metric, macro_mean
+from evalkit.statistics import Difference, Resampler
+from evalkit.statistics.changes import spread
+from evalkit.statistics.functional import standard_error
+from evalkit.statistics.paired import between
+from evalkit.statistics.power import Spread
+from evalkit.statistics.resampling import Clusters
+from evalkit.statistics.swaps import PairedSums, swap
+
+KEY = Key("invented", "test")
+KINDS = ("presence", "compare", "count", "rural_urban")
+#: Shares of the kinds among the questions of an image.
+SHARES = (0.4, 0.3, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class PowerWorld:
+    """How answers come about.
+
+    Attributes:
+        questions: of each image. right: share right. icc: correlation within an image.
+        churn: share of all answers that become wrong by chance; as many become right.
+        metrics: 6, or 1 for the pooled accuracy alone.
+    """
+
+    questions: int
+    right: float = 0.8
+    icc: float = 0.0
+    churn: float = 0.03
+    metrics: int = 6
+
+    def draw(self, rng: np.random.Generator, images: int, drop: float) -> tuple[np.ndarray, ...]:
+        """Outcomes of base and new, kinds and images of so many images' questions, [n] each."""
+        n = images * self.questions
+        owners = np.repeat(np.arange(images), self.questions)
+        kinds = rng.choice(len(KINDS), n, p=SHARES)
+        total = 1 / self.icc - 1 if self.icc else 0
+        rates = (
+            rng.beta(self.right * total, (1 - self.right) * total, images)
+            if total
+            else np.full(images, self.right)
+        )
+        base = rng.random(n) < rates[owners]
+        draws = rng.random(n)
+        lost = (self.churn + drop) / self.right
+        won = self.churn / (1 - self.right)
+        return base.astype(float), np.where(base, draws >= lost, draws < won).astype(float), kinds, owners
+
+    def compare(
+        self, rng: np.random.Generator, images: int, drop: float, resampler: Resampler
+    ) -> list[Difference]:
+        """Differences of the task's metrics, the pooled average first."""
+        base, new, kinds, owners = self.draw(rng, images, drop)
+        clusters, ones = Clusters(owners, images), np.ones(len(base))
+
+        def differ(metric: Metric, chosen: np.ndarray) -> Difference:
+            sides = [np.stack([side[chosen], ones[chosen]], axis=1) for side in (base, new)]
+            return tested(PairedSums(metric, sides[0], sides[1]), clusters.only(chosen), resampler)
+
+        found = [differ(Accuracy("average"), ones > 0)]
+        if self.metrics > 1:
+            found += [differ(Accuracy(name), kinds == place) for place, name in enumerate(KINDS)]
+            found.append(self._macro(base, new, kinds, clusters, resampler))
+        return found
+
+    def _macro(
+        self, base: np.ndarray, new: np.ndarray, kinds: np.ndarray, clusters: Clusters, resampler: Resampler
+    ) -> Difference:
+        metric = macro_mean("average_macro", [Accuracy(name) for name in KINDS])
+        metric.statistics([])  # tells it the width of its parts
+        sides = []
+        for side in (base, new):
+            blocks = [
+                np.stack([np.where(kinds == kind, side, 0), kinds == kind], axis=1) for kind in range(4)
+            ]
+            sides.append(np.concatenate(blocks, axis=1).astype(float))
+        return tested(PairedSums(metric, sides[0], sides[1]), clusters, resampler)
+
+
+def tested(rows: PairedSums, clusters: Clusters, resampler: Resampler) -> Difference:
+    """The test of a difference as `difference` makes it over many clusters, without intervals, which cost."""
+    metric = rows.metric
+    pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
+    before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
+    p = swap(pair, after - before, resampler).p() if before != after else 1.0
+    se = standard_error(pair.sums() @ pair.slope(pair.sums().sum(axis=0)))
+    seen = Spread(se, clusters.count - 1, clusters.count, len(rows.base))
+    planned = spread(metric, rows.base, rows.new, clusters, seen)
+    return Difference(
+        metric,
+        before,
+        after,
+        len(rows.base),
+        clusters.count,
+        p=p,
+        se=se,
+        freedom=seen.freedom,
+        spread=planned,
+    )
+
+
+def verdicts(found: list[Difference]) -> dict[str, MetricResult]:
+    """The gate's results by metric."""
+    judged = decide([(KEY, difference, False) for difference in found], Thresholds(), 0.05)
+    return {result.name: result for result in judged}
+
+
+def called(
+    place: PowerWorld, images: int, drop: float, experiments: int, seed: int = 0, resamples: int = 1000
+) -> float:
+    """Share of experiments in which the pooled average is called regressed."""
+    rng, hits = np.random.default_rng(seed), 0
+    for number in range(experiments):
+        if number % 50 == 0:
+            resampler = Resampler(number, resamples)
+        hits += verdicts(place.compare(rng, images, drop, resampler))["average"].verdict == "regressed"
+    return hits / experiments
+
+
+#: A world, and the drop that is planned for.
+PLANNED = (
+    (PowerWorld(1, metrics=1), 0.04),
+    (PowerWorld(1), 0.06),
+    (PowerWorld(10, icc=0.2, metrics=1), 0.03),
+    (PowerWorld(10, icc=0.2), 0.04),
+)
+#: A threshold of one point, samples, and the true drop.
+GATES = (
+    ("max-drop", 4000, 0.0),
+    ("max-drop", 4000, 0.01),
+    ("max-drop", 4000, 0.015),
+    ("max-drop", 1000, 0.02),
+    ("margin", 4000, 0.0),
+    ("margin", 4000, 0.01),
+    ("margin", 4000, 0.015),
+    ("margin", 1000, 0.02),
+)
+
+
+def one_pair(base: np.ndarray, new: np.ndarray, resampler: Resampler) -> Difference:
+    """The difference of the accuracy of independent answers."""
+    sides = [np.stack([side, np.ones(len(side))], axis=1) for side in (base, new)]
+    rows = PairedSums(Accuracy("accuracy"), sides[0], sides[1])
+    return between(rows, Clusters(np.arange(len(base)), len(base)), resampler)
+
+
+def one_way(n: int, lost: float, won: float, experiments: int, resamples: int = 300) -> tuple[float, float]:
+    """Share of intervals that hold the true difference, and of margins just below the drop that pass."""
+    rng, resampler, held, passed = np.random.default_rng(5), Resampler(0, resamples), 0, 0
+    drop = 100 * (lost - won)
+    for _ in range(experiments):
+        base, draws = rng.random(n) < 0.8, rng.random(n)
+        new = np.where(base, draws >= lost / 0.8, draws < won / 0.2)
+        found = one_pair(base.astype(float), new.astype(float), resampler)
+        assert found.ci95 is not None
+        held += found.ci95[0] - 1e-9 <= -drop <= found.ci95[1] + 1e-9
+        passed += found.ci95[0] > -drop + 1e-9
+    return held / experiments, passed / experiments
+
+
+def gate(kind: str, place: PowerWorld, n: int, drop: float, experiments: int) -> tuple[float, float]:
+    """Shares of experiments in which a gate of one point passes and fails."""
+    rng, resampler, passed, failed = np.random.default_rng(9), Resampler(0, 1000), 0, 0
+    limits = {"accuracy": 1.0}
+    thresholds = Thresholds(max_drop=limits) if kind == "max-drop" else Thresholds(margin=limits)
+    for _ in range(experiments):
+        base, new, _, _ = place.draw(rng, n, drop)
+        (found,) = decide([(KEY, one_pair(base, new, resampler), False)], thresholds, 0.05)
+        failed += found.failure is not None
+        passed += found.failure is None and found.undecided is None
+    return passed / experiments, failed / experiments
