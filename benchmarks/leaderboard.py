@@ -123,9 +123,9 @@ def timed(work: Callable[[], object], repeat: int = 3) -> Times:
 
 def read_everything(root: Path, cache: Path) -> None:
     """The readings behind the pages, each beside its baseline."""
-    cold = timed(lambda: Index(root, cache).refresh(), repeat=1)
-    warm = timed(lambda: Index(root, cache).refresh())
-    index = Index(root, cache)
+    cold = timed(lambda: Index([root], cache).refresh(), repeat=1)
+    warm = timed(lambda: Index([root], cache).refresh())
+    index = Index([root], cache)
     again = timed(lambda: index.refresh(patience=0))
     folders = [run.folder for run in index.runs.values()]
     every = timed(lambda: [read_run(folder) for folder in folders], repeat=1).processor
@@ -184,7 +184,7 @@ def open_in_browser(root: Path, cache: Path) -> None:
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for folder, what in ((empty, "no runs"), (root, "all runs")):
-            with served(folder, empty, environment) as address:
+            with served([folder], empty, environment) as address:
                 time.sleep(_STARTED)
                 for visit in ("first", "later", "later"):
                     page = chrome.new_page(viewport={"width": 1366, "height": 768})

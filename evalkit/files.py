@@ -132,7 +132,10 @@ def read_csv(path: Path, required: tuple[str, ...] = ()) -> Iterator[JsonRow]:
     """
     csv.field_size_limit(FIELD_LIMIT)
     header: list[str] | None = None
-    with require(path).open(encoding="utf-8-sig", newline="") as file:
+    with (
+        reading(path, DataError, "download it again"),
+        require(path).open(encoding="utf-8-sig", newline="") as file,
+    ):
         reader = csv.reader(file, strict=True)
         try:
             for cells in filter(None, reader):
@@ -167,6 +170,43 @@ def fields(item: object, names: tuple[str, ...], where: str) -> Mapping[str, Any
         if name not in item:
             raise DataError(f"{where}: field {name!r} missing: {NOT_OFFICIAL}")
     return item
+
+
+def text_of(row: Mapping[str, Any], name: str, where: str) -> str:
+    """A field that must be text: an object or a number is never turned into one.
+
+    Raises:
+        DataError: it is something else, naming `where`.
+    """
+    return as_text(row[name], f"{where}: field {name!r}")
+
+
+def id_of(row: Mapping[str, Any], name: str, where: str) -> str:
+    """A field that names something, a text or a whole number. Raises DataError: it is something else."""
+    value = row[name]
+    return str(value) if type(value) is int else as_text(value, f"{where}: field {name!r}")
+
+
+def texts_of(row: Mapping[str, Any], name: str, where: str) -> list[str]:
+    """A field that must be a text or a list of some; a text is never split.
+
+    Raises:
+        DataError: it is something else, or an empty list.
+    """
+    value = row[name]
+    if value == []:
+        raise DataError(f"{where}: field {name!r} is an empty list: {NOT_OFFICIAL}")
+    return [
+        as_text(each, f"{where}: field {name!r}") for each in (value if isinstance(value, list) else [value])
+    ]
+
+
+def as_text(value: object, where: str) -> str:
+    """`value`, which must be text. Raises DataError: it is something else, naming `where`."""
+    if isinstance(value, str):
+        return value
+    kind = "null" if value is None else type(value).__name__
+    raise DataError(f"{where} is {kind} ({str(value)[:40]}), not text: {NOT_OFFICIAL}")
 
 
 @dataclass(frozen=True, slots=True)

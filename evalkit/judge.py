@@ -165,7 +165,11 @@ class Judge:
 
     def _attempt(self, question: JudgeQuestion) -> str:
         """One attempt; raises `TryAgainError` for what may pass and for a reply of no use."""
-        text = self._api.complete(self._settings.body(self.model, question)).text
+        answer = self._api.complete(self._settings.body(self.model, question))
+        if answer.cut:
+            cause = "the token limit was used up by reasoning; max_new_tokens=N gives it more room"
+            raise RefusedError(cause, "truncated", understood=True)
+        text = answer.text
         if question.numeric and number(text) is None:
             raise TryAgainError(f"not a number: {shortened(text)}")
         return text

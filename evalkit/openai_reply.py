@@ -48,7 +48,7 @@ class RefusedError(Exception):
     """The server will not answer this request, though it may answer others; asking again is of no use.
 
     Attributes:
-        kind: `refused`, or `truncated` where the token limit was used up before an answer began.
+        kind: `refused`, or `truncated` where a judge used up its token limit before a reply began.
         understood: whether the request itself was in order: a filter or the model withheld the answer.
         tokens: what it cost, where the server worked on it and says so.
     """
@@ -77,6 +77,7 @@ class Completion:
     Attributes:
         finish: its own word for why the answer ended. prompt_tokens: of text and images together.
             None if the server does not report it. reasoning: what it tells apart from the text.
+        cut: whether reasoning used up the token limit before an answer began; `text` is then empty.
     """
 
     text: str
@@ -84,6 +85,7 @@ class Completion:
     prompt_tokens: int | None = None
     new_tokens: int | None = None
     reasoning: str = ""
+    cut: bool = False
 
 
 def read_completion(content: Any, cut: Callable[[str], str], shown: str) -> Completion:
@@ -93,7 +95,7 @@ def read_completion(content: Any, cut: Callable[[str], str], shown: str) -> Comp
         cut: takes secrets out of a text. shown: the start of the document, for errors.
 
     Raises:
-        RefusedError: the answer was withheld, or never began. TryAgainError: it is no chat completion.
+        RefusedError: the answer was withheld. TryAgainError: it is no chat completion.
     """
     try:
         choice = content["choices"][0]
@@ -108,30 +110,27 @@ def read_completion(content: Any, cut: Callable[[str], str], shown: str) -> Comp
     prompt, new = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     finish = choice.get("finish_reason")
     reasoning = thought or _reasoning(message)
-    why = _withheld(message, finish, said, bool(reasoning) or _reasoned(usage))
+    if not reasoning and (unseen := _reasoned(usage)):
+        reasoning = f"({unseen} tokens that the server does not show)"
+    why = _withheld(message, finish, said)
     if why is not None:
-        kind, text = why
-        raise RefusedError(cut(text), kind, understood=True, tokens=(prompt or 0) + (new or 0))
+        raise RefusedError(cut(why), understood=True, tokens=(prompt or 0) + (new or 0))
     if said is None and not reasoning:
         raise TryAgainError("a completion without text", worked=True)
-    return Completion(
-        cut(said or ""), finish if isinstance(finish, str) else None, prompt, new, cut(reasoning)
-    )
+    text, ended = cut(said or ""), finish if isinstance(finish, str) else None
+    only_thought = finish in _CUT and bool(reasoning) and not text.strip()
+    return Completion("" if only_thought else text, ended, prompt, new, cut(reasoning), only_thought)
 
 
-def _withheld(
-    message: Mapping[str, Any], finish: object, said: str | None, reasoned: bool
-) -> tuple[Literal["refused", "truncated"], str] | None:
-    """Kind and cause where the server did its work and there is no answer."""
+def _withheld(message: Mapping[str, Any], finish: object, said: str | None) -> str | None:
+    """The cause where the server did its work and there is no answer."""
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal.strip():
-        return "refused", f"the model refused: {' '.join(refusal.split())[:160]}"
+        return f"the model refused: {' '.join(refusal.split())[:160]}"
     if finish in _WITHHELD:
-        return "refused", "the server's content filter withheld the answer"
+        return "the server's content filter withheld the answer"
     if finish in ("tool_calls", "function_call") or (said is None and message.get("tool_calls")):
-        return "refused", "the model called a tool in place of an answer"
-    if finish in _CUT and reasoned and not (said or "").strip():
-        return "truncated", "the token limit was used up by reasoning; max_new_tokens=N gives it more room"
+        return "the model called a tool in place of an answer"
     return None
 
 
@@ -194,10 +193,10 @@ def _reasoning(message: Mapping[str, Any]) -> str:
     return next((text for text in found if isinstance(text, str)), "")
 
 
-def _reasoned(usage: Mapping[str, Any]) -> bool:
-    """Whether the server counts tokens of a reasoning that it does not show (OpenAI)."""
+def _reasoned(usage: Mapping[str, Any]) -> int:
+    """How many tokens of a reasoning that it does not show the server counts (OpenAI)."""
     details = usage.get("completion_tokens_details")
-    return isinstance(details, dict) and bool(_count(details.get("reasoning_tokens")))
+    return (_count(details.get("reasoning_tokens")) or 0) if isinstance(details, dict) else 0
 
 
 def _count(value: object) -> int | None:

@@ -21,6 +21,7 @@ from evalkit.metrics.base import Metric
 from evalkit.near_miss import ExactScores, exact_scores
 from evalkit.task_parts import (
     MINIATURE,
+    PARTS,
     DataFile,
     DataSource,
     HubSource,
@@ -33,6 +34,7 @@ from evalkit.task_parts import (
 
 __all__ = [
     "MINIATURE",
+    "PARTS",
     "DataFile",
     "DataSource",
     "HubSource",

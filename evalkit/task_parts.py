@@ -11,6 +11,8 @@ from evalkit.contracts import Record
 from evalkit.macos import is_attribute
 
 MINIATURE = "miniature"
+#: Splits that hold drawn questions, or a few of the benchmark's: no published value is of them.
+PARTS = (MINIATURE, "sample")
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,11 +59,17 @@ def text_config(family: str) -> dict[str, Any]:
     }
 
 
-def native_model(family: str, *, tied: bool = False, seed: int = 0) -> Any:
-    """transformers' own InternVL with random weights, large enough to tell errors apart."""
+def native_model(
+    family: str, *, tied: bool = False, seed: int = 0, image_token: int = IMAGE_TOKEN, **text_changes: Any
+) -> Any:
+    """transformers' own InternVL with random weights, large enough to tell errors apart.
+
+    Args:
+        text_changes: other settings of the language model.
+    """
     from transformers import InternVLConfig, InternVLForConditionalGeneration
 
-    text = {**text_config(family), "tie_word_embeddings": tied}
+    text = {**text_config(family), "tie_word_embeddings": tied, **text_changes}
     config = InternVLConfig(
         vision_config={
             "hidden_size": 64,
@@ -75,7 +81,7 @@ def native_model(family: str, *, tied: bool = False, seed: int = 0) -> Any:
             "patch_size": [14, 14],
         },
         text_config=text,
-        image_token_id=IMAGE_TOKEN,
+        image_token_id=image_token,
         image_seq_length=TOKENS_PER_TILE,
         tie_word_embeddings=tied,
     )

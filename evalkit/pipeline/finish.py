@@ -143,10 +143,13 @@ def _corrected(
 
 
 def more_counts(job: Job) -> dict[str, int]:
-    """What the files hold and what the benchmark publishes, where they differ; keys that nothing matches."""
+    """What the files hold and what the benchmark publishes, where they differ; keys that nothing matches.
+
+    Of a limited run, what the files hold in any case.
+    """
     found = {"impossible_keys": job.impossible} if job.impossible else {}
     if job.published is None or job.published == len(job.every):
-        return found
+        return {**found, "in_files": len(job.every)} if job.limited else found
     return {**found, "in_files": len(job.every), "published": job.published}
 
 

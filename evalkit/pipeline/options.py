@@ -139,8 +139,8 @@ class RunSettings:
     )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
     template: str = option(
-        "question", "auto", "How conversations are written: as the checkpoint says (auto), by its own chat "
-        "template (chat_template), or by the template of a name (docs/models.md).", metavar="NAME",
+        "question", "auto", "How conversations are written: auto (as the checkpoint says), chat_template, "
+        "or a template's name (docs/models.md).", metavar="NAME",
     )  # fmt: skip
     compile: bool = option(
         "computation",

@@ -176,11 +176,13 @@ def why_apart(run: Mapping[str, Any]) -> str:
     if run["split"] == "sample":
         return "the split `sample` is a small part of the benchmark"
     if run.get("limited"):
-        return f"limited to {counts.get('expected', 'some')} samples"
-    if run["status"] == "excerpt":
+        whole = counts.get("published", counts.get("in_files"))
+        return f"limited to {counts.get('expected', 'some')}{f' of {whole}' if whole else ''} samples"
+    status = run.get("status", "complete")
+    if status == "excerpt":
         return f"an excerpt, {counts.get('in_files', 'some')} of {counts.get('published', 'all')} samples"
-    if run["status"] != "complete":
-        return f"the run is {run['status']}"
+    if status != "complete":
+        return f"the run is {status}"
     return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,10 +32,10 @@ PAGES: tuple[tuple[str, str, Render], ...] = (
 )
 
 
-def guarded(render: Render, runs_folder: Path, training_folder: Path) -> None:
+def guarded(render: Render, runs_folders: Sequence[Path], training_folder: Path) -> None:
     """Show a page; whatever goes wrong is one line, and the rest of the app goes on."""
     try:
-        context = open_context(runs_folder, training_folder)
+        context = open_context(runs_folders, training_folder)
         render(context)
     except Exception as error:
         log.exception("a page failed")
@@ -45,14 +45,14 @@ def guarded(render: Render, runs_folder: Path, training_folder: Path) -> None:
     watch(context.index, context.version)
 
 
-def main(runs_folder: Path, training_folder: Path) -> None:
+def main(runs_folders: Sequence[Path], training_folder: Path) -> None:
     """The whole app."""
     st.set_page_config("evalkit leaderboard", "📊", layout="wide", initial_sidebar_state="collapsed")
     st.html(theme.styles(theme.palette()))
 
     pages = [
         st.Page(
-            partial(guarded, render, runs_folder, training_folder),
+            partial(guarded, render, runs_folders, training_folder),
             title=title,
             url_path=address,
             default=render is overview.render,
@@ -64,7 +64,7 @@ def main(runs_folder: Path, training_folder: Path) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--runs", type=Path, action="append", required=True)
     parser.add_argument("--training", type=Path, default=Path("checkpoints"))
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS)
     return parser.parse_args(sys.argv[1:])

@@ -27,7 +27,9 @@ def escape(text: object, width: int = 0) -> str:
 
 def link(page: str, label: str, **query: str) -> str:
     """A link to a page of the app around HTML."""
-    return f'<a href="{quote(page)}?{html.escape(urlencode(query))}" target="_self">{label}</a>'
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    address = f"/{base}/{page}" if base else page
+    return f'<a href="{quote(address)}?{html.escape(urlencode(query))}" target="_self">{label}</a>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ def table(
 
 
 def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
-    name = cells[0].render("th", ' scope="row"')
+    whole = ' colspan="1000"' if len(cells) == 1 else ""  # browsers end it with the table
+    name = cells[0].render("th", f' scope="row"{whole}')
     rest = "".join(cell.render() for cell in cells[1:])
     return f'<tr class="{kind}">{name}{rest}</tr>' if kind else f"<tr>{name}{rest}</tr>"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,22 +33,22 @@ class Context:
     @property
     def matrix(self) -> Matrix:
         """Models by tasks."""
-        return _matrix(str(self.index.root), self.version, self.runs)
+        return _matrix(self.index.where, self.version, self.runs)
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _open_index(root: Path) -> Index:
-    return Index(root)
+def _open_index(roots: tuple[Path, ...]) -> Index:
+    return Index(roots)
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _matrix(root: str, version: int, _runs: Mapping[str, Run]) -> Matrix:
+def _matrix(roots: str, version: int, _runs: Mapping[str, Run]) -> Matrix:
     return matrix.build(_runs)
 
 
-def open_context(runs: Path, training: Path) -> Context:
+def open_context(runs: Sequence[Path], training: Path) -> Context:
     """Look at the folders and take note of what is there now."""
-    index = _open_index(runs.absolute())
+    index = _open_index(tuple(folder.absolute() for folder in runs))
     index.refresh()
     version = index.version  # before the runs: a look in between then only costs one more
     return Context(index, training, index.runs, version)

@@ -44,7 +44,7 @@ def to_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     writer.writerow(["model", "kind", "parameters", "average", *names])
     for row in rows:
         cells = [row.cells.get(column) for column in columns]
-        line: list[object] = [_harmless(row.label), _kind(row), row.parameters or ""]
+        line: list[object] = [_harmless(row.label), _kind(row, columns), row.parameters or ""]
         line.append(row.average.value if row.average else "")
         for cell in cells:
             line += _values(cell)
@@ -73,7 +73,7 @@ def to_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     lines += [
         [
             row.label,
-            _kind(row),
+            _kind(row, columns),
             magnitude(row.parameters),
             *(_cell(row.cells.get(column)) for column in columns),
         ]
@@ -92,7 +92,12 @@ def to_latex(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     lines += [_latex_row(["model", "", "parameters", *map(str, columns)]), r"\midrule"]
     lines += [
         _latex_row(
-            [row.label, _kind(row), magnitude(row.parameters), *(_cell(row.cells.get(c)) for c in columns)]
+            [
+                row.label,
+                _kind(row, columns),
+                magnitude(row.parameters),
+                *(_cell(row.cells.get(c)) for c in columns),
+            ]
         )
         for row in rows
     ]
@@ -103,8 +108,10 @@ def _latex_row(texts: Sequence[str]) -> str:
     return " & ".join(one_line(text).translate(_LATEX) for text in texts) + r" \\"
 
 
-def _kind(row: Row) -> str:
-    return PUBLISHED if row.published else MEASURED
+def _kind(row: Row, columns: Sequence[Column]) -> str:
+    if row.published:
+        return PUBLISHED
+    return f"{MEASURED}, not comparable with published rows" if row.apart(columns) else MEASURED
 
 
 def _cell(cell: Cell | None) -> str:

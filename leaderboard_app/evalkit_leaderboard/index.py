@@ -1,4 +1,4 @@
-"""All runs under a folder, kept in the app's own cache and read again only where something changed.
+"""All runs under some folders, kept in the app's own cache and read again only where something changed.
 
 The run folders are the truth; the index is a Parquet file beside them in nobody's way
 (`<cache>/leaderboard`), made again whenever it is lost, broken or of another version.
@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,21 +32,22 @@ _MARKS = (MANIFEST, SUMMARY, RECORDS)
 
 
 class Index:
-    """Runs under `root` as of the last look.
+    """Runs under `roots` as of the last look.
 
     Attributes:
-        runs: by key, a short hash of the folder's place under `root`, in the order of their paths.
+        runs: by key, a short hash of the folder's place under the first root; in others of its whole path.
         version: counts the looks that found something changed.
     """
 
-    def __init__(self, root: Path, cache: Path | None = None) -> None:
-        self.root = root
+    def __init__(self, roots: Sequence[Path], cache: Path | None = None) -> None:
+        self.roots = tuple(dict.fromkeys(roots))
         self.runs: dict[str, Run] = {}
         self.version = 0
         self._stamps: dict[str, str] = {}
         self._lock = threading.Lock()
         self._looked = float("-inf")
-        digest = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:16]
+        places = b"\0".join(os.fsencode(root.absolute()) for root in self.roots)
+        digest = hashlib.sha256(places).hexdigest()[:16]
         self._file = (cache or cache_folder() / "leaderboard") / f"runs-{_VERSION}-{digest}.parquet"
         self._load()
 
@@ -65,9 +66,7 @@ class Index:
     def _look(self) -> bool:
         runs: dict[str, Run] = {}
         stamps: dict[str, str] = {}
-        root = str(self.root)
-        for folder in find_folders(root):
-            key = key_of(folder, root)
+        for key, folder in self._folders():
             stamps[key] = stamp(folder)
             known = self.runs.get(key) if self._stamps.get(key) == stamps[key] else None
             # Whether a run without a summary is still being written is not in its files' times.
@@ -76,6 +75,25 @@ class Index:
         changed = runs != self.runs
         self.runs, self._stamps = runs, stamps
         return changed
+
+    def _folders(self) -> Iterator[tuple[str, str]]:
+        """Keys and run folders, each once; no key passes from one root's run to another's."""
+        seen: set[str] = set()
+        for place, root in enumerate(map(str, self.roots)):
+            for folder in find_folders(root):
+                if folder not in seen:
+                    seen.add(folder)
+                    yield key_of(folder, root if place == 0 else ""), folder
+
+    def place_of(self, path: str) -> str:
+        """A path as seen from the root that it lies under."""
+        root = next((str(root) for root in self.roots if Path(path).is_relative_to(root)), "")
+        return path[len(root) :].lstrip(os.sep) if root else path
+
+    @property
+    def where(self) -> str:
+        """The roots in words."""
+        return ", ".join(map(str, self.roots))
 
     def _load(self) -> None:
         try:

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from evalkit.comparison.runs import signature_fields
+from evalkit.task import MINIATURE, PARTS
 from evalkit_leaderboard.catalogue import TaskInfo
 from evalkit_leaderboard.runs import Run
 
 
 class Mark(NamedTuple):
-    """A word beside a value and what it means; `ranked` is whether the value is ranked in spite of it."""
+    """A word beside a value and what it means; `ranked` is whether the value is ranked in spite of it.
+
+    Values of a split of `PARTS` are ranked among themselves: no published value stands in their column.
+    """
 
     word: str
     meaning: str
@@ -38,8 +42,19 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
     """Marks that follow from the run alone."""
     found: list[Mark] = []
     errors, expected = run.counts.get("errors", 0), run.counts.get("expected", 0)
+    size = task.sizes.get(run.split)
+    if run.split in PARTS:
+        kind = (
+            "drawn questions, none of the benchmark's"
+            if run.split == MINIATURE
+            else "questions of the benchmark"
+        )
+        whole = next((task.sizes[split] for split in task.splits if split in task.sizes), None)
+        of = f"; it publishes {whole:,}" if whole else ""
+        found.append(Mark(run.split, f"{expected} {kind}{of}", ranked=True))
     if run.limited:
-        found.append(Mark("limited", f"a chosen part of the split: {expected} samples"))
+        of = f" of {held:,}" if (held := run.counts.get("in_files") or size) else ""
+        found.append(Mark("limited", f"a chosen part of the split: {expected}{of} samples"))
     elif run.status == "excerpt":
         published = run.counts.get("published", "more")
         found.append(Mark("excerpt", f"{expected} samples; the benchmark publishes {published}"))
@@ -52,7 +67,6 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
         found.append(Mark("non-standard", f"{settings} in place of the protocol's own"))
     if run.protocol != task.protocol:
         found.append(Mark(f"protocol {run.protocol}", f"scored by another protocol than {task.protocol}"))
-    size = task.sizes.get(run.split)
     if size is not None and expected != size and not run.limited and run.status != "excerpt":
         found.append(Mark("excerpt", f"{expected} samples; the published split has {size}"))
     inputs = _INPUTS.get(signature_fields(run.signature).get("inputs", ""))

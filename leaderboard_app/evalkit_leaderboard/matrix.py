@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from evalkit.task import MINIATURE
+from evalkit.task import PARTS
 from evalkit_leaderboard import catalogue
 from evalkit_leaderboard.catalogue import Average, TaskInfo
 from evalkit_leaderboard.marks import Mark, all_marks, is_ranked
@@ -75,6 +75,12 @@ class Row:
     average: Average | None = None
     current: bool = True
     model: str = ""
+
+    def apart(self, columns: Iterable[Column]) -> bool:
+        """Whether none of its values in `columns` may be set beside a published one."""
+        cells = [(column, cell) for column in columns if (cell := self.cells.get(column)) is not None]
+        found = any(cell.ranked and column.split not in PARTS for column, cell in cells)
+        return not self.published and self.average is None and not found
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -162,7 +168,7 @@ def _measured(runs: Mapping[str, Run], infos: Mapping[str, TaskInfo]) -> list[Ro
         chosen_runs += [
             (label, runs[key])
             for target, key in chosen.items()
-            if is_ranked(marks[key]) and target[1] != MINIATURE
+            if is_ranked(marks[key]) and target[1] not in PARTS
         ]
     _, averages = catalogue.averages(chosen_runs)
     return [replace(row, average=averages.get(row.label)) for row in rows]
@@ -254,9 +260,9 @@ def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
 
 
 def tables(matrix: Matrix) -> list[str]:
-    """Numbers of the paper's tables with values among the published rows."""
-    found = {cell.table for row in matrix.rows for cell in row.cells.values() if cell.table}
-    return sorted(found, key=lambda number: (len(number), number))
+    """Numbers of the paper's tables with values among the published rows; other reports have no columns."""
+    found = {cell.table for row in matrix.rows for cell in row.cells.values() if cell.table.isdigit()}
+    return sorted(found, key=int)
 
 
 def table_columns(matrix: Matrix, number: str) -> list[Column]:

@@ -111,6 +111,7 @@ def styles(colours: Palette) -> str:
 .ek .ek-left {{ text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }}
 .ek tr.ek-published th, .ek tr.ek-published td {{ background: {colours.published}; }}
 .ek tr.ek-published th.ek-name {{ font-style: italic; }}
+.ek tr.ek-apart th.ek-name {{ white-space: normal; max-width: none; border-top: 2px solid {colours.text}; }}
 .ek td.ek-best {{ background: {colours.best} !important; font-weight: 700; }}
 .ek td.ek-unranked .ek-value {{ color: {colours.muted}; font-style: italic; }}
 .ek-sub {{ display: block; color: {colours.muted}; font-size: .74rem; font-weight: 400;

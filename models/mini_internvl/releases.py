@@ -12,8 +12,8 @@ from typing import NamedTuple
 from mini_internvl.errors import CheckpointError
 from mini_internvl.prompts import INTERNLM_V15_SYSTEM, PHI3_V15_SYSTEM
 
-PATTERNS = ("*.json", "*.safetensors", "*.model", "merges.txt", "conversation.py")
-"""What is fetched: weights, settings, tokenizer files, and the template's text, which is only read."""
+PATTERNS = ("*.json", "*.safetensors", "*.model", "merges.txt", "conversation.py", "chat_template.jinja")
+"""What is fetched: weights, settings, tokenizer files, the template's text, and the chat template."""
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 """The form of a hub id, `owner/name`."""

@@ -6,7 +6,8 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -364,9 +365,11 @@ def test_an_empty_header_and_absurd_depths_are_named(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_while_weights_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mini_internvl import CheckpointError
+    from mini_internvl import CheckpointError, MiniInternVLConfig
     from mini_internvl_train.checkpoints import save_tensors
     from mini_internvl_train.errors import TrainingError
+    from mini_internvl_train.peft_format import write_peft
+    from mini_internvl_train.recipe import Lora
 
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
@@ -377,6 +380,9 @@ def test_a_full_disk_while_weights_are_written(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(TrainingError, match=r"optimizer\.safetensors: cannot be written .*No space left"):
         save_tensors({"a": torch.zeros(3)}, tmp_path / "optimizer.safetensors")
+    config = cast(MiniInternVLConfig, SimpleNamespace(family="qwen2"))
+    with pytest.raises(TrainingError, match=r"adapter_model\.safetensors: cannot be written .*No space left"):
+        write_peft(tmp_path, {}, config, Lora(8), {"model": "m", "fingerprint": "f"}, native=False)
 
 
 def test_a_package_that_is_missing_is_named_with_its_extra(

@@ -147,7 +147,7 @@ def test_data_check_and_the_leaderboard_have_the_limit(
 ) -> None:
     assert invoke(["data", "check", "chartqa", "--split", "miniature", "--max-pixels", "1000"]) == 3
     assert "raise it with --max-pixels" in capsys.readouterr().out
-    assert command(tmp_path, tmp_path, "127.0.0.1", 8501, 1000)[-2:] == ["--max-pixels", "1000"]
+    assert command([tmp_path], tmp_path, "127.0.0.1", 8501, 1000)[-2:] == ["--max-pixels", "1000"]
 
 
 @pytest.mark.parametrize(("read", "error"), DOORS, ids=["evalkit", "model"])

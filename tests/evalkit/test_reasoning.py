@@ -93,7 +93,11 @@ def test_a_run_says_that_reasoning_was_scored_and_scores_without_it(
     thinker: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     raw, said = run(thinker, capsys)
-    assert "20 of 20 answers hold reasoning" in said and "--reasoning strip" in said
+    assert (
+        "19 of 20 answers hold reasoning" in said
+        and "1 of 20 answers used up" in said
+        and "--reasoning strip" in said
+    )
     assert raw["counts"]["truncated"] == 1 and any("hold reasoning" in note for note in raw["notes"])
     assert raw["metrics"]["accuracy"]["value"] == 0 and "reasoning" not in raw["signature"]
 

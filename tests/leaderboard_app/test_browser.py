@@ -55,7 +55,7 @@ def root(real_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(root: Path) -> Iterator[str]:
     """Address of the app over the real tree."""
-    with served(root, root.parent / "checkpoints", patience=PATIENCE / 1000) as address:
+    with served([root], root.parent / "checkpoints", patience=PATIENCE / 1000) as address:
         yield address
 
 
@@ -219,12 +219,12 @@ def hostile_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_hostile_texts_are_only_text(browser: Browser, hostile_root: Path) -> None:
-    index = Index(hostile_root, hostile_root.parent / "cache")
+    index = Index([hostile_root], hostile_root.parent / "cache")
     index.refresh(patience=0)
     assert len(index.runs) == 4 * len(TEXTS)
     assert all(run.status == "complete" for run in index.runs.values())
     first = {run.folder.parts[-3]: key for key, run in index.runs.items() if run.task == "rsvqa-lr"}
-    with served(hostile_root, hostile_root, patience=PATIENCE / 1000) as site:
+    with served([hostile_root], hostile_root, patience=PATIENCE / 1000) as site:
         context = browser.new_context(viewport=LAPTOP)
         seen = Visit(context, f"{site}/?checkpoints=1&rankall=1")
         seen.page.get_by_text("<script>window.hacked=1</script>").first.wait_for()

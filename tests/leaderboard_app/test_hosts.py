@@ -31,7 +31,7 @@ def status(address: str, host: str) -> int:
 
 @pytest.mark.slow
 def test_a_foreign_name_opens_no_connection(tmp_path: Path) -> None:
-    with served(tmp_path, tmp_path) as address:
+    with served([tmp_path], tmp_path) as address:
         assert status(address, "127.0.0.1") == status(address, "localhost") == 101
         assert status(address, "evil.example") == status(address, "127.0.0.1.evil.example") == 403
 

@@ -19,7 +19,7 @@ from evalkit_leaderboard.runs import Run, read_run
 
 
 def look(root: Path, cache: Path) -> Index:
-    found = Index(root, cache)
+    found = Index([root], cache)
     found.refresh(patience=0)
     return found
 
@@ -108,6 +108,18 @@ def test_two_roots_do_not_share_an_index(tree: Path, tmp_path: Path) -> None:
     assert len(look(tree, cache).runs) == 16
     assert len(look(tree / "good", cache).runs) == 3
     assert len(look(tree, cache).runs) == 16
+
+
+def test_runs_of_several_folders_each_once(tree: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(tree, tmp_path / "other"))
+    index = Index([tree, other, tree / "good", tree], tmp_path / "cache")
+    index.refresh(patience=0)
+    assert len(index.runs) == 32 and len({run.path for run in index.runs.values()}) == 32
+    key, run = next((key, run) for key, run in index.runs.items() if run.path.startswith(str(tree)))
+    assert index.place_of(run.path) == str(run.folder.relative_to(tree))
+    shutil.rmtree(run.folder)  # its copy in the other folder must not take its address
+    index.refresh(patience=0)
+    assert len(index.runs) == 31 and key not in index.runs
 
 
 def test_a_run_being_written_is_running_and_then_broken_off(tree: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import _noted, all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
 from evalkit_leaderboard.runs import MetricCell, Run
-from evalkit_leaderboard.views.overview import Order, ordered
+from evalkit_leaderboard.views.overview import Order, ordered, set_apart
+from evalkit_leaderboard.views.overview_table import _line
 
 CHARTQA = Column("chartqa", "test", "average")
 
@@ -84,6 +85,33 @@ def test_what_is_not_comparable_is_marked_and_not_ranked(word: str, changes: dic
     assert row is not None and not row.cells[CHARTQA].ranked
     assert matrix.best(CHARTQA, matrix.rows) == 90.8
     assert matrix.best(CHARTQA, matrix.rows, everything=True) == 99.9
+
+
+PARTS: dict[str, dict[str, object]] = {
+    "drawn": {"split": "miniature", "counts": {"expected": 66}},
+    "sample": {"split": "sample", "counts": {"expected": 66}},
+    "limited": {"limited": True, "status": "partial", "counts": {"expected": 5, "in_files": 2500}},
+    "excerpt": {"status": "excerpt", "counts": {"expected": 100, "in_files": 100, "published": 2500}},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_stands_apart_from_published_rows_with_both_counts(part: str) -> None:
+    matrix = matrix_of(run("part", 99.9, **PARTS[part]), run("whole", 50.0))
+    columns = [column for column in matrix.columns if column.task == "chartqa" and column.metric == "average"]
+    by_score = ordered(matrix, matrix.rows, Order(str(CHARTQA), CHARTQA, False, ""), everything=True)
+    rows = set_apart(by_score, columns)
+    assert [row.label for row in rows if row.apart(columns)] == ["part"] == [rows[0].label]
+    assert "whole" in [row.label for row in rows[1:]]
+    assert matrix.best(CHARTQA, matrix.rows) == 90.8
+    line = _line(rows, columns)
+    assert line is not None and line.place == 1 and "Not comparable with the rows above" in line.text
+    ours = str(PARTS[part]["counts"]["expected"])  # type: ignore[index]
+    assert ours in line.text and "2,500" in line.text.replace("2500", "2,500")
+    kinds = {row["model"]: row["kind"] for row in csv.DictReader(io.StringIO(exports.to_csv(rows, columns)))}
+    assert kinds["part"] == "measured here, not comparable with published rows"
+    assert kinds["whole"] == "measured here"
+    assert _line([row for row in rows if not row.published], columns) is None
 
 
 def test_other_notes_are_shown_and_ranked() -> None:

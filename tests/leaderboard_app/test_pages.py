@@ -33,7 +33,7 @@ def script(page: str, runs: str, training: str) -> None:
 
     from evalkit_leaderboard.app import guarded
 
-    guarded(import_module(f"evalkit_leaderboard.views.{page}").render, Path(runs), Path(training))
+    guarded(import_module(f"evalkit_leaderboard.views.{page}").render, [Path(runs)], Path(training))
 
 
 def page(name: str, runs: Path, **query: str) -> AppTest:
@@ -57,13 +57,13 @@ def texts(app: AppTest) -> list[str]:
 
 
 def rows_of(app: AppTest) -> list[str]:
-    """Labels of the first table's rows, in order."""
+    """Labels of the first table's rows, in order, without the line that sets published rows apart."""
     parts = html(app).split("<tbody>")[1].split("</tbody>")[0].split("<tr")[1:]
-    return [part.split('title="')[1].split('"')[0] for part in parts]
+    return [part.split('title="')[1].split('"')[0] for part in parts if "ek-apart" not in part]
 
 
 def key_of(root: Path, model: str, task: str) -> str:
-    index = Index(root, root.parent / "cache")
+    index = Index([root], root.parent / "cache")
     index.refresh(patience=0)
     return next(key for key, run in index.runs.items() if (run.model, run.task) == (model, task))
 
@@ -110,6 +110,11 @@ def test_overview_marks_published_rows_and_ranks_ours(real_tree: Path) -> None:
     assert "tuned@step-100" not in rows_of(app) and 'class="ek-chip ek-warn"' in content
     cell = content.split("<tbody>")[1].split('title="rsvqa-lr@miniature:average; n = ')[1]
     assert "ek-best" in content and '<span class="ek-sub">[' in cell[:400]
+    ours, line, theirs = content.partition("Published rows. Not comparable with the rows above (")
+    assert (
+        line and "drawn questions, none of the benchmark&#x27;s; it publishes 10,004" in theirs.split(")")[0]
+    )
+    assert "ek-published" not in ours.split("<tbody>")[1] and "ek-published" in theirs
 
 
 @run_again

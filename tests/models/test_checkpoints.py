@@ -386,7 +386,7 @@ def test_apples_gpu_takes_float16_in_place_of_bfloat16(released: Path, tmp_path:
     assert loading._auto_dtype(released, torch.device("mps")) is None
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_what_stands_beside_the_weights_is_carried_over_unread(family: str, tmp_path: Path) -> None:
     networks.save_native(family, tmp_path / "native")
     writer = getattr(small_tokenizers, f"write_{family}")
@@ -416,7 +416,7 @@ def test_what_stands_beside_the_weights_is_carried_over_unread(family: str, tmp_
     assert final.llm == model.config.llm and final.vision == model.config.vision
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_an_unknown_template_is_refused_before_the_weights(family: str, tmp_path: Path) -> None:
     networks.save_native(family, tmp_path / "native")
     folder = tmp_path / "released"
@@ -431,7 +431,7 @@ def test_an_unknown_template_is_refused_before_the_weights(family: str, tmp_path
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_prefixes_of_wrappers_are_read(family: str, prefix: str, tmp_path: Path) -> None:
     networks.save_native(family, tmp_path / "native")
     model = mini_internvl.load(tmp_path / "native")

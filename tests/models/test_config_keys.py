@@ -11,9 +11,9 @@ import small_networks as networks
 import torch
 
 import mini_internvl
-from mini_internvl.errors import ConfigError
+from mini_internvl.errors import CheckpointError, ConfigError
 
-FAMILIES = ("qwen2", "internlm2", "phi3", "internlm2-dynamic", "phi3-long")
+FAMILIES = networks.FAMILIES
 
 
 def released(family: str, folder: Path, **changes: Any) -> Path:
@@ -64,10 +64,22 @@ def test_rope_parameters_are_read_in_the_released_layout(family: str, tmp_path: 
 
 
 @pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_a_head_width_of_its_own_is_refused(family: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"llm_config.head_dim 32 is not supported, only 16"):
+        mini_internvl.load(released(family, tmp_path, head_dim=32))
+
+
+def test_qwen3_has_a_head_width_of_its_own(tmp_path: Path) -> None:
+    folder = released("qwen3", tmp_path)
+    assert mini_internvl.read_config(folder)[0].llm["head_dim"] == 32
+    with pytest.raises(CheckpointError, match="of another shape"):
+        mini_internvl.load(change(folder, "llm_config", head_dim=16))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 @pytest.mark.parametrize(
     "changes,message",
     [
-        ({"head_dim": 32}, r"llm_config.head_dim 32 is not supported, only 16"),
         ({"mlp_bias": True}, "mlp_bias True is not supported"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not supported"),
         ({"layer_types": ["sliding_attention", "full_attention"]}, "sliding attention"),
@@ -106,10 +118,10 @@ def test_a_native_text_model_too(tmp_path: Path) -> None:
         mini_internvl.load(change(tmp_path / "native", "text_config", residual_multiplier=0.2))
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_harmless_keys_are_passed_over(family: str, tmp_path: Path) -> None:
     window = {"sliding_window": 262144} if family == "phi3" else {}
-    if family == "qwen2":
+    if family.startswith("qwen"):
         window = {"sliding_window": 1024, "use_sliding_window": False, "max_window_layers": 24}
     folder = released(
         family,

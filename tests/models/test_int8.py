@@ -40,7 +40,7 @@ def test_weights_are_within_half_a_step() -> None:
     assert rounded.weight.abs().amax(dim=1).tolist() == [127, 0, 127, 127]
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_a_loaded_model_answers_nearly_the_same(family: str, tmp_path: Path) -> None:
     networks.save_native(family, tmp_path)
     exact = mini_internvl.load(tmp_path, dtype="float32", device="cpu")

@@ -129,6 +129,7 @@ def test_the_cache_is_used_offline(tmp_path: Path) -> None:
 
 def test_code_is_never_fetched() -> None:
     assert [p for p in PATTERNS if p.endswith(("py", "bin", "pt"))] == ["conversation.py"]
+    assert "chat_template.jinja" in PATTERNS  # by which a native repository is asked
 
 
 def test_listing_names_imports_nothing_heavy() -> None:

@@ -129,8 +129,9 @@ def test_beams_equal_transformers(pair: tuple[Any, Any, str]) -> None:
     assert got.tolist() == expected[:, batch["input_ids"].shape[1] :].tolist()
 
 
-def test_tied_embeddings(tmp_path: Path) -> None:
-    theirs = networks.save_native("qwen2", tmp_path / "native", tied=True)
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
+def test_tied_embeddings(family: str, tmp_path: Path) -> None:
+    theirs = networks.save_native(family, tmp_path / "native", tied=True)
     ours = mini_internvl.load(tmp_path / "native")
     assert ours.language_model.lm_head.weight is ours.language_model.model.embed_tokens.weight
     batch = networks.inputs(((1, 6),))
@@ -140,8 +141,9 @@ def test_tied_embeddings(tmp_path: Path) -> None:
     assert torch.equal(mini_internvl.load(tmp_path / "released")(**batch), ours(**batch))
 
 
-def test_network_is_trainable(tmp_path: Path) -> None:
-    networks.save_native("qwen2", tmp_path)
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
+def test_network_is_trainable(family: str, tmp_path: Path) -> None:
+    networks.save_native(family, tmp_path)
     network = mini_internvl.read_network(tmp_path, mini_internvl.MiniInternVL).train()
     network.vision_model.gradient_checkpointing = True
     network(**networks.inputs(((2, 6), (1, 4)))).pow(2).mean().backward()

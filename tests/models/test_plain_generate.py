@@ -60,7 +60,7 @@ def prompts(seed: int) -> list[TokenSequence]:
     return found
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_batched_answers_equal_the_plain_ones_token_by_token(family: str, tmp_path: Path) -> None:
     networks.save_native(family, tmp_path)
     network = mini_internvl.load(tmp_path, dtype="float32", device="cpu")

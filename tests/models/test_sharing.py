@@ -87,7 +87,7 @@ def test_shared_answers_equal_those_one_by_one(family: str, seed: int, images: l
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_hundreds_of_unlike_requests(family: str) -> None:
     rows = ask(random.Random(5), [(1, 90), (3, 40), (0, 20), (2, 1), (1, 1), (2, 60)], longest=30)
     model = network(family)

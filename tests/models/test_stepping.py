@@ -58,7 +58,7 @@ def test_layers_of_another_kind_are_called(tmp_path: Path) -> None:
     assert all(isinstance(product, Int8Linear) for layer in step._layers for product in layer._inner)
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_the_order_of_the_weights_changes_no_value(family: str, tmp_path: Path) -> None:
     model = load(family, tmp_path, "float32")
     before = copy.deepcopy(model.state_dict())

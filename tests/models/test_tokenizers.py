@@ -25,6 +25,7 @@ WRITERS: dict[str, Callable[..., Path]] = {
     "qwen2": small_tokenizers.write_qwen2,
     "internlm2": small_tokenizers.write_internlm2,
     "phi3": small_tokenizers.write_phi3,
+    "qwen3": small_tokenizers.write_qwen3,
 }
 
 
@@ -120,7 +121,7 @@ def test_another_models_tokenizer_is_refused(tmp_path: Path) -> None:
         read_tokenizer(folder)
 
 
-@pytest.mark.parametrize("name", ["qwen2", "internlm2_0", "phi3_100"])
+@pytest.mark.parametrize("name", ["qwen2", "internlm2_0", "phi3_100", "qwen3"])
 def test_plain_text_comes_back(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     tokenizer = build(name, tmp_path_factory.mktemp("tokenizer"))
 
@@ -161,7 +162,7 @@ def test_saved_again_by_transformers_5_it_gives_the_same_ids(name: str, tmp_path
         assert tokenizer.decode(tokenizer.encode("a\n\tb")).endswith("a\n\tb")
 
 
-@pytest.mark.parametrize("family", ["internlm2", "phi3", "qwen2"])
+@pytest.mark.parametrize("family", ["internlm2", "phi3", "qwen2", "qwen3"])
 def test_the_files_tell_where_the_class_is_a_base_class(family: str, tmp_path: Path) -> None:
     published = read_tokenizer(WRITERS[family](tmp_path / "published"))
     config = {"llm_config": {"model_type": family}}
@@ -204,6 +205,17 @@ def test_phi3_tokens_take_the_space_after_them_in_every_form(tmp_path: Path) -> 
     assert before is not None and after is not None
     prompt = "<|system|>\nthe<|end|><|user|>\n<img><IMG_CONTEXT></img>\nWhat<|end|><|assistant|>\n"
     assert after.encode(prompt) == before.encode(prompt)
+
+
+def test_think_tags_stay_in_the_text_and_may_be_generated(tmp_path: Path) -> None:
+    """They are added tokens of Qwen3 that are not special."""
+    for folder in (tmp_path, resave(small_tokenizers.write_qwen3(tmp_path), tmp_path / "saved")):
+        tokenizer = read_tokenizer(folder)
+        assert tokenizer is not None
+        ids = tokenizer.encode("<think>\nthe\n</think>\na cat<|im_end|>")
+        assert tokenizer.decode(ids) == "<think>\nthe\n</think>\na cat"
+        tags = {tokenizer.token_id("<think>"), tokenizer.token_id("</think>")}
+        assert tags <= set(ids) and not tags & control_ids(tokenizer)
 
 
 @pytest.mark.parametrize("family", WRITERS)

@@ -65,7 +65,7 @@ def test_an_excerpt_is_not_complete(
     assert f"the files hold {held:,} of the {published:,} samples" in text
     assert "NOT COMPARABLE" in text.split("published values")[0]
     limited, _ = run(task, root, tmp_path / "runs", capsys, "--limit", "3")
-    assert limited["status"] == "partial" and "limited to 3 samples" in run_text(limited)
+    assert limited["status"] == "partial" and f"limited to 3 of {published} samples" in run_text(limited)
     capsys.readouterr()
     assert invoke(["data", "check", task, "--data-root", str(root), "--json"]) == 3
     assert f"{held} questions, published are {published}" in capsys.readouterr().out

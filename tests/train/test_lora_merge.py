@@ -20,7 +20,7 @@ from mini_internvl_train.start import count, learned_parameters, load_start, pre
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 
 
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
 def test_merged_logits_equal_unmerged(tmp_path: Path, family: str) -> None:
     recipe = make_recipe(
         tmp_path, family=family, trainable="lora_projector", steps__max_steps=3, optimizer__lr=0.05

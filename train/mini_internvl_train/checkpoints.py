@@ -204,14 +204,20 @@ def published(folder: Path) -> Iterator[Path]:
     sync_folder(folder.parent)
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
     """Writes one safetensors file. Raises TrainingError: the disk is full or refuses."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
+        save_file(
+            {name: tensor.contiguous() for name, tensor in tensors.items()},
+            path,
+            dict(metadata) if metadata else None,
+        )
+    except (SafetensorError, OSError) as error:
         raise TrainingError(f"{path}: cannot be written ({error}); free some space and go on") from error
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mini_internvl_train.checkpoints import write_json
+from mini_internvl_train.checkpoints import save_tensors, write_json
 from mini_internvl_train.recipe import Lora
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def write_peft(
 ) -> None:
     """Writes `adapter_model.safetensors` and `adapter_config.json`.
 
+    Raises TrainingError: the disk is full or refuses.
+
     Args:
         folder: of the checkpoint.
         learned: adapters and, where it learns, the projector, by the network's names.
@@ -41,8 +43,6 @@ def write_peft(
         base: name and identity (`model`, `fingerprint`) of the checkpoint that was trained.
         native: whether that is in transformers' native layout.
     """
-    from safetensors.torch import save_file
-
     from mini_internvl.adapters import BASE_FINGERPRINT, WEIGHTS
 
     pairs = {
@@ -61,10 +61,10 @@ def write_peft(
     for name, tensor in whole.items():
         module, _, kind = name.rpartition(".")
         stored[f"{_name(module, config, native)}.{kind}"] = tensor
-    save_file(
-        {_PREFIX + name: stored[name].contiguous() for name in sorted(stored)},
+    save_tensors(
+        {_PREFIX + name: stored[name] for name in sorted(stored)},
         folder / WEIGHTS,
-        metadata={"format": "pt", BASE_FINGERPRINT: base["fingerprint"]},
+        {"format": "pt", BASE_FINGERPRINT: base["fingerprint"]},
     )
     layers = sorted({_name(module, config, native).rpartition(".")[2] for module in pairs})
     projector = "multi_modal_projector" if native else "mlp1"

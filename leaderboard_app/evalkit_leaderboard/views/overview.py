@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from evalkit_leaderboard import catalogue, charts, components, exports, state
 from evalkit_leaderboard.catalogue import AVERAGE, YARDSTICK
 from evalkit_leaderboard.components import escape
 from evalkit_leaderboard.context import Context
+from evalkit_leaderboard.folders import remark
 from evalkit_leaderboard.matrix import Column, Matrix, Row, default_columns, table_columns, tables
 from evalkit_leaderboard.views import overview_table, paper_tables
 
@@ -39,7 +39,7 @@ def render(context: Context) -> None:
             chosen = _order(matrix, rows, columns, everything)
     found = len(rows)
     rows = [row for row in rows if row.average or any(column in row.cells for column in columns)]
-    rows = ordered(matrix, rows, chosen, everything)
+    rows = set_apart(ordered(matrix, rows, chosen, everything), columns)
     reference = matrix.row(chosen.reference)
     if not rows:
         components.box("No row fits. Widen the search or the filters above, or choose other columns.")
@@ -54,18 +54,16 @@ def render(context: Context) -> None:
 
 def _greeting(context: Context) -> None:
     states = [run.status for run in context.runs.values()]
-    if context.index.root.is_dir() and not os.access(context.index.root, os.R_OK | os.X_OK):
-        components.box(f"{context.index.root}: cannot be read; below are the paper's rows alone.", warn=True)
-        return
+    components.notes(said for root in context.index.roots if (said := remark(root)))
     if not states:
         components.box(
-            f"No runs under {context.index.root} yet; below are the paper's rows alone. "
+            f"No runs under {context.index.where} yet; below are the paper's rows alone. "
             "Make a first run, it needs no data:",
             "evalkit run -m mini-internvl-tiny -t drivelm --split miniature",
         )
         return
     models = len({run.model for run in context.runs.values() if run.model})
-    words = [escape(f"{len(states):,} runs of {models:,} models under {context.index.root}", 600)]
+    words = [escape(f"{len(states):,} runs of {models:,} models under {context.index.where}", 600)]
     words += (
         components.link("runs", f"{states.count(word):,} {word}", status=word)
         for word in ("running", "broken")
@@ -170,6 +168,13 @@ def ordered(matrix: Matrix, rows: Sequence[Row], order: Order, everything: bool)
     with_value.sort(key=lambda pair: pair[0], reverse=not order.worst_first)
     unranked = sorted(rest, key=lambda row: row.published)
     return [*(row for _, row in with_value), *unranked]
+
+
+def set_apart(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """Where there are published rows: first those that must not be set beside them, then all others."""
+    if not any(row.published for row in rows):
+        return list(rows)
+    return sorted(rows, key=lambda row: not row.apart(columns))
 
 
 def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import streamlit as st
 
+from evalkit.task import PARTS
 from evalkit_leaderboard import components, state
 from evalkit_leaderboard.catalogue import YARDSTICK
 from evalkit_leaderboard.components import HtmlCell, escape
+from evalkit_leaderboard.marks import Mark
 from evalkit_leaderboard.matrix import Cell, Column, Matrix, Row
 from evalkit_leaderboard.numbers import interval, magnitude, signed
 
@@ -33,7 +36,10 @@ def show(
     page = state.number("page", 1, 1, max(1, -(-len(rows) // _PAGE)))
     shown_rows = rows[(page - 1) * _PAGE : page * _PAGE]
     body = []
-    for row in shown_rows:
+    line = _line(rows, columns)
+    for place, row in enumerate(shown_rows, (page - 1) * _PAGE):
+        if line is not None and place == line.place:
+            body.append(("ek-apart", [HtmlCell(escape(line.text, 600), "ek-name", line.text)]))
         cells = [_name(row)]
         if with_average:
             cells.append(_average(row, yardstick.value if yardstick else None))
@@ -44,6 +50,29 @@ def show(
     components.table(header, body, "models by tasks")
     _pages(page, len(rows))
     _legend(rows, reference)
+
+
+class _Line(NamedTuple):
+    """What stands before the row at `place`: why the rows above it are no match for those below."""
+
+    place: int
+    text: str
+
+
+def _line(rows: Sequence[Row], columns: Sequence[Column]) -> _Line | None:
+    """The line between rows that stand apart and published ones; None where there are not both."""
+    apart = [row for row in rows if row.apart(columns)]
+    if not apart or not any(row.published for row in rows):
+        return None
+    marks = (
+        mark for row in apart for column in columns if column in row.cells for mark in row.cells[column].marks
+    )
+    why = "; ".join(dict.fromkeys(f"{mark.word}: {mark.meaning}" for mark in marks if _of_part(mark)))
+    return _Line(len(apart), f"Published rows. Not comparable with the rows above ({why or 'not ranked'})")
+
+
+def _of_part(mark: Mark) -> bool:
+    return not mark.ranked or mark.word in PARTS
 
 
 def _heading(matrix: Matrix, column: Column) -> HtmlCell:
@@ -111,7 +140,8 @@ def _cell(
 
 
 def _explained(cell: Cell, column: Column) -> str:
-    where = f"Table {cell.table} of the paper, not measured here" if cell.table else f"n = {cell.n}"
+    source = f"Table {cell.table} of the paper" if cell.table.isdigit() else cell.table
+    where = f"{source}, not measured here" if cell.table else f"n = {cell.n}"
     return "; ".join(
         filter(None, [str(column), where, cell.reason, *(f"{m.word}: {m.meaning}" for m in cell.marks)])
     )

@@ -36,7 +36,7 @@ def render(context: Context) -> None:
     runs = context.runs
     if not runs:
         components.box(
-            f"No run under {context.index.root} yet. Make a first one, it needs no data:",
+            f"No run under {context.index.where} yet. Make a first one, it needs no data:",
             "evalkit run -m mini-internvl-tiny -t drivelm --split miniature",
         )
         return
@@ -117,10 +117,7 @@ def _speed(looks: deque[tuple[float, int]], now: float, done: int) -> float:
 
 
 def _folder(context: Context, run: Run) -> str:
-    try:
-        return one_line(str(run.folder.relative_to(context.index.root)), 140)
-    except ValueError:
-        return one_line(run.path, 140)
+    return one_line(context.index.place_of(run.path), 140)
 
 
 def _list(context: Context, keys: list[str]) -> None:

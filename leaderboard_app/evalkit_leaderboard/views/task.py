@@ -9,7 +9,7 @@ import streamlit as st
 
 from evalkit import registry
 from evalkit.errors import EvalkitError, RunFolderError
-from evalkit.task import MINIATURE, Task
+from evalkit.task import PARTS, Task
 from evalkit_leaderboard import catalogue, charts, components, state
 from evalkit_leaderboard.catalogue import TaskInfo
 from evalkit_leaderboard.components import HtmlCell, escape
@@ -25,7 +25,6 @@ from evalkit_leaderboard.views import paper_tables
 _MOST_VALUES = 60
 #: Rows drawn in the plot of intervals.
 _MOST_ROWS = 40
-_DRAWN = Mark("miniature", "drawn images in the benchmark's format, not the split of the paper's values")
 
 
 def render(context: Context) -> None:
@@ -103,9 +102,8 @@ def _marks(row: Row, runs: Sequence[Run]) -> list[Mark]:
     """What a reader must know of a row in one of the paper's tables."""
     names = {run.task for run in runs}
     found = [mark for column, cell in row.cells.items() if column.task in names for mark in cell.marks]
-    if any(run.split == MINIATURE for run in runs):
-        found.insert(0, _DRAWN)
-    return list(dict.fromkeys(found))
+    parts = [mark._replace(ranked=False) for mark in found if mark.word in PARTS]
+    return list(dict.fromkeys([*parts, *(mark for mark in found if mark.word not in PARTS)]))
 
 
 def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
@@ -119,10 +117,12 @@ def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
     column = Column(info.name, split, metric)
     points = [point for row in matrix.rows if row.current and (point := _point(row, column))]
     sign = -1.0 if matrix.higher_is_better(column) else 1.0
-    points.sort(key=lambda point: sign * point["value"])
+    points.sort(key=lambda point: (point["apart"], sign * point["value"]))
     known = info.metrics.get(metric)
     st.altair_chart(charts.intervals(points[:_MOST_ROWS], known.unit if known else metric), width="stretch")
     words = ["Lower is better."] if sign > 0 else []
+    if any(point["apart"] for point in points) and any(point["kind"] == PUBLISHED for point in points):
+        words.append("Rows with a word in brackets, the last ones, are not comparable with published rows.")
     if len(points) > _MOST_ROWS:
         words.append(f"The best {_MOST_ROWS} of {len(points):,} rows.")
     components.notes(words)
@@ -136,6 +136,7 @@ def _point(row: Row, column: Column) -> dict[str, Any] | None:
     return {
         "label": f"{row.label}{f' ({words[0]})' if words else ''}",
         "kind": PUBLISHED if row.published else MEASURED,
+        "apart": bool(words),
         "value": cell.value,
         "low": cell.value if cell.low is None else cell.low,
         "high": cell.value if cell.high is None else cell.high,

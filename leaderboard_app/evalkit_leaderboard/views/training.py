@@ -170,11 +170,11 @@ def _history(paths: tuple[str, ...], metric: str, stamps: tuple[str, ...]) -> Hi
 
 def _losses(context: Context) -> None:
     st.subheader("Training log", anchor=False)
-    found = logs.find_logs(context.training, context.index.root)
+    found = logs.find_logs(context.training, *context.index.roots)
     if not found:
         components.box(
-            f"No training log ({logs.LOG}) under {context.training} or {context.index.root}. Training writes "
-            "it into its output folder; `evalkit leaderboard --training FOLDER` looks elsewhere:",
+            f"No training log ({logs.LOG}) under {context.training} or {context.index.where}. Training "
+            "writes it into its output folder; `evalkit leaderboard --training FOLDER` looks elsewhere:",
             "evalkit train RECIPE",
         )
         return
@@ -199,7 +199,7 @@ def _length(name: str, log: logs.TrainingLog) -> str:
 
 
 def _log_name(path: Path, context: Context) -> str:
-    for root in (context.training, context.index.root):
+    for root in (context.training, *context.index.roots):
         if path.is_relative_to(root):
             return str(path.parent.relative_to(root)) if path.parent != root else root.name
     return str(path.parent)

@@ -15,7 +15,7 @@ from typing import Any
 from evalkit.contracts import Generation, ImageHandle, ImagePolicy, Record, Response, Sample
 from evalkit.data.images import VideoFrame
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json_items, read_jsonl
+from evalkit.files import fields, id_of, read_json_items, read_jsonl, text_of
 from evalkit.metrics.base import Metric, Select
 from evalkit.metrics.captions import Bleu, Cider, RougeL, joined_pairs
 from evalkit.metrics.control import (
@@ -151,7 +151,7 @@ def _clip_of(r: Record) -> str:
 def _clip(item: object, where: str, root: Path) -> Iterator[Sample]:
     """The samples of one conversation."""
     row = fields(item, ("id", "conversations"), where)
-    clip, turns = str(row["id"]), _turns(row["conversations"], where)
+    clip, turns = id_of(row, "id", where), _turns(row["conversations"], where)
     kinds = KINDS.get(len(turns))
     if kinds is None:
         raise DataError(f"{where}: {len(turns)} question-answer turns, not 3 or 4: not a BDD-X conversation")
@@ -170,7 +170,7 @@ def _turns(conversation: object, where: str) -> list[tuple[str, str]]:
     """Questions with their answers."""
     if not isinstance(conversation, list) or len(conversation) % 2:
         raise DataError(f"{where}: conversations must be a list of questions and answers by turns")
-    texts = [str(fields(turn, ("value",), where)["value"]) for turn in conversation]
+    texts = [text_of(fields(turn, ("value",), where), "value", where) for turn in conversation]
     return list(zip(texts[::2], texts[1::2], strict=True))
 
 

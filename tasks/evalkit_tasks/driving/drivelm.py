@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from evalkit.contracts import Generation, ImageHandle, ImagePolicy, Message, Record, Request, Response, Sample
 from evalkit.data.images import ImageFile
 from evalkit.errors import DataError, UsageError
-from evalkit.files import fields, read_json, read_jsonl
+from evalkit.files import fields, read_json, read_jsonl, text_of
 from evalkit.metrics.base import Metric
 from evalkit.task import (
     MINIATURE,
@@ -176,7 +176,10 @@ def _views(frame: Mapping[str, Any], images: Path, where: str) -> StitchedViews:
     """The six views in `images`, a folder a camera; only the file names of the official paths are used."""
     paths = fields(frame["image_paths"], tuple(CAMERAS), where)
     return StitchedViews.of(
-        {camera: str(images / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
+        {
+            camera: str(images / camera / PurePosixPath(text_of(paths, camera, where)).name)
+            for camera in CAMERAS
+        }
     )
 
 
@@ -187,9 +190,10 @@ def _questions(split: str, frame: Mapping[str, Any], where: str) -> Iterator[Que
     asked = fields(frame["QA"], (), where)
     for kind in KINDS:
         for pair in asked.get(kind, ()):
-            content = fields(pair, ("Q",), f"{where} {kind}")
-            answer, tags = _public_answer(content.get("A"), split), _tags(content, f"{where} {kind}")
-            yield Question(kind, str(content["Q"]), answer, tags)
+            place = f"{where} {kind}"
+            content = fields(pair, ("Q",), place)
+            answer, tags = _public_answer(content, split, place), _tags(content, place)
+            yield Question(kind, text_of(content, "Q", place), answer, tags)
 
 
 def _tags(content: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
@@ -201,9 +205,10 @@ def _tags(content: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
     return tuple(tags)
 
 
-def _public_answer(answer: object, split: str) -> str | None:
+def _public_answer(content: Mapping[str, Any], split: str, where: str) -> str | None:
     """The reference answer; the validation file holds an empty text or nothing in its place."""
-    return None if not isinstance(answer, str) or (split == "val" and not answer) else answer
+    answer = None if content.get("A") is None else text_of(content, "A", where)
+    return None if split == "val" and not answer else answer
 
 
 def _sample(sample_id: str, prompt: str, image: ImageHandle, asked: Question, listed: bool = False) -> Sample:
@@ -232,16 +237,17 @@ def _listed(path: Path, root: Path) -> Iterator[Sample]:
     for row, item in enumerate(read_jsonl(path), 1):
         where = f"{path}: line {row}"
         fields(item, ("id", "image", "question_old", "conversations"), where)
-        sample_id, turns = str(item["id"]), item["conversations"]
+        sample_id, turns = text_of(item, "id", where), item["conversations"]
         if not sample_id.rpartition("_")[2].isdecimal():
             raise DataError(
                 f"{where}: id {sample_id!r} does not end in a question's number: not InternVL's list"
             )
         if not isinstance(turns, list) or not turns:
             raise DataError(f"{where}: no conversation: not InternVL's list")
-        said = [str(fields(turn, ("value",), where)["value"]).strip() for turn in turns]
+        said = [text_of(fields(turn, ("value",), where), "value", where).strip() for turn in turns]
         answer = decode_tags(said[1]) if len(said) > 1 and said[1] else None
-        places = [folder / str(item["image"]) for folder in folders]
+        name = text_of(item, "image", where)
+        places = [folder / name for folder in folders]
         image = next((place for place in places if place.is_file()), places[1])
-        asked = Question("", str(item["question_old"]), answer, _tags(item, where))
+        asked = Question("", text_of(item, "question_old", where), answer, _tags(item, where))
         yield _sample(sample_id, said[0], ImageFile(str(image)), asked, listed=True)

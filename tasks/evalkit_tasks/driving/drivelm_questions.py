@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evalkit.files import fields
+from evalkit.files import fields, text_of
 
 #: Question types in the order in which a frame's questions are numbered.
 KINDS = ("perception", "prediction", "planning", "behavior")
@@ -77,7 +77,8 @@ def extract(frame: Mapping[str, Any], where: str) -> list[Question]:
     found: list[Question] = []
     for kind in KINDS:
         pairs = [fields(pair, ("Q", "A"), f"{where} {kind}") for pair in frame["QA"].get(kind, ())]
-        asked = [(str(pair["Q"]), str(pair["A"])) for pair in pairs]
+        place = f"{where} {kind}"
+        asked = [(text_of(pair, "Q", place), text_of(pair, "A", place)) for pair in pairs]
         slots = list(_slots(kind, asked, frame["key_object_infos"]))
         tag_of = dict(slots)
         found += [Question(kind, *asked[position], (tag_of[position],)) for position, _ in slots]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields
+from evalkit.files import fields, id_of, text_of, texts_of
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import first_capital
 from evalkit.task import DataFile, DataSource, record
@@ -154,11 +154,12 @@ class MMERealWorldDriving(ProtocolTask):
                 raise DataError(f"{where}: question type {found['Question Type']!r} is not known")
             if not isinstance(found["Answer choices"], list) or not found["Answer choices"]:
                 raise DataError(f"{where}: field 'Answer choices' is not a list: not the official file")
-            name = str(found["Image"])
+            name = text_of(found, "Image", where)
             image = image_file(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
-            choices = [str(choice) for choice in found["Answer choices"]]
-            identity, question, answer = (str(found[key]) for key in ("Question_id", "Text", "Ground truth"))
-            tags = {key: str(found[key]) for key in ("Task", "Category")}
+            choices = texts_of(found, "Answer choices", where)
+            identity = id_of(found, "Question_id", where)
+            question, answer = (text_of(found, key, where) for key in ("Text", "Ground truth"))
+            tags = {key: text_of(found, key, where) for key in ("Task", "Category")}
             yield self._sample(identity, question, answer, choices, tags, image, name)
 
     def _from_row(self, row: Row) -> Iterator[Sample]:
@@ -172,7 +173,7 @@ class MMERealWorldDriving(ProtocolTask):
             if len(choices) == 1:  # VLMEvalKit's own TSV holds header and choices in one text
                 choices = choices[0].split("\n")[1:]
         tags = {"Task": task, "Category": row.text("l2-category")}
-        index, question, answer = row.text("index").strip(), row.text("question"), row.text("answer").strip()
+        index, question, answer = row.name("index"), row.text("question"), row.text("answer").strip()
         yield self._sample(index, question, answer, choices, tags, row.images[0], row.cluster)
 
     def _sample(

@@ -69,7 +69,7 @@ class AI2D(ChoiceTask):
             for number, row in enumerate(parquet_rows(parquet, ("question", "options", "answer", "image"))):
                 texts = literal_list(row.cells["options"], row.where)
                 options = dict(zip(string.ascii_uppercase, texts, strict=False))
-                answer = row.text("answer")
+                answer = row.name("answer")
                 if answer.isdecimal() and int(answer) < len(options):
                     answer = string.ascii_uppercase[int(answer)]
                 yield self._sample(str(number), row, options, answer)

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import NOT_OFFICIAL, fields, read_jsonl
+from evalkit.files import fields, read_jsonl, text_of, texts_of
 from evalkit.metrics.base import Accuracy, Metric, macro_mean
 from evalkit.metrics.relaxed_accuracy import internvl_relaxed, lmms_relaxed, vlmevalkit_relaxed
 from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, record
@@ -101,25 +101,18 @@ def _in_subset(subset: str, item: Record) -> bool:
 def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
     if path.suffix == ".jsonl":
         for row, item in enumerate(read_jsonl(path)):
-            found = fields(item, ("image", "question", "answer"), f"{path} line {row + 1}")
-            answers = references_of(found["answer"], f"{path} line {row + 1}")
-            image = image_file(root, str(found["image"]))
-            yield _sample(subset, row, str(found["question"]), answers, image, str(found["image"]))
+            found, where = fields(item, ("image", "question", "answer"), item.where), item.where
+            name, question = text_of(found, "image", where), text_of(found, "question", where)
+            image = image_file(root, name)
+            yield _sample(subset, row, question, texts_of(found, "answer", where), image, name)
         return
     for row, (item, where) in enumerate(listed_items(path)):
         found = fields(item, ("imgname", "query", "label"), where)
-        name = str(found["imgname"])
+        name = text_of(found, "imgname", where)
         folder = path.parent.relative_to(root) / "png"
         image = image_file(root, str(folder / name), f"{split}/png/{name}", f"png/{name}")
-        answers = references_of(found["label"], where)
-        yield _sample(subset, row, str(found["query"]), answers, image, name)
-
-
-def references_of(value: object, where: str) -> list[str]:
-    """One reference, or the several that a list holds; a text is never split. Raises DataError: none."""
-    if value == []:
-        raise DataError(f"{where}: no answer: {NOT_OFFICIAL}")
-    return [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        answers = texts_of(found, "label", where)
+        yield _sample(subset, row, text_of(found, "query", where), answers, image, name)
 
 
 def _from_hub(paths: Sequence[Path]) -> Iterator[Sample]:
@@ -128,7 +121,7 @@ def _from_hub(paths: Sequence[Path]) -> Iterator[Sample]:
         subset = row.text("type").partition("_")[0]
         if subset not in SUBSETS:
             raise DataError(f"{row.where}: type {row.text('type')!r} is neither human nor augmented")
-        answers = references_of(row.cells["answer"], row.where)
+        answers = texts_of(row.cells, "answer", row.where)
         yield _sample(subset, seen[subset], row.text("question"), answers, row.images[0], row.cluster)
         seen[subset] += 1
 

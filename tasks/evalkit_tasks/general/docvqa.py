@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from evalkit.contracts import Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json
+from evalkit.files import fields, read_json, text_of, texts_of
 from evalkit.metrics.anls import anls
 from evalkit.metrics.base import Mean, Metric
 from evalkit.task import MINIATURE, DataFile, DataSource, HubSource, Submission, record
@@ -138,11 +138,12 @@ class DocVQA(ProtocolTask):
         for number, item in enumerate(content["data"]):
             where = f"{path} item {number}"
             found = fields(item, ("questionId", "question", self.image_field), where)
-            name = str(found[self.image_field])
+            name = text_of(found, self.image_field, where)
             folders = [f"{folder}{Path(name).name}" for folder in self.names(split).folders]
             image = image_file(root, *folders, name)
             identity = _identity(found["questionId"], where)
-            yield Sample(identity, (str(found["question"]),), (image,), _answers(found, split, where), name)
+            question, target = text_of(found, "question", where), _answers(found, split, where)
+            yield Sample(identity, (question,), (image,), target, name)
 
     def _from_hub(self, paths: Sequence[Path], split: str) -> Iterator[Sample]:
         for row in parquet_rows(paths, ("questionId", "question", "image", "answers")):
@@ -183,4 +184,4 @@ def _answers(item: Mapping[str, Any], split: str, where: str) -> list[str] | Non
         return None
     if not isinstance(answers, list) or not answers:
         raise DataError(f"{where}: field 'answers' missing or empty: not the official file")
-    return [str(answer) for answer in answers]
+    return texts_of(item, "answers", where)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json
+from evalkit.files import fields, read_json, text_of
 from evalkit.metrics.base import Accuracy, Metric
 from evalkit.metrics.multiple_choice import vlmevalkit_choice
 from evalkit.task import DataFile, DataSource, HubSource, JudgeQuestion, ParsedAnswer, record
@@ -133,15 +133,15 @@ class MathVista(ProtocolTask):
             for identity, item in items.items():
                 where = f"{path} question {identity}"
                 found = fields(item, (*_FIELDS, "image"), where)
-                name = str(found["image"])
+                name = text_of(found, "image", where)
                 yield _sample(str(identity), found, image_file(root, name, f"data/{name}"), name, where)
         elif (path := root / _TSV).exists():
             for row in tsv_rows(path, ("index", *_FIELDS)):
                 cells = {**row.cells, "query": row.cells["question"]}  # its question is the whole query
-                yield _sample(row.text("index").strip(), cells, row.images[0], row.cluster, row.where)
+                yield _sample(row.name("index"), cells, row.images[0], row.cluster, row.where)
         elif parquet := parquet_files(root, "testmini"):
             for row in parquet_rows(parquet, ("pid", *_FIELDS)):
-                yield _sample(row.text("pid"), row.cells, row.images[0], row.cluster, row.where)
+                yield _sample(row.name("pid"), row.cells, row.images[0], row.cluster, row.where)
         else:
             raise lacking(self, root, (*_JSON, _TSV))
 
@@ -159,13 +159,14 @@ class _JudgedAccuracy(Accuracy):
 
 def _sample(identity: str, item: Mapping[str, Any], image: ImageHandle, cluster: str, where: str) -> Sample:
     options = _options(item, where)
-    answer, kind = str(item["answer"]), str(item["answer_type"])
+    answer, kind = text_of(item, "answer", where), text_of(item, "answer_type", where)
     if options and answer not in options.values() and answer not in options:
         raise DataError(f"{where}: answer {answer[:40]!r} is none of the choices")
     if kind not in _KINDS:
         raise DataError(f"{where}: answer_type {kind[:40]!r} is none of {', '.join(_KINDS)}")
     letter = next((k for k, text in options.items() if text == answer), answer)
-    query = str(item.get("query") or "") or _query(item, options)
+    query = text_of(item, "query", where) if item.get("query") else ""
+    query = query or _query({**item, "question": text_of(item, "question", where)}, options)
     metadata = item.get("metadata")
     task = str((metadata if isinstance(metadata, Mapping) else item).get("task") or "")
     data = {"options": options, "answer": letter if options else answer, "kind": kind, "query": query}
@@ -174,11 +175,11 @@ def _sample(identity: str, item: Mapping[str, Any], image: ImageHandle, cluster:
 
 def _options(item: Mapping[str, Any], where: str) -> dict[str, str]:
     """Choices by letter; none for free-form questions."""
-    if item["question_type"] == "free_form":
+    kind = text_of(item, "question_type", where)
+    if kind == "free_form":
         return {}
-    if item["question_type"] != "multi_choice":
-        found = str(item["question_type"])[:40]
-        raise DataError(f"{where}: question_type {found!r} is neither multi_choice nor free_form")
+    if kind != "multi_choice":
+        raise DataError(f"{where}: question_type {kind[:40]!r} is neither multi_choice nor free_form")
     choices = item.get("choices")
     texts = literal_list(choices, where) if choices else []
     if not texts:

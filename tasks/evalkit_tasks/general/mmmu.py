@@ -77,7 +77,7 @@ class MMMU(ChoiceTask):
         elif parquet := parquet_files(root, "validation"):
             rows_of = parquet_rows(parquet, ("id", "question", "options", "answer"))
             for identity, row in unique(rows_of, "id"):
-                texts = literal_list(row.text("options") or "[]", row.where)
+                texts = literal_list(row.cells.get("options") or "[]", row.where)
                 yield self._sample(identity, row, dict(zip(string.ascii_uppercase, texts, strict=False)))
         else:
             raise lacking(self, root, (_FILE,))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields
+from evalkit.files import fields, text_of, texts_of
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.contains import contains_formula, contains_text, fold_full_width
 from evalkit.task import DataFile, DataSource, HubSource, record
@@ -106,11 +106,10 @@ class OCRBench(ProtocolTask):
     def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
         for number, (item, where) in enumerate(listed_items(path)):
             found = fields(item, ("image_path", "question", "answers", "type"), where)
-            name = str(found["image_path"])
+            name = text_of(found, "image_path", where)
             image = image_file(root, name, f"OCRBench_Images/{name}", f"images/{name}")
-            answers = found["answers"]
-            answers = [str(a) for a in answers] if isinstance(answers, list) else [str(answers)]
-            question, kind = str(found["question"]), str(found["type"])
+            answers = texts_of(found, "answers", where)
+            question, kind = text_of(found, "question", where), text_of(found, "type", where)
             yield self._sample(str(number), question, answers, kind, image, name, where)
 
     def _from_row(self, identity: str, row: Row, kind: str) -> Sample:

@@ -20,7 +20,7 @@ from evalkit.data.images import MISSING, ImageFile, TableImage
 from evalkit.data.locate import hub_files
 from evalkit.data.tables import read_rows
 from evalkit.errors import DataError, ImageError
-from evalkit.files import TableRow, read_json, read_tsv
+from evalkit.files import TableRow, as_text, id_of, read_json, read_tsv, text_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,9 +47,12 @@ class Row:
     where: str
 
     def text(self, column: str) -> str:
-        """The cell as text, empty where it is missing or absent."""
-        value = self.cells.get(column)
-        return "" if value is None else str(value)
+        """The cell, which must be text; empty where it is missing or absent. Raises DataError."""
+        return "" if self.cells.get(column) is None else text_of(self.cells, column, self.where)
+
+    def name(self, column: str) -> str:
+        """The cell, a text or a whole number that names the row; empty where absent. Raises DataError."""
+        return "" if self.cells.get(column) is None else id_of(self.cells, column, self.where).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ def parquet_rows(paths: Iterable[Path], required: tuple[str, ...]) -> Iterator[R
     for row in read_rows(list(paths), required):
         images = tuple(row.images.values())
         cells = {_name(column): value for column, value in row.cells.items()}
+        if "question" in cells:
+            text_of(cells, "question", row.where)
         cluster = "+".join(image.content[:16] for image in images)
         yield Row(cells, images or (AbsentImage(f"{row.where}: no image"),), cluster or row.where, row.where)
 
@@ -162,7 +167,7 @@ def unique(rows: Iterable[Row], column: str) -> Iterator[tuple[str, Row]]:
     """
     seen = set[str]()
     for row in rows:
-        if (name := row.text(column).strip()) in seen:
+        if (name := row.name(column)) in seen:
             raise DataError(f"{row.where}: id {name} occurs twice: not the official file, download it again")
         seen.add(name)
         yield name, row
@@ -185,16 +190,18 @@ def literal_list(text: Any, where: str) -> list[str]:
     """A list of texts, given as a list or spelled as a Python list; another text is a list of itself.
 
     Raises:
-        DataError: it looks like a list but does not read as one.
+        DataError: it looks like a list but does not read as one, or is neither text nor a list of texts.
     """
     if isinstance(text, (list, tuple)):
-        return [str(item) for item in text]
-    if not (stripped := str(text).strip()).startswith("["):
-        return [str(text)]
+        return [as_text(item, f"{where}: an element") for item in text]
+    if not (stripped := as_text(text, f"{where}: a cell").strip()).startswith("["):
+        return [text]
     try:
         value = ast.literal_eval(stripped)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise DataError(f"{where}: {stripped[:60]!r} does not read as a list") from None
+    if any(isinstance(item, (list, tuple, dict, set)) for item in value):
+        raise DataError(f"{where}: {stripped[:60]!r} is no list of texts")
     return [str(item) for item in value]
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from evalkit.contracts import ImageHandle, Record, Response, Sample
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json
+from evalkit.files import fields, id_of, read_json, text_of, texts_of
 from evalkit.metrics.base import Mean, Metric
 from evalkit.metrics.vqa_accuracy import textvqa_accuracy, textvqa_process, vqa_accuracy, vqa_process
 from evalkit.task import DataFile, DataSource, HubSource, record
@@ -77,10 +77,12 @@ class TextVQA(ProtocolTask):
     def _read(self, root: Path) -> Iterator[Sample]:
         if (path := root / _FILE).exists():
             content = fields(read_json(path), ("data",), str(path))
+            if not isinstance(content["data"], list):
+                raise DataError(f"{path}: field 'data' is not a list: not the official file")
             for number, item in enumerate(content["data"]):
                 where = f"{path} item {number}"
                 found = fields(item, ("question_id", "image_id", "question", "answers"), where)
-                name = str(found["image_id"])
+                name = text_of(found, "image_id", where)
                 image = image_file(root, f"train_images/{name}.jpg")
                 yield _sample(found, image, name, where)
         elif parquet := parquet_files(root, "validation"):
@@ -91,7 +93,8 @@ class TextVQA(ProtocolTask):
 
 
 def _sample(item: Mapping[str, Any], image: ImageHandle, cluster: str, where: str) -> Sample:
-    identity, answers = str(item["question_id"]), item["answers"]
+    identity, answers = id_of(item, "question_id", where), item["answers"]
     if not isinstance(answers, list) or len(answers) != _HUMANS:
         raise DataError(f"{where}: expected {_HUMANS} answers: not the official file")
-    return Sample(identity, (str(item["question"]),), (image,), [str(a) for a in answers], cluster)
+    target = texts_of(item, "answers", where)
+    return Sample(identity, (text_of(item, "question", where),), (image,), target, cluster)

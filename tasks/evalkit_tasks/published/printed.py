@@ -38,7 +38,7 @@ def _results(number: str) -> Table:
     beside = tuple(dict.fromkeys(key for row in printed for key in row.printed if key not in measured))
     found = tuple(
         replace(line, cells=(*line.cells, *(row.printed.get(key) for key in beside)))
-        for line, row in zip(made.rows, printed, strict=True)
+        for line, row in zip(made.rows[: len(printed)], printed, strict=True)
     )
     return replace(made, columns=(*made.columns, *(_HEADINGS[metric] for _, metric in beside)), rows=found)
 

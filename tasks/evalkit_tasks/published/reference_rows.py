@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from evalkit.task import Reference
 from evalkit_tasks.published.columns import COLUMNS, Column
-from evalkit_tasks.published.rows import PublishedRow, table
+from evalkit_tasks.published.rows import PublishedRow
+from evalkit_tasks.published.tables import printed_rows
 
 #: Rows whose printed Avg is the unweighted mean of the types: (model, task).
 _MACRO = frozenset(
@@ -26,15 +27,15 @@ _RESCALED = {("4", "MTMM", "match"): 100.0}
 
 @lru_cache(maxsize=64)
 def references(task: str) -> Sequence[Reference]:
-    """Published rows of a task: one for each table, model and split, values in our units.
+    """Published rows of a task: one for each table or report, model and split, values in our units.
 
     An average is named by how it was computed (`average` pooled, `average_macro`); others are left out.
     """
     return tuple(
-        Reference(number, row.model, values, row.size, row.note, split, tuple(stand_ins))
+        Reference(row.table, row.model, values, row.size, row.note, split, tuple(stand_ins))
         for number, columns in COLUMNS.items()
         for (split, *stand_ins), chosen in _by_splits(columns, task).items()
-        for row in table(number)
+        for row in printed_rows(number)
         if (values := dict(filter(None, (_value(row, column) for column in chosen))))
     )
 

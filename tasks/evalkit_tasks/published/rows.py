@@ -14,9 +14,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """A row of a table of the Mini-InternVL paper (arXiv 2410.16261).
+    """A row of a table of the Mini-InternVL paper (arXiv 2410.16261), or of a successor's report.
 
     Attributes:
+        table: the table's number, or the report.
         size: parameters as printed, empty where not.
         printed: the values as printed, by task and metric of `paper_tables.csv`.
         note: what makes the row doubtful, or empty.

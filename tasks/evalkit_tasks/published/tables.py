@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evalkit.contracts import Json
+from evalkit.reports.run import why_apart
 from evalkit.suite import PrintedRow, Summary, Table
-from evalkit.task import MINIATURE
 from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
-from evalkit_tasks.published.rows import TABLE_NOTES, table
+from evalkit_tasks.published.rows import TABLE_NOTES, PublishedRow, table
+from evalkit_tasks.published.successors import successor_rows
 
 #: Table 2's average counts OCRBench in tenths, so that it is of 100 like the rest.
 _TENTHS = "OCRBench"
@@ -25,12 +26,17 @@ def paper_table(number: str, summaries: Sequence[Summary] = ()) -> Table:
         PrintedRow(
             row.model, row.size, tuple(row.printed.get(column.key) for column in columns), note=row.note
         )
-        for row in table(number)
+        for row in printed_rows(number)
     ]
     ours = [_our_row(columns, model, summaries) for model in _models(columns, summaries)]
     general = TABLE_NOTES.get(number, "")
     headings = tuple(column.heading for column in columns)
     return Table(TITLES[number], headings, (*published, *ours), (general,) if general else ())
+
+
+def printed_rows(number: str) -> tuple[PublishedRow, ...]:
+    """The published rows of a table: the paper's, in Table 2 also those of the successors' reports."""
+    return (*table(number), *(successor_rows() if number == "2" else ()))
 
 
 def average_score(cells: Mapping[str, float | None]) -> float | None:
@@ -82,23 +88,10 @@ def _cell_value(
             notes.append(f"{column.task} by protocol {protocol}")
         if summary.get("status", "complete") != "complete":
             notes.append(f"{column.task} {summary['status']}")
-        if part := _part(summary):
-            apart.append(f"{column.task} {part}")
+        if part := why_apart(summary):
+            apart.append(f"{column.task}: {part}")
         return value
     return None
-
-
-def _part(summary: Summary) -> str:
-    """Why a run is not of the whole split; empty where it is."""
-    split, status = str(summary["split"]), str(summary.get("status", "complete"))
-    counts: Mapping[str, Json] = summary.get("counts") or {}
-    if split in (MINIATURE, "sample"):
-        return split
-    if status == "excerpt":
-        return f"excerpt of {counts.get('in_files', '?')} of {counts.get('published', '?')} samples"
-    if summary.get("limited"):
-        return f"limited to {counts.get('expected', 'some')} samples"
-    return "" if status == "complete" else status
 
 
 def _value(summary: Summary, metric: str) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from evalkit.contracts import Generation, ImagePolicy, Record, Response, Sample
 from evalkit.data.images import ImageFile
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json_items, require
+from evalkit.files import fields, read_json_items, require, text_of
 from evalkit.macos import is_attribute
 from evalkit.metrics.base import Accuracy, Mean, Metric
 from evalkit.metrics.boxes import CumulativeIoU, double_bracketed_box, first_four_fields_box, iou, overlap
@@ -117,10 +117,11 @@ class DiorRsvg(PaperTask):
         for position, item in enumerate(read_json_items(listing)):
             where = f"{listing}: item {position}"
             row = fields(item, ("image", "prompt", "bbox", "size"), where)
-            name = str(row["image"])
+            name = text_of(row, "image", where)
             folder = folder or image_folder(root, ("images", "JPEGImages"), name)
             box, size = _numbers(row["bbox"], 4, where), _numbers(row["size"], 2, where)
-            yield _sample(str(position), ImageFile(str(folder / name)), name, str(row["prompt"]), box, size)
+            prompt = text_of(row, "prompt", where)
+            yield _sample(str(position), ImageFile(str(folder / name)), name, prompt, box, size)
 
     def _from_geochat(self, root: Path) -> Iterator[Sample]:
         for row in geochat.references(root / geochat.REFERRING):

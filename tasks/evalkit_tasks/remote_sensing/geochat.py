@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from evalkit.errors import DataError
-from evalkit.files import NOT_OFFICIAL, read_jsonl
+from evalkit.files import NOT_OFFICIAL, id_of, read_jsonl, text_of
 
 SOURCE = "huggingface.co/datasets/MBZUAI/GeoChat-Bench"
 REFERRING = "referring.jsonl"
@@ -54,17 +54,17 @@ def questions(path: Path, kinds: tuple[str, ...]) -> Iterator[RsvqaQuestion]:
         DataError: broken, or a category that is none of `kinds`, the types of RSVQA's questions.
     """
     for row in read_jsonl(path):
-        kind, text, image = str(row["category"]), str(row["text"]), str(row["image"])
+        kind, text, image = (text_of(row, name, row.where) for name in ("category", "text", "image"))
         if kind not in kinds:
             raise DataError(
                 f"{row.where}: category {kind[:40]!r} is no type of question ({', '.join(kinds)}); put "
                 "RSVQA's own file of questions there"
             )
-        answer = row.get("ground_truth")
+        answer = None if row.get("ground_truth") is None else text_of(row, "ground_truth", row.where)
         name = image if PurePosixPath(image).suffix else f"{image}.tif"
         yield RsvqaQuestion(
             *(row["question_id"], name, kind, text.removesuffix(_ADDED)),
-            *(None if answer is None else str(answer), row.where),
+            *(answer, row.where),
         )
 
 
@@ -80,13 +80,12 @@ def references(path: Path) -> Iterator[ObjectReference]:
         one = isinstance(polygons, list) and len(polygons) == 1
         if row["type"] != "ref" or row["dataset"] != DIOR or not one:
             continue
-        name = str(row["question_id"])
+        name = id_of(row, "question_id", row.where)
         if name in seen:
             raise DataError(f"{row.where}: question_id {name} occurs twice: {NOT_OFFICIAL}")
         seen.add(name)
-        yield ObjectReference(
-            name, str(row["image_id"]), str(row["question"]), _enclosing(polygons[0], row.where)
-        )
+        image, asked = id_of(row, "image_id", row.where), text_of(row, "question", row.where)
+        yield ObjectReference(name, image, asked, _enclosing(polygons[0], row.where))
     if not seen:
         raise DataError(f"{path}: no row refers to one object of a DIOR image ({DIOR}): {NOT_OFFICIAL}")
 

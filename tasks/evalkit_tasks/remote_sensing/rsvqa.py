@@ -22,7 +22,7 @@ from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
 from evalkit_tasks.remote_sensing import geochat
 from evalkit_tasks.remote_sensing.image_folders import image_folder
-from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, read_answers
+from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, plain_text, read_answers
 
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
@@ -128,10 +128,10 @@ class _Rsvqa(PaperTask):
             try:
                 if build is None:
                     folder = image_folder(
-                        root, (self.layout.list_folder, self.layout.folder), str(row["image"])
+                        root, (self.layout.list_folder, self.layout.folder), plain_text(row["image"], "image")
                     )
                     build = _Builder(folder)
-                name, answer = row.get("id", position), str(row["gt_answer"])
+                name, answer = row.get("id", position), plain_text(row["gt_answer"], "gt_answer")
                 sample = build.sample(name, row["image"], row["type"], row["question"], answer)
             except (LookupError, TypeError) as error:
                 raise lacking(listing, row, error) from None
@@ -252,9 +252,9 @@ class _Builder:
                 self._images.clear()
             image = ImageFile(str(self._folder / f"{image_id}{self._suffix}"))
             found = self._images.setdefault(image_id, ((image,), str(image_id)))
-        tags = self._tags.get(kind)
+        tags = self._tags.get(plain_text(kind, "type"))
         if tags is None:
             tags = self._tags.setdefault(intern(kind), {"type": kind})
-        if type(question) is not str:
-            raise TypeError("the question is not text")
-        return Sample(str(name), (question,), found[0], answer, found[1], tags, self._data)
+        return Sample(
+            str(name), (plain_text(question, "question"),), found[0], answer, found[1], tags, self._data
+        )

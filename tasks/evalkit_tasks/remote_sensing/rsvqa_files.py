@@ -34,6 +34,13 @@ def lacking(path: Path, row: Mapping[str, Any], error: Exception) -> DataError:
     return DataError(f"{path}: record {row.get('id')}: {what}: not the official file")
 
 
+def plain_text(value: object, name: str) -> str:
+    """The field `name`, which must be text. Raises TypeError: it is something else."""
+    if type(value) is str:
+        return value
+    raise TypeError(f"field {name!r} is {type(value).__name__}, not text")
+
+
 class Answers:
     """Texts by id, each text kept once: 12 bytes an id.
 
@@ -90,7 +97,7 @@ def read_answers(path: Path, key: str = "id") -> Answers:
     def pairs() -> Iterator[tuple[Hashable, str]]:
         nonlocal row
         for row in active_rows(path, "answers"):
-            yield row[key], str(row["answer"])
+            yield row[key], plain_text(row["answer"], "answer")
 
     try:
         return Answers(pairs())

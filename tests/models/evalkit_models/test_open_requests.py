@@ -218,13 +218,14 @@ WITHHELD: dict[str, tuple[Answer, str, str]] = {
     ),
     "HTTP 403": ((403, {"error": {"message": "Your input requires moderation"}}), "refused", "filter"),
     "error in place of choices": ((200, {"error": {"code": "content_filter"}}), "refused", "filter"),
-    "thought to the end": (reply(None, "length", reasoning_content="hm"), "truncated", "max_new_tokens"),
-    "thought, empty text": (reply("", "length", reasoning="hm"), "truncated", "used up by reasoning"),
-    "thought unseen": (
-        reply("", "length", {"completion_tokens_details": {"reasoning_tokens": 100}}),
-        "truncated",
-        "used up by reasoning",
-    ),
+}
+#: Replies that are unfinished thinking alone.
+THOUGHT: dict[str, Answer] = {
+    "no text": reply(None, "length", reasoning_content="hm"),
+    "empty text": reply("\n", "length", reasoning="hm"),
+    "unseen": reply("", "length", {"completion_tokens_details": {"reasoning_tokens": 100}}),
+    "in the text": reply("<think>Yes or no", "length"),
+    "in parts": reply([{"type": "thinking", "thinking": "hm"}], "length"),
 }
 
 
@@ -239,6 +240,18 @@ def test_a_withheld_answer_is_asked_for_once_and_named(case: str, bench: Bench) 
     assert all(
         r.error is not None and said in r.error.message for r in load_run(bench.result["run"]).records()
     )
+
+
+@pytest.mark.parametrize("case", THOUGHT)
+def test_unfinished_thinking_is_a_wrong_answer(case: str, bench: Bench) -> None:
+    bench.server.behave = lambda body, attempt: THOUGHT[case]
+    assert bench.run("--limit", "6") == 0
+    counts = bench.result["counts"]
+    assert (counts["errors"], counts["truncated"], counts["reasoning"]) == (0, 6, 6)
+    assert bench.result["metrics"]["accuracy"]["value"] == 0.0
+    assert len(bench.server.bodies) == 6 and "6 of 6 answers used up their" in bench.err
+    for record in load_run(bench.result["run"]).records():
+        assert record.text == "" and "truncated" in record.flags and record.data["reasoning"]
 
 
 def test_refusals_stop_no_run_and_stand_apart(bench: Bench) -> None:

@@ -59,11 +59,10 @@ def test_a_server_that_thinks_until_its_budget_ends(
         return status, content
 
     server.behave = behave
-    found, _ = run(bench, capsys, "-m", "openai:m", "--base-url", server.url, status=4)
-    assert (found["counts"]["errors"], found["counts"]["truncated"]) == (6, 6)
-    record = load_run(Path(found["run"])).records()[0]
-    assert record.error is not None and record.error.kind == "truncated"
-    assert "used up by reasoning; max_new_tokens=N gives it more room" in record.error.message
+    found, told = run(bench, capsys, "-m", "openai:m", "--base-url", server.url)
+    assert (found["counts"]["errors"], found["counts"]["truncated"]) == (0, 6)
+    assert found["metrics"]["accuracy"]["value"] == 0.0 and CUT in found["notes"]
+    assert "max_new_tokens=N gives more" in told
 
 
 @pytest.mark.parametrize(
@@ -103,6 +102,8 @@ def test_predictions_that_end_in_an_open_tag(bench: Path, capsys: pytest.Capture
     for mode in ("auto", "strip"):
         found, _ = run(bench, capsys, "-m", "predictions:p.jsonl", "--reasoning", mode)
         assert found["counts"]["truncated"] == 6 and CUT in found["notes"]
+        assert found["metrics"]["accuracy"]["value"] == 0.0 and found["counts"]["errors"] == 0
+        assert all(record.text == "" for record in load_run(Path(found["run"])).records())
     assert Predictions(Path("p.jsonl")).info.name == "predictions:p.jsonl"
 
 

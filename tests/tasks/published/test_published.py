@@ -13,7 +13,10 @@ from evalkit.pipeline.summary import published_rows
 from evalkit.reports.run import matching_row
 from evalkit_tasks import published
 from evalkit_tasks.published import COLUMNS, average_score, paper_table, references, rows, table
+from evalkit_tasks.published.printed import TABLES
 from evalkit_tasks.published.rows import NOTES
+from evalkit_tasks.published.successors import successor_rows
+from evalkit_tasks.published.tables import printed_rows
 
 
 def test_every_published_value_is_in_the_package(shared_dir: Path) -> None:
@@ -147,6 +150,49 @@ def test_references_use_our_metric_names_only() -> None:
             assert row.split in task.splits
         assert list(task().published_rows) == list(references(name))
     assert references("unheard-of") == ()
+
+
+# The successors' reports ---------------------------------------------------------------------------------
+
+
+def test_successors_stand_in_table_2_and_are_no_rows_of_the_paper() -> None:
+    labels = [row.label for row in paper_table("2").rows]
+    assert {"InternVL2.5-4B", "InternVL3-2B", "InternVL3.5-1B"} <= set(labels)
+    assert len(labels) == len(set(labels)) and not {row.model for row in successor_rows()} & {
+        row.model for row in rows()
+    }
+    assert all(row.note for row in successor_rows())
+    assert [row.label for row in TABLES[0].rows] == [row.model for row in table("2")]
+    assert not any(
+        row.model.startswith("InternVL3") for number in ("4", "12") for row in printed_rows(number)
+    )
+
+
+def test_values_by_chain_of_thought_or_thinking_have_rows_of_their_own() -> None:
+    """MMMU and MathVista of InternVL3 and 3.5 never stand in a row of direct answers."""
+    reasoned = {("MMMU_val", "acc"), ("MathVista_testmini", "acc")}
+    for row in successor_rows():
+        if row.model.startswith("InternVL2.5"):
+            assert (("MMMU_val", "acc") in row.printed) == row.model.endswith("(direct or chain of thought)")
+        else:
+            assert set(row.printed) <= reasoned if "(" in row.model else not reasoned & set(row.printed)
+    assert one("mmmu", "InternVL3.5 report", "InternVL3.5-1B (thinking)", "val") == {"accuracy": 44.2}
+    assert one("mathvista", "InternVL3 report", "InternVL3-2B (chain of thought)", "testmini") == {
+        "accuracy": 57.0
+    }
+    assert one("ai2d", "InternVL2.5 report", "InternVL2.5-4B", "test") == {"accuracy": 81.4}
+    assert one("mmbench", "InternVL3 report", "InternVL3-1B", "test-cn") == {"circular": 67.9}
+    assert not [
+        r for r in references("mmmu") if r.model in ("InternVL3-1B", "InternVL3.5-4B", "InternVL2.5-1B")
+    ]
+
+
+def test_a_direct_run_is_not_checked_against_a_thinking_row() -> None:
+    rows = [{"model": r.model, "metrics": dict(r.metrics), "table": r.table} for r in references("mmmu")]
+    assert matching_row("internvl3.5-1b", rows) is None
+    rows = [{"model": r.model, "metrics": dict(r.metrics), "table": r.table} for r in references("chartqa")]
+    found = matching_row("internvl3.5-1b", rows)
+    assert found is not None and found["metrics"] == {"average": 77.7}
 
 
 # Tables with our rows -----------------------------------------------------------------------------------
