@@ -141,6 +141,8 @@ def _check_kinds(values: Mapping[str, Any], options: Mapping[str, Entry], where:
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise UsageError(f"{where}{key} = {value!r}: must be of type {names}")
+        if isinstance(value, list) and not all(isinstance(item, str) for item in value):
+            raise UsageError(f"{where}{key} = {value!r}: must be a list of texts")
 
 
 def _run(content: Mapping[str, Any], path: Path) -> dict[str, Any]:

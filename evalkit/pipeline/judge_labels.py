@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from evalkit.answers import REPLY
 from evalkit.contracts import Json, Record
+from evalkit.data import strict_json
 from evalkit.errors import DataError
 from evalkit.metrics.base import Metric
 from evalkit.metrics.repeated import rounds
@@ -39,7 +39,7 @@ def read_labels(path: Path) -> dict[str, float]:
     try:
         rows = list(_rows(path, text))
     except (ValueError, RecursionError, csv.Error) as error:
-        raise DataError(f"--judge-labels {path}: neither CSV nor JSON ({error})") from None
+        raise DataError(f"--judge-labels {path}: neither CSV nor JSON, or ambiguous ({error})") from None
     found: dict[str, float] = {}
     for number, row in enumerate(rows, 1):
         where = f"--judge-labels {path}: row {number}"
@@ -53,13 +53,16 @@ def read_labels(path: Path) -> dict[str, float]:
 
 def _rows(path: Path, text: str) -> Iterable[Any]:
     if path.suffix.lower() in (".csv", ".tsv"):
-        return csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        reader = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        if name := strict_json.twice(reader.fieldnames or ()):
+            raise ValueError(f"column {name!r} occurs twice")
+        return reader
     if path.suffix.lower() == ".json":
-        content = json.loads(text)
+        content = strict_json.loads(text)
         if isinstance(content, Mapping):
             return ({"id": name, "rating": rating} for name, rating in content.items())
         return content if isinstance(content, list) else ()
-    return (json.loads(line) for line in text.splitlines() if line.strip())
+    return (strict_json.loads(line) for line in text.splitlines() if line.strip())
 
 
 def _field(row: Any, names: Sequence[str], where: str) -> Any:

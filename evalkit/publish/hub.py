@@ -171,7 +171,7 @@ def _training(folder: Path) -> Training | None:
             steps=int(content["step"]),
             samples=int(content["samples"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"{state}: cannot be read ({error}); the card takes the recipe from it"
         ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,6 +35,15 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     assert status in (2, 3, 4), said
     assert OWN_FAULT not in said and "Traceback" not in said, said
     return said
+
+
+def few(cases: Sequence[Any], fast: int) -> list[Any]:
+    """The first `fast` cases as they are; each of the others takes a command, and is marked slow."""
+    return [*cases[:fast], *(pytest.param(*_tuple(case), marks=pytest.mark.slow) for case in cases[fast:])]
+
+
+def _tuple(case: Any) -> tuple[Any, ...]:
+    return case if isinstance(case, tuple) else (case,)
 
 
 # Settings files -----------------------------------------------------------------------------------------
@@ -206,7 +216,10 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in TEXTS.items() for text in texts])
+CASES = [(name, text) for number in range(10) for name, texts in TEXTS.items() for text in texts[number:][:1]]
+
+
+@pytest.mark.parametrize(("name", "text"), few(CASES, 6))
 def test_run_folders(
     name: str,
     text: str,
@@ -250,32 +263,35 @@ def changed(folder: Path, **changes: Any) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"llm_config__num_hidden_layers": 1e12},
-        {"llm_config__num_hidden_layers": 10**12},
-        {"vision_config__num_hidden_layers": 10**12},
-        {"llm_config__num_hidden_layers": "2"},
-        {"llm_config__vocab_size": -1},
-        {"llm_config__hidden_size": [64]},
-        {"llm_config__rms_norm_eps": "small"},
-        {"llm_config__rope_theta": {"a": 1}},
-        {"llm_config__rope_scaling": 5},
-        {"llm_config": 7},
-        {"vision_config__image_size": {}},
-        {"vision_config__hidden_size": None},
-        {"vision_config__layer_norm_eps": float("nan")},
-        {"downsample_ratio": "half"},
-        {"downsample_ratio": 0},
-        {"select_layer": "last"},
-        {"select_layer": 10**6},
-        {"template": 5},
-        {"template": ["a"]},
-        {"system_message": {"a": 1}},
-        {"max_dynamic_patch": "twelve"},
-        {"image_token_id": "x"},
-        {"model_type": ["internvl_chat"]},
-        {"architectures": 5, "llm_config__model_type": None},
-    ],
+    few(
+        [
+            {"llm_config__num_hidden_layers": 1e12},
+            {"llm_config__num_hidden_layers": 10**12},
+            {"vision_config__num_hidden_layers": 10**12},
+            {"llm_config__num_hidden_layers": "2"},
+            {"llm_config__vocab_size": -1},
+            {"llm_config__hidden_size": [64]},
+            {"llm_config__rms_norm_eps": "small"},
+            {"llm_config__rope_theta": {"a": 1}},
+            {"llm_config__rope_scaling": 5},
+            {"llm_config": 7},
+            {"vision_config__image_size": {}},
+            {"vision_config__hidden_size": None},
+            {"vision_config__layer_norm_eps": float("nan")},
+            {"downsample_ratio": "half"},
+            {"downsample_ratio": 0},
+            {"select_layer": "last"},
+            {"select_layer": 10**6},
+            {"template": 5},
+            {"template": ["a"]},
+            {"system_message": {"a": 1}},
+            {"max_dynamic_patch": "twelve"},
+            {"image_token_id": "x"},
+            {"model_type": ["internvl_chat"]},
+            {"architectures": 5, "llm_config__model_type": None},
+        ],
+        5,
+    ),
 )
 def test_settings_of_checkpoints(
     changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -304,24 +320,27 @@ def test_settings_of_checkpoints(
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [
-        ("config.json", b"[" * DEEP),
-        ("config.json", b'{"model_type": "internvl_chat", "x": ' + DIGITS.encode() + b"}"),
-        ("config.json", b'{"a": 1, "a": 2}'),
-        ("config.json", b"\xff\xfe"),
-        ("model.safetensors", b""),
-        ("model.safetensors", b"\x02\x00\x00\x00\x00\x00\x00\x00{}"),
-        ("model.safetensors", b"\xff" * 40),
-        ("model.safetensors.index.json", b"[" * DEEP),
-        ("model.safetensors.index.json", b'{"weight_map": {"a": 5}}'),
-        ("tokenizer_config.json", b"[" * DEEP),
-        ("tokenizer_config.json", b'{"added_tokens_decoder": {"x": 5}}'),
-        ("tokenizer.json", b"[" * DEEP),
-        ("tokenizer.json", b'{"model": {"vocab": 5}}'),
-        ("vocab.json", b'{"a": "b"}'),
-        ("merges.txt", b"\xff\xff"),
-        ("conversation.py", b"x = " + b"(" * DEEP),
-    ],
+    few(
+        [
+            ("config.json", b"[" * DEEP),
+            ("config.json", b'{"model_type": "internvl_chat", "x": ' + DIGITS.encode() + b"}"),
+            ("config.json", b'{"a": 1, "a": 2}'),
+            ("config.json", b"\xff\xfe"),
+            ("model.safetensors", b""),
+            ("model.safetensors", b"\x02\x00\x00\x00\x00\x00\x00\x00{}"),
+            ("model.safetensors", b"\xff" * 40),
+            ("model.safetensors.index.json", b"[" * DEEP),
+            ("model.safetensors.index.json", b'{"weight_map": {"a": 5}}'),
+            ("tokenizer_config.json", b"[" * DEEP),
+            ("tokenizer_config.json", b'{"added_tokens_decoder": {"x": 5}}'),
+            ("tokenizer.json", b"[" * DEEP),
+            ("tokenizer.json", b'{"model": {"vocab": 5}}'),
+            ("vocab.json", b'{"a": "b"}'),
+            ("merges.txt", b"\xff\xff"),
+            ("conversation.py", b"x = " + b"(" * DEEP),
+        ],
+        5,
+    ),
 )
 def test_files_of_checkpoints(
     name: str, data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]

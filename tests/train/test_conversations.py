@@ -73,6 +73,8 @@ def test_a_missing_mark_goes_in_front(tmp_path: Path) -> None:
     [
         ("{", "not JSON"),
         ("[]", "not an object"),
+        ('{"image": "a.png", "image": "b.png", "conversations": []}', "key 'image' occurs twice"),
+        ('{"width": NaN, "conversations": []}', "NaN is not a number of JSON"),
         ({"image": 3, "conversations": turns()}, "image must be"),
         ({"image": "a.png"}, "conversations"),
         ({"image": "a.png", "conversations": turns("<image><image>")}, "2 <image> for 1"),

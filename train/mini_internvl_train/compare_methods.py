@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import EvalkitError
+from evalkit.files import fields, read_json
 from mini_internvl import MiniInternVLError
 from mini_internvl_train.errors import Stopped, TrainingError
 from mini_internvl_train.log import LOG, read_log
@@ -118,7 +119,7 @@ def read_outcome(recipe: Recipe) -> Outcome:
                 for task, metrics in line["evaluation"].items()
                 for metric, value in metrics.items()
             }
-    made = json.loads((Path(recipe.output) / "parts.json").read_text(encoding="utf-8"))
+    made = fields(read_json(Path(recipe.output) / "parts.json"), ("learns", "memory_of"), recipe.output)
     return Outcome(
         recipe.trainable,
         int(made["learns"]),

@@ -19,6 +19,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from evalkit.data import strict_json
 from evalkit.doors import cause
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import TrainingDataError
@@ -236,7 +237,9 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
     number = line.number
     where = f"{data_set.annotation}:{number}"
     try:
-        raw = json.loads(line.content)
+        raw = strict_json.loads(line.content)
+    except strict_json.AmbiguousJson as error:
+        raise TrainingDataError(f"{where}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise TrainingDataError(f"{where}: not JSON ({error})") from None
     if not isinstance(raw, dict):

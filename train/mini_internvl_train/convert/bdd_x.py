@@ -12,7 +12,7 @@ from typing import Any
 from evalkit.contracts import Sample
 from evalkit.data.images import VideoFrame
 from evalkit.errors import DataError
-from evalkit.files import fields, read_json_items, read_jsonl
+from evalkit.files import fields, read_json_items, read_jsonl, text_of
 from evalkit_tasks.driving.bdd_x import KINDS, BddX
 from mini_internvl_train.convert.lines import IMAGE, VIDEO, Converted, Line, line, relative
 
@@ -51,8 +51,10 @@ def _answers(root: Path, split: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     items: Iterator[Any] = read_jsonl(path) if path.suffix == ".jsonl" else read_json_items(path)
     for position, item in enumerate(items):
-        row = fields(item, ("id", "conversations"), f"{path}: item {position}")
-        said = [str(turn["value"]) for turn in row["conversations"]][1::2]
+        where = f"{path}: item {position}"
+        row = fields(item, ("id", "conversations"), where)
+        turns = [fields(turn, ("value",), where) for turn in row["conversations"]]
+        said = [text_of(turn, "value", where) for turn in turns][1::2]
         for kind, answer in zip(KINDS.get(len(said), ()), said, strict=False):
             found[f"{row['id']}/{kind}"] = answer
     return found

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evalkit.files import fields, read_json, require
+from evalkit.files import fields, read_json, require, text_of
 from evalkit_tasks.driving.drivelm import TAG_SENTENCE
 from evalkit_tasks.driving.drivelm_coordinates import CAMERAS, encode_box, encode_tags
 from evalkit_tasks.driving.drivelm_questions import KINDS, Question, offer_choices
@@ -56,7 +56,7 @@ def _questions(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tupl
     for kind in KINDS:
         for pair in frame["QA"].get(kind, ()):
             content = fields(pair, ("Q", "A"), f"{where} {kind}")
-            question = Question(kind, str(content["Q"]), str(content["A"]), None)
+            question = Question(kind, text_of(content, "Q", where), text_of(content, "A", where), None)
             offered = offer_choices(question, f"{name}_{number}")
             forms = [question] if offered == question or "A." in question.question else [question, offered]
             for form in forms:
@@ -68,9 +68,10 @@ def _questions(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tupl
 def _objects(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[str, str]]:
     """Grounding and region perception; a description that two objects share is not asked for."""
     known = fields(frame, ("key_object_infos",), where)["key_object_infos"]
-    described = [str(fields(o, ("Visual_description",), where)["Visual_description"]) for o in known.values()]
+    objects = [fields(found, ("Visual_description",), where) for found in known.values()]
+    described = [text_of(found, "Visual_description", where) for found in objects]
     for tag, found in known.items():
-        description = str(found["Visual_description"])
+        description = text_of(found, "Visual_description", where)
         camera = str(tag).split(",")[1].strip()
         if camera not in CAMERAS or found.get("2d_bbox") is None:
             continue
@@ -86,9 +87,8 @@ def _stitched(frame: Mapping[str, Any], images: Path, folder: Path, name: str, w
     target = folder / f"{name}.jpg"
     if not target.is_file():
         paths = fields(frame["image_paths"], tuple(CAMERAS), where)
-        views = StitchedViews.of(
-            {camera: str(images / camera / PurePosixPath(str(paths[camera])).name) for camera in CAMERAS}
-        )
+        names = {camera: PurePosixPath(text_of(paths, camera, where)).name for camera in CAMERAS}
+        views = StitchedViews.of({camera: str(images / camera / file) for camera, file in names.items()})
         folder.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")
         temporary.write_bytes(stitch(views.views))
