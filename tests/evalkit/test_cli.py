@@ -276,7 +276,7 @@ def test_list_runs_shows_broken_folders_too(bench) -> None:
     (folder.parent / "2000-c" / "summary.json").write_text('{"metrics": [], "counts": 3, "status": []}')
     assert bench.cli("list", "runs", "-o", bench.output, "--json") == 0
     assert len(bench.document["runs"]) == 4
-    assert [run["status"] for run in bench.document["runs"]] == ["broken", "partial", "broken", "complete"]
+    assert [run["status"] for run in bench.document["runs"]] == ["broken", "broken", "broken", "complete"]
     assert bench.cli("list", "runs", "-o", bench.output) == 0
     assert "accuracy" in bench.out and "\x1b" not in bench.out
     assert bench.cli("show", folder.parent / "2000-a") == 3
