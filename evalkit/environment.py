@@ -12,18 +12,13 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 from evalkit.contracts import Json
+from evalkit.installation import VERSION
 
 #: Packages whose version can change an answer or a score.
 PACKAGES = (
-    "evalkit", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "pillow", "numpy",
+    "torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "pillow", "numpy",
     "pycocoevalcap", "rapidfuzz", "pyarrow",
 )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def evalkit_version() -> str:
-    """Version of the installed distribution."""
-    return package_version("evalkit") or "unknown"
 
 
 def package_version(name: str) -> str | None:
@@ -35,9 +30,10 @@ def package_version(name: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Python and the installed packages of `PACKAGES`."""
+    """Python, evalkit and the installed packages of `PACKAGES`."""
     found = {name: package_version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text}}
+    known = {name: text for name, text in found.items() if text}
+    return {"python": platform.python_version(), "evalkit": VERSION, **known}
 
 
 @lru_cache(maxsize=1)
@@ -72,6 +68,11 @@ def hardware() -> dict[str, Json]:
     if torch is not None and torch.cuda.is_available():
         found["accelerators"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return found
+
+
+def is_windows() -> bool:
+    """Whether this is Windows, where ranks, Ray and FSDP are not supported (docs/install.md)."""
+    return os.name == "nt"
 
 
 def usable_cores() -> int:

@@ -18,6 +18,7 @@ from typing import Any
 
 from evalkit import deadlines
 from evalkit.errors import ServerError
+from evalkit.installation import install_command
 
 _LONGEST_REPLY, _LONGEST_REFUSAL = 1 << 22, 2048
 #: Headers that the transport sets for each request.
@@ -40,7 +41,7 @@ def sdk_client(
         import httpx2
         import openai
     except ImportError:
-        raise ServerError("this needs the package openai: pip install 'evalkit[api]'") from None
+        raise ServerError(f"this needs the package openai: {install_command('api')}") from None
 
     class Bounded(httpx2.SyncByteStream):
         """The start of a refusal, or a whole reply that is neither too long nor too slow."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from evalkit.installation import EXTRAS
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -49,6 +51,9 @@ USED_OTHERWISE = {
     "tensorboard": ("train/mini_internvl_train/log.py", "from torch.utils.tensorboard import"),
     "fastapi": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),  # `transformers serve`
     "uvicorn": ("tests/models/evalkit_models/test_real_server.py", '"serve"'),
+    "build": (".github/workflows/ci.yml", "-m build"),
+    "check-jsonschema": ("Makefile", "check-jsonschema"),
+    "twine": (".github/workflows/ci.yml", "twine check --strict"),
     "ipykernel": ("tests/evalkit/test_notebooks.py", '"ipykernel"'),
     "nbclient": ("tests/evalkit/test_notebooks.py", '"nbclient"'),
     "mypy": ("Makefile", "mypy"),
@@ -70,7 +75,9 @@ def name(requirement: str) -> str:
 def declared() -> dict[str, set[str]]:
     """Packages of the core ("") and of each extra."""
     groups = {"": PROJECT["dependencies"], **PROJECT["optional-dependencies"]}
-    return {group: {name(item) for item in items} - {"evalkit"} for group, items in groups.items()}
+    return {
+        group: {name(item) for item in items} - {"mini-internvl-evalkit"} for group, items in groups.items()
+    }
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -92,6 +99,12 @@ def imported(root: str) -> dict[str, Path]:
         for path in (REPOSITORY / root).rglob("*.py")
         for module in imports(path)
         if module not in ours and module not in sys.stdlib_module_names
+    }
+
+
+def test_messages_know_the_extras() -> None:
+    assert {extra: modules(names) for extra, names in declared().items() if extra not in ("", "dev")} == {
+        extra: set(names) for extra, names in EXTRAS.items()
     }
 
 

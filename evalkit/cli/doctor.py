@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -76,11 +75,15 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    from evalkit.environment import evalkit_version, git_revision, package_version
+    from evalkit.environment import git_revision, package_version
+    from evalkit.installation import VERSION, install_command, namesake
 
     git = git_revision()
     commit = f", commit {git['commit'][:12]}{' (changed)' if git['changed'] else ''}" if git else ""
-    yield Finding("evalkit", OK, evalkit_version() + commit)
+    other = namesake()
+    shared = f"; the distribution {other} lies in evalkit/ too" if other else ""
+    fix = f"pip uninstall -y evalkit, then {install_command()} --force-reinstall --no-deps" if other else ""
+    yield Finding("evalkit", BROKEN if other else OK, VERSION + commit + shared, fix)
     for name in ("transformers", "tokenizers", "sentencepiece", "safetensors", "pillow", "pyarrow"):
         found = package_version(name)
         fix = "" if found else f"pip install {name}"
@@ -118,16 +121,11 @@ def _java() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    extras = {
-        "train": ("accelerate", "peft", "tensorboard"),
-        "leaderboard": ("streamlit", "altair", "duckdb"),
-        "ray": ("ray",),
-        "video": ("av",),
-        "api": ("openai",),
-    }
-    for extra, modules in extras.items():
-        absent = [module for module in modules if find_spec(module) is None]
-        fix = f"pip install 'evalkit[{extra}]'" if absent else ""
+    from evalkit.installation import EXTRAS, install_command, missing
+
+    for extra, modules in EXTRAS.items():
+        absent = missing(extra)
+        fix = install_command(extra) if absent else ""
         found = f"lacks {', '.join(absent)}" if absent else ", ".join(modules)
         yield Finding(f"extra {extra}", MISSING if absent else OK, found, fix)
 

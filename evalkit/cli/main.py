@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from evalkit.cli import terminal
 from evalkit.errors import EvalkitError, UsageError
+from evalkit.installation import VERSION, fix_for
 
 #: What `evalkit list` lists: words that people type as commands.
 _LISTS = ("tasks", "models", "suites", "runs")
@@ -99,23 +100,12 @@ def _unavailable(command: str, module_name: str, error: ModuleNotFoundError) -> 
 
 def _needs(missing: str, who: str) -> UsageError:
     """A package that is not installed, and the extra that has it."""
-    extras = {
-        "api": ("httpx2", "openai"),
-        "leaderboard": ("altair", "duckdb", "streamlit"),
-        "ray": ("ray",),
-        "train": ("accelerate", "peft", "tensorboard", "tokenizers", "yaml"),
-        "video": ("av",),
-    }
-    extra = next((name for name, packages in extras.items() if missing.split(".")[0] in packages), None)
-    fix = f"pip install 'evalkit[{extra}]'" if extra else f"pip install {missing}"
-    return UsageError(f"{who} the package {missing}: {fix}")
+    return UsageError(f"{who} the package {missing}: {fix_for(missing)}")
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from evalkit.environment import evalkit_version
-
-        click.echo(f"evalkit {evalkit_version()}")
+        click.echo(f"evalkit {VERSION}")
         ctx.exit()
 
 

@@ -122,7 +122,7 @@ def load(output: Path, name: str) -> Baseline:
         runs = tuple(
             BaselineRun(
                 key=Key(str(item["task"]), str(item["split"])),
-                path=Path(os.path.normpath(path.parent / str(item["run"]))),
+                path=Path(os.path.normpath(path.parent / str(item["run"]).replace("\\", "/"))),
                 model=str(item["model"]),
                 signature=str(item["signature"]),
                 summary_sha256=str(item["summary_sha256"]),
@@ -167,7 +167,7 @@ def _to_json(baseline: Baseline, folder: Path) -> dict[str, object]:
             {
                 "task": run.key.task,
                 "split": run.key.split,
-                "run": os.path.relpath(run.path, folder),
+                "run": _relative(run.path, folder),
                 "model": run.model,
                 "signature": run.signature,
                 "summary_sha256": run.summary_sha256,
@@ -175,6 +175,14 @@ def _to_json(baseline: Baseline, folder: Path) -> dict[str, object]:
             for run in baseline.runs
         ],
     }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """From `folder` to `path`, with slashes on every system; absolute where they lie on different drives."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.resolve().as_posix()
 
 
 def complete_runs(folder: Path, limited: bool = False) -> Iterator[StoredRun]:

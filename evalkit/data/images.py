@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from evalkit.contracts import ImageHandle
 from evalkit.data.decoding import check_size, decode
 from evalkit.errors import ImageError
+from evalkit.installation import install_command
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -233,7 +234,7 @@ def _frame(path: str, position: int, of: int) -> Image:
     try:
         import av
     except ImportError:
-        raise ImageError(f"{path}: video needs PyAV: pip install 'evalkit[video]'") from None
+        raise ImageError(f"{path}: video needs PyAV: {install_command('video')}") from None
     if not Path(path).is_file():
         raise ImageError(f"{path}: video missing: put it there or check the data root")
     try:

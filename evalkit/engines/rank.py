@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from evalkit import environment as machine
 from evalkit.errors import UsageError
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ def from_environment(environment: Mapping[str, str]) -> Rank | None:
     """The rank of this process, None where it is the only one.
 
     Raises:
-        UsageError: the variables contradict each other.
+        UsageError: the variables contradict each other, or this is Windows.
     """
     for name, sizes, local in _NAMES:
         size = next((size for size in sizes if environment.get(size)), None)
@@ -89,6 +90,10 @@ def from_environment(environment: Mapping[str, str]) -> Rank | None:
             raise UsageError(
                 f"{name}={environment[name]} {size}={environment[size]}: no rank; unset them, or give "
                 "--no-ranks"
+            )
+        if rank.world > 1 and machine.is_windows():
+            raise UsageError(
+                f"{name}: several ranks are not supported on Windows: give --no-ranks, or use WSL"
             )
         return rank if rank.world > 1 else None
     return None

@@ -8,8 +8,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from evalkit import environment
 from evalkit.contracts import Json
 from evalkit.errors import UsageError
+from evalkit.installation import install_command
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +69,10 @@ def import_ray() -> Any:
     """Ray, quiet about itself, sending nothing home, and with workers that are no less urgent than we are.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is not installed, or this is Windows.
     """
+    if environment.is_windows():
+        raise UsageError("--engine ray is not supported on Windows: leave it out, or use WSL")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -76,7 +80,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise UsageError("--engine ray needs the package ray: pip install 'evalkit[ray]'") from None
+        raise UsageError(f"--engine ray needs the package ray: {install_command('ray')}") from None
     return ray
 
 

@@ -15,8 +15,8 @@ from evalkit import registry
 from evalkit.contracts import Generation, Json, ModelInfo, Request, Sample
 from evalkit.data.decoding import set_max_pixels
 from evalkit.data.locate import locate
-from evalkit.environment import evalkit_version
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
+from evalkit.installation import VERSION
 from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
@@ -113,7 +113,7 @@ class Job:
             generation=self.generation,
             dtype=dtype,
             data=self.data,
-            version=evalkit_version(),
+            version=VERSION,
             subset=self.subset,
             judge=judge,
             inputs=inputs,

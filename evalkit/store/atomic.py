@@ -30,14 +30,12 @@ def disk_error(error: OSError, path: Path, fix: str = "what was done is kept") -
 
 def sync_folder(folder: Path) -> None:
     """Write renames in `folder` to the disk itself, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems refuse fsync of a folder
+    with suppress(OSError):  # Windows opens no folder, and some network file systems refuse to flush one
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_whole(path: Path, fill: Callable[[Path], None]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
+from evalkit.environment import is_windows
 from evalkit.errors import RunFolderError
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,10 @@ def is_held(folder: Path) -> bool:
 def _is_locked(path: Path) -> bool:
     if not path.is_file():
         return False
-    if os.name != "posix":
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return _held_elsewhere(path)
-    import fcntl
-
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -117,10 +118,10 @@ def _flock_error(folder: Path) -> OSError | None:
     Raises:
         OSError: the folder cannot be written.
     """
-    if os.name != "posix":
+    try:
+        import fcntl
+    except ImportError:  # Windows, which locks everywhere
         return None
-    import fcntl
-
     descriptor = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -159,7 +160,8 @@ def _is_leased(folder: Path) -> bool:
         )
     except OSError:
         return False
-    if owner.get("host", "").partition("?")[0] == socket.gethostname():
+    here = owner.get("host", "").partition("?")[0] == socket.gethostname()
+    if here and not is_windows():  # there, signal 0 is Ctrl-C
         with suppress(ValueError, OSError):
             os.kill(int(owner.get("pid", "")), 0)
             return age < LEASE

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from evalkit.contracts import Json
 from evalkit.errors import UsageError
+from evalkit.installation import install_command
 from evalkit.registry import nearest
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def check(asked: Sequence[str]) -> None:
         if name not in names():
             raise UsageError(f"--log-to {name}: there are {', '.join(names())}{nearest(name, names())}")
         if name in _BUILT_IN and find_spec(package := _BUILT_IN[name][1]) is None:
-            raise UsageError(f"--log-to {name}: needs the package {package}: pip install 'evalkit[{name}]'")
+            raise UsageError(f"--log-to {name}: needs the package {package}: {install_command(name)}")
 
 
 def make(name: str) -> Tracker:

@@ -12,6 +12,7 @@ from evalkit.cli import terminal
 from evalkit.cli.options import FOLDER, option_flags
 from evalkit.cli.terminal import flag
 from evalkit.errors import SetupError, UsageError
+from evalkit.installation import install_command, missing
 from evalkit_leaderboard.folders import remark
 from evalkit_leaderboard.serving import LOOPBACK, PORT, base_of, command, free_port, is_free, serve
 
@@ -47,11 +48,10 @@ def leaderboard(
     \b
     evalkit leaderboard --runs runs
     """
-    for package in ("streamlit", "altair", "duckdb"):
-        if importlib.util.find_spec(package) is None:
-            raise UsageError(
-                f"`evalkit leaderboard` needs the package {package}: pip install 'evalkit[leaderboard]'"
-            )
+    if lacking := missing("leaderboard", importlib.util.find_spec):
+        raise UsageError(
+            f"`evalkit leaderboard` needs the package {lacking[0]}: {install_command('leaderboard')}"
+        )
     base = base_of(base_path)
     chosen = port or free_port(address)
     if chosen is None:

@@ -30,6 +30,14 @@ class Context:
     runs: Mapping[str, Run]
     version: int
 
+    def why_not(self, key: str) -> str:
+        """What is said of the id of a run that a page cannot show."""
+        run = self.runs.get(key)
+        if run is None:
+            return f"Run {key} is not under {self.index.where}. It was moved or deleted."
+        name = f"Run {key} ({run.model or 'no model'} on {run.task}@{run.split})"
+        return f"{name} is {run.status}: {run.reason or 'it has not been scored'}"
+
     @property
     def matrix(self) -> Matrix:
         """Models by tasks."""

@@ -7,11 +7,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from evalkit.errors import EvalkitError, RunFolderError
+from evalkit.store import shapes
 from evalkit.text import one_line
 
 T = TypeVar("T")
@@ -129,20 +130,24 @@ def finished(stamp: str) -> bool:
 def read_run(folder: Path) -> Run:
     """Read a run folder; one that is broken in any way is described as such."""
     try:
-        manifest = _read(folder / MANIFEST)
-        summary = _read(folder / SUMMARY) if (folder / SUMMARY).exists() else {}
+        manifest = _read(folder / MANIFEST, shapes.MANIFEST)
+    except (RunFolderError, OSError, ValueError, RecursionError) as error:
+        return Run(path=str(folder), status="broken", reason=one_line(str(error), _SENTENCE))
+    try:
+        summary = _read(folder / SUMMARY, shapes.SUMMARY) if (folder / SUMMARY).exists() else {}
         status, reason = (_text(summary, "status"), "") if summary else _unfinished(folder, manifest)
         return _described(folder, manifest, summary, status or "failed", reason)
     except (RunFolderError, OSError, ValueError, RecursionError) as error:
-        return Run(path=str(folder), status="broken", reason=one_line(str(error), _SENTENCE))
+        found = _described(folder, manifest, {}, "broken", one_line(str(error), _SENTENCE))
+        return replace(found, scored=False)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, shape: Mapping[str, shapes.Check]) -> dict[str, Any]:
     from evalkit.store.atomic import read_json
 
     if path.exists() and (not path.is_file() or path.stat().st_size > _LARGEST_JSON):
         raise RunFolderError(f"{path}: not a file that evalkit wrote; delete the run folder")
-    return read_json(path)
+    return shapes.checked(read_json(path), shape, path)
 
 
 def _unfinished(folder: Path, manifest: Mapping[str, Any]) -> tuple[str, str]:

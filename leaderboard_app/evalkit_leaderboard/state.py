@@ -1,7 +1,8 @@
 """What the reader chose, kept in the address so that a view can be shared.
 
-A widget takes its first value from the address and writes each later one there; values that the app does not
-offer are left out without a word, since anybody can write an address.
+A widget takes its first value from the address and writes each later one there. How something is shown may be
+left out without a word where the app does not offer it; what names a run, a sample or a task never becomes
+another one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from evalkit.text import one_line
+from evalkit_leaderboard import components
 
 #: Characters of a choice that are shown.
 _WIDTH = 160
@@ -23,6 +25,11 @@ def _key(name: str) -> str:
 
 def _given(name: str) -> list[str]:
     return st.query_params.get_all(name)
+
+
+def given(name: str) -> str:
+    """The first value of a name in the address, or an empty text."""
+    return (_given(name) or [""])[0]
 
 
 def _write(name: str, values: Sequence[str], default: Sequence[str]) -> None:
@@ -63,6 +70,54 @@ def choose(
     value = str(st.selectbox(label, list(known), key=key, format_func=_format(known, shown), **settings))
     _write(name, [value], [_plain(default)])
     return known[value]
+
+
+def choose_named(
+    name: str,
+    label: str,
+    choices: Sequence[str],
+    usual: str,
+    shown: Callable[[str], str],
+    why: Callable[[str], str],
+    below: tuple[str, ...] = (),
+) -> str | None:
+    """A select box of what an address names: runs, tasks, splits. Its choice always stands in the address.
+
+    Args:
+        why: what is said of a name that is not among the choices. below: names in the address that belong to
+            the choice and go with it when the reader chooses another.
+
+    Returns:
+        None where what was named is not here; that has been said, and nothing takes its place.
+    """
+    key, known = _key(name), _addressable(choices)
+    held = st.session_state.get(key)
+    # A choice that has gone stands in the address as well; another page's left-over does not.
+    wanted = str(held if held in known else (_given(name) or [_plain(usual)])[0])
+    st.session_state[key] = wanted if wanted in known else None
+    value = st.selectbox(
+        label,
+        list(known),
+        index=None,
+        key=key,
+        format_func=_format(known, shown),
+        placeholder="choose another",
+        on_change=forget,
+        args=below,
+    )
+    _write(name, [wanted], [""])
+    if value is None:
+        components.box(why(wanted), warn=True)
+        return None
+    return known[value]
+
+
+def forget(*names: str) -> None:
+    """Take names out of the address and from their widgets, when another choice ends them."""
+    for name in names:
+        st.session_state.pop(_key(name), None)
+        if name in st.query_params:
+            del st.query_params[name]
 
 
 def choose_several(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from evalkit.contracts import Failure
 from evalkit.errors import JudgeError
+from evalkit.installation import install_command
 from evalkit.judge import KEY_VARIABLES, PATIENCE, Judge, number
 from evalkit.judge_settings import JudgeSettings
 from evalkit.key_values import as_items
@@ -359,4 +360,4 @@ def test_without_the_package_it_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(JudgeError) as caught:
         Judge("http://localhost/v1", "m", tmp_path / "judge.jsonl")
-    assert str(caught.value) == "--judge: this needs the package openai: pip install 'evalkit[api]'"
+    assert str(caught.value) == f"--judge: this needs the package openai: {install_command('api')}"

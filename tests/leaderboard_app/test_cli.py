@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from evalkit.cli.main import invoke
+from evalkit.installation import install_command
 from evalkit_leaderboard import cli, folders, serving, theme
 
 
@@ -142,7 +143,7 @@ def test_without_a_package_of_its_extra_it_says_how_to_install_it(
 ) -> None:
     monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: None if name == package else name)
     assert invoke(["leaderboard"]) == 2
-    needs = f"`evalkit leaderboard` needs the package {package}: pip install 'evalkit[leaderboard]'"
+    needs = f"`evalkit leaderboard` needs the package {package}: {install_command('leaderboard')}"
     assert capsys.readouterr().err == f"evalkit: error: {needs}\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from evalkit_leaderboard import index as index_module
 from evalkit_leaderboard import runs as runs_module
 from evalkit_leaderboard.index import Index, find_folders
+from evalkit_leaderboard.matrix import Column, build
 from evalkit_leaderboard.runs import Run, read_run
 
 
@@ -150,6 +152,26 @@ def test_broken_files_make_a_broken_run(tree: Path, name: str) -> None:
     (folder / file).write_bytes(content)
     run = read_run(folder)
     assert run.status == "broken" and file in run.reason
+
+
+@pytest.mark.parametrize("value", ["0.5", True, [1], math.nan, math.inf])
+@pytest.mark.parametrize("part", ["value", "n", "ci95"])
+def test_a_number_of_another_type_makes_a_run_broken_and_the_older_one_stands(
+    tree: Path, tmp_path: Path, value: object, part: str
+) -> None:
+    old = next((tree / "good" / "rsvqa-lr@miniature").glob("2*"))
+    new = Path(shutil.copytree(old, old.with_name("20300101-000000-abcdef")))
+    for name, change in (("manifest.json", {"created": "2030-01-01T00:00:00"}), ("summary.json", {})):
+        content = {**json.loads((new / name).read_text()), **change}
+        if not change:
+            content["metrics"]["average"][part] = [0.1, value] if part == "ci95" else value
+        (new / name).write_text(json.dumps(content))
+    runs = look(tree, tmp_path / "cache").runs
+    (spoilt,) = [run for run in runs.values() if run.folder == new]
+    assert spoilt.status == "broken" and "summary.json: " in spoilt.reason
+    assert (spoilt.model, spoilt.task) == ("good", "rsvqa-lr") and not spoilt.metrics
+    row = build(runs).row("good")
+    assert row is not None and runs[row.cells[Column("rsvqa-lr", "miniature", "average")].run].folder == old
 
 
 def test_a_folder_without_manifest_is_broken_not_hidden(tree: Path) -> None:

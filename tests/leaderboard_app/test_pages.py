@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import time
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -239,11 +240,49 @@ def test_samples_move_and_are_shared_by_id(real_tree: Path) -> None:
     app = page("samples", real_tree, run=key)
     first = html(app)
     next(button for button in app.button if button.label == "Next").click().run()
-    assert given(app, "row") == ["1"] and html(app) != first
+    assert given(app, "sample") == ["1"] and html(app) != first
     next(button for button in app.button if button.label == "Previous").click().run()
     assert html(app) == first
     shared = page("samples", real_tree, run=key, sample="5")
     assert "<dt>sample</dt><dd>5</dd>" in html(shared)
+
+
+def test_an_address_of_what_is_not_here_shows_nothing_else(real_tree: Path) -> None:
+    for name in ("samples", "runs"):
+        app = page(name, real_tree, run="doesnotexist")
+        assert "Run doesnotexist is not under" in html(app) and given(app, "run") == ["doesnotexist"]
+        assert "data:image" not in html(app) and not app.code and "ek-quotes" not in html(app)
+    key = key_of(real_tree, "good", "rsvqa-lr")
+    app = page("samples", real_tree, run=key, sample="nobody")
+    assert "Sample nobody is not in this run" in html(app) and "ek-quotes" not in html(app)
+    app = page("samples", real_tree, run=key, sample="5", outcome="wrong")
+    assert "Sample 5 does not fit" in html(app) and "ek-quotes" not in html(app)
+    app = page("samples", real_tree, run=key, other="doesnotexist")
+    assert "Nothing to set beside: run doesnotexist" in html(app) and "ek-quotes" not in html(app)
+    app = page("compare", real_tree, base=key, new="doesnotexist")
+    assert "Run doesnotexist is not under" in html(app) and "verdicts" not in html(app)
+    app = page("compare", real_tree, target="rsvqa-lr@miniature", base=key_of(real_tree, "good", "drivelm"))
+    assert "is of drivelm@miniature, not of rsvqa-lr@miniature" in html(app) and "verdicts" not in html(app)
+    assert "No task nothing" in html(page("task", real_tree, task="nothing"))
+    app = page("task", real_tree, task="rsvqa-lr", split="test")
+    assert "No run of rsvqa-lr has values on split test" in html(app) and "ek-scroll" not in html(app)
+
+
+@run_again
+def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> None:
+    keys = {name: key_of(tree, name, "rsvqa-lr") for name in ("good", "worse")}
+    compared = page("compare", tree, base=keys["good"], new=keys["worse"])
+    opened = page("samples", tree, run=keys["worse"])
+    assert "Regressed: " in html(compared) and "ek-quotes" in html(opened)
+    (folder,) = (tree / "worse" / "rsvqa-lr@miniature").glob("2*")
+    folder.rename(tree.parent / "elsewhere")
+    time.sleep(1.1)  # the index looks at the disk once a second
+    for app in (compared.run(), opened.run()):
+        assert f"Run {keys['worse']} is not under" in html(app)
+        assert "verdicts" not in html(app) and "ek-quotes" not in html(app)
+    (tree.parent / "elsewhere").rename(folder)
+    time.sleep(1.1)
+    assert "Regressed: " in html(compared.run())
 
 
 def test_samples_where_models_disagree(real_tree: Path) -> None:

@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from evalkit.doors import cause
+from evalkit.store.atomic import sync_folder
 from mini_internvl_train.errors import ResumeError, TrainingError
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ MASTER_WEIGHTS = "training/weights.safetensors"
 OPTIMIZER = "training/optimizer.safetensors"
 STATE = "training/state.json"
 LATEST = "latest"
+
+_log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -194,11 +197,11 @@ def published(folder: Path) -> Iterator[Path]:
     yield temporary
     for path in temporary.rglob("*"):
         _flush(path)
-    _flush(temporary)
+    sync_folder(temporary)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
-    _flush(folder.parent)
+    sync_folder(folder.parent)
 
 
 def save_tensors(
@@ -287,10 +290,18 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _point_latest(output: Path, folder: Path) -> None:
-    pointer = output / f".{LATEST}.tmp"
+    """Let `latest` lead to `folder`. Where the system refuses links, there is none, and a warning says so."""
+    pointer, latest = output / f".{LATEST}.tmp", output / LATEST
     pointer.unlink(missing_ok=True)
-    pointer.symlink_to(folder.name, target_is_directory=True)
-    pointer.replace(output / LATEST)
+    try:
+        pointer.symlink_to(folder.name, target_is_directory=True)
+        if os.name == "nt":  # cannot rename onto a folder, which a link to one is there
+            latest.unlink(missing_ok=True)
+        pointer.replace(latest)
+    except (OSError, NotImplementedError) as error:  # Windows without the developer mode; FAT
+        with suppress(OSError):
+            latest.unlink(missing_ok=True)  # it would lead to an older checkpoint
+        _log.warning("%s: this system refuses links (%s); give %s instead", latest, error, folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -298,8 +309,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if path.is_dir():
+        sync_folder(path)
+        return
+    with path.open("rb+") as file:  # Windows flushes only what is open for writing
+        os.fsync(file.fileno())

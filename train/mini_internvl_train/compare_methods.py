@@ -107,6 +107,8 @@ def read_outcome(recipe: Recipe) -> Outcome:
     steps = [line for line in lines if "loss" in line]
     if not steps:
         raise TrainingError(f"{recipe.output}: its log holds no step")
+    if any(line["memory"] is None for line in steps):
+        raise TrainingError("this system counts no peak memory, which is compared: use a GPU, Linux or macOS")
     timed = steps[min(WARM_UP, len(steps) // 3) :]
     seconds = statistics.median(line["seconds"] for line in timed)
     scores: dict[int, dict[str, float | None]] = {}

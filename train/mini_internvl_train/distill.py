@@ -291,7 +291,7 @@ def _states(encoder: InternViT, pixels: Tensor) -> tuple[Tensor, ...]:
 def _fingerprint(images: Sequence[Path], root: Path) -> str:
     import hashlib
 
-    names = "\n".join(f"{path.relative_to(root)} {path.stat().st_size}" for path in images)
+    names = "\n".join(f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in images)
     return hashlib.sha256(names.encode()).hexdigest()[:16]
 
 

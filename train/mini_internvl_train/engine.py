@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from evalkit import environment
 from mini_internvl_train.errors import TrainingError
 from mini_internvl_train.precision import emulated
 from mini_internvl_train.recipe import Precision
@@ -25,10 +27,15 @@ def make_accelerator(precision: Precision, *, cpu: bool = False) -> Accelerator:
 
     Args:
         precision: of products. cpu: never a GPU.
+
+    Raises:
+        TrainingError: several processes, on Windows.
     """
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState, GradientState
 
+    if environment.is_windows() and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise TrainingError("training in several processes is not supported on Windows: use one, or WSL")
     # one process may train several times, in different precisions
     AcceleratorState._reset_state()
     GradientState._reset_state()

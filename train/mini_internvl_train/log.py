@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from evalkit import environment
 from evalkit.doors import cause
 from evalkit.trackers.base import Trackers
 from mini_internvl_train.errors import ResumeError
@@ -36,7 +35,8 @@ class StepLog:
         step: steps done. epoch: of the step's first pack.
         loss: weighted mean over the step. lr: of the step. grad_norm: before clipping.
         samples, tokens: of the step, over all ranks. seconds: it took.
-        memory: peak bytes of this process so far (of the GPU if there is one).
+        memory: peak bytes of this process so far (of the GPU if there is one); None where the
+            system does not count them (Windows).
     """
 
     step: int
@@ -47,7 +47,7 @@ class StepLog:
     samples: int
     tokens: int
     seconds: float
-    memory: int
+    memory: int | None
 
 
 class TrainingLog:
@@ -93,8 +93,9 @@ class TrainingLog:
         if not self._main:
             return
         self._write(asdict(line))
-        names = ("loss", "lr", "grad_norm", "seconds", "memory")
-        self._scalars({f"train/{name}": getattr(line, name) for name in names}, line.step)
+        fields = {name: getattr(line, name) for name in ("loss", "lr", "grad_norm", "seconds", "memory")}
+        known = {f"train/{name}": value for name, value in fields.items() if value is not None}
+        self._scalars(known, line.step)
         self._samples += line.samples
         self._tokens += line.tokens
         self._seconds += line.seconds
@@ -150,14 +151,10 @@ class TrainingLog:
             self._trackers.log(values, step)
 
 
-def peak_memory() -> int:
-    """Peak bytes so far: of the GPU if one is used, otherwise of this process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return torch.cuda.max_memory_allocated()
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used if sys.platform == "darwin" else used * 1024
+def peak_memory() -> int | None:
+    """Peak bytes so far: of the GPU if one is used, otherwise of this process; None where nobody counts."""
+    found = environment.peak_memory()
+    return found.get("device_bytes", found.get("host_bytes"))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

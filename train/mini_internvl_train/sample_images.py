@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from evalkit.installation import install_command
 from mini_internvl import ImageError
 from mini_internvl.decoding import MAX_PIXELS, image_size
 from mini_internvl.images import choose_grid, open_image, tile_image
@@ -87,7 +88,7 @@ def upright_size(path: str, where: str, max_pixels: int = MAX_PIXELS) -> tuple[i
 def check_decoder(where: str) -> None:
     """Raises TrainingError if PyAV is not installed: not the sample's fault, so it is never skipped."""
     if find_spec("av") is None:
-        raise TrainingError(f"{where}: video needs PyAV: pip install 'evalkit[video]'")
+        raise TrainingError(f"{where}: video needs PyAV: {install_command('video')}")
 
 
 def video_frames(path: str, clip: tuple[float, float] | None, count: int, where: str) -> list[Image.Image]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -49,17 +50,27 @@ def render(context: Context) -> None:
             "evalkit run -m MODEL --checkpoint FOLDER -t TASK --split SPLIT",
         )
         return
-    target = state.choose("target", "Task and split", list(pairs), next(iter(pairs)))
+    target = state.choose_named(
+        "target", "Task and split", list(pairs), _usual_target(context, pairs), str, _no_pair, ("base", "new")
+    )
+    if target is None:
+        return
     keys = pairs[target]
     names = run_names({key: scored[key] for key in keys})
     usual_base, usual_new = _usual_pair(keys, scored)
     left, right = st.columns(2)
     with left:
-        base = state.choose("base", "Base", keys, usual_base, names.__getitem__)
+        base = state.choose_named(
+            "base", "Base", keys, usual_base, names.__getitem__, partial(_why_not, context, target, "")
+        )
     others = [key for key in keys if key != base]
     with right:
         usual = usual_new if usual_new in others else others[0]
-        new = state.choose("new", "New", others, usual, names.__getitem__)
+        new = state.choose_named(
+            "new", "New", others, usual, names.__getitem__, partial(_why_not, context, target, base)
+        )
+    if base is None or new is None:
+        return
     allow = state.choose_several(
         "allow", "Fields of the signature that may differ", _ALLOWED, placeholder="none; choose knowingly"
     )
@@ -70,6 +81,26 @@ def render(context: Context) -> None:
         components.box(f"Not comparable: {reason}", warn=True)
         return
     _show(outcome, names[base], names[new], new)
+
+
+def _usual_target(context: Context, pairs: Mapping[str, list[str]]) -> str:
+    """Where the address names a run, that run's; else the first."""
+    named = [context.runs[key] for name in ("base", "new") if (key := state.given(name)) in context.runs]
+    targets = [f"{run.task}@{run.split}" for run in named]
+    return next((target for target in targets if target in pairs), next(iter(pairs)))
+
+
+def _no_pair(target: str) -> str:
+    return f"{target}: there are no two scored runs of that task and split to compare."
+
+
+def _why_not(context: Context, target: str, base: str | None, key: str) -> str:
+    run = context.runs.get(key)
+    if key == base:
+        return f"Run {key} is the base itself."
+    if run is not None and run.scored and run.metrics:
+        return f"Run {key} is of {run.task}@{run.split}, not of {target}."
+    return context.why_not(key)
 
 
 def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -28,6 +29,8 @@ _WINDOW = 60.0
 #: Rows listed; the search narrows them.
 _MOST = 1000
 _ANY = "any"
+#: Another filter starts at its first run.
+_ANEW: dict[str, Any] = {"on_change": state.forget, "args": ("run",)}
 
 
 def render(context: Context) -> None:
@@ -43,13 +46,13 @@ def render(context: Context) -> None:
     _running(runs)
     left, middle, right = st.columns([2, 1, 1])
     with left:
-        text = state.search("search", "Search", placeholder="model, task, folder").lower()
+        text = state.search("search", "Search", placeholder="model, task, folder", **_ANEW).lower()
     with middle:
         states = [_ANY, *sorted({run.status for run in runs.values()})]
-        status = state.choose("status", "Status", states, _ANY)
+        status = state.choose("status", "Status", states, _ANY, **_ANEW)
     with right:
         tasks = [_ANY, *sorted({run.task for run in runs.values() if run.task})]
-        task = state.choose("task", "Task", tasks, _ANY)
+        task = state.choose("task", "Task", tasks, _ANY, **_ANEW)
     kept = [
         key
         for key, run in sorted(runs.items(), key=lambda item: _urgency(item[1]), reverse=True)
@@ -63,8 +66,16 @@ def render(context: Context) -> None:
     _list(context, kept[:_MOST])
     if len(kept) > _MOST:
         components.note(f"the newest {_MOST:,} of {len(kept):,} runs; search to see others")
-    key = state.choose("run", "Run folder", kept, kept[0], lambda k: _folder(context, runs[k]))
-    _provenance(runs[key], key)
+    key = state.choose_named(
+        "run",
+        "Run folder",
+        kept,
+        kept[0],
+        lambda k: _folder(context, runs[k]),
+        lambda k: f"Run {k} does not fit the filters above." if k in runs else context.why_not(k),
+    )
+    if key is not None:
+        _provenance(runs[key], key)
 
 
 def _urgency(run: Run) -> tuple[int, str]:

@@ -26,6 +26,7 @@ from evalkit_leaderboard.runs import Run
 _PAGE = 50
 _NONE = "none"
 _ZOOMS = ("fit", "100%", "200%", "400%")
+_SEARCHED = "id, question, answer, target"
 _FLAGS = ("", "unparsed", "truncated", "near_miss", "error")
 
 
@@ -40,10 +41,14 @@ def render(context: Context) -> None:
         )
         return
     keys, names = _choices(scored)
-    key = state.choose("run", "Run", keys, keys[0], names.__getitem__)
+    key = state.choose_named(
+        "run", "Run", keys, keys[0], names.__getitem__, context.why_not, ("sample", "other")
+    )
+    if key is None:
+        return
     run = scored[key]
     try:
-        wanted, other = _filter(scored, key, names)
+        wanted, other = _filter(context, scored, key, names)
         _browse(run, wanted, other)
     except RunFolderError as error:
         components.box(str(error), warn=True)
@@ -62,7 +67,9 @@ def _choices(scored: Mapping[str, Run]) -> tuple[list[str], dict[str, str]]:
     return ordered, names
 
 
-def _filter(scored: Mapping[str, Run], key: str, names: Mapping[str, str]) -> tuple[Filter, Run | None]:
+def _filter(
+    context: Context, scored: Mapping[str, Run], key: str, names: Mapping[str, str]
+) -> tuple[Filter, Run | None]:
     """What the reader wants to see, and the run it is set beside."""
     run = scored[key]
     table = records.table(run.folder)
@@ -71,27 +78,42 @@ def _filter(scored: Mapping[str, Run], key: str, names: Mapping[str, str]) -> tu
     other: Run | None = None
     line = st.container(horizontal=True, vertical_alignment="bottom")
     with line:
-        outcome = state.choose("outcome", "Outcome", OUTCOMES, "all", width=140)
-        score = state.choose("score", "Score", scores or [_NONE], _usual_score(run, scores), width=160)
-        text = state.search("text", "Search texts", placeholder="id, question, answer, target", width=260)
+        outcome = state.choose("outcome", "Outcome", OUTCOMES, "all", **_anew(width=140))
+        usual = _usual_score(run, scores)
+        score = state.choose("score", "Score", scores or [_NONE], usual, **_anew(width=160))
+        text = state.search("text", "Search texts", **_anew(placeholder=_SEARCHED, width=260))
     with line, st.popover("Tags and more", icon=":material/filter_list:"):
         for tag, values in list(table.tags.items())[:12]:
-            value = state.choose(f"tag.{tag}", f"Tag {_plain_label(tag)}", ["", *values], "", _any)
+            name = f"Tag {_plain_label(tag)}"
+            value = state.choose(f"tag.{tag}", name, ["", *values], "", _any, **_anew())
             if value:
                 tags[tag] = value
-        flag = state.choose("flag", "Flag", _FLAGS, "", _any)
+        flag = state.choose("flag", "Flag", _FLAGS, "", _any, **_anew())
         same = [k for k, r in scored.items() if k != key and (r.task, r.split) == (run.task, run.split)]
-        chosen = state.choose(
+        chosen = state.choose_named(
             "other",
             "Only samples where this run disagrees with",
             ["", *same],
             "",
             lambda k: names.get(k, _NONE),
+            lambda k: f"Nothing to set beside: {context.why_not(k) if k not in scored else _other_target(k)}",
+            ("sample",),
         )
+        if chosen is None:
+            raise RunFolderError(f"Nothing to set beside: run {state.given('other')} is not here")
         if chosen:
             other = scored[chosen]
     folder = other.folder if other is not None else None
     return Filter(score, outcome, tags, flag, text, folder), other  # type: ignore[arg-type]
+
+
+def _anew(**settings: Any) -> dict[str, Any]:
+    """Settings of a filter: another one starts at its first sample."""
+    return {**settings, "on_change": state.forget, "args": ("sample",)}
+
+
+def _other_target(key: str) -> str:
+    return f"run {key} is this run, or one of another task or split"
 
 
 def _any(value: str) -> str:
@@ -124,14 +146,18 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
         components.box("No sample fits these filters.")
         return
     place = _place(table, rows)
+    if place is None:
+        return
     line = st.container(horizontal=True, vertical_alignment="center")
     with line:
         if st.button("Previous", shortcut="Left", disabled=place == 0):
-            _go(rows[place - 1])
+            _go(table, rows[place - 1])
         if st.button("Next", shortcut="Right", disabled=place == len(rows) - 1):
-            _go(rows[place + 1])
+            _go(table, rows[place + 1])
         st.text(f"sample {place + 1:,} of {len(rows):,}")
     found = table.sample(int(rows[place]))
+    if "sample" not in st.query_params:
+        st.query_params["sample"] = found.record.id
     image, words = st.columns([3, 2], gap="medium")
     with image:
         _images(run, found, line)
@@ -141,21 +167,26 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
     _list(run, table, wanted, rows, place)
 
 
-def _place(table: Table, rows: Rows) -> int:
-    """Position among the rows of the sample in the address, or 0."""
-    row = state.number("row", -1, -1, 1 << 40)
+def _place(table: Table, rows: Rows) -> int | None:
+    """Position among the rows of the sample in the address; None where it is not there, which is said."""
     identifier = st.query_params.get("sample")
-    if identifier is not None:
-        found = table.row_of(identifier)
-        row = found if found is not None else row
-    place = int(np.searchsorted(rows, row))
-    return place if place < len(rows) and rows[place] == row else 0
+    if identifier is None:
+        return 0
+    row = table.row_of(identifier)
+    if row is None:
+        components.box(f"Sample {identifier} is not in this run.", warn=True)
+    else:
+        place = int(np.searchsorted(rows, row))
+        if place < len(rows) and rows[place] == row:
+            return place
+        components.box(f"Sample {identifier} does not fit these filters.", warn=True)
+    if st.button(f"Show the first of the {len(rows):,} samples that fit"):
+        _go(table, rows[0])
+    return None
 
 
-def _go(row: int | np.int64) -> None:
-    if "sample" in st.query_params:
-        del st.query_params["sample"]
-    state.set_number("row", int(row), -1)
+def _go(table: Table, row: int | np.int64) -> None:
+    st.query_params["sample"] = table.sample(int(row)).record.id
     st.rerun()
 
 
@@ -287,4 +318,4 @@ def _list(run: Run, table: Table, wanted: Filter, rows: Rows, place: int) -> Non
     )
     selected = choice.selection.rows if hasattr(choice, "selection") else []
     if selected and selected[0] < len(page):
-        _go(int(page[selected[0]]["row"]))
+        _go(table, int(page[selected[0]]["row"]))

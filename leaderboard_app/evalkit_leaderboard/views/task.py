@@ -40,15 +40,27 @@ def render(context: Context) -> None:
     heading = st.container()
     left, right = st.columns(2)
     with left:
-        name = state.choose("task", "Task", names, names[0], lambda n: _title(matrix.infos[n]))
+        name = state.choose_named(
+            "task", "Task", names, names[0], lambda n: _title(matrix.infos[n]), _unknown, ("split", "metric")
+        )
+    if name is None:
+        heading.title("Task", anchor=False)
+        return
     info = matrix.infos[name]
     splits = list(
         dict.fromkeys(column.split for row in measured for column in row.cells if column.task == name)
     )
     choices = splits or list(info.splits[:1]) or ["test"]
     with right:
-        split = state.choose("split", "Split", choices, choices[0])
+        split = state.choose_named(
+            "split", "Split", choices, choices[0], str, lambda s: f"No run of {name} has values on split {s}."
+        )
     heading.title("Task", anchor=False)
+    if split is None:
+        return
+    broken = sum(run.status == "broken" and run.task == name for run in context.runs.values())
+    if broken:
+        components.note(f"{broken:,} broken runs of {name} are left out; the page Runs says what is wrong.")
     keys = _keys(matrix, name, split)
     if not keys:
         components.box(
@@ -59,6 +71,10 @@ def render(context: Context) -> None:
     _interval_plot(matrix, info, split)
     _groups(context, keys)
     _protocol(context, info, keys)
+
+
+def _unknown(name: str) -> str:
+    return f"No task {name}: it is not installed, and no run here is of it."
 
 
 def _title(info: TaskInfo) -> str:

@@ -42,7 +42,11 @@ def _scores(context: Context) -> None:
         return
     left, right = st.columns(2)
     with left:
-        target = state.choose("target", "Task and split", list(found), next(iter(found)))
+        target = state.choose_named(
+            "target", "Task and split", list(found), next(iter(found)), str, _no_series, ("metric", "models")
+        )
+    if target is None:
+        return
     lines = found[target]
     measured = [run for runs in lines.values() for run in runs]
     metrics = list(dict.fromkeys(name for run in measured for name in run.metrics))
@@ -69,6 +73,10 @@ def _scores(context: Context) -> None:
     if state.switch("changes", "Test every checkpoint against the first (evalkit history)"):
         for name, runs in chosen.items():
             _changes(name, runs, metric)
+
+
+def _no_series(target: str) -> str:
+    return f"{target}: no model has two checkpoints with values there."
 
 
 def _has(run: Run, metric: str) -> bool:

@@ -24,6 +24,7 @@ from evalkit.engines.ray_nodes import NodeStatistics, Shape
 from evalkit.engines.ray_worker import Delivery, RayWorker, Report, Shipper, data_hash
 from evalkit.environment import git_revision, versions
 from evalkit.errors import CheckpointError, EvalkitError, ImageError, UsageError
+from evalkit.installation import install_command
 from evalkit.pipeline.options import RunOptions
 
 
@@ -312,7 +313,7 @@ def test_without_the_package_the_fix_is_told(
     monkeypatch.setitem(sys.modules, "ray", None)
     arguments = ["run", "-m", "mini-internvl-tiny", "-t", "chartqa@miniature", "--engine", "ray"]
     assert invoke(arguments) == 2
-    assert "--engine ray needs the package ray: pip install 'evalkit[ray]'" in capsys.readouterr().err
+    assert f"--engine ray needs the package ray: {install_command('ray')}" in capsys.readouterr().err
 
 
 def test_what_is_compiled_answers_in_the_thread_that_loads(capsys: pytest.CaptureFixture[str]) -> None:

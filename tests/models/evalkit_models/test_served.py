@@ -22,6 +22,7 @@ from evalkit import registry
 from evalkit.contracts import Generation, Message, ModelOptions, Request, Response
 from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import BudgetError, ServerError, UsageError
+from evalkit.installation import install_command
 from evalkit.store import load_run
 from evalkit_models import sending
 from evalkit_models.served import FAMILY, KEY_VARIABLE, PATIENCE, ServedModel
@@ -575,5 +576,5 @@ def test_half_a_character_is_sent_as_json_writes_it(server: Server) -> None:
 def test_without_the_package_it_says_how_to_install_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     assert bench.run() == 2
-    needs = "--base-url: this needs the package openai: pip install 'evalkit[api]'"
+    needs = f"--base-url: this needs the package openai: {install_command('api')}"
     assert bench.err == f"evalkit: error: {needs}\n"
