@@ -196,15 +196,22 @@ def check(
         print_refusal(str(error), style)
         raise
     print_comparison(comparison, style)
+    if runs.useless_judge:
+        return terminal.fail(f"done, but {runs.useless_judge}", 4)
     return comparison.exit_code
 
 
 class _Runs:
-    """Runs tasks with one model, loaded once."""
+    """Runs tasks with one model, loaded once.
+
+    Attributes:
+        useless_judge: why a judge that was asked gave nothing; empty where it answered, or was not asked.
+    """
 
     def __init__(self, options: RunOptions) -> None:
         from evalkit.pipeline.run import load_model
 
+        self.useless_judge = ""
         self._options = options
         self._model = load_model(options)
 
@@ -215,9 +222,12 @@ class _Runs:
         self._model.close()
 
     def __call__(self, key: Key) -> RunResult:
+        from evalkit.pipeline.judging import gave_nothing
         from evalkit.pipeline.run import run_task
 
-        return run_task(key.task, self._model, dataclasses.replace(self._options, split=key.split))
+        result = run_task(key.task, self._model, dataclasses.replace(self._options, split=key.split))
+        self.useless_judge = self.useless_judge or gave_nothing(result.summary)
+        return result
 
 
 def _output(command: Any) -> Any:

@@ -164,3 +164,20 @@ def test_settings_without_a_judge_are_refused(capsys: pytest.CaptureFixture[str]
     assert invoke(arguments) == 2 and "--judge-gen has no meaning" in capsys.readouterr().err
     arguments += ["--judge", "ftp://x", "--judge-model", "m"]
     assert invoke(arguments) == 2 and "--judge: not an http address" in capsys.readouterr().err
+
+
+def test_a_gate_whose_judge_answers_nothing_ends_with_4(judged: JudgedRun) -> None:
+    assert judged() == 0
+    runs = judged.folder / "runs"
+    assert invoke(["baseline", "set", "main", judged.runs[0]["run"], "-o", str(runs)]) == 0
+    policy = judged.folder / "policy.toml"
+    policy.write_text(
+        'baseline = "main"\ntasks = ["ai2d@miniature"]\n[run]\nprotocol = "vlmevalkit"\nlimit = 6\n'
+        f'judge = "{judged.server.url}"\njudge_model = "gpt-5"\n'
+    )
+    other = judged.folder / "others.jsonl"
+    other.write_text(judged.predictions.read_text().replace("two minds", "three minds"))
+    fixed = ["check", "-m", f"predictions:{other}", "--policy", str(policy), "-o", str(runs)]
+    judged.server.behave = lambda body, attempt: completion(None, "content_filter")
+    assert invoke(fixed) == 4
+    assert "the judge gpt-5 gave 0 of" in judged.capsys.readouterr().err
