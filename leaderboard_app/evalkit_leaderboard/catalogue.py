@@ -129,6 +129,7 @@ def _summary(label: str, run: Run) -> dict[str, Any]:
         "status": run.status,
         "limited": run.limited,
         "counts": dict(run.counts),
+        "nonstandard": dict(run.nonstandard),
         "metrics": {name: {"value": f.value, "unit": f.unit, "n": f.n} for name, f in run.metrics.items()},
     }
 

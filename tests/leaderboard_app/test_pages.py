@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Callable
 from html import unescape
@@ -187,6 +188,28 @@ def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> 
     assert ">miniature</span>" in ours and "ek-unranked" in ours
     assert ">miniature</span>" not in theirs and "ek-unranked" not in theirs
     assert "Answer the question using a single word or phrase." in content
+
+
+def test_the_papers_table_takes_the_chosen_split_and_marks_of_its_own_runs(tree: Path) -> None:
+    for folder in tree.glob("good/rsvqa-lr@miniature/2*"):
+        other = Path(shutil.copytree(folder, tree / "good" / "rsvqa-lr@test" / folder.name))
+        summary = json.loads((other / "summary.json").read_text())
+        summary |= {"split": "test", "nonstandard": {"max_tiles": 2}}
+        (other / "summary.json").write_text(json.dumps(summary))
+
+    def row(split: str) -> tuple[str, str]:
+        """The row of `good` and what stands before it."""
+        content = html(page("task", tree, task="rsvqa-lr", split=split))
+        tables = content.split('aria-label="Table 11: remote sensing"')[1]
+        before, _, after = tables.partition("Not comparable with the published rows above")
+        assert ">good" not in before and "SkyEyeGPT" in before
+        return next(part for part in after.split("<tr") if ">good" in part), after
+
+    drawn, words = row("miniature")
+    assert ">miniature</span>" in drawn and "non-standard" not in drawn
+    whole, words = row("test")
+    assert ">non-standard</span>" in whole and ">miniature</span>" not in whole
+    assert "non-standard settings (max_tiles=2)" in words and ">worse" not in words.split("aria-label")[1]
 
 
 def test_task_page_splits_figures_by_tag(real_tree: Path) -> None:

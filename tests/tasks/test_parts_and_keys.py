@@ -103,8 +103,9 @@ def test_a_miniature_is_set_apart_from_published_values(
         {"status": "excerpt", "counts": {"in_files": 100, "published": 900}},
         {"status": "partial", "limited": True, "counts": {"expected": 5}},
         {"split": "miniature", "status": "complete"},
+        {"nonstandard": {"max_tiles": 2}},
     ],
-    ids=["excerpt", "limited", "miniature"],
+    ids=["excerpt", "limited", "miniature", "non-standard"],
 )
 def test_a_part_has_no_average_and_stands_apart(part: dict[str, Any]) -> None:
     metrics = {"accuracy": {"value": 99.0, "unit": "percent", "n": 5}}

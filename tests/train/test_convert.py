@@ -209,3 +209,18 @@ def test_converted_files_train(classes: Path, tmp_path: Path) -> None:
 def test_thousandths_are_rounded_and_within_the_picture() -> None:
     assert thousandths((0, 0, 50, 100), (100, 200)) == "<box>[[0, 0, 500, 500]]</box>"
     assert thousandths((-3, 1, 101, 200), (100, 200)) == "<box>[[0, 5, 1000, 1000]]</box>"
+
+
+@pytest.mark.parametrize("value", [{"text": "a"}, 5, None])
+def test_what_is_no_text_becomes_none(value: object, tmp_path: Path) -> None:
+    from evalkit.errors import DataError
+    from mini_internvl_train.convert.bdd_x import _answers
+    from mini_internvl_train.convert.drivelm import _questions
+
+    frame = {"QA": {"perception": [{"Q": value, "A": "b"}]}}
+    with pytest.raises(DataError, match=r"frame 1.* 'Q' is .*not text"):
+        list(_questions(frame, "name", "frame 1"))
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": value}]
+    (tmp_path / "test.json").write_text(json.dumps([{"id": "0", "conversations": turns}]))
+    with pytest.raises(DataError, match=r"test.json: item 0: field 'value' is .*not text"):
+        _answers(tmp_path, "test")

@@ -67,7 +67,7 @@ def render(context: Context) -> None:
             f"No run of {name} yet. Its miniature needs no data:",
             f"evalkit run -m mini-internvl-tiny -t {name} --split miniature",
         )
-    _paper_tables(context, info)
+    _paper_tables(context, info, split)
     _interval_plot(matrix, info, split)
     _groups(context, keys)
     _protocol(context, info, keys)
@@ -92,12 +92,20 @@ def _keys(matrix: Matrix, name: str, split: str) -> dict[str, str]:
     }
 
 
-def _paper_tables(context: Context, info: TaskInfo) -> None:
-    """Every table of the paper that the task has columns in, with the models measured here."""
+def _paper_tables(context: Context, info: TaskInfo, split: str) -> None:
+    """Every table of the paper that the task has columns in, with the models measured here on the split.
+
+    Columns of other tasks have their runs on published splits, or on miniatures where that is the split.
+    """
     chosen: dict[str, list[Run]] = {}
     for row in context.matrix.rows:
         if row.current and not row.published:
-            keys = dict.fromkeys(cell.run for cell in row.cells.values() if cell.run)
+            keys = dict.fromkeys(
+                cell.run
+                for column, cell in row.cells.items()
+                if cell.run
+                and (column.split == split if column.task == info.name else _alike(column.split, split))
+            )
             chosen[row.label] = [context.runs[key] for key in keys if key in context.runs]
     labelled = [(label, run) for label, runs in chosen.items() for run in runs]
     for suite in catalogue.tables_of(info.name):
@@ -106,7 +114,7 @@ def _paper_tables(context: Context, info: TaskInfo) -> None:
             continue
         names = {target.task for target in suite.targets()}
         marks = {
-            row.label: _marks(row, [run for run in chosen[row.label] if run.task in names])
+            row.label: _marks(row, [run for run in chosen[row.label] if run.task in names], context)
             for row in context.matrix.rows
             if row.label in chosen
         }
@@ -114,10 +122,15 @@ def _paper_tables(context: Context, info: TaskInfo) -> None:
         paper_tables.show(table, marks)
 
 
-def _marks(row: Row, runs: Sequence[Run]) -> list[Mark]:
-    """What a reader must know of a row in one of the paper's tables."""
-    names = {run.task for run in runs}
-    found = [mark for column, cell in row.cells.items() if column.task in names for mark in cell.marks]
+def _alike(split: str, chosen: str) -> bool:
+    return (split in PARTS) == (chosen in PARTS)
+
+
+def _marks(row: Row, runs: Sequence[Run], context: Context) -> list[Mark]:
+    """What a reader must know of the runs of a row in one of the paper's tables, and of no other run."""
+    paths = {run.path for run in runs}
+    cells = [cell for cell in row.cells.values() if cell.run and context.runs[cell.run].path in paths]
+    found = [mark for cell in cells for mark in cell.marks]
     parts = [mark._replace(ranked=False) for mark in found if mark.word in PARTS]
     return list(dict.fromkeys([*parts, *(mark for mark in found if mark.word not in PARTS)]))
 

@@ -64,7 +64,12 @@ def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]
         average = None if apart else average_score(values)
         values.update({column.heading: average for column in columns if not column.task})
         over = f"over {measured} of {measured + len(missing)} benchmarks"
-        notes.insert(0, f"no Avg. Score from parts of benchmarks ({over})" if apart else f"Avg. Score {over}")
+        notes.insert(
+            0,
+            f"no Avg. Score from parts of benchmarks or other settings ({over})"
+            if apart
+            else f"Avg. Score {over}",
+        )
     if missing:
         notes.append(f"missing: {', '.join(missing)}")
     cells = tuple(_printed(values[column.heading], column.decimals) for column in columns)
@@ -75,7 +80,7 @@ def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]
 def _cell_value(
     column: Column, summaries: Sequence[Summary], notes: list[str], apart: list[str]
 ) -> float | None:
-    """The value for a column; adds to `notes` what differs, to `apart` what is a part of a benchmark."""
+    """The value for a column; adds to `notes` what differs, to `apart` what makes it another value."""
     fitting = [s for s in summaries if s["task"] == column.task and column.accepts(str(s["split"]))]
     for summary in sorted(fitting, key=lambda s: column.splits.index(str(s["split"]))):
         value = _value(summary, column.metric)
@@ -88,10 +93,17 @@ def _cell_value(
             notes.append(f"{column.task} by protocol {protocol}")
         if summary.get("status", "complete") != "complete":
             notes.append(f"{column.task} {summary['status']}")
-        if part := why_apart(summary):
-            apart.append(f"{column.task}: {part}")
+        if why := why_apart(summary) or _settings(summary):
+            apart.append(f"{column.task}: {why}")
         return value
     return None
+
+
+def _settings(summary: Summary) -> str:
+    """Settings in place of the protocol's own, in words."""
+    changed: Mapping[str, Json] = summary.get("nonstandard") or {}
+    words = ", ".join(f"{name}={value}" for name, value in changed.items())
+    return f"non-standard settings ({words})" if words else ""
 
 
 def _value(summary: Summary, metric: str) -> float | None:
