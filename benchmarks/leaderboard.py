@@ -156,7 +156,7 @@ def _overview(runs: str) -> None:
     from evalkit_leaderboard.app import guarded
     from evalkit_leaderboard.views import overview
 
-    guarded(overview.render, Path(runs), Path(runs))
+    guarded(overview.render, [Path(runs)], Path(runs))
 
 
 def make_overview(root: Path) -> None:

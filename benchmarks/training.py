@@ -103,7 +103,7 @@ def head_ratio() -> None:
 
 def real_1b(trainable: Any, steps: int) -> None:
     """Optimizer steps at the shapes of Mini-InternVL-1B (InternViT-300M, Qwen2-0.5B), random weights."""
-    libraries = peak_memory()
+    libraries = peak_memory() or 0
     network = _network(_real_config(), dtype=torch.bfloat16)
     recipe = _recipe(trainable)
     prepare(network, recipe)
@@ -144,7 +144,7 @@ def real_1b(trainable: Any, steps: int) -> None:
         print(
             f"step {number}: loss {loss.item():.3f}, {seconds:.1f} s, {work:.1f} s of processors", flush=True
         )
-    print(_beside(memory, libraries, peak_memory()))
+    print(_beside(memory, libraries, peak_memory() or 0))
 
 
 def _beside(expected: Memory, libraries: int, peak: int) -> str:

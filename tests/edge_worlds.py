@@ -44,9 +44,10 @@ def score(kind: str, right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Scores [n] of answers that are right or wrong, [n]."""
     count = len(right)
     if kind == "anls":  # right answers are 1, or somewhat off
-        return right * np.where(rng.random(count) < 0.85, 1.0, rng.uniform(0.5, 1.0, count))
+        off = np.where(rng.random(count) < 0.85, 1.0, rng.uniform(0.5, 1.0, count))
+        return np.asarray(right * off)
     if kind == "vqa":
-        return right * rng.choice([0.3, 0.6, 0.9, 1.0], count, p=[0.1, 0.1, 0.2, 0.6])
+        return np.asarray(right * rng.choice([0.3, 0.6, 0.9, 1.0], count, p=[0.1, 0.1, 0.2, 0.6]))
     if kind == "rest":  # wrong answers are anything up to 0.9
         return np.where(right > 0, 1.0, rng.uniform(0.0, 0.9, count))
     return right
@@ -83,7 +84,7 @@ def macro_world(clusters: int, thin: int, size: int, icc: float) -> tuple[Draw, 
             rows[:, 0] = rng.binomial(size, rates(count, mean, icc, rng))
             parts.append(ClusterSums(part, rows, np.full(count, size, dtype=np.intp)))
             blocks.append(np.concatenate([rows, np.zeros((clusters - count, 2))]))
-        sizes = sum(block[:, 1] for block in blocks).astype(np.intp)
+        sizes = np.sum([block[:, 1] for block in blocks], axis=0).astype(np.intp)
         return ClusterSums(metric, np.concatenate(blocks, axis=1), sizes, tuple(parts))
 
     return draw, 70.0
@@ -95,11 +96,9 @@ def error_world(kind: str, n: int) -> tuple[Draw, float]:
     square = {"normal": 1.0, "t5": 5 / 3, "heavy": float(np.exp(2))}[kind]
 
     def draw(rng: np.random.Generator) -> ClusterSums:
-        errors = {
-            "normal": lambda: rng.normal(size=n),
-            "t5": lambda: rng.standard_t(5, n),
-            "heavy": lambda: np.exp(rng.normal(size=n)),
-        }[kind]()
+        errors = rng.standard_t(5, n) if kind == "t5" else rng.normal(size=n)
+        if kind == "heavy":
+            errors = np.exp(errors)
         ones = np.ones(n)
         return ClusterSums(metric, np.stack([errors**2, ones], axis=1), ones.astype(np.intp))
 
