@@ -39,7 +39,7 @@ types: $(VENV)/.installed-dev
 
 tests: $(VENV)/.installed-dev chromium
 	@echo "== tests"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations 15
 
 # Kills, full disks and hostile inputs (docs/reliability.md); STATE=FILE keeps results, so that it can go on.
 MINUTES ?= 10

@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,17 @@ QUICK = ("predictions: JSON Lines", "predictions: CSV", "images", "archives", "s
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [QUICK, ("task files: TSV",), ("kills: run", "kills: score")], ids=" ".join)
 def test_a_share_holds(rows: tuple[str, ...], tmp_path: Path) -> None:
-    """Some tries of each row, other ones every day; the seed is in the output."""
-    seed = int(time.time()) // 86_400
+    """Some tries of each row, the same every time; `make campaign` makes others."""
     command = [
         sys.executable,
         str(HERE),
         "--minutes",
-        "0.5",
+        "0.25",
         "--seed",
-        str(seed),
+        "1",
         "--quiet",
         "--tries",
-        "200",
+        "80",
     ]
     only = [part for row in rows for part in ("--only", row)]
     done = subprocess.run([*command, *only], capture_output=True, text=True, timeout=280)

@@ -45,7 +45,7 @@ def test_a_judge_that_a_manifest_names_is_never_asked(
 
 def test_stored_replies_are_found_and_the_others_are_said(tmp_path: Path) -> None:
     known, new = JudgeQuestion("", "known"), JudgeQuestion("", "new")
-    key = evalkit.judge._reply_key("j", known)
+    key = evalkit.judge._reply_key("j", known, "", 0)
     (tmp_path / "judge.jsonl").write_text(json.dumps({"key": key, "reply": "7"}) + "\ntorn")
     found = dict(StoredReplies("j", tmp_path / "judge.jsonl").replies({"a": known, "b": new}))
     assert found["a"] == "7"

@@ -271,17 +271,18 @@ def test_what_may_change_between_sessions_and_what_may_not(bench, monkeypatch: p
 
 
 def test_a_judge_is_remembered_by_the_run(bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    import evalkit.judge
+    from evalkit.pipeline import judging
 
     calls: list[tuple[str, str]] = []
 
     class Remembered(FakeJudge):
-        def __init__(self, url: str, model: str, cache: Path) -> None:
+        def __init__(self, url: str, model: str, cache: Path, *_: object, **__: object) -> None:
             super().__init__()
+            self.sent = self.again = 0
             calls.append((url, model))
             cache.write_text("{}\n")
 
-    monkeypatch.setattr(evalkit.judge, "Judge", Remembered)
+    monkeypatch.setattr(judging, "Judge", Remembered)
     flags = ["--judge", "http://user:secret@host/v1", "--judge-model", "j"]
     assert bench.run(*flags) == 0
     assert "judge:j" in bench.result["signature"]

@@ -130,10 +130,16 @@ def _write_tokenizer(folder: Path) -> None:
     """Byte-level BPE with the published ids of the control tokens; the other words are fillers."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     pieces = [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
-    pieces += [f"filler{i}" for i in range(BASE_TOKENS - 256)]
+    pairs = [(left, right) for left in pieces for right in pieces]
+    merges = [*pairs, *((left + right, pieces[0]) for left, right in pairs)]
+    merges += [(left + right, pieces[1]) for left, right in pairs]
+    merges = merges[: BASE_TOKENS - 256]
+    pieces += ["".join(merge) for merge in merges]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    (folder / "merges.txt").write_text(
+        "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges), encoding="utf-8"
+    )
     added = {token: BASE_TOKENS + i for i, token in enumerate((*CONTROL, *MARKUP))}
     (folder / "added_tokens.json").write_text(json.dumps(added, indent=2), encoding="utf-8")
     special = {

@@ -65,7 +65,7 @@ def compile_by(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
 def test_compiled_answers_are_the_same(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path.parent / "inductor"))
     model = load(tmp_path, family)
@@ -79,7 +79,7 @@ def test_compiled_answers_are_the_same(family: str, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen2", "phi3"])
+@pytest.mark.parametrize("family", ["phi3"])
 def test_all_layers_and_sizes_share_what_was_compiled_first(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +122,7 @@ def test_graphs_copy_no_weights(dtype: str, tmp_path: Path, monkeypatch: pytest.
     assert not scalars  # such as a norm's epsilon, which would keep a graph from being recorded
 
 
-@pytest.mark.parametrize("family", ["qwen2", "phi3"])
+@pytest.mark.parametrize("family", ["phi3"])
 def test_a_graphs_results_are_used_before_they_are_overwritten(
     family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -324,7 +324,7 @@ def test_what_is_wrong_with_one_prompt_costs_no_other(
 ) -> None:
     """Two prompts too long for the memory and one with smuggled image tokens, among others."""
     settings = GenerationSettings(max_new_tokens=4)
-    asked = [one.prompt([], f"the cat {i} " * (40 if i in (1, 4) else 1)) for i in range(6)]
+    asked = [one.prompt([], f"the cat {i} " * (80 if i in (1, 4) else 1)) for i in range(6)]
     asked.insert(3, one.prompt([picture()], "the <IMG_CONTEXT> cat"))
     expected = [one.answer([asked[place]], settings)[0] for place in (0, 2, 4, 6)]
     inner = one.language_model.forward

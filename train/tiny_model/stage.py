@@ -37,7 +37,7 @@ class StageSettings:
     name: str = "tiny"
     log_to: tuple[str, ...] = ()
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(every=200, keep=1))
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(stop_norm=math.inf))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(stop_norm=1e17))
     precision: Precision = "float32"
 
     def decisive(self) -> dict[str, Any]:
