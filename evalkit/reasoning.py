@@ -112,8 +112,8 @@ def unusual_mode(mode: ReasoningMode, stripped_by_protocol: bool) -> str | None:
 def as_scored(response: Response, mode: ReasoningMode, stripped_by_protocol: bool) -> Response:
     """The response as the scorer gets it: its text the answer alone, what was taken out in `reasoning`.
 
-    A budget used up while thinking ends the answer as `length`, which flags the record `truncated`; an answer
-    that is unfinished thinking alone is an empty one, unless `keep` is asked for or lmms-eval leaves it.
+    A budget used up while thinking ends the answer as `length`, which flags the record `truncated`. Where the
+    protocol does not strip, unfinished thinking is scored as it is, as by the other harnesses.
 
     Args:
         stripped_by_protocol: the protocol is lmms-eval's, which also strips outer white space.
@@ -123,7 +123,7 @@ def as_scored(response: Response, mode: ReasoningMode, stripped_by_protocol: boo
         return response
     tags, open_end = (LMMS_TAGS, False) if stripped_by_protocol else (TAGS, True)
     split = split_reasoning(response.text, tags, open_end)
-    if keep and (mode == "keep" or not split.unfinished or split.answer.strip()):
+    if keep:
         return dataclasses.replace(response, finish="length") if split.unfinished else response
     return dataclasses.replace(
         response,
