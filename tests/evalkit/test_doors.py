@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from evalkit.cli.main import invoke
+from evalkit.installation import install_command
 from evalkit.pipeline.job import make_job
 from evalkit.pipeline.options import RunOptions
 from mini_internvl.releases import TINY_FOLDER
@@ -412,7 +413,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
 
     monkeypatch.setattr("evalkit.registry.model", missing)
     said = refused(capsys, "run", "-m", "mini-internvl-tiny", "-t", "chartqa", "--split", "miniature")
-    assert "needs the package accelerate: pip install 'evalkit[train]'" in said
+    assert f"needs the package accelerate: {install_command('train')}" in said
 
 
 @pytest.mark.parametrize(

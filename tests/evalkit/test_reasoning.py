@@ -94,7 +94,7 @@ def test_a_run_says_that_reasoning_was_scored_and_scores_without_it(
 ) -> None:
     raw, said = run(thinker, capsys)
     assert (
-        "19 of 20 answers hold reasoning" in said
+        "20 of 20 answers hold reasoning" in said
         and "1 of 20 answers used up" in said
         and "--reasoning strip" in said
     )

@@ -224,7 +224,6 @@ THOUGHT: dict[str, Answer] = {
     "no text": reply(None, "length", reasoning_content="hm"),
     "empty text": reply("\n", "length", reasoning="hm"),
     "unseen": reply("", "length", {"completion_tokens_details": {"reasoning_tokens": 100}}),
-    "in the text": reply("<think>Yes or no", "length"),
     "in parts": reply([{"type": "thinking", "thinking": "hm"}], "length"),
 }
 
@@ -252,6 +251,14 @@ def test_unfinished_thinking_is_a_wrong_answer(case: str, bench: Bench) -> None:
     assert len(bench.server.bodies) == 6 and "6 of 6 answers used up their" in bench.err
     for record in load_run(bench.result["run"]).records():
         assert record.text == "" and "truncated" in record.flags and record.data["reasoning"]
+
+
+def test_unfinished_thinking_in_the_text_is_scored_as_the_protocol_does(bench: Bench) -> None:
+    bench.server.behave = lambda body, attempt: reply("<think>hm", "length")
+    for mode, text in (("auto", "<think>hm"), ("strip", "")):
+        assert bench.run("--limit", "6", "--reasoning", mode) == 0
+        assert (bench.result["counts"]["errors"], bench.result["counts"]["truncated"]) == (0, 6)
+        assert {record.text for record in load_run(bench.result["run"]).records()} == {text}
 
 
 def test_refusals_stop_no_run_and_stand_apart(bench: Bench) -> None:
