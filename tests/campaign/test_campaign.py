@@ -28,7 +28,7 @@ def test_a_share_holds(rows: tuple[str, ...], tmp_path: Path) -> None:
         sys.executable,
         str(HERE),
         "--minutes",
-        "0.25",
+        "0.1",
         "--seed",
         "1",
         "--quiet",

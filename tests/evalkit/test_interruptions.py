@@ -201,7 +201,7 @@ print(json.dumps(seconds))
 
 @pytest.mark.slow
 def test_many_kills_leave_the_records_of_an_undisturbed_run(command, tmp_path: Path) -> None:
-    samples, kills = 300, 25
+    samples, kills = 300, 12
     arguments = command("fake:0.001", samples=samples)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killer = [*toy.command()[:2], START + KILLER, json.dumps(arguments[2:]), str(kills)]
