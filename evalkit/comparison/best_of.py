@@ -6,21 +6,24 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from evalkit.comparison.history import usual_metric
 from evalkit.comparison.runs import Key, LoadedRun, load_for_comparison, pair
-from evalkit.comparison.verdicts import Thresholds, Verdict
+from evalkit.comparison.verdicts import (
+    GateVerdict,
+    Thresholds,
+    Verdict,
+    exceeds,
+    gate_status,
+    gate_verdict,
+)
 from evalkit.contracts import Json, Record
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.base import Metric
 from evalkit.metrics.repeated import over_repeats
-from evalkit.pipeline.comparison_options import RESAMPLES, Undecided
+from evalkit.pipeline.comparison_options import RESAMPLES, Undecided, as_level
 from evalkit.statistics import Resampler
 from evalkit.statistics.best_of import BestOf, Contender, best_of
-
-#: Thresholds are met up to rounding.
-_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +77,14 @@ class BestOfComparison:
     undecided: Undecided | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "regression", "undecided"]:
+    def verdict(self) -> GateVerdict:
         """Of the best run of each task."""
-        if any(task.failure for task in self.tasks):
-            return "regression"
-        return "undecided" if any(task.undecided for task in self.tasks) else "pass"
+        return gate_verdict(self.tasks)
 
     @property
     def exit_code(self) -> int:
         """0 pass, 1 regression, 5 undecided, or what `undecided` makes of it."""
-        if self.verdict == "undecided":
-            return {"pass": 0, "fail": 1, None: 5}[self.undecided]
-        return int(self.verdict == "regression")
+        return gate_status(self.verdict, self.undecided)
 
 
 def compare_best_of(
@@ -111,13 +110,12 @@ def compare_best_of(
         NotComparableError: the runs do not measure the same thing, or cannot be read.
         UsageError: unknown metric, a threshold that names another one, or fewer than two runs.
     """
-    if not 0 < alpha < 1:
-        raise UsageError(f"--alpha {alpha:g}: write a level between 0 and 1, e.g. 0.05")
+    as_level(alpha)
     if len(new) < 2:
         raise UsageError("--best-of: give several runs after BASE")
     if len(set(names[1])) < len(names[1]):
         raise UsageError("--best-of: the same run is given twice")
-    keys = [key for key in base if all(key in runs for runs in new)]
+    keys, left_out = common_keys((base, *new))
     if not keys:
         raise NotComparableError(f"no task in common: {names[0]} and {', '.join(names[1])}")
     limits = thresholds or Thresholds()
@@ -129,8 +127,7 @@ def compare_best_of(
     reasons = [
         f"{task.key}: {task.failure or task.undecided}" for task in judged if task.failure or task.undecided
     ]
-    every = dict.fromkeys(key for runs in (base, *new) for key in runs)
-    reasons += [f"{key}: not every run has it: left out" for key in every if key not in keys]
+    reasons += left_out
     return BestOfComparison(names[0], tuple(names[1]), alpha, judged, tuple(reasons), undecided)
 
 
@@ -158,6 +155,13 @@ def _task(key: Key, base: Path, runs: Sequence[Path], family: _Family) -> BestOf
     )
     clusters = len({record.cluster for record in series[0]})
     return BestOfTask(key, family.names, tuple(runs), len(series[0]), clusters, found, family.alpha)
+
+
+def common_keys(runs: Sequence[Mapping[Key, Path]]) -> tuple[list[Key], list[str]]:
+    """The tasks that all runs have, and a line for each of the others."""
+    keys = [key for key in runs[0] if all(key in each for each in runs)]
+    every = dict.fromkeys(key for each in runs for key in each)
+    return keys, [f"{key}: not every run has it: left out" for key in every if key not in keys]
 
 
 def common_records(base: LoadedRun, runs: Sequence[LoadedRun], allow: Collection[str]) -> list[list[Record]]:
@@ -210,12 +214,12 @@ def _gate(task: BestOfTask, best: Contender) -> tuple[str | None, str | None]:
     if best.p is None or (margin is not None and best.worst_gain is None):
         return None, f"cannot be judged: {best.difference.reason or 'no interval'}"
     if margin is not None:
-        if (best.best_gain or 0.0) < -margin - _ROUNDING:
+        if exceeds(-(best.best_gain or 0.0), margin):
             return f"a drop larger than {margin:g} is shown", None
-        if (best.worst_gain or 0.0) < -margin - _ROUNDING:
+        if exceeds(-(best.worst_gain or 0.0), margin):
             return None, f"not shown: a drop larger than {margin:g} is not excluded"
         return None, None
-    if task.verdict(best) == "regressed" and -gain > (task.max_drop or 0.0) + _ROUNDING:
+    if task.verdict(best) == "regressed" and exceeds(-gain, task.max_drop or 0.0):
         return "significant drop, though it is the best", None
     return None, None
 

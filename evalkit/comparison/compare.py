@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,15 @@ from evalkit import registry
 from evalkit.comparison.flips import Flips, find_flips
 from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
 from evalkit.comparison.runs import SECONDS, Key, LoadedRun, Pairs, load_for_comparison, pair, timed
-from evalkit.comparison.verdicts import MetricResult, Thresholds, decide, too_little
+from evalkit.comparison.verdicts import (
+    GateVerdict,
+    MetricResult,
+    Thresholds,
+    decide,
+    gate_status,
+    gate_verdict,
+    too_little,
+)
 from evalkit.contracts import Flag, Json, Record
 from evalkit.errors import NotComparableError
 from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
@@ -130,19 +138,15 @@ class Comparison:
     undecided: Undecided | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "regression", "undecided"]:
+    def verdict(self) -> GateVerdict:
         """Whether the gate fails, or the data cannot tell."""
-        if any(result.failure for result in self.metrics):
-            return "regression"
-        open_ones = any(result.undecided for result in self.metrics) or any(t.undecided for t in self.tasks)
-        return "undecided" if open_ones else "pass"
+        found = gate_verdict(self.metrics)
+        return "undecided" if found == "pass" and any(task.undecided for task in self.tasks) else found
 
     @property
     def exit_code(self) -> int:
         """Status of the command line: 0 pass, 1 regression, 5 undecided, or what `undecided` makes of it."""
-        if self.verdict == "undecided":
-            return {"pass": 0, "fail": 1, None: 5}[self.undecided]
-        return int(self.verdict == "regression")
+        return gate_status(self.verdict, self.undecided)
 
 
 def compare_runs(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from evalkit.comparison.compare import Comparison, comparison_json
+from evalkit.comparison.verdicts import GateVerdict
 from evalkit.contracts import Json
 
 
@@ -17,7 +17,7 @@ class Comparisons:
     each: tuple[Comparison, ...]
 
     @property
-    def verdict(self) -> Literal["pass", "regression", "undecided"]:
+    def verdict(self) -> GateVerdict:
         """The worst."""
         found = {comparison.verdict for comparison in self.each}
         return "regression" if "regression" in found else "undecided" if "undecided" in found else "pass"

@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.comparison.baselines import model_names, resolve
-from evalkit.comparison.best_of import common_records
+from evalkit.comparison.best_of import common_keys, common_records
 from evalkit.comparison.runs import Key, load_for_comparison
-from evalkit.comparison.verdicts import Thresholds, Verdict
+from evalkit.comparison.verdicts import (
+    GateVerdict,
+    Thresholds,
+    Verdict,
+    exceeds,
+    gate_status,
+    gate_verdict,
+)
 from evalkit.contracts import Json
 from evalkit.errors import NotComparableError, UsageError
 from evalkit.metrics.repeated import over_repeats
-from evalkit.pipeline.comparison_options import RESAMPLES, Undecided
+from evalkit.pipeline.comparison_options import RESAMPLES, Undecided, as_level
 from evalkit.registry import nearest
 from evalkit.statistics import Resampler, holm
 from evalkit.statistics.recipe import RecipeDifference, recipe_difference
-
-#: Thresholds are met up to rounding.
-_ROUNDING = 1e-9
 
 #: Whether the recipe is better or worse, or these runs alone differ, or nothing is shown.
 RecipeVerdict = Literal["better", "worse", "only_these_runs", "no_evidence"]
@@ -88,18 +92,14 @@ class RecipeComparison:
     undecided: Undecided | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "regression", "undecided"]:
+    def verdict(self) -> GateVerdict:
         """Of the gate."""
-        if any(result.failure for result in self.metrics):
-            return "regression"
-        return "undecided" if any(result.undecided for result in self.metrics) else "pass"
+        return gate_verdict(self.metrics)
 
     @property
     def exit_code(self) -> int:
         """0 pass, 1 regression, 5 undecided, or what `undecided` makes of it."""
-        if self.verdict == "undecided":
-            return {"pass": 0, "fail": 1, None: 5}[self.undecided]
-        return int(self.verdict == "regression")
+        return gate_status(self.verdict, self.undecided)
 
 
 def is_glob(name: str) -> bool:
@@ -149,12 +149,11 @@ def compare_recipes(
         NotComparableError: the runs do not measure the same thing, or cannot be read.
         UsageError: one run of each, one run on both sides, or a threshold that names no metric.
     """
-    if not 0 < alpha < 1:
-        raise UsageError(f"--alpha {alpha:g}: write a level between 0 and 1, e.g. 0.05")
+    as_level(alpha)
     if len(base) + len(new) < 3 or not (base and new):
         raise UsageError("--base-runs, --new-runs: give several runs on at least one side, one on the other")
     runs = [*base.values(), *new.values()]
-    keys = [key for key in runs[0] if all(key in each for each in runs)]
+    keys, left_out = common_keys(runs)
     if not keys:
         raise NotComparableError(f"no task in common: {', '.join((*base, *new))}")
     paths = [path.resolve() for each in runs for path in each.values()]
@@ -183,8 +182,7 @@ def compare_recipes(
         for r in judged_results
         if r.judged and r.recipe == "only_these_runs"
     ]
-    every = dict.fromkeys(key for each in runs for key in each)
-    reasons += [f"{key}: not every run has it: left out" for key in every if key not in keys]
+    reasons += left_out
     return RecipeComparison(
         tuple(base), tuple(new), alpha, samples, judged_results, tuple(reasons), undecided
     )
@@ -230,15 +228,15 @@ def _gate(result: RecipeResult) -> RecipeResult:
         if found.interval is None:
             return dataclasses.replace(result, undecided=f"cannot be judged: {found.reason or 'no interval'}")
         worst, best = sorted(sign * end for end in found.interval)
-        if best < -margin - _ROUNDING:
+        if exceeds(-best, margin):
             return dataclasses.replace(result, failure=f"a drop larger than {margin:g} is shown")
-        if worst < -margin - _ROUNDING:
+        if exceeds(-worst, margin):
             said = f"not shown: a drop larger than {margin:g} is not excluded; more runs and samples show it"
             return dataclasses.replace(result, undecided=said)
         return result
     if result.max_drop is not None and found.p is None:
         return dataclasses.replace(result, undecided=f"cannot be judged: {found.reason or 'no test'}")
-    if result.verdict == "regressed" and -(found.gain or 0.0) > (result.max_drop or 0.0) + _ROUNDING:
+    if result.verdict == "regressed" and exceeds(-(found.gain or 0.0), result.max_drop or 0.0):
         return dataclasses.replace(result, failure="significant drop of the recipe")
     return result
 

@@ -6,11 +6,12 @@ import dataclasses
 import fnmatch
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from evalkit import registry
 from evalkit.comparison.runs import Key
 from evalkit.errors import UsageError
+from evalkit.pipeline.comparison_options import Undecided
 from evalkit.statistics import Difference, SampleSize, holm, needed
 
 
@@ -57,9 +58,43 @@ def _find(patterns: Mapping[str, float], key: Key, metric: str) -> float | None:
 
 
 Verdict = Literal["improved", "regressed", "no_evidence"]
+GateVerdict = Literal["pass", "regression", "undecided"]
 
 #: Thresholds are met up to rounding.
 _ROUNDING = 1e-9
+
+
+class Judged(Protocol):
+    """What a gate rests on: a metric, or a task."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why it fails the gate, or None."""
+        ...
+
+    @property
+    def undecided(self) -> str | None:
+        """Why the data cannot tell, or None."""
+        ...
+
+
+def gate_verdict(judged: Sequence[Judged]) -> GateVerdict:
+    """Whether one fails, or one cannot be told."""
+    if any(each.failure for each in judged):
+        return "regression"
+    return "undecided" if any(each.undecided for each in judged) else "pass"
+
+
+def gate_status(verdict: GateVerdict, undecided: Undecided | None) -> int:
+    """Status of the command line: 0 pass, 1 regression, 5 undecided, or what `undecided` makes of it."""
+    if verdict == "undecided":
+        return {"pass": 0, "fail": 1, None: 5}[undecided]
+    return int(verdict == "regression")
+
+
+def exceeds(drop: float, limit: float) -> bool:
+    """Whether a drop is larger than a threshold, up to rounding."""
+    return drop > limit + _ROUNDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,12 +203,12 @@ def _failure(result: MetricResult) -> str | None:
     gain, best = result.difference.gain, result.difference.best_gain
     if not result.judged:
         return None
-    if result.margin is not None and best is not None and best < -result.margin - _ROUNDING:
+    if result.margin is not None and best is not None and exceeds(-best, result.margin):
         return f"a drop larger than {result.margin:g} is shown"
     if gain is None or result.verdict != "regressed":
         return None
     if result.max_drop is not None:
-        large = -gain > result.max_drop + _ROUNDING
+        large = exceeds(-gain, result.max_drop)
         return f"significant drop, larger than {result.max_drop:g}" if large else None
     return "significant drop" if result.margin is None else None
 
@@ -181,7 +216,7 @@ def _failure(result: MetricResult) -> str | None:
 def _undecided(result: MetricResult, alpha: float) -> str | None:
     """Why the data cannot tell whether a metric that a threshold names holds it, or None where they can."""
     difference, worst = result.difference, result.difference.worst_gain
-    if result.margin is not None and (worst is None or worst < -result.margin - _ROUNDING):
+    if result.margin is not None and (worst is None or exceeds(-worst, result.margin)):
         if worst is None:
             return f"cannot be judged: {difference.reason or 'no interval'}{_more_clusters(difference)}"
         shown = f"not shown: a drop larger than {result.margin:g} is not excluded"

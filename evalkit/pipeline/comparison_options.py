@@ -59,7 +59,8 @@ def _limits(flag: str) -> Callable[[Limits], dict[str, float]]:
     return read
 
 
-def _level(value: float) -> float:
+def as_level(value: float) -> float:
+    """A significance level. Raises UsageError: it is none."""
     if isinstance(value, bool) or not 0 < value < 1:
         raise UsageError(f"--alpha {value:g}: write a level between 0 and 1, e.g. 0.05")
     return value
@@ -82,7 +83,11 @@ class ComparisonOptions:
         metavar="METRIC=X", parse=_limits("--margin"),
     )  # fmt: skip
     alpha: float = option(
-        "call", 0.05, "Significance level, over all metrics that are judged.", metavar="LEVEL", parse=_level
+        "call",
+        0.05,
+        "Significance level, over all metrics that are judged.",
+        metavar="LEVEL",
+        parse=as_level,
     )
     allow: Sequence[str] = option(
         "call", (), "A field of the signature that may differ; repeatable.", metavar="FIELD", parse=_names
