@@ -15,13 +15,8 @@ import numpy as np
 
 from evalkit.metrics.base import FloatArray
 from evalkit.statistics.functional import metric_gradient
-from evalkit.statistics.resampling import Clusters, IntArray, Resampler
-from evalkit.statistics.swaps import PairedSums
-
-#: Relative difference below which two studentised values are the same number.
-_SAME = 1e-9
-#: More clusters than this are joined at random: sums of independent clusters are independent.
-_MOST_CLUSTERS = 2000
+from evalkit.statistics.resampling import Resampler, in_groups
+from evalkit.statistics.swaps import SAME, PairedSums, swap_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,7 @@ class MaxT:
 
     def reached(self) -> FloatArray:
         """How many swaps reach the run's difference, [k]."""
-        counts = (self.largest[:, None] >= self.observed * (1 - _SAME)).sum(axis=0)
+        counts = (self.largest[:, None] >= self.observed * (1 - SAME)).sum(axis=0)
         return np.asarray(counts, dtype=np.float64)
 
     def quantile(self, alpha: float) -> float:
@@ -63,7 +58,7 @@ class MaxT:
 
     def level(self, alpha: float) -> float:
         """The level of one comparison at which the chance of any false one is alpha: alpha / k to alpha."""
-        single = float((self.swapped >= self.quantile(alpha) * (1 - _SAME)).mean())
+        single = float((self.swapped >= self.quantile(alpha) * (1 - SAME)).mean())
         return min(alpha, max(alpha / len(self.values), single))
 
     def luck(self, sign: float) -> float:
@@ -98,8 +93,11 @@ def max_t(pairs: Sequence[PairedSums], resampler: Resampler) -> MaxT:
     Args:
         pairs: of one metric, with the same base and the same clusters, at least two.
     """
-    groups = _groups(len(pairs[0].base), resampler.seed)
-    parts = [_Swapped(_joined(pair, groups)) for pair in pairs]
+    seed = resampler.seed
+    joined = [
+        PairedSums(pair.metric, in_groups(pair.base, seed), in_groups(pair.new, seed)) for pair in pairs
+    ]
+    parts = [_Swapped(pair) for pair in joined]
     swapped, changes = [], []
     with np.errstate(all="ignore"):
         for signs in resampler.swaps(len(parts[0].half)):
@@ -141,20 +139,4 @@ class _Swapped:
         return change, self._error(signs @ self._influence)
 
     def _error(self, total: FloatArray) -> FloatArray:
-        count = len(self._influence)
-        variance = count / (count - 1) * (self._squares - total**2 / count)
-        return np.sqrt(np.where(variance > _SAME * self._squares, variance, 0.0))
-
-
-def _groups(clusters: int, seed: int) -> IntArray | None:
-    if clusters <= _MOST_CLUSTERS:
-        return None
-    order = np.random.default_rng([seed, clusters, 2]).permutation(clusters)
-    return (order % _MOST_CLUSTERS).astype(np.intp)
-
-
-def _joined(pair: PairedSums, groups: IntArray | None) -> PairedSums:
-    if groups is None:
-        return pair
-    joined = Clusters(groups, _MOST_CLUSTERS)
-    return PairedSums(pair.metric, joined.sums(pair.base), joined.sums(pair.new))
+        return swap_error(self._squares, total, len(self._influence))

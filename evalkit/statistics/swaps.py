@@ -13,7 +13,7 @@ from evalkit.statistics.intervals import Interval, Student, join, two_tails
 from evalkit.statistics.resampling import Resampler, in_groups
 
 #: Relative difference below which two studentised values are the same number.
-_SAME = 1e-9
+SAME = 1e-9
 #: With so many changed clusters the swap test is a mid-p test; with fewer it is exact.
 MANY_MOVED = 30
 
@@ -77,11 +77,11 @@ class Swaps:
     def _tails(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         """How many swaps reach each of `values`, and the p values of these, [n] each."""
         count = len(self.swapped)
-        reached = count - np.searchsorted(self.swapped, values * (1 - _SAME), side="left")
+        reached = count - np.searchsorted(self.swapped, values * (1 - SAME), side="left")
         counted = reached.astype(np.float64)
         if self.moved >= MANY_MOVED:
             counted -= (
-                reached - count + np.searchsorted(self.swapped, values * (1 + _SAME), side="right")
+                reached - count + np.searchsorted(self.swapped, values * (1 + SAME), side="right")
             ) / 2
         return reached.astype(np.float64), (counted + 1) / (count + 1)
 
@@ -130,14 +130,14 @@ def swap(pair: PairedSums, value: float, resampler: Resampler) -> Swaps:
         for signs in resampler.swaps(len(half)):
             shift = signs @ half
             change = pair.metric.value(centre + shift) - pair.metric.value(centre - shift)
-            values.append(np.abs(change) / _error(squares, signs @ influence, count))
-        error = float(_error(squares, influence.sum(), count))
+            values.append(np.abs(change) / swap_error(squares, signs @ influence, count))
+        error = float(swap_error(squares, influence.sum(), count))
     swapped = np.concatenate(values)
     swapped[np.isnan(swapped)] = np.inf
     return Swaps(value / error if error else math.inf, np.sort(swapped), error, int(moved.sum()))
 
 
-def _error(squares: float, total: FloatArray, count: int) -> FloatArray:
+def swap_error(squares: float, total: FloatArray, count: int) -> FloatArray:
     """Standard error of a sum of influences with these squares; 0 where all influences are the same."""
     variance = count / (count - 1) * (squares - total**2 / count)
-    return np.sqrt(np.where(variance > _SAME * squares, variance, 0.0))
+    return np.sqrt(np.where(variance > SAME * squares, variance, 0.0))
