@@ -11,7 +11,6 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 #: Runs that are offered.
 _RUNS = 200
-VARIABLE = "_EVALKIT_COMPLETE"
 
 
 @click.command(short_help="Print the completion of a shell.")
@@ -24,11 +23,11 @@ def completion(shell: str) -> int:
     zsh:  eval "$(evalkit completion zsh)"     in ~/.zshrc, after compinit
     fish: evalkit completion fish > ~/.config/fish/completions/evalkit.fish
     """
-    from evalkit.cli.main import cli
+    from evalkit.cli.main import COMPLETION, cli
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "evalkit", VARIABLE).source())
+    click.echo(kind(cli, {}, "evalkit", COMPLETION).source())
     return 0
 
 
@@ -60,23 +59,29 @@ def models(context: click.Context, parameter: click.Parameter, incomplete: str) 
 
 def runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Run folders below --output, the latest first; a folder where another one is begun."""
-    from evalkit.store import find_runs
-
-    output = Path(context.params.get("output") or "runs")
-    found = sorted(find_runs(output), key=lambda path: path.name, reverse=True) if output.is_dir() else []
-    items = _items(itertools.islice(map(str, found), _RUNS), incomplete)
-    return items or [CompletionItem(incomplete, type="dir")]
+    return _run_items(_found(context), incomplete)
 
 
 def models_or_runs(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """What `compare` takes: names of models that have runs, and run folders."""
+    found = _found(context)
+    named = {path.parent.parent.name for path in found}
+    return _items(sorted(named), incomplete) + _run_items(found, incomplete)
+
+
+def _found(context: click.Context) -> list[Path]:
     from evalkit.store import find_runs
 
     output = Path(context.params.get("output") or "runs")
-    named = {path.parent.parent.name for path in find_runs(output)} if output.is_dir() else set()
-    return _items(sorted(named), incomplete) + runs(context, parameter, incomplete)
+    return list(find_runs(output)) if output.is_dir() else []
+
+
+def _run_items(found: Iterable[Path], incomplete: str) -> list[CompletionItem]:
+    latest = sorted(found, key=lambda path: path.name, reverse=True)
+    items = _items(itertools.islice(map(str, latest), _RUNS), incomplete)
+    return items or [CompletionItem(incomplete, type="dir")]
 
 
 def _items(names: Iterable[str], incomplete: str) -> list[CompletionItem]:

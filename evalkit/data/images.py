@@ -11,6 +11,7 @@ import binascii
 import csv
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,11 +40,17 @@ def _read(path: str) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _file_digest(path: str, size: int, modified_ns: int) -> str:
-    with Path(path).open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:32]
+    return contents_digest([path])[:32]
+
+
+def contents_digest(paths: Iterable[str | Path]) -> str:
+    """SHA-256 (64 digits) over the contents of files, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def file_digest(path: str | Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from evalkit.data.images import contents_digest
 from evalkit.errors import CheckpointError, EvalkitError, UsageError
 from evalkit.publish.cards import Training, model_card, results_card
 
@@ -129,7 +129,7 @@ def _checkpoint(folder: Path, repository: str, runs: Sequence[RunResult], licenc
     weights = sorted(path for path in paths if path.suffix == ".safetensors")
     if not weights:
         raise CheckpointError(f"{folder}: holds no *.safetensors; there is no model to publish")
-    digest = _digest(weights) if runs else None
+    digest = contents_digest(weights) if runs else None  # as manifests hold it
     if others := [run for run in runs if run.manifest["model"].get("weights") != digest]:
         raise CheckpointError(
             f"{others[0].path}: is a run of other weights ({others[0].manifest['model'].get('name')}) than "
@@ -144,16 +144,6 @@ def _checkpoint(folder: Path, repository: str, runs: Sequence[RunResult], licenc
             "scores is written, or leave the runs out"
         )
     return Upload(repository, "model", files)
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """SHA-256 over the weight files, as manifests hold it."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _training(folder: Path) -> Training | None:

@@ -96,7 +96,7 @@ def _loaded(source: str | Path | bytes, where: str, max_pixels: int) -> Image.Im
 
 
 def _check_whole(image: Image.Image) -> None:
-    """Refuses a file whose parts do not cover the picture: Pillow leaves the rest black without a word."""
+    """Refuses a file whose parts do not cover the image: Pillow leaves the rest black without a word."""
     tiles: Any = getattr(image, "tile", ())
     parts = [box for _, box, *_ in tiles or () if box is not None]
     covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)

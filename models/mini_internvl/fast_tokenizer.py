@@ -12,11 +12,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mini_internvl.config import read_json
 from mini_internvl.errors import TokenizerError
 from mini_internvl.prompts import IMAGE_CONTEXT, IMAGE_END, IMAGE_START
 from mini_internvl.sentencepieces import SPACE, SentencePieceTokenizer
-from mini_internvl.tokenizers import MARKUP, Qwen2Tokenizer, Tokenizer, companion_files
+from mini_internvl.tokenizers import FILES, MARKUP, Qwen2Tokenizer, Tokenizer, companion_files
 
 #: Where a space may be put in front of a text; the first that gives the same ids is taken.
 _PREFIXES = ("never", "first", "always")
@@ -48,16 +47,11 @@ def write_fast_tokenizer(
     Raises:
         TokenizerError: no form of `tokenizer.json` gives the same ids and texts.
     """
-    files = {
-        name: content
-        for name, content in companion_files(source).items()
-        if not name.endswith(".py") and name not in ("config.json", "generation_config.json")
-    }
+    files = {name: data for name, data in companion_files(source).items() if name in FILES}
     for name, data in files.items():
-        if name not in ("preprocessor_config.json", "chat_template.jinja"):
-            (target / name).write_bytes(data)
+        (target / name).write_bytes(data)
     settings = json.loads(files.get("tokenizer_config.json", b"{}"))
-    for candidate in _candidates(tokenizer, settings, source):
+    for candidate in _candidates(tokenizer):
         difference = _difference(tokenizer, candidate, turns)
         if difference is None:
             break
@@ -66,16 +60,17 @@ def write_fast_tokenizer(
             f"{source}: its tokenizer cannot be written as tokenizer.json: the ids of {difference!r} would "
             "differ"
         )
-    candidate.save(str(target / "tokenizer.json"))
+    text = candidate.to_str(pretty=True)
+    (target / "tokenizer.json").write_text(text, encoding="utf-8")
     video = _video_token(tokenizer, settings)
-    content = _settings(tokenizer, settings, read_json(target / "tokenizer.json"), video)
+    content = _settings(tokenizer, settings, json.loads(text), video)
     (target / "tokenizer_config.json").write_text(
         json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     return video
 
 
-def _candidates(tokenizer: Tokenizer, settings: Mapping[str, Any], source: Path) -> Iterator[Any]:
+def _candidates(tokenizer: Tokenizer) -> Iterator[Any]:
     from tokenizers import Tokenizer as Fast
 
     if isinstance(tokenizer, Qwen2Tokenizer):

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from stored_runs import Answers, outcomes, write_run
 
-from evalkit.cli.completion import VARIABLE
-from evalkit.cli.main import invoke
+from evalkit.cli.main import COMPLETION, invoke
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -23,7 +22,7 @@ def offered(words: str, cwd: Path | None = None) -> list[str]:
     typed = words.split(" ")
     environment = {
         **os.environ,
-        VARIABLE: "bash_complete",
+        COMPLETION: "bash_complete",
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(typed) - 1),
     }
@@ -74,7 +73,7 @@ def test_recipes() -> None:
 def test_each_shell_has_its_script(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert invoke(["completion", shell]) == 0
     script = capsys.readouterr().out
-    assert f"{VARIABLE}={shell}_complete" in script and "evalkit" in script
+    assert f"{COMPLETION}={shell}_complete" in script and "evalkit" in script
     if program := shutil.which(shell):
         path = tmp_path / "script"
         path.write_text(script)
