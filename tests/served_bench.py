@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import Server
+from chat_server import Server, completion
 from toy import make_benchmark
 
+from evalkit import registry
 from evalkit.cli.main import invoke
+from evalkit_models import sending
+from evalkit_models.served import FAMILY
 
 
 class Bench:
@@ -40,3 +45,22 @@ class Bench:
         """All that was written or said."""
         files = [path.read_bytes().decode("latin-1") for path in self.output.rglob("*") if path.is_file()]
         return "\n".join([self.out, self.err, *files])
+
+
+@contextmanager
+def open_bench(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    unset: Iterable[str],
+) -> Iterator[Bench]:
+    """A bench whose server answers Yes, without pauses between attempts and without these variables."""
+    for name in unset:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sending, "BACKOFF", 0.001)
+    monkeypatch.setattr(registry, "families", lambda: (FAMILY,))
+    monkeypatch.setattr(registry, "_included", {})
+    server = Server()
+    server.behave = lambda body, attempt: completion("Yes")
+    yield Bench(folder, server, capsys)
+    server.close()

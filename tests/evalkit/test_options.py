@@ -61,30 +61,35 @@ invoke(["run", "--help"])
 """
 
 
-def test_one_more_option_is_found_everywhere(tmp_path: Path) -> None:
-    shutil.copytree(
-        REPOSITORY / "evalkit", tmp_path / "evalkit", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    source = tmp_path / "evalkit/pipeline/options.py"
-    text, place = source.read_text(encoding="utf-8"), "    split: str | None = option("
-    entry = '    contrast: int = option("question", 7, "How much contrast.", metavar="N")\n'
+def with_entry(folder: Path, module: str, place: str, entry: str) -> dict[str, str]:
+    """A copy of evalkit with one more option before `place`; returns the environment that imports it."""
+    shutil.copytree(REPOSITORY / "evalkit", folder / "evalkit", ignore=shutil.ignore_patterns("__pycache__"))
+    source = folder / "evalkit/pipeline" / module
+    text = source.read_text(encoding="utf-8")
     assert text.count(place) == 1
     source.write_text(text.replace(place, entry + place), encoding="utf-8")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
-        "EVALKIT_CONTRAST": "5",
-        "COLUMNS": "200",
-    }
+    path = os.pathsep.join([str(folder), str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "COLUMNS": "200"}
+
+
+def looked_for(program: str, folder: Path, environment: dict[str, str]) -> tuple[Any, str]:
+    """What a program finds in the copy, and what it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", LOOK, str(tmp_path)],
+        [sys.executable, "-c", program, str(folder)],
         env=environment,
-        cwd=tmp_path,
+        cwd=folder,
         text=True,
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "found.json").read_text()) == {
+    return json.loads((folder / "found.json").read_text()), done.stdout
+
+
+def test_one_more_option_is_found_everywhere(tmp_path: Path) -> None:
+    entry = '    contrast: int = option("question", 7, "How much contrast.", metavar="N")\n'
+    environment = with_entry(tmp_path, "options.py", "    split: str | None = option(", entry)
+    found, out = looked_for(LOOK, tmp_path, {**environment, "EVALKIT_CONTRAST": "5"})
+    assert found == {
         "keyword": 7,
         "help": True,
         "policy": 3,
@@ -93,7 +98,7 @@ def test_one_more_option_is_found_everywhere(tmp_path: Path) -> None:
         "reproduce": 5,
         "documentation": True,
     }
-    assert "--contrast N" in done.stdout and "How much contrast." in done.stdout
+    assert "--contrast N" in out and "How much contrast." in out
 
 
 #: Looks for the option `patience` of a comparison (default 7) in every place; prints what it finds.
@@ -121,26 +126,11 @@ invoke(["check", "--help"])
 
 
 def test_one_more_option_of_a_comparison_is_found_everywhere(tmp_path: Path) -> None:
-    shutil.copytree(
-        REPOSITORY / "evalkit", tmp_path / "evalkit", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    source = tmp_path / "evalkit/pipeline/comparison_options.py"
-    text, place = source.read_text(encoding="utf-8"), "    alpha: float = option("
     entry = '    patience: int = option("call", 7, "How much patience.", metavar="N")\n'
-    assert text.count(place) == 1
-    source.write_text(text.replace(place, entry + place), encoding="utf-8")
-    path = os.pathsep.join([str(tmp_path), str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", LOOK_AT_COMPARISON, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200"},
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
+    environment = with_entry(tmp_path, "comparison_options.py", "    alpha: float = option(", entry)
+    found, out = looked_for(LOOK_AT_COMPARISON, tmp_path, environment)
     assert found == {"keyword": 7, "help": True, "policy": 3, "documentation": True}
-    assert done.stdout.count("--patience N") == 2
+    assert out.count("--patience N") == 2
 
 
 def test_flags_keywords_and_options_are_the_same() -> None:

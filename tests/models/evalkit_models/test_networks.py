@@ -10,28 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chat_server import Server, completion
-from served_bench import Bench
+from chat_server import completion
+from served_bench import Bench, open_bench
 
-from evalkit import registry
 from evalkit.openai_sdk import proxy_of
-from evalkit_models import sending
-from evalkit_models.served import FAMILY, KEY_VARIABLE
+from evalkit_models.served import KEY_VARIABLE
 
 
 @pytest.fixture
 def bench(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
-    for name in (KEY_VARIABLE, "SSL_CERT_FILE", "no_proxy", "NO_PROXY", "http_proxy", "https_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sending, "BACKOFF", 0.001)
-    monkeypatch.setattr(registry, "families", lambda: (FAMILY,))
-    monkeypatch.setattr(registry, "_included", {})
-    server = Server()
-    server.behave = lambda body, attempt: completion("Yes")
-    yield Bench(tmp_path, server, capsys)
-    server.close()
+    unset = (KEY_VARIABLE, "SSL_CERT_FILE", "no_proxy", "NO_PROXY", "http_proxy", "https_proxy")
+    with open_bench(tmp_path, capsys, monkeypatch, unset) as one:
+        yield one
 
 
 class _Secure(http.server.BaseHTTPRequestHandler):

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import Answer, Server, completion
-from served_bench import Bench
+from chat_server import Answer, completion
+from served_bench import Bench, open_bench
 
-from evalkit import registry
 from evalkit.errors import UsageError
 from evalkit.request_form import RequestForm, without_secrets
 from evalkit.store import load_run
 from evalkit_models import sending
-from evalkit_models.served import AZURE_KEY_VARIABLE, FAMILY, KEY_VARIABLE
+from evalkit_models.served import AZURE_KEY_VARIABLE, KEY_VARIABLE
 
 SECRET = "sk-very/secret+word"
 
@@ -25,15 +24,8 @@ SECRET = "sk-very/secret+word"
 def bench(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
-    for name in (KEY_VARIABLE, AZURE_KEY_VARIABLE):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sending, "BACKOFF", 0.001)
-    monkeypatch.setattr(registry, "families", lambda: (FAMILY,))
-    monkeypatch.setattr(registry, "_included", {})
-    server = Server()
-    server.behave = lambda body, attempt: completion("Yes")
-    yield Bench(tmp_path, server, capsys)
-    server.close()
+    with open_bench(tmp_path, capsys, monkeypatch, (KEY_VARIABLE, AZURE_KEY_VARIABLE)) as one:
+        yield one
 
 
 # The form of a request ------------------------------------------------------------------------------------
