@@ -67,6 +67,12 @@ def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
     return f'<tr class="{kind}">{name}{rest}</tr>' if kind else f"<tr>{name}{rest}</tr>"
 
 
+def words(marks: Iterable[Mark]) -> list[str]:
+    """The words that a value needs, in a line below it; none where it needs none."""
+    found = ", ".join(dict.fromkeys(mark.word for mark in marks if mark.word != "†"))
+    return [f'<span class="ek-sub ek-mark">{escape(found, 60)}</span>'] if found else []
+
+
 def chips(marks: Iterable[Mark], most: int = 6) -> str:
     """Marks as small labels, each word once, with what they mean as tooltip."""
     by_word: dict[str, list[Mark]] = {}
