@@ -73,20 +73,6 @@ def words(marks: Iterable[Mark]) -> list[str]:
     return [f'<span class="ek-sub ek-mark">{escape(found, 60)}</span>'] if found else []
 
 
-def chips(marks: Iterable[Mark], most: int = 6) -> str:
-    """Marks as small labels, each word once, with what they mean as tooltip."""
-    by_word: dict[str, list[Mark]] = {}
-    for mark in marks:
-        by_word.setdefault(mark.word, []).append(mark)
-    return "".join(_chip(word, same) for word, same in list(by_word.items())[:most])
-
-
-def _chip(word: str, marks: Sequence[Mark]) -> str:
-    kind = "" if all(mark.ranked for mark in marks) else " ek-warn"
-    meaning = escape("; ".join(dict.fromkeys(mark.meaning for mark in marks)), 400)
-    return f'<span class="ek-chip{kind}" title="{meaning}">{escape(word, 30)}</span>'
-
-
 def kind(published: bool) -> str:
     """Whether a row is published or measured here; on a phone in one word where it is published."""
     if not published:
