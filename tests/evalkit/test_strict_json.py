@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from evalkit.data import strict_json
 from evalkit.data.tables import read_rows
 from evalkit.errors import DataError
-from evalkit.files import read_json, read_json_items, read_jsonl, read_tsv
+from evalkit.files import read_csv, read_json, read_json_items, read_jsonl, read_tsv
 from evalkit_models.predictions import Predictions
 
 DIGITS = "1" * 5000
@@ -95,3 +95,12 @@ def test_a_byte_order_mark_before_lines_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n')
     assert [row["id"] for row in read_jsonl(path)] == [1]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_two_tables_joined_into_one_are_refused(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    path.write_text(mark.join("ab") + "\n" + mark.join("12") + "\n" + mark.join("ab") + "\n")
+    read = read_csv if mark == "," else read_tsv
+    with pytest.raises(DataError, match=rf"{name}: (line|record) 3: the header stands here again"):
+        list(read(path, ("a",)))
