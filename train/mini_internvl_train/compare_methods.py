@@ -119,11 +119,12 @@ def read_outcome(recipe: Recipe) -> Outcome:
                 for task, metrics in line["evaluation"].items()
                 for metric, value in metrics.items()
             }
+    first = min((step for step in scores if step), default=math.inf)
     made = fields(read_json(Path(recipe.output) / "parts.json"), ("learns", "memory_of"), recipe.output)
     return Outcome(
         recipe.trainable,
         int(made["learns"]),
-        max(int(line["memory"]) for line in steps if int(line["step"]) <= min(scores, default=math.inf)),
+        max(int(line["memory"]) for line in steps if int(line["step"]) <= first),
         str(made["memory_of"]),
         seconds,
         3600 / seconds,
@@ -207,8 +208,8 @@ def _ended(child: subprocess.Popen[bytes]) -> bool:
 def _absolute(recipe: Recipe) -> Mapping[str, Any]:
     """The recipe as plain YAML values, its data where it was found."""
     content = plain(recipe)
-    for name in ("meta", "general_meta"):
-        if content["data"][name] is not None:
+    for name in ("meta", "general_meta", "validation"):
+        if isinstance(content["data"][name], str):
             content["data"][name] = str(Path(content["data"][name]).resolve())
     return content
 
