@@ -40,7 +40,7 @@ def split_pool(
             "out; give data.validation a meta file"
         )
     found, members = list[int](), list(groups.values())
-    for place in set_generator(seed, pool.name, 1).permutation(len(members))[:-1]:
+    for place in set_generator(seed, pool.name, 2).permutation(len(members))[:-1]:
         if found and len(found) >= share * len(pool.indices):
             break
         found += members[place]

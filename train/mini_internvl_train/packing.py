@@ -45,6 +45,7 @@ def mix(
     *,
     ratio: float | None,
     share: float | None,
+    domain_share: float = 1.0,
     seed: int,
 ) -> list[int]:
     """Sample indices of one epoch, before shuffling.
@@ -54,12 +55,13 @@ def mix(
         ratio: general samples for each domain sample (paper section 3.3's r), every general set at the same
             fraction; more than the pool holds repeats it.
         share: instead of a ratio, the fraction of the general pool.
+        domain_share: of each domain set's samples, before they are repeated.
         seed: of the choice of lines.
 
     Raises:
         RecipeError: a ratio is asked for and there is no general data.
     """
-    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed)]
+    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed, domain_share)]
     available = sum(pool.wanted for pool in general)
     if ratio is None and share is None:
         fraction = 1.0
@@ -72,16 +74,24 @@ def mix(
     return chosen
 
 
-def _take(pool: SamplePool, wanted: float, seed: int) -> list[int]:
-    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more."""
-    total, count = round(wanted), len(pool.indices)
-    if not count or not total:
+def _take(pool: SamplePool, wanted: float, seed: int, share: float = 1.0) -> list[int]:
+    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more.
+
+    Args:
+        share: of the pool's samples, of which as large a part of `wanted` is then taken.
+    """
+    known = pool.indices
+    if share < 1.0:  # one order for every share, so that smaller ones lie in larger ones
+        order = set_generator(seed, pool.name, 1).permutation(len(known))
+        known = sorted(known[int(place)] for place in order[: round(len(known) * share)])
+    total = round(wanted * share)
+    if not known or not total:
         return []
-    copies, rest = divmod(total, count)
-    indices = list(pool.indices) * copies
+    copies, rest = divmod(total, len(known))
+    indices = [*known] * copies
     if rest:
-        part = set_generator(seed, pool.name).choice(count, size=rest, replace=False)
-        indices.extend(pool.indices[int(place)] for place in np.sort(part))
+        part = set_generator(seed, pool.name).choice(len(known), size=rest, replace=False)
+        indices.extend(known[int(place)] for place in np.sort(part))
     return indices
 
 

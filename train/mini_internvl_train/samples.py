@@ -107,7 +107,14 @@ class TrainingSet:
 
     def epoch(self, data: Data, seed: int) -> list[int]:
         """Sample indices of one pass over the mix, before shuffling."""
-        return mix(self.domain, self.general, ratio=data.general_ratio, share=data.general_share, seed=seed)
+        return mix(
+            self.domain,
+            self.general,
+            ratio=data.general_ratio,
+            share=data.general_share,
+            domain_share=data.share,
+            seed=seed,
+        )
 
     def add(self, data_set: DataSet, *, skip_bad: bool, learned: bool = True) -> SamplePool:
         """Index a data set.
