@@ -132,14 +132,8 @@ def _cached(base: str, new: str, allow: tuple[str, ...], stamps: str) -> Compari
 
 def _show(comparison: Comparison, base: str, new: str, run: str) -> None:
     results = [r for task in comparison.tasks for r in wording.shown(comparison, task)]
-    words = [
-        f"{verdict.capitalize()}: {', '.join(names)}"
-        for verdict in ("regressed", "improved")
-        if (names := [r.name for r in results if r.verdict == verdict])
-    ]
-    verdict = ". ".join(words) or "No evidence of a difference in any metric"
     warn = any(result.verdict == "regressed" for result in results)
-    components.box(f"{verdict}. Base: {base}. New: {new}.", warn=warn)
+    components.box(f"{wording.summary(results)}. Base: {base}. New: {new}.", warn=warn)
     of_metrics = tuple(f"{result.key} {result.name}: " for result in results)  # the table has these
     components.notes(reason for reason in comparison.reasons if not reason.startswith(of_metrics))
     _forest(results)
