@@ -143,7 +143,8 @@ def _write_pages(runs: Mapping[str, Run], groups: Groups, title: str, writer: Wr
     writer.text("table.tex", exports.to_latex(held, columns))
     own = files("evalkit_leaderboard.exported")
     writer.text("board.css", _colours() + own.joinpath("board.css").read_text("utf-8"))
-    writer.text("board.js", own.joinpath("board.js").read_text("utf-8"))
+    parts = (own.joinpath(name).read_text("utf-8") for name in ("board.js", "charts.js"))
+    writer.text("board.js", "\n".join(parts))
     writer.text(_PAGE, pages.document(title, sections, foot))
 
 

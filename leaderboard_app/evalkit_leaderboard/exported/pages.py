@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from evalkit_leaderboard import charts
 from evalkit_leaderboard.catalogue import YARDSTICK
-from evalkit_leaderboard.components import HtmlCell, chips, escape
+from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.exports import MEASURED, PUBLISHED
 from evalkit_leaderboard.matrix import Cell, Column, Matrix, Row, default_columns
 from evalkit_leaderboard.naming import when
@@ -150,8 +150,7 @@ def _heading(matrix: Matrix, column: Column) -> HtmlCell:
 def _name(row: Row) -> str:
     size = magnitude(row.parameters)
     words = f"{f'{size} · ' if size else ''}{PUBLISHED if row.published else MEASURED}"
-    marks = chips(mark for mark in row.marks if mark.word != "†")
-    cell = HtmlCell(f"{escape(row.label, 80)}<small>{words}</small>{marks}", "name", row.label)
+    cell = HtmlCell(f"{escape(row.label, 80)}<small>{words}</small>", "name", row.label)
     return cell.render("th", ' scope="row"')
 
 
