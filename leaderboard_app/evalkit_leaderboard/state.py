@@ -191,3 +191,13 @@ def set_number(name: str, value: int, default: int) -> None:
 def remember(name: str, value: str) -> None:
     """Write a choice that was made otherwise than by its widget, before the widget is made."""
     st.session_state[_key(name)] = value
+
+
+def press_sort(name: str) -> None:
+    """Sort by a column whose header was pressed; by the one that it is sorted by, the other way round."""
+    if given("sort") == name or st.session_state.get(_key("sort")) == name:
+        turned = not st.session_state.get(_key("reverse"), False)
+    else:
+        turned = False
+    remember("sort", name)
+    st.session_state[_key("reverse")] = turned
