@@ -46,6 +46,7 @@ def mix(
     *,
     ratio: float | None,
     share: float | None,
+    domain_share: float = 1.0,
     seed: int,
 ) -> list[int]:
     """Sample indices of one epoch, before shuffling.
@@ -55,12 +56,13 @@ def mix(
         ratio: general samples for each domain sample (paper section 3.3's r), every general set at the same
             fraction; more than the pool holds repeats it.
         share: instead of a ratio, the fraction of the general pool.
+        domain_share: of each domain set's samples, before they are repeated.
         seed: of the choice of lines.
 
     Raises:
         RecipeError: a ratio is asked for and there is no general data.
     """
-    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed)]
+    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed, domain_share)]
     available = sum(pool.wanted for pool in general)
     if ratio is None and share is None:
         fraction = 1.0
@@ -73,18 +75,26 @@ def mix(
     return chosen
 
 
-def _take(pool: SamplePool, wanted: float, seed: int) -> list[int]:
-    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more."""
-    total = round(wanted)
-    if not pool.count or not total:
+def _take(pool: SamplePool, wanted: float, seed: int, share: float = 1.0) -> list[int]:
+    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more.
+
+    Args:
+        share: of the pool's samples, of which as large a part of `wanted` is then taken.
+    """
+    name = int.from_bytes(hashlib.sha256(pool.name.encode()).digest()[:4], "big")
+    known: Sequence[int] = range(pool.first, pool.first + pool.count)
+    if share < 1.0:  # one order for every share, so that smaller ones lie in larger ones
+        order = np.random.Generator(np.random.PCG64([seed, name, 1])).permutation(pool.count)
+        known = sorted(pool.first + int(place) for place in order[: round(pool.count * share)])
+    total = round(wanted * share)
+    if not known or not total:
         return []
-    copies, rest = divmod(total, pool.count)
-    indices = list(range(pool.first, pool.first + pool.count)) * copies
+    copies, rest = divmod(total, len(known))
+    indices = [*known] * copies
     if rest:
-        name = int.from_bytes(hashlib.sha256(pool.name.encode()).digest()[:4], "big")
         generator = np.random.Generator(np.random.PCG64([seed, name]))
-        part = generator.choice(pool.count, size=rest, replace=False)
-        indices.extend(pool.first + int(index) for index in np.sort(part))
+        part = generator.choice(len(known), size=rest, replace=False)
+        indices.extend(known[int(place)] for place in np.sort(part))
     return indices
 
 

@@ -46,6 +46,10 @@ class Data:
     general_share: Annotated[
         float | None, Setting("Share of the general pool, in place of the ratio (0.2 remote sensing).", 0)
     ] = None
+    share: Annotated[
+        float,
+        Setting("Share of each domain set that is learned from; a smaller one is part of a larger.", TINY, 1),
+    ] = 1.0
     max_tiles: Annotated[
         int, Setting("Most tiles of an image; a set's own `max_dynamic_patch` wins.", 1, MAX_TILES)
     ] = 12

@@ -90,7 +90,14 @@ class TrainingSet:
 
     def epoch(self, data: Data, seed: int) -> list[int]:
         """TrainingSample indices of one pass over the mix, before shuffling."""
-        return mix(self.domain, self.general, ratio=data.general_ratio, share=data.general_share, seed=seed)
+        return mix(
+            self.domain,
+            self.general,
+            ratio=data.general_ratio,
+            share=data.general_share,
+            domain_share=data.share,
+            seed=seed,
+        )
 
     def add(self, data_set: DataSet, *, skip_bad: bool) -> SamplePool:
         """Index a data set.
