@@ -89,7 +89,7 @@ def test_what_cannot_be_varied_is_refused_before_training(
 
 @pytest.mark.parametrize("repeats", [1, 3, 0.5])
 def test_a_share_takes_samples_and_smaller_ones_lie_in_larger_ones(repeats: float) -> None:
-    pool = SamplePool("a", 10, 40, repeats)
+    pool = SamplePool("a", range(10, 50), repeats)
     taken = {
         share: mix([pool], [], ratio=None, share=None, domain_share=share, seed=3) for share in (0.25, 0.5, 1)
     }
@@ -102,7 +102,7 @@ def test_a_share_takes_samples_and_smaller_ones_lie_in_larger_ones(repeats: floa
 
 
 def test_general_samples_follow_the_share_that_is_learned() -> None:
-    domain, general = SamplePool("d", 0, 40), SamplePool("g", 100, 500)
+    domain, general = SamplePool("d", range(40)), SamplePool("g", range(100, 600))
     mixed = mix([domain], [general], ratio=2, share=None, domain_share=0.25, seed=0)
     assert sum(index < 100 for index in mixed) == 10
     assert sum(index >= 100 for index in mixed) == 20

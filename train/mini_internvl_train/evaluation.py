@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def due(evaluation: Evaluation, step: int, total: int) -> bool:
-    """Whether the checkpoint of a step is evaluated: every `every` steps, and the last."""
+    """Whether the checkpoint of a step is evaluated: the start (0), every `every` steps, and the last."""
     if not evaluation.tasks:
         return False
-    return step == total or bool(evaluation.every and step % evaluation.every == 0)
+    return step in (0, total) or bool(evaluation.every and step % evaluation.every == 0)
 
 
 def check_tasks(evaluation: Evaluation) -> None:

@@ -148,8 +148,8 @@ def _say_progress(running: Sequence[_Child], say: Say) -> None:
 def _absolute(recipe: Recipe) -> Mapping[str, Any]:
     """The recipe as plain YAML values, its data where it was found."""
     content = plain(recipe)
-    for name in ("meta", "general_meta"):
-        if content["data"][name] is not None:
+    for name in ("meta", "general_meta", "validation"):
+        if isinstance(content["data"][name], str):
             content["data"][name] = str(Path(content["data"][name]).resolve())
     return content
 
