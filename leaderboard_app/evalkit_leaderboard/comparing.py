@@ -69,16 +69,16 @@ def compare_over(base: Runs, new: Runs, names: tuple[str, str], settings: Settin
         UsageError: a threshold names no metric here, or a setting cannot be.
     """
     options = settings.options()
-    refused: dict[Key, str] = {}
+    left_out: dict[Key, str] = {}
     kept: list[Key] = []
     for key in shared(base, new):
-        why = _refused(base[key], new[key], settings.allow)
+        why = refused(base[key], new[key], settings.allow)
         if why is None:
             kept.append(key)
         else:
-            refused[key] = why.replace(base[key].path, "the base").replace(new[key].path, "the new run")
+            left_out[key] = why.replace(base[key].path, "the base").replace(new[key].path, "the new run")
     if not kept:
-        return Outcome(None, refused)
+        return Outcome(None, left_out)
     comparison = compare_runs(
         {key: base[key].folder for key in kept},
         {key: new[key].folder for key in kept},
@@ -88,10 +88,10 @@ def compare_over(base: Runs, new: Runs, names: tuple[str, str], settings: Settin
         allow=settings.allow,
         load=_load,
     )
-    return Outcome(comparison, refused)
+    return Outcome(comparison, left_out)
 
 
-def _refused(base: Run, new: Run, allow: tuple[str, ...]) -> str | None:
+def refused(base: Run, new: Run, allow: tuple[str, ...]) -> str | None:
     """Why the two must not be compared, samples included; None where they may."""
     if why := refusal(base.measured, new.measured, allow):
         return why

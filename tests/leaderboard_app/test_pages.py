@@ -42,7 +42,7 @@ def script(page: str, runs: str, training: str) -> None:
     guarded(import_module(f"evalkit_leaderboard.views.{page}").render, [Path(runs)], Path(training))
 
 
-def page(name: str, runs: Path, **query: str) -> AppTest:
+def page(name: str, runs: Path, **query: str | list[str]) -> AppTest:
     """The page after its first run with an address."""
     training = runs.parent / "checkpoints"
     app = AppTest.from_function(script, args=(name, str(runs), str(training)), default_timeout=60)
@@ -279,7 +279,7 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
     assert not failed(app)
     content = html(app)
     assert (
-        "Regressed: " in content
+        "Forgotten: " in content
         and "average" in content
         and "right to wrong" in str(app.get("button_group")[0].proto)
     )
@@ -291,8 +291,34 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
 def test_compare_sets_beside_what_is_comparable(real_tree: Path) -> None:
     app = page("compare", real_tree, target="rsvqa-lr@miniature")
     keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("tuned@step-200", "tuned@step-300")}
-    assert app.selectbox(key="q-new").value == keys["tuned@step-300"]
+    assert app.multiselect(key="q-new").value == [keys["tuned@step-300"]]
     assert app.selectbox(key="q-base").value == keys["tuned@step-200"]
+
+
+def test_compare_over_everything_opens_on_the_newest_comparable_pair(real_tree: Path, tmp_path: Path) -> None:
+    tree = small_tree(real_tree, tmp_path, "good", "worse", "part")
+    app = page("compare", tree)
+    assert not failed(app) and given(app, "target") == ["all tasks"]
+    assert given(app, "base") == [row_key("good", "good")], "the newest run, a limited one, has no match"
+    assert given(app, "new") == [row_key("worse", "worse")] and "Forgotten: " in html(app)
+
+
+def test_compare_takes_several_with_margins_and_says_which_is_best(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse", "tuned@step-300")}
+    new = [keys["worse"], keys["tuned@step-300"]]
+    app = page(
+        "compare", real_tree, target="rsvqa-lr@miniature", base=keys["good"], new=new, margin="average=5"
+    )
+    assert not failed(app)
+    content = html(app)
+    table = content.split('aria-label="gained, kept, forgotten"')[1].split("</table>")[0]
+    assert table.count("<td") == 2 and ">forgotten<" in table and ">kept<" in table
+    assert "a drop larger than 5 is shown" in unescape(content)
+    best = content.split('aria-label="the best of several"')[1].split("</table>")[0]
+    assert "tuned@step-300" in best and "by luck alone" in content
+    wrong = page("compare", real_tree, target="rsvqa-lr@miniature", margin="nothing=5")
+    assert "--margin nothing: no such metric here" in html(wrong)
+    assert "--alpha 2" in html(page("compare", real_tree, target="rsvqa-lr@miniature", alpha="2"))
 
 
 def test_compare_refuses_what_is_not_comparable(real_tree: Path) -> None:
@@ -351,7 +377,7 @@ def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> N
     keys = {name: key_of(tree, name, "rsvqa-lr") for name in ("good", "worse")}
     compared = page("compare", tree, base=keys["good"], new=keys["worse"])
     opened = page("samples", tree, run=keys["worse"])
-    assert "Regressed: " in html(compared) and "ek-quotes" in html(opened)
+    assert "Forgotten: " in html(compared) and "ek-quotes" in html(opened)
     (folder,) = (tree / "worse" / "rsvqa-lr@miniature").glob("2*")
     folder.rename(tree.parent / "elsewhere")
     time.sleep(1.1)  # the index looks at the disk once a second
@@ -360,7 +386,7 @@ def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> N
         assert "verdicts" not in html(app) and "ek-quotes" not in html(app)
     (tree.parent / "elsewhere").rename(folder)
     time.sleep(1.1)
-    assert "Regressed: " in html(compared.run())
+    assert "Forgotten: " in html(compared.run())
 
 
 def test_samples_where_models_disagree(real_tree: Path) -> None:
