@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from evalkit.comparison.compare import Comparison, TaskComparison
 from evalkit.comparison.flips import Flip
 from evalkit.comparison.forgetting import SuiteChange
@@ -67,16 +65,6 @@ def shown(comparison: Comparison, task: TaskComparison) -> list[MetricResult]:
         if result.key == task.key
         and not (result.health and not result.difference.base and not result.difference.new)
     ]
-
-
-def summary(results: Sequence[MetricResult]) -> str:
-    """Which metrics changed, in a line."""
-    words = [
-        f"{verdict.capitalize()}: {', '.join(names)}"
-        for verdict in ("regressed", "improved")
-        if (names := [result.name for result in results if result.verdict == verdict])
-    ]
-    return ". ".join(words) or "No evidence of a difference in any metric"
 
 
 def notes(results: list[MetricResult]) -> list[str]:

@@ -217,7 +217,7 @@ function comparison(pair, header, texts, base, other, turned) {
   }));
   const bad = !rows.length || rows.some((row) => row.verdict === "regressed");
   const order = turned ? " The runs were turned: the earlier one is the base." : "";
-  const made = [says(`${verdict}. Base: ${base.name}. New: ${other.name}.${order}`, bad)];
+  const made = [says(`${verdict} Base: ${base.name}. New: ${other.name}.${order}`, bad)];
   if (!rows.length) return made;
   const head = element("tr", {}, ...header.map((name, n) => element("th", { scope: "col", class: n === 0 ? "name" : n === header.length - 1 ? "left" : "" }, name)));
   const body = element("tbody", {}, ...rows.map(resultRow));

@@ -7,25 +7,23 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from evalkit.comparison import Comparison, Key, compare_runs
-from evalkit.comparison.runs import LoadedRun, load_for_comparison
+from evalkit.comparison import Comparison, Key
 from evalkit.data.locate import cache_folder
 from evalkit.installation import VERSION
 from evalkit.reports import wording
 from evalkit.text import one_line
+from evalkit_leaderboard.comparing import Settings, compare_over, said
 from evalkit_leaderboard.runs import Run, or_reason, stamp
 
 #: Raise when what is kept of a comparison changes.
 _VERSION = 1
 #: Characters of a reason or note.
 _SENTENCE = 400
-#: Runs whose records are held at a time.
-_HELD = 64
 
 
 def ordered_pairs(runs: Mapping[str, Run]) -> Iterator[tuple[str, str]]:
@@ -41,13 +39,12 @@ def compared(runs: Mapping[str, Run], names: Mapping[str, str], step: Callable[[
         `texts`, and by `BASE NEW` numbers of texts: `says`, `notes`, and `rows`, each of a metric: its cells
         under `header`, its verdict, unit and notes.
     """
-    load = lru_cache(maxsize=_HELD)(load_for_comparison)
     texts = _Texts()
     found: dict[str, Any] = {}
     for base, new in ordered_pairs(runs):
-        said = _kept(runs[base], runs[new], load)
+        kept = _kept(runs[base], runs[new])
         paths = {runs[base].path: names[base], runs[new].path: names[new]}
-        found[f"{base} {new}"] = texts.numbered(said, partial(_unplaced, paths=paths))
+        found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
         step()
     return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
 
@@ -79,7 +76,7 @@ class _Texts:
         return [self.numbered(value, plain) for value in content]
 
 
-def _kept(base: Run, new: Run, load: Callable[[Path], LoadedRun]) -> dict[str, Any]:
+def _kept(base: Run, new: Run) -> dict[str, Any]:
     """What there is to say of two runs, from the cache where their files are what they were."""
     name = "\0".join((str(_VERSION), VERSION, *(r.path + stamp(r.path) for r in (base, new))))
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
@@ -88,29 +85,29 @@ def _kept(base: Run, new: Run, load: Callable[[Path], LoadedRun]) -> dict[str, A
         known: dict[str, Any] = json.loads(path.read_bytes())
         return known
     except (OSError, ValueError):
-        said = _said(base, new, load)
+        found = _said(base, new)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(said, file)
+            json.dump(found, file)
         Path(file.name).replace(path)
     except OSError:
         pass  # without a cache the next export compares again
-    return said
+    return found
 
 
-def _said(base: Run, new: Run, load: Callable[[Path], LoadedRun]) -> dict[str, Any]:
+def _said(base: Run, new: Run) -> dict[str, Any]:
     key = Key(base.task, base.split)
-    outcome = or_reason(
-        lambda: compare_runs({key: base.folder}, {key: new.folder}, names=(base.model, new.model), load=load)
-    )
-    if isinstance(outcome, str):
-        return {"says": [f"Not comparable: {one_line(outcome, 2 * _SENTENCE)}"], "notes": [], "rows": []}
-    results = [result for task in outcome.tasks for result in wording.shown(outcome, task)]
+    outcome = or_reason(lambda: compare_over({key: base}, {key: new}, (base.model, new.model), Settings()))
+    comparison = None if isinstance(outcome, str) else outcome.comparison
+    if isinstance(outcome, str) or comparison is None:
+        why = outcome if isinstance(outcome, str) else "; ".join(outcome.refused.values())
+        return {"says": [f"Not comparable: {one_line(why, 2 * _SENTENCE)}."], "notes": [], "rows": []}
+    results = [result for task in comparison.tasks for result in wording.shown(comparison, task)]
     of_metrics = tuple(f"{result.key} {result.name}: " for result in results)  # the table has these
-    notes = [reason for reason in outcome.reasons if not reason.startswith(of_metrics)]
+    notes = [reason for reason in comparison.reasons if not reason.startswith(of_metrics)]
     return {
-        "says": [wording.summary(results), *_counts(outcome)],
+        "says": [one_line(said(comparison), 2 * _SENTENCE), *_counts(comparison)],
         "notes": [one_line(note, _SENTENCE) for note in notes],
         "rows": [
             [
