@@ -47,7 +47,7 @@ def render(context: Context) -> None:
     blank = f"; {found - len(rows):,} more have none of these columns" if found > len(rows) else ""
     components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}{blank}")
     overview_table.show(matrix, rows, columns, reference, everything)
-    _downloads(rows, columns)
+    _downloads(matrix, rows, columns, everything)
     _plot(matrix, rows, columns)
     _printed()
 
@@ -177,11 +177,13 @@ def set_apart(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
     return sorted(rows, key=lambda row: not row.apart(columns))
 
 
-def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:
+def _downloads(
+    matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column], everything: bool
+) -> None:
     files: Mapping[str, tuple[str, str, str]] = {
         "CSV": ("leaderboard.csv", "text/csv", exports.to_csv(rows, columns)),
-        "Markdown": ("leaderboard.md", "text/markdown", exports.to_markdown(rows, columns)),
-        "LaTeX": ("leaderboard.tex", "text/x-tex", exports.to_latex(rows, columns)),
+        "Markdown": ("leaderboard.md", "text/markdown", exports.to_markdown(matrix, rows, columns, everything)),
+        "LaTeX": ("leaderboard.tex", "text/x-tex", exports.to_latex(matrix, rows, columns, everything)),
     }
     with st.container(horizontal=True):
         for label, (name, kind, content) in files.items():
