@@ -138,9 +138,10 @@ def _write_pages(runs: Mapping[str, Run], groups: Groups, title: str, writer: Wr
     foot = pages.note(
         f"{len(runs):,} runs, written by evalkit {VERSION} on {made}. Nothing is sent anywhere."
     )
+    shown = exports.Shown(board, held, columns)
     writer.text("table.csv", exports.to_csv(held, columns))
-    writer.text("table.md", exports.to_markdown(held, columns))
-    writer.text("table.tex", exports.to_latex(held, columns))
+    writer.text("table.md", exports.to_markdown(shown))
+    writer.text("table.tex", exports.to_latex(shown))
     own = files("evalkit_leaderboard.exported")
     writer.text("board.css", _colours() + own.joinpath("board.css").read_text("utf-8"))
     parts = (own.joinpath(name).read_text("utf-8") for name in ("board.js", "charts.js"))
