@@ -1,4 +1,4 @@
-"""The overview's table as files: the paper's column names, intervals, the best in bold, LaTeX that compiles."""
+"""The overview's table as files: the paper's column names, intervals, the best bold; the LaTeX compiles."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from evalkit_leaderboard.headings import headings
 from evalkit_leaderboard.marks import Mark
 from evalkit_leaderboard.matrix import Cell, Column, Matrix, Row, build, default_columns, table_columns
 
+NINE = ["MMMU", "MathVista", "AI2D", "ChartQA", "DocVQA", "InfoVQA", "OCRBench", "MMB-EN", "MMB-CN"]
 CHARTQA = Column("chartqa", "test", "average")
 
 
@@ -35,17 +36,7 @@ def matrix() -> Matrix:
 
 def test_columns_of_a_table_have_the_papers_names(matrix: Matrix) -> None:
     names = headings(table_columns(matrix, "2"), matrix.infos)
-    assert names == [
-        "MMMU",
-        "MathVista",
-        "AI2D",
-        "ChartQA",
-        "DocVQA",
-        "InfoVQA",
-        "OCRBench",
-        "MMB-EN",
-        "MMB-CN",
-    ]
+    assert names == NINE
     assert {"Accuracy", "BLEU-4", "CIDEr"} <= set(headings(table_columns(matrix, "4"), matrix.infos))
 
 
@@ -64,10 +55,10 @@ def test_every_column_has_a_name_of_its_own(matrix: Matrix) -> None:
 
 def test_what_is_shown_is_in_the_files(matrix: Matrix) -> None:
     columns, rows = table_columns(matrix, "2"), matrix.rows
-    header, _, ours, *_ = exports.to_markdown(matrix, rows, columns).splitlines()
+    header, _, ours, *_ = exports.to_markdown(exports.Shown(matrix, rows, columns)).splitlines()
     assert AVERAGE in header and "ChartQA" in header
     assert r"**95.50** \[93.25, 96.75\] \(served\)" in ours and r"48.2 \(2 of 9\)" in ours
-    latex = exports.to_latex(matrix, rows, columns)
+    latex = exports.to_latex(exports.Shown(matrix, rows, columns))
     assert r"\textbf{95.50} {\scriptsize {[}93.25, 96.75] (served)}" in latex
     assert latex.count(r"\midrule") == 2 and r"\usepackage{booktabs}" in latex
     assert "**10**" not in ours  # others have a better value
@@ -83,7 +74,7 @@ def test_the_latex_compiles(kind: str, matrix: Matrix, tmp_path: Path) -> None:
         cells = [Cell(50.0, "percent", 3, 40.0, 60.0, (mark,)) for mark in marks]
         labels = [*(text[:300] for text in TEXTS), "[x] & é 中文 ‘q’ ^_~#$%{}\\", 'ß–−·≤…†|"']
         rows = [Row(label, False, {CHARTQA: cells[n % len(cells)]}, 10**9) for n, label in enumerate(labels)]
-    table = exports.to_latex(matrix, rows, table_columns(matrix, "2"))
+    table = exports.to_latex(exports.Shown(matrix, rows, table_columns(matrix, "2")))
     document = (
         "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\tiny\n"
         f"{table}\\end{{document}}\n"
