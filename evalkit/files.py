@@ -191,11 +191,6 @@ def id_of(row: Mapping[str, Any], name: str, where: str) -> str:
     return str(value) if type(value) is int else as_text(value, f"{where}: field {name!r}")
 
 
-def names_nothing(name: str) -> bool:
-    """Whether a name is how a missing value is written."""
-    return name.strip().lower() in ("", "nan", "none", "null", "<na>")
-
-
 def texts_of(row: Mapping[str, Any], name: str, where: str) -> list[str]:
     """A field that must be a text or a list of some; a text is never split.
 

@@ -10,8 +10,8 @@ from evalkit.contracts import ImageHandle, Sample
 from evalkit.data.locate import missing_files
 from evalkit.doors import cause
 from evalkit.errors import EvalkitError, ImageError
-from evalkit.files import names_nothing
 from evalkit.task import MINIATURE, DataFile, Task
+from evalkit.text import names_nothing
 
 #: So many problems are named; the rest is counted.
 NAMED = 10

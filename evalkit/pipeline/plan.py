@@ -15,7 +15,8 @@ from evalkit import registry
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import ImagePolicy, Message, Request, Sample
 from evalkit.errors import DataError, UsageError
-from evalkit.files import NOT_OFFICIAL, names_nothing
+from evalkit.files import NOT_OFFICIAL
+from evalkit.text import names_nothing
 
 #: Positions of requests that share their images.
 Group = tuple[int, ...]

@@ -200,6 +200,7 @@ class MiniInternVLConfig:
         llm = copy.deepcopy(dict(raw["llm_config"]))
         llm.setdefault("model_type", _family_of(llm))
         _check_family(llm["model_type"])
+        _check_sizes("llm_config", llm)
         check_language(llm, str(llm["model_type"]))
         llm = _with_old_rope(llm)
         settings = {
@@ -303,6 +304,7 @@ def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
     if strategy != "default":
         raise ConfigError(f"config.json: vision_feature_select_strategy {strategy!r} is not supported")
     family = _NATIVE_FAMILIES[text["model_type"]]
+    _check_sizes("text_config", text)
     check_language(text, family, "text_config")
     check_vision(raw["vision_config"])
     tied = raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True))

@@ -260,3 +260,16 @@ def test_a_question_without_an_id_is_named(
     ]
     assert invoke(["run", *given]) == 3
     assert f"has the id '{name}', which is none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", ["1e999", "two", "-1", ""])
+def test_a_count_that_is_none_is_named(
+    answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = drawn("rsvqa-lr", tmp_path) / "LR_split_test_answers.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    counted = next(row for row in content["answers"] if row["answer"].isdigit())
+    counted["answer"] = answer
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert invoke(["data", "check", "rsvqa-lr", "--split", "test", "--data-root", str(tmp_path)]) == 3
+    assert f"answer '{answer}' is no count: it counts as wrong" in capsys.readouterr().out

@@ -170,6 +170,13 @@ class _Rsvqa(PaperTask):
             unparsed=given is None,
         )
 
+    def impossible_key(self, sample: Sample) -> str | None:
+        """A count that is none; see `Task.impossible_key`."""
+        number = whole_number(str(sample.target))
+        if sample.tags["type"] == COUNT and (number is None or number < 0):
+            return f"answer {str(sample.target)[:40]!r} is no count"
+        return super().impossible_key(sample)
+
     def metrics(self) -> Sequence[Metric]:
         """See `Task.metrics`."""
         parts = self._parts()
