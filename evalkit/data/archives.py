@@ -192,7 +192,7 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
         yield file
 
 
-def _decompressed(stream: io.BufferedReader) -> IO[bytes]:
+def _decompressed(stream: io.BufferedReader[Any]) -> IO[bytes]:
     """What is in a stream. Unlike tarfile's own reading, checksums are looked at."""
     start = stream.peek(6)[:6]
     if start.startswith(b"\x1f\x8b"):
