@@ -73,6 +73,16 @@ def test_lessons_ask_in_the_words_of_the_protocol(name: str, tmp_path: Path) -> 
         assert _skeleton(asked) in taught
 
 
+def test_a_training_tile_is_asked_about_twice() -> None:
+    def asked(training: bool) -> list[int]:
+        return [
+            len(lessons.rsvqa_lr(drawing.generator("lr", seed, training=training), training).asks)
+            for seed in range(5)
+        ]
+
+    assert all(twice > once > 1 for once, twice in zip(asked(False), asked(True), strict=True))
+
+
 def test_a_lesson_in_pieces_is_the_text_as_a_whole(tokenizer: Tokenizer) -> None:
     for name, draw in lessons.LESSONS.items():
         lesson = draw(drawing.generator(name, 1, training=True), True)
