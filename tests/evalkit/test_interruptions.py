@@ -155,21 +155,21 @@ def test_a_full_file_system_stops_the_run_and_keeps_what_was_done(command, start
 
 START = f"import sys; sys.path[:0] = [{str(toy.ROOT)!r}]; sys.path.append({str(toy.ROOT / 'tests')!r})\n"
 KILLER = """
-import json, os, random, signal, sys, time
+import json, os, pathlib, random, signal, sys, time
 import numpy, pyarrow.parquet, PIL.Image, PIL.PngImagePlugin, tqdm, filelock  # before the forks
 import evalkit.pipeline.run, evalkit.statistics, evalkit.cli.run, evalkit.reports.run
 import toy
 
-arguments, kills = json.loads(sys.argv[1]), int(sys.argv[2])
+arguments, kills, runs = json.loads(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
 
-def fork():
+def fork(extra):
     pid = os.fork()
     if pid:
         return pid
     sink = os.open(os.devnull, os.O_WRONLY)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
-    sys.argv = arguments
+    sys.argv = [*arguments, *extra]
     try:
         toy.main()
     except SystemExit as stop:
@@ -178,24 +178,21 @@ def fork():
 
 def run():
     started = time.monotonic()
-    _, status = os.waitpid(fork(), 0)
+    _, status = os.waitpid(fork([]), 0)
     return os.waitstatus_to_exitcode(status), time.monotonic() - started
 
 status, seconds = run()
 assert status == 0, status
 rng = random.Random(7)
-done = 0
-for kill in range(kills):
-    if done:
-        arguments.append("--no-resume")  # a run of its own
-    pid = fork()
-    if done:
-        arguments.pop()
-    time.sleep(rng.uniform(0.0, seconds))
+killed, folders = 0, [*runs.glob("2*")]
+while killed < kills or len(folders) < 3:
+    unfinished = [folder for folder in folders if not (folder / "summary.json").exists()]
+    pid = fork([] if unfinished else ["--no-resume"])  # a run of its own where no other is to be finished
+    time.sleep(rng.uniform(0.0, 1.5 * seconds))
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    done = os.waitstatus_to_exitcode(status) == 0
-print(json.dumps(seconds))
+    killed += os.WIFSIGNALED(status)
+    folders = [*runs.glob("2*")]
 """
 
 
@@ -204,11 +201,12 @@ def test_many_kills_leave_the_records_of_an_undisturbed_run(command, tmp_path: P
     samples, kills = 300, 12
     arguments = command("fake:0.001", samples=samples)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    killer = [*toy.command()[:2], START + KILLER, json.dumps(arguments[2:]), str(kills)]
+    kept = tmp_path / "runs" / "fake" / "yes-no@test"
+    killer = [*toy.command()[:2], START + KILLER, json.dumps(arguments[2:]), str(kills), str(kept)]
     done = subprocess.run(killer, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
-    runs = sorted((tmp_path / "runs" / "fake" / "yes-no@test").glob("2*"))
-    assert len(runs) >= 2
+    runs = sorted(kept.glob("2*"))
+    assert len(runs) >= 3
     reference = None
     for folder in reversed(runs):  # the same command goes on with the latest; the others by their own
         hidden = [other for other in runs if other > folder]

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from evalkit import registry
+from evalkit.comparison.alike import measured
 from evalkit_leaderboard import catalogue, exports
 from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import _noted, all_marks, marks_of
@@ -44,7 +45,8 @@ def run(model: str, value: float | None = 70.0, **changes: object) -> Run:
         counts={"expected": 2500, "answered": 2500, "errors": 0},
         metrics={"average": cell},
     )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    made = replace(base, **changes)  # type: ignore[arg-type]
+    return replace(made, measured=measured(made.signature, made.protocol, {}))
 
 
 def matrix_of(*runs: Run) -> Matrix:

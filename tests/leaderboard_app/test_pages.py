@@ -18,6 +18,8 @@ import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
 
+from evalkit import compare
+from evalkit.errors import NotComparableError
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.runs import Run
 
@@ -109,7 +111,7 @@ def test_overview_marks_published_rows_and_ranks_ours(real_tree: Path) -> None:
         and "Mini-InternVL-DA-2B" in content
     )
     assert rows_of(app)[:3] == ["good", "tuned@step-300", "worse"]
-    assert "tuned@step-100" not in rows_of(app) and 'class="ek-chip ek-warn"' in content
+    assert "tuned@step-100" not in rows_of(app) and 'ek-mark">miniature, limited' in content
     cell = content.split("<tbody>")[1].split('title="rsvqa-lr@miniature:average; n = ')[1]
     assert "ek-best" in content and '<span class="ek-sub">[' in cell[:400]
     ours, line, theirs = content.partition("Published rows. Not comparable with the rows above (")
@@ -185,7 +187,7 @@ def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> 
     ours, theirs = (
         next(row for row in table.split("<tr") if label in row) for label in (">good", "SkyEyeGPT")
     )
-    assert ">miniature</span>" in ours and "ek-unranked" in ours
+    assert 'ek-mark">miniature</span>' in ours and "ek-unranked" in ours
     assert ">miniature</span>" not in theirs and "ek-unranked" not in theirs
     assert "Answer the question using a single word or phrase." in content
 
@@ -206,10 +208,37 @@ def test_the_papers_table_takes_the_chosen_split_and_marks_of_its_own_runs(tree:
         return next(part for part in after.split("<tr") if ">good" in part), after
 
     drawn, words = row("miniature")
-    assert ">miniature</span>" in drawn and "non-standard" not in drawn
+    assert 'ek-mark">miniature</span>' in drawn and "non-standard" not in drawn
     whole, words = row("test")
-    assert ">non-standard</span>" in whole and ">miniature</span>" not in whole
-    assert "non-standard settings (max_tiles=2)" in words and ">worse" not in words.split("aria-label")[1]
+    assert 'ek-mark">non-standard' in whole and "miniature" not in whole
+    assert "non-standard: max_tiles=2 in place" in words and ">worse" not in words.split("aria-label")[1]
+
+
+def test_a_mark_stands_at_the_value_that_it_explains_and_not_at_the_model(tree: Path) -> None:
+    """One model, three tasks; one of its runs is limited."""
+    (summary,) = tree.glob("good/dior-rsvg@miniature/2*/summary.json")
+    content = json.loads(summary.read_text())
+    summary.write_text(json.dumps({**content, "limited": True, "status": "partial"}))
+    table = html(page("overview", tree, rows="Measured", splits="Miniature")).split("models by tasks")[1]
+    (row,) = (part for part in table.split("<tr")[1:] if 'title="good"' in part)
+    name, *cells = row.split("<td")
+    assert "limited" not in name and ["limited" in cell for cell in cells].count(True) == 1
+
+
+def test_the_task_page_takes_the_comparisons_own_answer(tree: Path) -> None:
+    for name in ("manifest.json", "summary.json"):
+        (path,) = tree.glob(f"worse/rsvqa-lr@miniature/2*/{name}")
+        path.write_text(path.read_text().replace("dtype:fp32", "dtype:bf16"))
+    assert "dtype:bf16" in path.read_text()
+    app = html(page("task", tree, task="rsvqa-lr", split="miniature"))
+    (row,) = (
+        part for part in app.split('aria-label="signatures"')[1].split("<tr") if 'title="worse"' in part
+    )
+    base, new = (next(tree.glob(f"{name}/rsvqa-lr@miniature/2*")) for name in ("good", "worse"))
+    with pytest.raises(NotComparableError) as refused:
+        compare(base, new)
+    said = str(refused.value).partition(": ")[2]
+    assert "dtype (fp32 | bf16) differs" in said and f"no: {said}" in unescape(row)
 
 
 def test_task_page_splits_figures_by_tag(real_tree: Path) -> None:

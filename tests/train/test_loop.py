@@ -25,7 +25,8 @@ from torch.nn import functional
 import mini_internvl
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
 from mini_internvl_train.fine_tuning import FineTuning, train
-from mini_internvl_train.loop import Loop, StepResult
+from mini_internvl_train.loop import Loop
+from mini_internvl_train.objective import StepResult
 from mini_internvl_train.precision import store_frozen_layers
 from mini_internvl_train.recipe import Recipe, read_recipe
 

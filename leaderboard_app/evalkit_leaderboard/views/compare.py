@@ -223,13 +223,13 @@ def _flip_frame(flips: Sequence[Flip]) -> Any:
 
     rows = [
         (
-            one_line(flip.base.id, 80),
+            one_line(wording.flip_id(flip), 80),
             flip.metric,
             flip.before,
             flip.after,
-            one_line(str(flip.base.target), 120),
-            one_line(flip.base.text[:500], 120),
-            one_line(flip.new.text[:500], 120),
+            one_line(str(flip.answers[0].target), 120),
+            one_line(flip.answers[0].text[:500], 120),
+            one_line(flip.answers[1].text[:500], 120),
         )
         for flip in flips
     ]
@@ -240,13 +240,20 @@ def _flip_frame(flips: Sequence[Flip]) -> Any:
 
 def _flip(flip: Flip, run: str) -> None:
     words = f"Sample {escape(flip.base.id, 80)}: {escape(flip.metric, 60)} {flip.before:g} to {flip.after:g}"
-    opened = components.link("samples", "Open it with its images →", run=run, sample=flip.base.id)
+    opened = components.link("samples", "Open it with its images →", run=run, sample=flip.answers[0].id)
     st.html(f'<div class="ek-note">{words} · {opened}</div>')
-    components.quotes(
-        Quote("Target", str(flip.base.target)),
-        Quote("Base answers", flip.base.text),
-        Quote("New answers", flip.new.text),
-    )
+    if flip.hidden:
+        components.note(
+            "The rotation that changed has no answer on one side; the base row's answers stand here."
+        )
+    for base, new in flip.rotations or (flip.answers,):
+        if flip.rotations:
+            components.note(f"Rotation {base.id}")
+        components.quotes(
+            Quote("Target", str(base.target)),
+            Quote("Base answers", base.text),
+            Quote("New answers", new.text),
+        )
 
 
 def _groups(task: TaskComparison) -> None:

@@ -90,11 +90,8 @@ def _name(row: Row) -> HtmlCell:
     label = escape(row.label, 80)
     if not row.published:
         label = components.link("runs", label, search=row.model)
-    marks = [mark for mark in row.marks if mark.word != "†"]
     words = f"{f'{size} · ' if size else ''}{components.kind(row.published)}"
-    return HtmlCell(
-        f'{label}<span class="ek-sub">{words}</span>{components.chips(marks)}', "ek-name", row.label
-    )
+    return HtmlCell(f'{label}<span class="ek-sub">{words}</span>', "ek-name", row.label)
 
 
 def _average(row: Row, yardstick: float | None) -> HtmlCell:
@@ -129,9 +126,7 @@ def _cell(
         parts.append(f'<span class="ek-sub">{interval(cell.low, cell.high, cell.unit)}</span>')
     if other is not None and other.value is not None and cell.value is not None:
         parts.append(f'<span class="ek-sub">Δ {signed(cell.value - other.value, cell.unit)}</span>')
-    words = dict.fromkeys(mark.word for mark in cell.marks if mark.word != "†")
-    if words:
-        parts.append(f'<span class="ek-sub ek-mark">{escape(", ".join(words), 40)}</span>')
+    parts += components.words(cell.marks)
     ranked = everything or cell.ranked
     classes = "" if ranked else "ek-unranked"
     if ranked and cell.value is not None and cell.value == best:
