@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,26 @@ def answers(model: str, output: Path, *more: str) -> dict[str, str]:
     common = ["--split", "miniature", "--limit", "12", "--gen", "max_new_tokens=6", "-q", "-o", str(output)]
     assert invoke(["run", "-m", model, "-t", "chartqa", *common, *more]) == 0, model
     return {record.id: record.text for record in read_records(next(output.rglob("summary.json")).parent)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_native_folder_is_trained_by_its_own_prompt(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_checkpoint(tmp_path / "base", family)
+    exported = export(base, tmp_path / "hf", "hf").folder
+    recipe = write_recipe(tmp_path, exported, write_data(tmp_path / "data"), steps__max_steps=1)
+    assert invoke(["train", str(recipe), "-q"]) == 0
+    image = Image.new("RGB", (40, 40))
+    asked = {
+        mini_internvl.load(at).prompt([image], "Why?").text for at in (base, exported, tmp_path / "out/final")
+    }
+    assert len(asked) == 1 and "Be short." in asked.pop()
+    chat = exported / "chat_template.jinja"
+    chat.write_text(chat.read_text().replace("assistant", "helper"))
+    shutil.rmtree(tmp_path / "out")
+    assert invoke(["train", str(recipe), "-q"]) == 2
+    assert "start from the released layout" in capsys.readouterr().err
 
 
 @pytest.mark.slow

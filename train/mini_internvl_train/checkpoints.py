@@ -178,13 +178,18 @@ def check(folder: Path) -> None:
         if (folder / ADAPTER_SETTINGS).is_file():
             _check_adapter(folder)
         else:
-            _answer(folder)
+            answer(folder)
     except MiniInternVLError as error:
         raise ResumeError(f"{folder}: cannot be read back ({error}); older checkpoints are kept") from error
     log.info("%s: read back and asked in %.1f s", folder.name, time.monotonic() - began)
 
 
-def _answer(folder: Path) -> None:
+def answer(folder: Path) -> None:
+    """Loads a model that was just written and asks it a question.
+
+    Raises:
+        ResumeError, MiniInternVLError: it cannot be read or does not answer.
+    """
     import mini_internvl
     from mini_internvl.weights import WeightReader, weight_files
 

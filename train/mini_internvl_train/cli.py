@@ -148,6 +148,33 @@ def export(checkpoint: Path, layout: Literal["hf", "released"], output: Path) ->
     return 0
 
 
+@train.command(short_help="A Mini-InternVL from an encoder and a language model.")
+@flag("--vision", required=True, metavar="NAME|DIR", help="InternViT, a Mini-InternVL, or CLIP.")
+@flag("--llm", "language", required=True, metavar="NAME|DIR", help="The language model.")
+@flag("-o", "--output", type=FOLDER, required=True, help="Folder of the new model.")
+@flag("--template", metavar="NAME", help="Of conversations. Default: the language model family's.")
+@flag(
+    "--image-size", type=int, metavar="N", help="Side of a tile in pixels. Default: the encoder's; CLIP: 448."
+)
+@flag("--seed", type=int, default=0, show_default=True, help="Of the projector.")
+@terminal.verbosity
+def assemble(
+    vision: str, language: str, output: Path, template: str | None, image_size: int | None, seed: int
+) -> int:
+    """Write a Mini-InternVL of an encoder, a language model and a fresh projector; stage 1 starts from it.
+
+    \b
+    evalkit train assemble --vision OpenGVLab/InternViT-300M-448px --llm Qwen/Qwen2-0.5B-Instruct -o assembled
+    """
+    with training_errors():
+        from mini_internvl_train.assemble import assemble as put_together
+
+        made = put_together(vision, language, output, template=template, image_size=image_size, seed=seed)
+    sizes = "encoder {:,}, projector {:,}, language model {:,}".format(*made.parameters)
+    click.echo(f"{made.folder}: {sizes} parameters; {len(made.added)} tokens added, {made.rows:,} rows")
+    return 0
+
+
 @train.command(short_help="Official training files to conversation JSONL and meta JSON.")
 @click.argument("name", metavar="BENCHMARK")
 @flag("--data-root", type=FOLDER, required=True, envvar=["EVALKIT_DATA_ROOT", "EVALKIT_DATA"],
