@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from small_training import write_checkpoint
 
 from mini_internvl.checkpoint import read_config
+from mini_internvl.config import MiniInternVLConfig, VisionConfig
 from mini_internvl.errors import ConfigError
 
 
@@ -46,6 +49,40 @@ def test_a_wrong_value_is_named(checkpoint: Path, tmp_path: Path, path: str, val
     with pytest.raises(ConfigError, match=last) as error:
         read_config(tmp_path)
     assert "\n" not in str(error.value)
+
+
+_SIZES = "num_hidden_layers num_attention_heads hidden_size intermediate_size"
+_VISION = {
+    **dict.fromkeys([*_SIZES.split(), "image_size", "patch_size", "num_channels"], int),
+    **dict.fromkeys(["layer_norm_eps", "initializer_factor", "initializer_range", "dropout"], float),
+    **dict.fromkeys(["attention_dropout", "drop_path_rate"], float),
+}
+_LANGUAGE = {
+    **dict.fromkeys([*_SIZES.split(), "num_key_value_heads", "vocab_size", "max_position_embeddings"], int),
+    **dict.fromkeys(["rms_norm_eps", "rope_theta", "initializer_range", "attention_dropout"], float),
+    **dict.fromkeys(["resid_pdrop", "embd_pdrop"], float),
+}
+
+
+@pytest.mark.parametrize(("part", "members"), [("vision_config", _VISION), ("llm_config", _LANGUAGE)])
+def test_every_size_and_number_is_checked(
+    checkpoint: Path, part: str, members: dict[str, type[int | float]]
+) -> None:
+    raw = json.loads((checkpoint / "config.json").read_text())
+    numeric = {f.name for f in dataclasses.fields(VisionConfig) if f.type in ("int", "float")}
+    assert part == "llm_config" or set(members) == numeric
+    for name, kind in members.items():
+        for wrong in (
+            -1,
+            "1",
+            True,
+            [1],
+            {},
+            10**12 if kind is int else math.inf,
+            0 if kind is int else math.nan,
+        ):
+            with pytest.raises(ConfigError, match=f"{part}: {name} is "):
+                MiniInternVLConfig.from_dict({**raw, part: {**raw[part], name: wrong}})
 
 
 def test_a_key_that_occurs_twice_costs_no_time(tmp_path: Path) -> None:

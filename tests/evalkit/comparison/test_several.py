@@ -148,11 +148,18 @@ def test_other_formats(cli: Any, checkpoints: Any, style: str) -> None:
             assert "accuracy" in out
 
 
-def test_history_marks_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> None:
+@pytest.mark.parametrize(
+    ("best_gain", "others", "verdict"),
+    [(0.14, 0.0, "improved"), (0.04, 0.0, "no_evidence"), (-0.2, -0.4, "regressed")],
+)
+def test_history_marks_its_best_checkpoint(
+    tmp_path: Path, cli: Any, best_gain: float, others: float, verdict: str
+) -> None:
     rng = np.random.default_rng(1)
     base = (rng.random(300) < 0.7).astype(float)
-    for place, gain in enumerate((0.0, 0.0, 0.14, 0.0)):
-        answers = Answers(nearly(base, rng, gain) if place else base, per_cluster=1)
+    for place, gain in enumerate((0.0, others, best_gain, others)):
+        outcomes = nearly(base, rng, gain) if gain >= 0 else np.where(rng.random(300) < -gain, 0.0, base)
+        answers = Answers(outcomes if place else base, per_cluster=1)
         checkpoint = f"checkpoint-{place}"
         write_run(
             tmp_path, "tuned", answers, checkpoint=checkpoint, fingerprint=checkpoint,
@@ -160,10 +167,11 @@ def test_history_marks_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.M
         )  # fmt: skip
     found = history(find_series(["tuned"], "toy", None, tmp_path))
     best = found.best_json()
-    assert best is not None and best["checkpoint"] == "checkpoint-2" and best["verdict"] == "improved"
+    assert best is not None and best["checkpoint"] == "checkpoint-2" and best["verdict"] == verdict
     assert best["p_adjusted"] >= (found.points[2].change.p if found.points[2].change else 1)
+    assert np.sign(best["gain"]) == np.sign(best_gain) and best["luck"] > 0
     _, text, _ = cli("history", "-m", "tuned", "-t", "toy", "-o", tmp_path)
-    assert "best checkpoint: checkpoint-2, improved" in text and "by luck alone" in text
+    assert f"best checkpoint: checkpoint-2, {verdict.replace('_', ' ')}" in text and "by luck alone" in text
 
 
 # Recipes --------------------------------------------------------------------------------------------------
