@@ -223,6 +223,29 @@ def test_logs_are_read_up_to_their_torn_line(tmp_path: Path) -> None:
     assert logs.find_logs(tmp_path, tmp_path) == [path]
 
 
+def test_a_long_log_shows_its_end_and_a_wide_one_its_first_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.jsonl"
+    line = '{"step": %d, "loss": 1.5}\n'  # 25 bytes
+    path.write_text("".join(line % step for step in range(10)))
+    for most, first in ((250, 0), (249, 1), (60, 8), (10, 10)):
+        monkeypatch.setattr(logs, "_MOST", most)
+        log = logs.read_log(path)
+        assert log.steps == list(range(first, 10)) and log.broken == 0, most
+        assert log.values == ({"loss": [1.5] * (10 - first)} if first < 10 else {})
+    monkeypatch.undo()
+    path.write_text(json.dumps({"step": 1, **{f"n{place}": place for place in range(201)}}) + "\n")
+    assert list(logs.read_log(path).values) == [f"n{place}" for place in range(200)]
+
+
+def test_logs_are_found_three_folders_deep_and_not_in_hidden_ones(tmp_path: Path) -> None:
+    for folder in (".", "a/b/c", "a/b/c/d", ".hidden/x"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "log.jsonl").write_text("")
+    assert logs.find_logs(tmp_path) == [tmp_path / "log.jsonl", tmp_path / "a/b/c/log.jsonl"]
+
+
 def test_absurd_numbers_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text(f'{{"step": 1, "loss": {10**400}, "x": NaN, "y": Infinity}}\n')
