@@ -42,7 +42,7 @@ def test_a_second_training_of_one_name_is_refused(tmp_path: Path) -> None:
     train(first, say=lambda line: None, quiet=True)  # the same one goes on
     second = make_recipe(tmp_path, output=str(tmp_path / "second"), **settings)
     with pytest.raises(
-        RecipeError, match="name: small is the name of another training, whose checkpoint .*first"
+        RecipeError, match=r"name: small is the name of another training, whose checkpoint .*first"
     ):
         train(second, say=lambda line: None, quiet=True)
     other = make_recipe(tmp_path, name="other", output=str(tmp_path / "second"), **settings)
