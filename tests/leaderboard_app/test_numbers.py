@@ -37,8 +37,8 @@ def test_intervals() -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(None, ""), (0, ""), (12, "12"), (999, "999"), (999.6, "1K"), (1000, "1K"), (999_499, "999K"), (999_500, "1M"), (2_812_345, "2.81M"),
-     (1e6, "1M"), (1e9, "1B"), (76e9, "76B")],
+    [(None, ""), (0, ""), (12, "12"), (999, "999"), (999.6, "1K"), (1000, "1K"), (999_499, "999K"),
+     (999_500, "1M"), (2_812_345, "2.81M"), (1e6, "1M"), (1e9, "1B"), (76e9, "76B")],
 )  # fmt: skip
 def test_magnitudes(count: float | None, text: str) -> None:
     assert numbers.magnitude(count) == text
