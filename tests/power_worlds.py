@@ -31,7 +31,8 @@ class PowerWorld:
     """How answers come about.
 
     Attributes:
-        questions: of each image. right: share right. icc: correlation within an image.
+        questions: of each image, or with `unequal` the most (log-uniform from 1).
+        right: share right. icc: correlation within an image.
         churn: share of all answers that become wrong by chance; as many become right.
         metrics: 6, or 1 for the pooled accuracy alone.
     """
@@ -41,11 +42,15 @@ class PowerWorld:
     icc: float = 0.0
     churn: float = 0.03
     metrics: int = 6
+    unequal: bool = False
 
     def draw(self, rng: np.random.Generator, images: int, drop: float) -> tuple[np.ndarray, ...]:
         """Outcomes of base and new, kinds and images of so many images' questions, [n] each."""
-        n = images * self.questions
-        owners = np.repeat(np.arange(images), self.questions)
+        sizes = np.full(images, self.questions)
+        if self.unequal:
+            sizes = np.exp(rng.uniform(0, np.log(self.questions + 1), images)).astype(np.intp)
+        owners = np.repeat(np.arange(images), sizes)
+        n = len(owners)
         kinds = rng.choice(len(KINDS), n, p=SHARES)
         total = 1 / self.icc - 1 if self.icc else 0
         rates = (

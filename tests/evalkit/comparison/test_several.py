@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from stored_runs import Answers, Toy, write_run
 
+import evalkit
 from evalkit.comparison import runs as reading
-from evalkit.comparison.best_of import compare_best_of
+from evalkit.comparison.best_of import best_of_json, compare_best_of
 from evalkit.comparison.history import find_series, history
 from evalkit.comparison.recipes import compare_recipes, expand
 from evalkit.errors import UsageError
@@ -288,3 +289,27 @@ def test_from_python(checkpoints: Any, cli: Any) -> None:
         {key: base}, [{key: path} for path in runs], names=("b", ["x", "y"]), resamples=500
     )
     assert found.tasks[0].best in ("x", "y") and found.verdict == "pass"
+
+
+def test_python_compares_several_runs(checkpoints: Any, tmp_path: Path) -> None:
+    base, runs = checkpoints(0.0, 0.13, -0.3)
+    settings = {"output": tmp_path, "resamples": 500}
+    best = evalkit.compare(base, *runs, best_of=True, **settings)
+    assert best.verdict == "pass" and best.tasks[0].best == str(runs[1])
+    for listed in (
+        evalkit.compare(base, runs, best_of=True, **settings),
+        evalkit.compare(base, new=runs, best_of=True, **settings),
+    ):
+        assert best_of_json(listed) == best_of_json(best)
+    assert evalkit.compare("base", "step-*", best_of=True, **settings).tasks[0].best == "step-1"
+    loaded = [evalkit.load_run(run) for run in (base, *runs)]
+    many = evalkit.compare(*loaded, **settings)
+    assert [each.verdict for each in many.each] == ["pass", "pass", "regression"]
+    recipes = evalkit.compare(base_runs=[base], new_runs=runs, **settings)
+    assert recipes.new == tuple(map(str, runs))
+    with pytest.raises(UsageError, match="--metric"):
+        evalkit.compare(base, runs[0], metric="accuracy")
+    with pytest.raises(UsageError, match="BASE NEW"):
+        evalkit.compare(base)
+    with pytest.raises(TypeError, match="best"):
+        evalkit.compare(base, *runs, best=True)
