@@ -200,7 +200,7 @@ def discrete_power(n: float, changed: float, lean: float, alpha: float, midp_fro
     needs = least[: len(counts)]
     lost = min(1.0, (1 + lean) / 2)
     called = np.where(needs > counts, 0.0, bdtrc(np.minimum(needs, counts) - 1.0, counts, lost))
-    return float(weights @ called / weights.sum())
+    return min(1.0, float(weights @ called / weights.sum()))
 
 
 @functools.lru_cache(maxsize=256)

@@ -313,3 +313,16 @@ def test_python_compares_several_runs(checkpoints: Any, tmp_path: Path) -> None:
         evalkit.compare(base)
     with pytest.raises(TypeError, match="best"):
         evalkit.compare(base, *runs, best=True)
+
+
+def test_what_would_decide_between_several_is_said(cli: Any, checkpoints: Any, tmp_path: Path) -> None:
+    base, runs = checkpoints(0.0, 0.0)
+    status, out, _ = cli("compare", base, *runs, "--best-of", "--margin", "accuracy=0.5")
+    assert status == 5 and "samples" in out.splitlines()[-2] and "show it where nothing is lost" in out
+    status, _, err = cli("compare", base, base, *runs, "--best-of")
+    assert status == 2 and "this is BASE itself: leave it out" in err
+    one = [write_run(tmp_path, name, Answers(np.ones(20), per_cluster=20)) for name in ("x", "y", "z")]
+    status, out, _ = cli("compare", *one, "--best-of")
+    assert status == 5 and "in 1 cluster " in out and "better 30, decide it" in out
+    status, out, _ = cli("compare", *one[:2])
+    assert status == 5 and "better 30, decide it" in out
