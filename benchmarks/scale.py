@@ -35,7 +35,7 @@ from evalkit.pipeline.options import RunOptions
 
 #: Questions about one image, as RSVQA asks them.
 QUESTIONS = 100
-#: Driver's seconds in `simulate`: what `overhead` and `planned` measured (docs/scaling.md).
+#: Driver's seconds in `simulate`: what `overhead` and `planned` measured (docs/scaling-measured.md).
 DRIVER = Driver(exchange=0.0025, request=0.00005)
 
 

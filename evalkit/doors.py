@@ -72,7 +72,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: missing, or not TOML, with its place.
     """
-    with reading(path, UsageError, "write it anew (docs/comparing.md)"):
+    with reading(path, UsageError, "write it anew (docs/gates.md)"):
         try:
             return tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except tomllib.TOMLDecodeError as error:

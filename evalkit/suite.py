@@ -26,6 +26,13 @@ class Target(NamedTuple):
         return cls(task, split or None)
 
 
+class Source(NamedTuple):
+    """Where a cell's value was measured: the run, as its summary names it, and the metric."""
+
+    run: str
+    metric: str
+
+
 @dataclass(frozen=True, slots=True)
 class PrintedRow:
     """A row of a table: what was measured, and a cell for each column (None: blank).
@@ -35,6 +42,7 @@ class PrintedRow:
         apart: why it must not be compared with the published rows (an excerpt, drawn questions); it is then
             set apart from them.
         note: what a reader must know of the row.
+        sources: of the cells of a row measured here, None for a blank and for what is computed from others.
     """
 
     label: str
@@ -43,6 +51,7 @@ class PrintedRow:
     ours: bool = False
     note: str = ""
     apart: str = ""
+    sources: tuple[Source | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

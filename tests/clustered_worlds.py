@@ -39,6 +39,10 @@ def _accuracy(rng: np.random.Generator, ability: float, _: float) -> Record:
     return _record({"accuracy": float(rng.random() < 1 / (1 + np.exp(-0.5 - ability)))})
 
 
+def _right(rng: np.random.Generator, ability: float, _: float) -> Record:
+    return _record({"right": float(rng.random() < 1 / (1 + np.exp(-0.5 - ability)))})
+
+
 def _boxes(rng: np.random.Generator, ability: float, size: float) -> Record:
     union = size * rng.gamma(4.0, 0.25)
     share = rng.beta(3.0, 2.0) / (1 + np.exp(-1 - ability))
@@ -82,7 +86,7 @@ KINDS: dict[str, tuple[Callable[[], Metric], Answer, float]] = {
 MORE_KINDS: dict[str, tuple[Callable[[], Metric], Answer, float]] = {
     "bleu": (lambda: Bleu("bleu_4", 4), _caption, 3.0),
     "language": (lambda: next(m for m in drivelm_metrics() if m.name == "language"), _caption, 3.0),
-    "ocrbench": (lambda: OCRBench().metrics()[0], _accuracy, 1.5),
+    "ocrbench": (lambda: OCRBench().metrics()[0], _right, 1.5),
 }
 
 #: Kinds, and clusters of an experiment, of which coverage is measured.

@@ -118,7 +118,7 @@ def with_tables(text: str, tables: dict[str, str]) -> str:
 PAGES = {
     DOCS / "options.md": run_tables,
     DOCS / "comparing.md": comparison_table,
-    DOCS / "training.md": lambda: {**recipe_table(), **distillation_table()},
+    DOCS / "recipe-settings.md": lambda: {**recipe_table(), **distillation_table()},
 }
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ class Flip:
 
     Attributes:
         metric: the one in which it did. before, after: the sample's outcome on each side.
+        rotations: where the outcome rests on several records (`Metric.rests_on`), those whose change made
+            it, both sides of each; empty otherwise.
+        hidden: whether it rests on several records, and the one that changed is not among those that both
+            sides answered.
     """
 
     metric: str
@@ -27,18 +32,32 @@ class Flip:
     new: Record
     before: float
     after: float
+    rotations: tuple[tuple[Record, Record], ...] = ()
+    hidden: bool = False
+
+    @property
+    def answers(self) -> tuple[Record, Record]:
+        """The two records whose answers show the change."""
+        return self.rotations[0] if self.rotations else (self.base, self.new)
 
     def to_json(self) -> dict[str, Json]:
-        """Id, both answers, target, tags."""
-        return {
+        """Id, both answers that show the change with their target, tags."""
+        base, new = self.answers
+        found: dict[str, Json] = {
             "id": self.base.id,
             "metric": self.metric,
-            "base": self.base.text,
-            "new": self.new.text,
-            "target": self.base.target,
+            "base": base.text,
+            "new": new.text,
+            "target": base.target,
             "outcomes": [self.before, self.after],
             "tags": dict(self.base.tags),
         }
+        if self.rotations:
+            found["rotations"] = [
+                {"id": mine.id, "base": mine.text, "new": theirs.text, "target": mine.target}
+                for mine, theirs in self.rotations
+            ]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +135,28 @@ def _changes(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> l
         return []
     with np.errstate(invalid="ignore"):
         changed = np.flatnonzero(np.isfinite(before) & np.isfinite(after) & (before != after))
-    return [
+    found = [
         Flip(metric.name, base[place], new[place], float(before[place]), float(after[place]))
         for place in changed.tolist()
     ]
+    return _with_rotations(found, metric.rests_on, base, new) if metric.rests_on else found
+
+
+def _with_rotations(
+    flips: Sequence[Flip], score: str, base: Sequence[Record], new: Sequence[Record]
+) -> list[Flip]:
+    """Flips with the records of their clusters whose score changed the same way."""
+    members: dict[str, list[tuple[Record, Record]]] = {flip.base.cluster: [] for flip in flips}
+    for mine, theirs in zip(base, new, strict=True):
+        if mine.cluster in members and score in mine.scores and score in theirs.scores:
+            members[mine.cluster].append((mine, theirs))
+    found = []
+    for flip in flips:
+        sign = 1.0 if flip.after > flip.before else -1.0
+        changed = tuple(
+            (mine, theirs)
+            for mine, theirs in members[flip.base.cluster]
+            if sign * (theirs.scores[score] - mine.scores[score]) > 0
+        )
+        found.append(dataclasses.replace(flip, rotations=changed, hidden=not changed))
+    return found

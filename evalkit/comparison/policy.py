@@ -53,7 +53,7 @@ def find(folder: Path) -> Path:
         return project
     raise UsageError(
         f"no policy: neither {FILE_NAME} nor [tool.evalkit] in pyproject.toml here; write one "
-        "(docs/comparing.md) or name it with --policy FILE"
+        "(docs/gates.md) or name it with --policy FILE"
     )
 
 
@@ -65,7 +65,7 @@ def load(path: Path) -> Policy:
     """
     table = _table(path, read_toml(path))
     if table is None:
-        raise UsageError(f"{path}: no [tool.evalkit]; write one (docs/comparing.md)")
+        raise UsageError(f"{path}: no [tool.evalkit]; write one (docs/gates.md)")
     content = _known(table, _KEYS, str(path))
     for name in _includes(content, path):
         registry.include(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evalkit import registry
+from evalkit.comparison.alike import Measured, measured, older_data_alone, refusal
 from evalkit.contracts import Record
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
 from evalkit.pipeline.results import describe
@@ -32,10 +33,9 @@ class LoadedRun:
     """One complete run with its records.
 
     Attributes:
-        model: name as in the run. signature: fields of the signature by name.
+        model: name as in the run. measured: what may be compared with it.
         request_keys: request hash by sample id. seconds: model time by sample id.
         image_keys: hash of the images by sample id, None where it was not stored.
-        data: hash of the data; older_data: as earlier versions made it, all that they have.
     """
 
     path: Path
@@ -43,35 +43,10 @@ class LoadedRun:
     model: str
     task: Task
     records: Sequence[Record]
-    signature: Mapping[str, str]
+    measured: Measured
     request_keys: Mapping[str, str]
     seconds: Mapping[str, float] = field(default_factory=dict)
     image_keys: Mapping[str, str | None] = field(default_factory=dict)
-    data: str | None = None
-    older_data: str | None = None
-
-
-def signature_fields(signature: str) -> dict[str, str]:
-    """Fields of a signature by name; the first three are task, version and split."""
-    named = dict(zip(("task", "version", "split"), signature.split("|")[:3], strict=False))
-    for part in signature.split("|")[3:]:
-        name, _, value = part.partition(":")
-        named[name] = value
-    return named
-
-
-def _with_seed(fields: Mapping[str, str], run: StoredRun) -> dict[str, str]:
-    """The fields of a drawn run with its seed, which earlier versions left out or called non-standard."""
-    found = dict(fields)
-    settings = run.manifest.get("settings")
-    generation = settings.get("generation") if isinstance(settings, Mapping) else None
-    drawn = found.get("gen", "").startswith("sampled")
-    if "seed" in found or not drawn or not isinstance(generation, Mapping):
-        return found
-    found["seed"] = str(generation.get("seed", 0))
-    changed = found.pop("nonstandard", "").split(",")
-    kept = ",".join(part for part in changed if part and not part.startswith("seed="))
-    return {**found, "nonstandard": kept} if kept else found
 
 
 def load_for_comparison(path: Path) -> LoadedRun:
@@ -99,32 +74,17 @@ def load_for_comparison(path: Path) -> LoadedRun:
             f"{path}: responses of {len(lost)} scored samples are gone (first: {lost[0]}): "
             "a file was cut; give the `evalkit run` command again"
         )
-    signed = signature_fields(str(summary.get("signature", "")))
     return LoadedRun(
         path=path,
         key=Key(task.name, str(named.get("split"))),
         model=str(summary.get("model", "")),
         task=task,
         records=records,
-        signature={**_with_seed(signed, run), "protocol": task.protocol},
+        measured=measured(str(summary.get("signature", "")), task.protocol, run.manifest),
         request_keys=request_keys,
         seconds=seconds,
         image_keys=image_keys,
-        **_data_hashes(run),
     )
-
-
-def _data_hashes(run: StoredRun) -> dict[str, str | None]:
-    """Hashes of the data that a run was last scored on; earlier versions have the older one alone."""
-    scored, data = run.manifest.get("scored"), run.manifest.get("data")
-    scored = scored if isinstance(scored, Mapping) else {}
-    data = data if isinstance(data, Mapping) else {}
-    content, older = (
-        (scored.get("data"), scored.get("older_data"))
-        if scored.get("data")
-        else (data.get("hash"), data.get("older_hash"))
-    )
-    return {"data": content, "older_data": older} if older else {"data": None, "older_data": content}
 
 
 def _summary(run: StoredRun) -> dict[str, Any]:
@@ -175,15 +135,10 @@ def model_of(run: StoredRun) -> str:
     return str(_manifest_part(run, "model").get("name", ""))
 
 
-#: Fields without which there is nothing in common to compare.
-_FIXED = ("task", "split", "protocol")
 #: Signature fields that change the request itself, and so its hash.
 _REQUEST_FIELDS = frozenset({"tiles", "prompt", "gen", "seed", "repeats", "nonstandard", "request"})
 #: Signature fields that say which samples were asked.
 _SAMPLE_FIELDS = frozenset({"n", "subset", "data"})
-#: How many samples and which: they differ together, and allowing one allows both.
-_SUBSET_FIELDS = frozenset({"n", "subset"})
-
 #: What `--allow` takes for the images themselves; no other field switches their check off.
 _IMAGES = "images"
 
@@ -221,8 +176,8 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
         NotComparableError: naming the fields or samples that differ.
     """
     where = f"{base.path} and {new.path}"
-    older = _older_data(base, new)
-    _check_signatures(base, new, {*allow, "data"} if older else allow, where)
+    if why := refusal(base.measured, new.measured, allow):
+        raise NotComparableError(f"{where}: {why}")
     mine, theirs = {r.id: r for r in base.records}, {r.id: r for r in new.records}
     notes = _check_samples(mine.keys(), theirs.keys(), allow, where)
     common = [name for name in mine if name in theirs]
@@ -233,15 +188,15 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
                 f"{where}: {len(differing)} requests differ (first: {differing[0]}): prompt, images or "
                 "settings are not the same; --allow request compares them knowingly"
             )
-    notes = (*notes, *older, *_check_images(base, new, common, allow, where))
+    notes = (*notes, *_older_data(base, new), *_check_images(base, new, common, allow, where))
     return Pairs([mine[name] for name in common], [theirs[name] for name in common], notes)
 
 
 def _older_data(base: LoadedRun, new: LoadedRun) -> tuple[str, ...]:
     """What to say where a side's data hash is of the older form, and the two agree as far as it goes."""
-    old = base if base.data is None else new
-    if old.data is not None or old.older_data is None or base.older_data != new.older_data:
+    if not older_data_alone(base.measured, new.measured):
         return ()
+    old = base if base.measured.data is None else new
     return (
         f"{old.path}: its data hash is of an older form: questions and targets are the same, tags and "
         f"options were not compared; `{command('score', old.path)}` makes it anew",
@@ -265,31 +220,6 @@ def _check_images(
     if unknown := sum(not (mine and theirs) for _, mine, theirs in keys):
         return (f"whether {unknown} samples have the same images is not known: `evalkit score` stores it",)
     return ()
-
-
-def _check_signatures(base: LoadedRun, new: LoadedRun, allow: Collection[str], where: str) -> None:
-    if _SUBSET_FIELDS & set(allow):
-        allow = {*allow, *_SUBSET_FIELDS}
-    names = list(dict.fromkeys([*_FIXED, *base.signature, *new.signature]))
-    differing = [name for name in names if base.signature.get(name) != new.signature.get(name)]
-    fixed = [name for name in differing if name in _FIXED]
-    refused = fixed or [name for name in differing if name not in allow]
-    if not refused:
-        return
-    listed = ", ".join(
-        f"{name} ({base.signature.get(name, 'none')} | {new.signature.get(name, 'none')})" for name in refused
-    )
-    fix = (
-        "score or run one of them again under the other's"
-        if fixed
-        else "to compare them knowingly: " + " ".join(_allowing(refused))
-    )
-    raise NotComparableError(f"{where}: {listed} differ{'s' if len(refused) == 1 else ''}; {fix}")
-
-
-def _allowing(fields: Sequence[str]) -> list[str]:
-    """The flags that let these fields differ; one flag for how many samples and which."""
-    return list(dict.fromkeys(f"--allow {'subset' if name in _SUBSET_FIELDS else name}" for name in fields))
 
 
 def _check_samples(

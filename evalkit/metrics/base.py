@@ -70,9 +70,12 @@ class Metric(ABC):
         binary: whether `outcomes` are 0/1, so that McNemar's test applies.
         variant: another metric computed as a certain package does it. It is shown, and a comparison judges it
             only where a threshold names it.
+        rests_on: a score that all records of a sample's cluster have and of which its outcome is made (the
+            rotations of a circular question), or empty.
     """
 
     variant: bool = False
+    rests_on: str = ""
 
     def __init__(
         self,

@@ -35,9 +35,15 @@ class CircularScore(NamedTuple):
     decisive: bool
 
 
+class Circular(Accuracy):
+    """Percentage of base rows of whose rotations, the rows of their cluster, all are right."""
+
+    rests_on = "right"
+
+
 def circular_metrics() -> tuple[Metric, ...]:
     """`circular` (all rotations right) and `vanilla` (the base row right), in percent of base questions."""
-    return Accuracy("circular"), Accuracy("vanilla")
+    return Circular("circular"), Accuracy("vanilla")
 
 
 def score_rotations(rows: Sequence[Rotation]) -> list[CircularScore]:

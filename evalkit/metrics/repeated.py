@@ -55,6 +55,7 @@ class Repeated(Metric):
         super().__init__(metric.name, unit=metric.unit, higher_is_better=metric.higher_is_better)
         self.metric = metric
         self.variant = metric.variant
+        self.rests_on = metric.rests_on
         self.binary = metric.binary and all(self._is_whole(records) for records in series)
 
     def _is_whole(self, records: Sequence[Record]) -> bool:

@@ -135,7 +135,7 @@ class RunSettings:
     seed: int = option("question", 0, "Seed of sampling.", metavar="N")
     subset_seed: int = option("question", 0, "Seed of --limit.", metavar="N")
     repeats: int = option(
-        "question", 1, "Ask each question N times, at a temperature above 0 (docs/comparing.md).", metavar="N"
+        "question", 1, "Ask each question N times, temperature above 0 (docs/several-runs.md).", metavar="N"
     )
     dtype: str = option("question", "auto", "bfloat16, float16, float32 or int8.", metavar="NAME")
     template: str = option(

@@ -95,9 +95,19 @@ def flip_title(task: TaskComparison, lost: bool) -> str:
 
 
 def flip_cells(flip: Flip, limit: int = 40) -> list[str]:
-    """Id, target and both answers, each on one line."""
-    target = flip.base.target if isinstance(flip.base.target, str) else repr(flip.base.target)
-    return [one_line(text, limit) for text in (flip.base.id, target, flip.base.text, flip.new.text)]
+    """Id, target and both answers that show the change, each on one line."""
+    base, new = flip.answers
+    target = base.target if isinstance(base.target, str) else repr(base.target)
+    return [one_line(text, limit) for text in (flip_id(flip), target, base.text, new.text)]
+
+
+def flip_id(flip: Flip) -> str:
+    """The sample's id, and that of the rotation whose answers are shown, where it is another one."""
+    if flip.hidden:
+        return f"{flip.base.id} (a rotation unanswered)"
+    more = f" and {len(flip.rotations) - 1} more" if len(flip.rotations) > 1 else ""
+    shown = flip.answers[0].id
+    return flip.base.id + (f" (rotation {shown}{more})" if shown != flip.base.id or more else "")
 
 
 def suite_line(change: SuiteChange) -> list[str]:

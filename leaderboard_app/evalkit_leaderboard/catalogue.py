@@ -122,6 +122,7 @@ def paper_table(suite: Suite, runs: Sequence[tuple[str, Run]]) -> Table | None:
 
 def _summary(label: str, run: Run) -> dict[str, Any]:
     return {
+        "run": run.path,
         "model": label,
         "task": run.task,
         "split": run.split,

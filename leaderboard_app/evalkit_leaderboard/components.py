@@ -34,17 +34,18 @@ def link(page: str, label: str, **query: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HtmlCell:
-    """A cell of a table: its HTML (made with `escape`), classes, and a plain tooltip."""
+    """A cell of a table: its HTML (made with `escape`), classes, a plain tooltip, and further attributes."""
 
     body: str
     classes: str = ""
     title: str = ""
+    attributes: str = ""
 
     def render(self, tag: str = "td", attributes: str = "") -> str:
         """The element."""
         title = f' title="{escape(self.title, 600)}"' if self.title else ""
         classes = f' class="{self.classes}"' if self.classes else ""
-        return f"<{tag}{classes}{title}{attributes}>{self.body}</{tag}>"
+        return f"<{tag}{classes}{title}{attributes}{self.attributes}>{self.body}</{tag}>"
 
 
 def table(
@@ -67,18 +68,10 @@ def _row(kind: str, cells: Sequence[HtmlCell]) -> str:
     return f'<tr class="{kind}">{name}{rest}</tr>' if kind else f"<tr>{name}{rest}</tr>"
 
 
-def chips(marks: Iterable[Mark], most: int = 6) -> str:
-    """Marks as small labels, each word once, with what they mean as tooltip."""
-    by_word: dict[str, list[Mark]] = {}
-    for mark in marks:
-        by_word.setdefault(mark.word, []).append(mark)
-    return "".join(_chip(word, same) for word, same in list(by_word.items())[:most])
-
-
-def _chip(word: str, marks: Sequence[Mark]) -> str:
-    kind = "" if all(mark.ranked for mark in marks) else " ek-warn"
-    meaning = escape("; ".join(dict.fromkeys(mark.meaning for mark in marks)), 400)
-    return f'<span class="ek-chip{kind}" title="{meaning}">{escape(word, 30)}</span>'
+def words(marks: Iterable[Mark]) -> list[str]:
+    """The words that a value needs, in a line below it; none where it needs none."""
+    found = ", ".join(dict.fromkeys(mark.word for mark in marks if mark.word != "†"))
+    return [f'<span class="ek-sub ek-mark">{escape(found, 60)}</span>'] if found else []
 
 
 def kind(published: bool) -> str:

@@ -23,7 +23,7 @@ from evalkit_leaderboard.runs import MANIFEST, RECORDS, SUMMARY, Run, finished, 
 log = logging.getLogger(__name__)
 
 #: Raise when `Run` changes.
-_VERSION = 3
+_VERSION = 4
 #: Runs lie three levels under the output folder; somebody may point at any folder above them.
 _DEPTH = 5
 #: Seconds between two looks at the disk, however many pages ask.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from evalkit.comparison.runs import signature_fields
+from evalkit.comparison.alike import Measured, refusal
 from evalkit.task import MINIATURE, PARTS
 from evalkit_leaderboard.catalogue import TaskInfo
 from evalkit_leaderboard.runs import Run
@@ -69,7 +69,7 @@ def marks_of(run: Run, task: TaskInfo) -> tuple[Mark, ...]:
         found.append(Mark(f"protocol {run.protocol}", f"scored by another protocol than {task.protocol}"))
     if size is not None and expected != size and not run.limited and run.status != "excerpt":
         found.append(Mark("excerpt", f"{expected} samples; the published split has {size}"))
-    inputs = _INPUTS.get(signature_fields(run.signature).get("inputs", ""))
+    inputs = _INPUTS.get(run.measured.fields.get("inputs", ""))
     if inputs is not None:
         found.append(inputs)
     found += (mark for note in run.notes if (mark := _noted(note)).word not in {m.word for m in found})
@@ -86,8 +86,23 @@ def _noted(note: str) -> Mark:
 
 def asked(run: Run) -> tuple[str, ...]:
     """What of a run's signature must be equal for two values to be of the same samples and scorer."""
-    fields = signature_fields(run.signature)
-    return tuple(fields.get(name, "") for name in _SAME)
+    return tuple(run.measured.fields.get(name, "") for name in _SAME)
+
+
+def alike(runs: Mapping[str, Run]) -> list[list[str]]:
+    """Keys of runs of one task and split by what may be compared, the largest group first (`refusal`)."""
+    groups: list[tuple[Measured, list[str]]] = []
+    known: dict[tuple[object, ...], list[str]] = {}
+    for key, run in runs.items():
+        told = run.measured
+        same = (*sorted(told.fields.items()), told.data, told.older_data)
+        if same not in known:
+            fitting = (keys for first, keys in groups if refusal(first, told) is None)
+            known[same] = next(fitting, [])
+            if not known[same]:
+                groups.append((told, known[same]))
+        known[same].append(key)
+    return sorted((keys for _, keys in groups), key=len, reverse=True)
 
 
 def other_data(runs: Iterable[Run]) -> dict[str, Mark]:

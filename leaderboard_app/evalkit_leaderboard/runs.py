@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from evalkit.comparison.alike import Measured, measured
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.store import shapes
 from evalkit.text import one_line
@@ -46,6 +47,7 @@ class Run:
         path: the folder. status: as in `evalkit list runs`, or `broken`, for `reason`.
         model: as in reports. weights: fingerprint, or what else tells two checkpoints apart.
         counts: expected, answered, errors, unparsed, truncated.
+        measured: what it may be compared with.
         nonstandard: settings in place of the protocol's own. notes: words every output must carry.
         speed, tokens_per_second, memory: of the last session; bytes.
     """
@@ -61,6 +63,7 @@ class Run:
     protocol: str = ""
     created: str = ""
     signature: str = ""
+    measured: Measured = field(default_factory=Measured)
     limited: bool = False
     counts: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, MetricCell] = field(default_factory=dict)
@@ -96,6 +99,7 @@ class Run:
     def to_json(self) -> dict[str, Any]:
         """Plain content for the cache."""
         content = {name: getattr(self, name) for name in self.__slots__}
+        content["measured"] = [self.measured.fields, self.measured.data, self.measured.older_data]
         content["metrics"] = {
             name: [f.value, f.unit, f.n, f.low, f.high, f.reason] for name, f in self.metrics.items()
         }
@@ -105,7 +109,8 @@ class Run:
     def from_json(cls, content: Mapping[str, Any]) -> Run:
         """The inverse of `to_json`. Raises TypeError or KeyError for what another version wrote."""
         metrics = {name: MetricCell(*values) for name, values in content["metrics"].items()}
-        return cls(**{**content, "metrics": metrics, "notes": tuple(content["notes"])})
+        notes, measured = tuple(content["notes"]), Measured(*content["measured"])
+        return cls(**{**content, "metrics": metrics, "measured": measured, "notes": notes})
 
 
 def stamp(folder: str) -> str:
@@ -168,6 +173,10 @@ def _described(
     counts = _part(summary, "counts") or {"expected": selection.get("expected")}
     nonstandard = _part(summary, "nonstandard") or _part(settings, "nonstandard")
     notes = summary.get("notes") or model.get("notes") or ()
+    signed = next(
+        (text for part in (summary, manifest) if isinstance(text := part.get("signature"), str)), ""
+    )
+    protocol = _text(summary, "protocol") or _text(task, "protocol") or "unknown"
     speed = _last_session(manifest)
     throughput, memory = _part(speed, "throughput"), _part(speed, "peak_memory")
     return Run(
@@ -179,9 +188,10 @@ def _described(
         task=_text(summary, "task") or _text(task, "name") or "unknown",
         title=_text(summary, "title") or _text(task, "title"),
         split=_text(summary, "split") or _text(task, "split") or "unknown",
-        protocol=_text(summary, "protocol") or _text(task, "protocol") or "unknown",
+        protocol=protocol,
         created=_text(manifest, "created"),
-        signature=_text(summary, "signature", _SENTENCE) or _text(manifest, "signature", _SENTENCE),
+        signature=one_line(signed[: _SENTENCE + 1], _SENTENCE),
+        measured=measured(signed, protocol, manifest),
         limited=bool(summary.get("limited") or selection.get("limited")),
         counts={one_line(str(name), 40): _count(value) for name, value in counts.items()},
         metrics=_metrics(_part(summary, "metrics")),

@@ -24,6 +24,7 @@ from mini_internvl.layout import (
     unwrapped,
 )
 from mini_internvl.model import MiniInternVL
+from mini_internvl.releases import locate
 from mini_internvl.unreadable import deepspeed_command
 from mini_internvl.weights import WeightReader, replacing, weight_files, write_weights
 
@@ -179,33 +180,39 @@ def save_checkpoint(
         network: any Mini-InternVL.
         folder: is made if need be; each file is replaced as a whole.
         state: weights in place of the network's own, under its names (gathered from shards, for example).
-        tokenizer_from: the folder of the base, or contents of its files by name (`companion_files`). Its
-            tokenizer files are copied, and what else stands beside released weights: `auto_map`, Python
-            files, settings of generation and images.
+        tokenizer_from: the base as `load` takes it (folder, name, hub id), or contents of its files by name
+            (`companion_files`). Its tokenizer files are copied, and what else stands beside released weights:
+            `auto_map`, Python files, settings of generation and images.
         dtype: of the stored weights; None keeps theirs.
         shard_bytes: most bytes of one weight file.
 
     Returns:
         The weight files.
+
+    Raises:
+        CheckpointError: there is no such base.
     """
+    base = (
+        tokenizer_from
+        if tokenizer_from is None or isinstance(tokenizer_from, Mapping)
+        else locate(tokenizer_from)
+    )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = network.state_dict() if state is None else state
     released = released_state({name: weights[name] for name in _own_parameters(network)}, network.config)
     if dtype is not None:
         released = {name: tensor.to(dtype) for name, tensor in released.items()}
-    raw = _with_base_settings(network.config.to_dict(), tokenizer_from)
+    raw = _with_base_settings(network.config.to_dict(), base)
     raw["torch_dtype"] = str(next(iter(released.values())).dtype).removeprefix("torch.")
     if network.image_token_id is not None:
         raw["image_token_id"] = network.image_token_id
     with replacing(folder / "config.json") as path:
         path.write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if tokenizer_from is not None:
+    if base is not None:
         from mini_internvl.tokenizers import copy_companions
 
-        copy_companions(
-            tokenizer_from if isinstance(tokenizer_from, Mapping) else Path(tokenizer_from), folder
-        )
+        copy_companions(base, folder)
     return write_weights(released, folder, shard_bytes)
 
 
@@ -238,12 +245,12 @@ def _canonical(folder: Path, names: list[str], native: bool) -> dict[str, str]:
     return stored
 
 
-def _with_base_settings(raw: dict[str, Any], base: str | Path | Mapping[str, bytes] | None) -> dict[str, Any]:
+def _with_base_settings(raw: dict[str, Any], base: Path | Mapping[str, bytes] | None) -> dict[str, Any]:
     """config.json with the entries of a released base that only other programs read, such as `auto_map`."""
     if isinstance(base, Mapping):
         old = json.loads(base["config.json"]) if "config.json" in base else {}
     else:
-        path = None if base is None else Path(base) / "config.json"
+        path = None if base is None else base / "config.json"
         old = read_json(path) if path is not None and path.is_file() else {}
     if old.get("model_type") != "internvl_chat":
         return raw

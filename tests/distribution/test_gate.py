@@ -1,4 +1,4 @@
-"""The files under .github, the action and the gate of docs/comparing.md: valid, and run as by a runner."""
+"""The files under .github, the action and the gate of docs/gates.md: valid, and run as by a runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three examples of docs/adding-a-task.md run as shown and give known values."""
+"""The three examples of docs/task-examples.md run as shown and give known values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy
 from PIL import Image
 
 from evalkit import registry
@@ -18,12 +17,13 @@ from evalkit.cli.main import invoke
 from evalkit.errors import DataError
 from evalkit.files import read_csv
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "task-examples.md"
 Run = Callable[[str, dict[str, str]], dict[str, Any]]
 
 
 def example(name: str) -> str:
     """The code of the class `name`."""
-    page = toy.PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     (found,) = [
         code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if f"class {name}(" in code
     ]

@@ -327,6 +327,15 @@ def test_tokenizer_files_travel_with_the_weights(released: Path, tmp_path: Path)
     assert loaded.image_token_id == loaded.tokenizer.token_id("<IMG_CONTEXT>")
 
 
+def test_the_base_is_named_as_for_loading(tmp_path: Path) -> None:
+    tiny = mini_internvl.load(mini_internvl.TINY)
+    mini_internvl.save_checkpoint(tiny, tmp_path / "again", tokenizer_from=mini_internvl.TINY)
+    assert mini_internvl.load(tmp_path / "again").tokenizer is not None
+    with pytest.raises(mini_internvl.CheckpointError, match="nowhere: no such folder or model"):
+        mini_internvl.save_checkpoint(tiny, tmp_path / "other", tokenizer_from="nowhere")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_tokenizer_larger_than_the_embedding_is_refused(released: Path, tmp_path: Path) -> None:
     folder = copy(released, tmp_path)
     small_tokenizers.write_internlm2(folder)

@@ -1,6 +1,6 @@
 """Scores under every protocol named after another harness are that harness's own; make.py made them.
 
-python tests/peers/test_peers.py        writes the table of docs/tasks.md again
+python tests/peers/test_peers.py        writes the table of docs/protocols.md again
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from evalkit.store import StoredResponse
 from evalkit_tasks.base import PINNED
 
 FOLDER = Path(__file__).resolve().parent
-DOCS = FOLDER.parents[1] / "docs" / "tasks.md"
+DOCS = FOLDER.parents[1] / "docs" / "protocols.md"
 START, END = "<!-- made by tests/peers/test_peers.py -->\n", "<!-- end of it -->\n"
 #: The score of a record that is the harness's score of an answer.
 SCORES = {
@@ -122,7 +122,7 @@ def test_metrics_are_the_harness_s_own(task: str, protocol: str) -> None:
 
 
 def table() -> str:
-    """The table of docs/tasks.md."""
+    """The table of docs/protocols.md."""
     lines = ["| task | protocol | answers compared | differences |", "|---|---|---|---|"]
     for task, protocol in PAIRS:
         count, found = compared(task, protocol)

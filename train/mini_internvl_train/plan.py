@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,17 @@ import torch
 from mini_internvl_train.packing import Bounds, Length, PackOrder
 from mini_internvl_train.precision import DTYPES, emulated
 from mini_internvl_train.recipe import Precision, Recipe
+from mini_internvl_train.sample_files import PlannedLines
 from mini_internvl_train.samples import TrainingSet, read_training_set
-from mini_internvl_train.start import PartCount, Start, count, learned_parameters, load_start, prepare
+from mini_internvl_train.start import (
+    PartCount,
+    Start,
+    count,
+    first_learning_layer,
+    learned_parameters,
+    load_start,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
@@ -56,26 +65,30 @@ def plan_of(recipe: Recipe) -> TrainingPlan:
     start = load_start(recipe)
     data, order = plan_data(recipe, start)
     prepare(start.network, recipe)
-    general = min((pool.first for pool in data.general), default=len(data))
+    general = {index for pool in data.general for index in pool.indices}
     return make_plan(recipe, start, order, data.lengths, general)
 
 
-def plan_data(recipe: Recipe, start: Start) -> tuple[TrainingSet, PackOrder]:
-    """The training set, and its packs by step."""
+def plan_data(
+    recipe: Recipe, start: Start, planned: PlannedLines | None = None
+) -> tuple[TrainingSet, PackOrder]:
+    """The training set, and its packs by step; with the lines of the training that is continued."""
     rotary: Any = start.network.language_model.model.rotary_emb
     bounds = Bounds(recipe.packing.max_tokens, recipe.packing.max_tiles)
-    data = read_training_set(recipe.data, start.encoder, start.tiling, rotary.regime, bounds)
-    return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe)
+    data = read_training_set(
+        recipe.data, start.encoder, start.tiling, rotary.regime, bounds, recipe.seed, planned
+    )
+    return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe, data.damaged)
 
 
 def make_plan(
-    recipe: Recipe, start: Start, order: PackOrder, lengths: Sequence[Length], general: int
+    recipe: Recipe, start: Start, order: PackOrder, lengths: Sequence[Length], general: Container[int]
 ) -> TrainingPlan:
     """The plan of a prepared network.
 
     Args:
         recipe, start, order, lengths: as the training will have them.
-        general: index of the first general sample.
+        general: indices of the general samples.
     """
     packs = order.epoch(0)
     indices = [index for pack in packs for index in pack.samples]
@@ -91,7 +104,7 @@ def make_plan(
         parts=tuple(count(start.network)),
         memory=estimate_memory(start.network, recipe, largest_micro_step(order, lengths, recipe)),
         samples=len(indices),
-        general=sum(index >= general for index in indices),
+        general=sum(index in general for index in indices),
         tokens=tokens,
         tiles=tiles,
         trained=trained,
@@ -127,7 +140,8 @@ def operations(
     total += 4 * squares * int(llm["hidden_size"]) * int(llm["num_hidden_layers"]) * (3 + again)
     patches = tiles * (vision.grid**2 + 1)
     encoder = counts["vision encoder"]
-    passes = 3 + again if encoder.trainable else 1
+    learns_at = first_learning_layer(network)
+    passes = 1 if learns_at is None else (3 if encoder.trainable else 2) + again
     total += 2 * encoder.total * patches * passes
     total += 4 * patches * (vision.grid**2 + 1) * vision.hidden_size * vision.num_hidden_layers * passes
     return total + 6.0 * counts["projector"].total * tiles * network.config.num_image_token
@@ -301,8 +315,10 @@ def _vision(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int) 
     vision = network.config.vision
     patches = micro.tiles * (vision.grid**2 + 1)
     of_layer = patches * (10 * vision.hidden_size + 3 * vision.intermediate_size) * size
-    if recipe.trainable != "full":
+    first = first_learning_layer(network)
+    if first is None:
         return of_layer
+    layers = vision.num_hidden_layers - first
     if recipe.gradient_checkpointing:
-        return vision.num_hidden_layers * patches * vision.hidden_size * 4 + of_layer
-    return vision.num_hidden_layers * of_layer
+        return layers * patches * vision.hidden_size * 4 + of_layer
+    return layers * of_layer

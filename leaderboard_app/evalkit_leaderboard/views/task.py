@@ -8,18 +8,21 @@ from typing import Any
 import streamlit as st
 
 from evalkit import registry
+from evalkit.comparison.alike import refusal
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.task import PARTS, Task
+from evalkit.text import one_line
 from evalkit_leaderboard import catalogue, charts, components, state
 from evalkit_leaderboard.catalogue import TaskInfo
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.exports import MEASURED, PUBLISHED
-from evalkit_leaderboard.marks import Mark, is_ranked
+from evalkit_leaderboard.marks import alike, is_ranked
 from evalkit_leaderboard.matrix import Column, Matrix, Row
 from evalkit_leaderboard.numbers import shown
 from evalkit_leaderboard.runs import Run
 from evalkit_leaderboard.views import paper_tables
+from evalkit_leaderboard.views.paper_tables import Measurement
 
 #: Values of a tag that are shown.
 _MOST_VALUES = 60
@@ -96,43 +99,33 @@ def _paper_tables(context: Context, info: TaskInfo, split: str) -> None:
     """Every table of the paper that the task has columns in, with the models measured here on the split.
 
     Columns of other tasks have their runs on published splits, or on miniatures where that is the split.
+    Values that are not ranked beside published ones stand in a table of their own.
     """
-    chosen: dict[str, list[Run]] = {}
+    among: list[tuple[str, Run]] = []
+    apart: list[tuple[str, Run]] = []
+    measured: dict[str, Measurement] = {}
     for row in context.matrix.rows:
-        if row.current and not row.published:
-            keys = dict.fromkeys(
-                cell.run
-                for column, cell in row.cells.items()
-                if cell.run
-                and (column.split == split if column.task == info.name else _alike(column.split, split))
-            )
-            chosen[row.label] = [context.runs[key] for key in keys if key in context.runs]
-    labelled = [(label, run) for label, runs in chosen.items() for run in runs]
-    for suite in catalogue.tables_of(info.name):
-        table = catalogue.paper_table(suite, labelled)
-        if table is None:
+        if not row.current or row.published:
             continue
-        names = {target.task for target in suite.targets()}
-        marks = {
-            row.label: _marks(row, [run for run in chosen[row.label] if run.task in names], context)
-            for row in context.matrix.rows
-            if row.label in chosen
-        }
-        st.subheader(table.title, anchor=False)
-        paper_tables.show(table, marks)
+        for column, cell in row.cells.items():
+            run = context.runs.get(cell.run)
+            fits = column.split == split if column.task == info.name else _alike(column.split, split)
+            if run is None or not fits or run.path in measured:
+                continue
+            measured[run.path] = Measurement(cell.run, run, cell.marks)
+            ranked = is_ranked(cell.marks) and run.split not in PARTS
+            (among if ranked else apart).append((row.label, run))
+    for suite in catalogue.tables_of(info.name):
+        table = catalogue.paper_table(suite, among)
+        if table is not None:
+            st.subheader(table.title, anchor=False)
+            paper_tables.show(table, measured)
+            other = catalogue.paper_table(suite, apart)
+            paper_tables.show_apart(other, measured)
 
 
 def _alike(split: str, chosen: str) -> bool:
     return (split in PARTS) == (chosen in PARTS)
-
-
-def _marks(row: Row, runs: Sequence[Run], context: Context) -> list[Mark]:
-    """What a reader must know of the runs of a row in one of the paper's tables, and of no other run."""
-    paths = {run.path for run in runs}
-    cells = [cell for cell in row.cells.values() if cell.run and context.runs[cell.run].path in paths]
-    found = [mark for cell in cells for mark in cell.marks]
-    parts = [mark._replace(ranked=False) for mark in found if mark.word in PARTS]
-    return list(dict.fromkeys([*parts, *(mark for mark in found if mark.word not in PARTS)]))
 
 
 def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
@@ -247,16 +240,27 @@ def _protocol(context: Context, info: TaskInfo, keys: Mapping[str, str]) -> None
         components.note(f"{info.name} is not installed here; its runs are shown as they are stored.")
     else:
         components.facts(_described(task))
+    if keys:
+        _may_be_compared(context, keys)
+
+
+def _may_be_compared(context: Context, keys: Mapping[str, str]) -> None:
+    """Signatures, and which runs Compare and the command line take: both ask the same function."""
+    usual, *_ = alike({key: context.runs[key] for key in keys.values()})
+    first = context.runs[usual[0]]
     rows: list[tuple[str, Sequence[HtmlCell]]] = []
-    for label, key in keys.items():
+    for label, key in list(keys.items())[:_MOST_ROWS]:
         run = context.runs[key]
-        marks = [m for row in context.matrix.rows if row.label == label for m in row.marks]
-        name = f"{escape(label, 80)}{'' if is_ranked(marks) else components.chips(marks[:6])}"
-        rows.append(("", [HtmlCell(name, "ek-name", label), HtmlCell(escape(run.signature, 400), "ek-left")]))
-    if rows:
-        header = [HtmlCell("Model", "ek-name"), HtmlCell("Signature", "ek-left")]
-        components.table(header, rows, "signatures")
-        components.note("Values are comparable where the signatures are equal; dtype and evalkit may differ.")
+        why = refusal(first.measured, run.measured)
+        said = f"no: {why}" if why else f"yes, {len(usual)} runs"
+        cells = [HtmlCell(escape(said, 400), "ek-left"), HtmlCell(escape(run.signature, 400), "ek-left")]
+        rows.append(("", [HtmlCell(escape(label, 80), "ek-name", label), *cells]))
+    titles = (f"May be compared with {escape(one_line(first.model, 40))}", "Signature")
+    header = [HtmlCell("Model", "ek-name"), *(HtmlCell(title, "ek-left") for title in titles)]
+    components.table(header, rows, "signatures")
+    if len(keys) > _MOST_ROWS:
+        components.note(f"{_MOST_ROWS} of {len(keys):,} models.")
+    components.note("A comparison checks the requests and images of each sample besides.")
 
 
 def _described(task: Task) -> dict[str, object]:

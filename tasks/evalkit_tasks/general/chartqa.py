@@ -1,6 +1,6 @@
 """ChartQA (Masry et al. 2022): questions about charts, asked by people and generated.
 
-Protocols differ in prompt, length of the answer and the direction of the 5 % rule; see docs/tasks.md.
+Protocols differ in prompt, length of the answer and the direction of the 5 % rule; see docs/protocols.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from evalkit.contracts import Json
 from evalkit.reports.run import why_apart
-from evalkit.suite import PrintedRow, Summary, Table
+from evalkit.suite import PrintedRow, Source, Summary, Table
 from evalkit_tasks.published.columns import COLUMNS, TITLES, Column
 from evalkit_tasks.published.rows import TABLE_NOTES, PublishedRow, table
 from evalkit_tasks.published.successors import successor_rows
@@ -53,11 +53,14 @@ def _models(columns: Sequence[Column], summaries: Sequence[Summary]) -> list[str
 def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]) -> PrintedRow:
     mine = [summary for summary in summaries if str(summary["model"]) == model]
     values: dict[str, float | None] = {}
+    sources: dict[str, Source] = {}
     notes: list[str] = []
     apart: list[str] = []
     for column in columns:
         if column.task:
-            values[column.heading] = _cell_value(column, mine, notes, apart)
+            values[column.heading], run = _cell_value(column, mine, notes, apart)
+            if run:
+                sources[column.heading] = Source(run, column.metric)
     missing = [name for name, value in values.items() if value is None]
     measured = len(values) - len(missing)
     if any(not column.task for column in columns):
@@ -74,13 +77,14 @@ def _our_row(columns: Sequence[Column], model: str, summaries: Sequence[Summary]
         notes.append(f"missing: {', '.join(missing)}")
     cells = tuple(_printed(values[column.heading], column.decimals) for column in columns)
     note = f"{model}: {'; '.join(dict.fromkeys(notes))}" if notes else ""
-    return PrintedRow(model, "", cells, ours=True, note=note, apart="; ".join(dict.fromkeys(apart)))
+    whence = tuple(sources.get(column.heading) for column in columns)
+    return PrintedRow(model, "", cells, True, note, "; ".join(dict.fromkeys(apart)), whence)
 
 
 def _cell_value(
     column: Column, summaries: Sequence[Summary], notes: list[str], apart: list[str]
-) -> float | None:
-    """The value for a column; adds to `notes` what differs, to `apart` what makes it another value."""
+) -> tuple[float | None, str]:
+    """The value for a column and its run; adds what differs to `notes`, what makes it another to `apart`."""
     fitting = [s for s in summaries if s["task"] == column.task and column.accepts(str(s["split"]))]
     for summary in sorted(fitting, key=lambda s: column.splits.index(str(s["split"]))):
         value = _value(summary, column.metric)
@@ -95,8 +99,8 @@ def _cell_value(
             notes.append(f"{column.task} {summary['status']}")
         if why := why_apart(summary) or _settings(summary):
             apart.append(f"{column.task}: {why}")
-        return value
-    return None
+        return value, str(summary.get("run") or "")
+    return None, ""
 
 
 def _settings(summary: Summary) -> str:

@@ -15,6 +15,8 @@ from evalkit.cli.main import invoke
 from evalkit.comparison.flips import Flips, find_flips
 from evalkit.contracts import Failure, Record
 from evalkit.metrics.base import Accuracy, Mean, Metric, RootMeanSquare, macro_mean
+from evalkit.metrics.circular import ROTATION, Rotation, circular_metrics, score_rotations
+from evalkit.reports.wording import flip_cells
 from evalkit.statistics import Resampler, difference
 
 ANLS = Mean("anls")
@@ -171,3 +173,42 @@ def test_suites_are_compared_in_points_whatever_the_unit(
     fraction = forgetting(Fraction(), tmp_path / "fraction")
     assert fraction[1]["change"] == pytest.approx(percent[1]["change"])
     assert fraction[1]["ci95"] == pytest.approx(percent[1]["ci95"])
+
+
+def circular(*rows: tuple[int, float, float]) -> tuple[list[Record], list[Record]]:
+    """Both sides' records of rotations: index, and whether it is right on each side."""
+    indices = [index for index, _, _ in rows]
+    sides = []
+    for side in (1, 2):
+        choices = ["A" if row[side] else "B" for row in rows]
+        scores = score_rotations(
+            [Rotation(i, choice, "A") for i, choice in zip(indices, choices, strict=True)]
+        )
+        sides.append(
+            [
+                Record(str(i), str(i % ROTATION), choice, choice, "A", score.scores)
+                for i, choice, score in zip(indices, choices, scores, strict=True)
+            ]
+        )
+    return sides[0], sides[1]
+
+
+def test_a_circular_question_shows_the_rotation_that_changed() -> None:
+    """The base row has the same answer twice; what changed is one of its rotations."""
+    base, new = circular((7, 1, 1), (1000007, 1, 1), (2000007, 1, 0), (8, 1, 1), (1000008, 0, 1))
+    flips = find_flips(circular_metrics(), base, new)
+    (lost,), (won,) = flips.right_to_wrong, flips.wrong_to_right
+    assert (lost.base.id, *(record.id for record in lost.answers)) == ("7", "2000007", "2000007")
+    assert [record.text for record in lost.answers] == ["A", "B"]
+    assert [record.text for record in won.answers] == ["B", "A"] and won.answers[0].id == "1000008"
+    (document,) = flips.to_json([])["right_to_wrong"]
+    assert (document["id"], document["base"], document["new"]) == ("7", "A", "B")
+    assert document["rotations"] == [{"id": "2000007", "base": "A", "new": "B", "target": "A"}]
+    assert flip_cells(lost)[0] == "7 (rotation 2000007)"
+
+
+def test_a_rotation_that_only_one_side_answered_is_not_passed_off_as_the_base_row() -> None:
+    base, new = circular((7, 1, 1), (1000007, 1, 0))
+    (lost,) = find_flips(circular_metrics(), base[:1], new[:1]).right_to_wrong
+    assert lost.hidden and not lost.rotations
+    assert flip_cells(lost)[0] == "7 (a rotation unanswered)"

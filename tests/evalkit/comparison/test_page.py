@@ -12,12 +12,13 @@ import pytest
 from evalkit.cli.main import invoke
 from evalkit.comparison.policy import find, load
 
-PAGE = (Path(__file__).parents[3] / "docs" / "comparing.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[3] / "docs"
+PAGE = (DOCS / "comparing.md").read_text(encoding="utf-8")
 
 
-def block(start: str) -> str:
+def block(start: str, page: str = PAGE) -> str:
     """The fenced block that begins with a line."""
-    found = re.search(rf"^```[^\n]*\n({re.escape(start)}.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    found = re.search(rf"^```[^\n]*\n({re.escape(start)}.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert found is not None, start
     return found.group(1)
 
@@ -47,6 +48,7 @@ def test_the_page_shows_real_output(
 
 
 def test_the_policy_of_the_page_can_be_read(tmp_path: Path) -> None:
-    (tmp_path / "evalkit.toml").write_text(block("# evalkit.toml"), encoding="utf-8")
+    page = (DOCS / "gates.md").read_text(encoding="utf-8")
+    (tmp_path / "evalkit.toml").write_text(block("# evalkit.toml", page), encoding="utf-8")
     policy = load(find(tmp_path))
     assert policy.options.margins == {"rsvqa-lr:average": 1.0} and policy.run["limit"] == 2000

@@ -1,4 +1,4 @@
-"""The table of situations in docs/scaling.md names tests that exist."""
+"""The table of situations in docs/situations.md names tests that exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_PAGE = (REPOSITORY / "docs/scaling.md").read_text(encoding="utf-8")
+_PAGE = (REPOSITORY / "docs/situations.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in _PAGE.partition("<!-- situations -->\n")[2].partition("\n\n")[0].splitlines()[2:]
