@@ -30,9 +30,6 @@ class TrainingStep(nn.Module):
         network: prepared by `start.prepare`.
     """
 
-    #: Layers that FSDP's wrapping policy shards one by one.
-    _no_split_modules = ("EncoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer", "Phi3DecoderLayer")
-
     def __init__(self, network: MiniInternVL) -> None:
         super().__init__()
         attend_by_segments(network.language_model)
