@@ -27,6 +27,6 @@ def run_script(script: str, folder: Path, launcher: Sequence[str] = ()) -> subpr
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
