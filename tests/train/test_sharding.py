@@ -35,8 +35,9 @@ def looks(self, *arguments):
     parameters = dict(self.module.named_parameters())
     assert all(isinstance(p, DTensor) for p in parameters.values())
     own = sum(p.to_local().numel() for p in parameters.values())
-    kinds = {{type(m).__name__ for m in self.module.modules() if is_sharded(m)}}
-    found[self.settings.output] = (own, sum(p.numel() for p in parameters.values()), sorted(k.removeprefix("FSDP") for k in kinds))
+    names = {{type(m).__name__ for m in self.module.modules() if is_sharded(m)}}
+    kinds = sorted(name.removeprefix("FSDP") for name in names)
+    found[self.settings.output] = (own, sum(p.numel() for p in parameters.values()), kinds)
     done = step(self, *arguments)
     kept = [s for o in self._optimizers() for s in o.state.values()]
     assert kept and all(isinstance(s["exp_avg"], DTensor) for s in kept)
