@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Model, ModelFamily, ModelOptions
-from evalkit.errors import UsageError
+from evalkit.errors import CheckpointError, UsageError
 from evalkit.suite import Suite, Table, Target
 from evalkit.task import MINIATURE, Task
 
@@ -77,6 +77,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """` (nearest: a, b)` for an error text, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(close)})" if close else ""
+
+
+def unknown_setting(flag: str, name: str, known: Iterable[str], who: str) -> UsageError:
+    """What is said of a setting that `who` does not have; `known` are those that it has."""
+    names = list(known)
+    return UsageError(f"{flag} {name}: no such setting{nearest(name, names)}; {who} has {', '.join(names)}")
 
 
 def task(name: str, protocol: str | None = None) -> Task:
@@ -159,7 +165,7 @@ def model(spec: str, options: ModelOptions) -> Model:
     """Load the model that `spec` names.
 
     Raises:
-        UsageError: no family knows it; CheckpointError: it cannot be loaded.
+        UsageError: no family knows it. CheckpointError: it is not there, or cannot be loaded.
     """
     return family(spec).load(spec, options)
 
@@ -168,12 +174,15 @@ def family(spec: str) -> ModelFamily:
     """The family that `spec` belongs to; loads nothing.
 
     Raises:
-        UsageError: no family knows it.
+        UsageError: no family knows it. CheckpointError: it is written as a path, and there is no such folder.
     """
     known = families()
     for candidate in known:
         if candidate.matches(spec):
             return candidate
+    if spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
+        found = "is a file, not a folder" if Path(spec).expanduser().is_file() else "no such folder"
+        raise CheckpointError(f"--model {spec}: {found}; give a checkpoint's folder, a Hub id or a name")
     names = [name for candidate in known for name in candidate.names()]
     hint = nearest(spec, names)
     raise UsageError(f"unknown model {spec!r}{hint}; `evalkit list models` shows all, or give a folder")

@@ -428,7 +428,7 @@ def test_a_password_in_the_address_is_sent_and_nowhere_else(bench: Bench) -> Non
     [
         (["--gen", "jpeg_quality=101"], "jpeg_quality=101: write a number from 1 to 100"),
         (["--gen", "timeout=nan"], "timeout=nan"),
-        (["--gen", "wrokers=3"], "wrokers: a served model knows jpeg_quality"),
+        (["--gen", "wrokers=3"], "wrokers: no such setting; a served model has jpeg_quality"),
         (["--gen", "send_stop=perhaps"], "write yes or no"),
         (["--dtype", "float16"], "--dtype has no meaning"),
         (["--no-prefix-caching"], "--no-prefix-caching has no meaning"),
