@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from evalkit.contracts import Json
 from evalkit.key_values import number, split_items
-from evalkit.registry import unknown_setting
+from evalkit.near_names import unknown_setting
 from evalkit.request_form import KEYS, RequestForm
 from evalkit.task_parts import JudgeQuestion
 

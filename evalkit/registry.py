@@ -7,10 +7,9 @@ sequence of Table).
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from evalkit.contracts import Model, ModelFamily, ModelOptions
 from evalkit.errors import CheckpointError, UsageError
+from evalkit.near_names import nearest as nearest
 from evalkit.suite import Suite, Table, Target
 from evalkit.task import MINIATURE, Task
 
@@ -71,18 +71,6 @@ def published_tables() -> tuple[Table, ...]:
 def families() -> tuple[ModelFamily, ...]:
     """Every installed model family, in the order of their entry points' names."""
     return tuple(_plugins("evalkit.models"))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (nearest: a, b)` for an error text, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f" (nearest: {', '.join(close)})" if close else ""
-
-
-def unknown_setting(flag: str, name: str, known: Iterable[str], who: str) -> UsageError:
-    """What is said of a setting that `who` does not have; `known` are those that it has."""
-    names = list(known)
-    return UsageError(f"{flag} {name}: no such setting{nearest(name, names)}; {who} has {', '.join(names)}")
 
 
 def task(name: str, protocol: str | None = None) -> Task:

@@ -26,8 +26,8 @@ from evalkit.contracts import (
     Response,
 )
 from evalkit.errors import ImageError, ModelError, UsageError
+from evalkit.near_names import unknown_setting
 from evalkit.reasoning import TAGS, decoded_with_tags, opened_by
-from evalkit.registry import unknown_setting
 from evalkit_models.hf_finite import where_it_began
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
 from evalkit_models.image_prefetcher import ImagePrefetcher

@@ -27,7 +27,7 @@ from evalkit.contracts import (
     Response,
 )
 from evalkit.errors import CheckpointError, ImageError, ModelError, UsageError
-from evalkit.registry import unknown_setting
+from evalkit.near_names import unknown_setting
 from evalkit_models.costs import costs
 from evalkit_models.image_prefetcher import ImagePrefetcher, Prefetched
 from mini_internvl import (

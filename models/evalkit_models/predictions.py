@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evalkit.contracts import GENERATION_FIELDS, Failure, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import DataError, UsageError
-from evalkit.registry import unknown_setting
+from evalkit.near_names import unknown_setting
 from evalkit_models.numbered_rows import place
 from evalkit_models.prediction_files import read
 from evalkit_models.prediction_rows import Answer, Recogniser

@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.contracts import GENERATION_FIELDS
 from evalkit.key_values import choice, number
-from evalkit.registry import unknown_setting
+from evalkit.near_names import unknown_setting
 from evalkit.request_form import KEYS, RequestForm
 
 #: Settings that change no answer, or are in the model's own settings: a run may go on with other spellings.
