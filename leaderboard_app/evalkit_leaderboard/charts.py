@@ -37,13 +37,15 @@ class Point:
     value: float
 
 
-def _dressed(chart: Chart) -> Chart:
-    """Labels in colours that can be read on the page's ground."""
+def _dressed(chart: Chart, description: str) -> Chart:
+    """Labels in colours that can be read on the page's ground, and what screen readers say of it."""
     colours = theme.palette()
     texts: dict[str, str | int] = {"labelColor": colours.text, "titleColor": colours.muted}
     texts |= {"labelFontSize": 12, "titleFontSize": 12}
     lines = {"gridColor": colours.line, "domainColor": colours.line, "tickColor": colours.line}
-    dressed: Chart = chart.configure(axis={**texts, **lines}, legend=texts)
+    dressed: Chart = chart.properties(description=description).configure(
+        axis={**texts, **lines}, legend=texts
+    )
     return dressed
 
 
@@ -116,7 +118,8 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         .mark_line(interpolate="step-after", strokeDash=[5, 4])
         .encode(x=x, y=y, color=alt.value(colours.muted))
     )
-    return _dressed(alt.layer(line, dots, *names).properties(height=_HEIGHT))
+    words = f"{one_line(title, 60)} against parameters of {len(points)} models; the table has the values"
+    return _dressed(alt.layer(line, dots, *names).properties(height=_HEIGHT), words)
 
 
 def labels_beside(points: Sequence[Point]) -> dict[tuple[Align, int], list[str]]:
@@ -183,7 +186,8 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
         tooltip=["label:N", "kind:N", "value:Q", "low:Q", "high:Q"],
     )
-    return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)))
+    words = f"Values of {len(frame)} models with their 95% intervals, {unit}; the table has them"
+    return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)), words)
 
 
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
@@ -215,7 +219,8 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=shape,
         tooltip=["label:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
     )
-    return _dressed(alt.layer(zero, rules, dots).properties(height=110 + 30 * len(frame)))
+    words = f"Paired differences of {len(frame)} metrics with intervals, {unit}; the table has them"
+    return _dressed(alt.layer(zero, rules, dots).properties(height=110 + 30 * len(frame)), words)
 
 
 def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:
@@ -253,4 +258,5 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
     if points:
         tooltip = ["series:N", "step:Q", "value:Q"]
         layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(y=value, tooltip=tooltip))
-    return _dressed(alt.layer(*layers).properties(height=320))
+    words = f"{title} by {x} of {len(names)} series; the table below has values"
+    return _dressed(alt.layer(*layers).properties(height=320), words)

@@ -99,7 +99,7 @@ def render(context: Context) -> None:
                 components.box(outcome, warn=True)
                 return
             outcomes[key] = outcome
-    _summary(outcomes, sides, base)
+    _summary(context, outcomes, sides, base)
     _all_tasks(context, outcomes, sides)
     if len(outcomes) > 1:
         _best_of(sides, base, list(outcomes), chosen)
@@ -221,7 +221,7 @@ def _cached(told: str, names: tuple[str, str], chosen: Settings, _base: Runs, _n
     return or_reason(lambda: compare_over(_base, _new, names, chosen))
 
 
-def _summary(outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: str) -> None:
+def _summary(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: str) -> None:
     """A sentence for each side: how many metrics were gained, kept, forgotten."""
     for key, outcome in outcomes.items():
         if outcome.comparison is None:
@@ -229,16 +229,26 @@ def _summary(outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: s
             reason = "; ".join(whys) or "they have no task in common, or are the same runs"
             components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
             continue
-        judged = [r for r in outcome.comparison.metrics if r.judged and not r.health]
-        by_fate: dict[Fate, list[str]] = {name: [] for name in FATES}
-        several = len(outcome.comparison.tasks) > 1
-        for result in judged:
-            by_fate[fate(result)].append(f"{result.key} {result.name}" if several else result.name)
+        by_fate = _by_fate(context, outcome.comparison)
         words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
         gate = wording.conclusion(outcome.comparison)
         text = f"{sides[key].name} against {sides[base].name}: {gate}. {'. '.join(words)}."
         components.box(text, warn=outcome.comparison.verdict == "regression")
         components.notes(f"{task}: not comparable: {why}" for task, why in outcome.refused.items())
+
+
+def _by_fate(context: Context, comparison: Comparison) -> dict[Fate, list[str]]:
+    """Metrics of one task by what became of them; of several, headlines and whatever else was forgotten."""
+    found: dict[Fate, list[str]] = {name: [] for name in FATES}
+    several = len(comparison.tasks) > 1
+    heads = {task.key: headline(context, comparison, task.key) for task in comparison.tasks}
+    for result in comparison.metrics:
+        if not result.judged or result.health:
+            continue
+        name, became = f"{result.key} {result.name}" if several else result.name, fate(result)
+        if not several or result is heads[result.key] or became == "forgotten":
+            found[became].append(name)
+    return found
 
 
 def _listed(names: Sequence[str], most: int = 8) -> str:
@@ -251,7 +261,7 @@ def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping
     compared = {key: outcome.comparison for key, outcome in outcomes.items() if outcome.comparison}
     if not compared:
         return
-    st.subheader("Gained, kept, forgotten", anchor=False)
+    st.header("Gained, kept, forgotten", anchor=False)
     header = [HtmlCell("Task", "ek-name"), *(HtmlCell(escape(sides[key].name, 60)) for key in compared)]
     rows: dict[Key, list[MetricResult | None]] = {}
     for place, comparison in enumerate(compared.values()):
@@ -300,7 +310,7 @@ def _fate_cell(result: MetricResult | None) -> HtmlCell:
 
 def _best_of(sides: Mapping[str, Side], base: str, news: Sequence[str], chosen: Settings) -> None:
     """Which is best, and is it better than luck would have it?"""
-    st.subheader(f"The best of {len(news)}", anchor=False)
+    st.header(f"The best of {len(news)}", anchor=False)
     told = "\n".join(comparing.stamps(sides[key].runs) for key in (base, *news))
     names = (sides[base].name, tuple(sides[key].name for key in news))
     with st.spinner("Choosing among them"):
