@@ -229,31 +229,11 @@ def _summary(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[s
             reason = "; ".join(whys) or "they have no task in common, or are the same runs"
             components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
             continue
-        by_fate = _by_fate(context, outcome.comparison)
-        words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
-        gate = wording.conclusion(outcome.comparison)
-        text = f"{sides[key].name} against {sides[base].name}: {gate}. {'. '.join(words)}."
+        heads = {t.key: headline(context, outcome.comparison, t.key) for t in outcome.comparison.tasks}
+        said = comparing.said(outcome.comparison, heads)
+        text = f"{sides[key].name} against {sides[base].name}: {said}"
         components.box(text, warn=outcome.comparison.verdict == "regression")
         components.notes(f"{task}: not comparable: {why}" for task, why in outcome.refused.items())
-
-
-def _by_fate(context: Context, comparison: Comparison) -> dict[Fate, list[str]]:
-    """Metrics of one task by what became of them; of several, headlines and whatever else was forgotten."""
-    found: dict[Fate, list[str]] = {name: [] for name in FATES}
-    several = len(comparison.tasks) > 1
-    heads = {task.key: headline(context, comparison, task.key) for task in comparison.tasks}
-    for result in comparison.metrics:
-        if not result.judged or result.health:
-            continue
-        name, became = f"{result.key} {result.name}" if several else result.name, fate(result)
-        if not several or result is heads[result.key] or became == "forgotten":
-            found[became].append(name)
-    return found
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
 
 
 def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[str, Side]) -> None:
