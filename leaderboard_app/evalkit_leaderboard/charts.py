@@ -223,12 +223,12 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     return _dressed(alt.layer(zero, rules, dots).properties(height=110 + 30 * len(frame)), words)
 
 
-def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:
+def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True, dates: bool = False) -> Chart:
     """Lines, one a series, with a band where there are intervals.
 
     Args:
         frame: columns series, step, value, and low and high where there are any.
-        x, y: titles of the axes.
+        x, y: titles of the axes. dates: whether steps are times.
     """
     colours = theme.palette()
     names = list(dict.fromkeys(frame["series"]))
@@ -245,8 +245,8 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
             symbolOpacity=1,
         ),
     )
-    axis = alt.Axis(title=x, tickCount=8)
-    base = alt.Chart(frame).encode(x=alt.X("step:Q", axis=axis), color=colour)
+    axis, step = alt.Axis(title=x, tickCount=8), "step:T" if dates else "step:Q"
+    base = alt.Chart(frame).encode(x=alt.X(step, axis=axis), color=colour)
     title = one_line(y, 60)
     value = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     layers: list[alt.Chart] = []
@@ -256,7 +256,7 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
     dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=names), legend=None)
     layers.append(base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash))
     if points:
-        tooltip = ["series:N", "step:Q", "value:Q"]
+        tooltip = ["series:N", step, "value:Q"]
         layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(y=value, tooltip=tooltip))
     words = f"{title} by {x} of {len(names)} series; the table below has values"
     return _dressed(alt.layer(*layers).properties(height=320), words)

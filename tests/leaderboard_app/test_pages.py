@@ -455,6 +455,14 @@ def test_training_takes_the_base_as_step_0_and_shows_the_validation_loss(
     )
 
 
+def test_training_shows_a_models_scores_over_dates(real_tree: Path) -> None:
+    app = page("training", real_tree, target="rsvqa-lr@miniature", dates="1")
+    (folder,) = real_tree.glob("tuned@step-200/rsvqa-lr@miniature/2*")
+    created = json.loads((folder / "manifest.json").read_text())["created"]
+    table = html(app).split('by date"')[1].split("</table>")[0]
+    assert not failed(app) and table.count("<tr") == 4 and created[:16].replace("T", " ") in table
+
+
 def test_training_shows_the_first_metric_that_all_runs_have(real_tree: Path) -> None:
     app = page("training", real_tree, target="drivelm@miniature")
     assert not failed(app)

@@ -63,15 +63,20 @@ def _scores(context: Context) -> None:
     )
     base = _base(context, target, lines)
     chosen = {name: lines[name] if base is None else [base, *lines[name]] for name in names}
+    by_date = state.switch("dates", "Over dates: every run by the time it began, not by step")
+    if by_date:
+        chosen = {name: _dated(context.runs, target, name) for name in names}
     frame, by_step = _frame(chosen, metric, labels)
+    if by_date:
+        frame = _by_date(chosen, metric, labels)
     if frame.empty:
         components.box(f"No value of {metric} for these models.")
         return
     if headline in metrics and metric == usual != headline:
         components.note(f"{metric} stands in for {headline}, the headline: not every run has a value of it.")
     unit = next((r.metrics[metric].unit for runs in chosen.values() for r in runs if metric in r.metrics), "")
-    axis = "training step" if by_step else "checkpoint"
-    st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})"), width="stretch")
+    axis = "date" if by_date else "training step" if by_step else "checkpoint"
+    st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})", dates=by_date), width="stretch")
     components.values(frame, axis, f"{metric} ({unit})")
     components.note("Bands are 95% intervals of each value; what changed is tested below on paired samples.")
     first = "the first" if base is None else f"{_plain(base.model)}, step 0"
@@ -157,6 +162,24 @@ def _frame(
                 high = cell.value if cell.high is None else cell.high
                 rows.append((labels[name], step, cell.value, low, high))
     return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"]), by_step
+
+
+def _dated(runs: Mapping[str, Run], target: str, series: str) -> list[Run]:
+    """Every run of a series on a task and split, oldest first."""
+    found = [run for run in runs.values() if run.series == series and f"{run.task}@{run.split}" == target]
+    return sorted((run for run in found if run.status in _WHOLE), key=lambda run: run.created)
+
+
+def _by_date(lines: Mapping[str, Sequence[Run]], metric: str, labels: Mapping[str, str]) -> pd.DataFrame:
+    """As `_frame`, with the time that each run began; runs without one are left out."""
+    rows = []
+    for name, runs in lines.items():
+        for run in runs:
+            when, cell = pd.to_datetime(run.created, errors="coerce", utc=True), run.metrics.get(metric)
+            if cell is not None and cell.value is not None and not pd.isna(when):
+                low, high = (cell.value if end is None else end for end in (cell.low, cell.high))
+                rows.append((labels[name], when, cell.value, low, high))
+    return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"])
 
 
 def _changes(name: str, runs: Sequence[Run], metric: str) -> None:
