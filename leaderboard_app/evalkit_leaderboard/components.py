@@ -115,9 +115,10 @@ def values(frame: pd.DataFrame, x: str, y: str) -> None:
         for name, points in frame.groupby("series", sort=False):
             places = sorted({round(i * (len(points) - 1) / _POINTS) for i in range(_POINTS + 1)})
             for step, value in points[["step", "value"]].iloc[places].itertuples(index=False):
+                where = str(step)[:16] if hasattr(step, "isoformat") else f"{step:g}"
                 cells = [
                     HtmlCell(escape(name, 80), "ek-name"),
-                    HtmlCell(f"{step:g}"),
+                    HtmlCell(where),
                     HtmlCell(f"{value:.4g}"),
                 ]
                 rows.append(("", cells))
