@@ -127,11 +127,13 @@ def said(comparison: Comparison, heads: Mapping[Key, MetricResult | None] | None
     several = len(comparison.tasks) > 1
     by_fate: dict[Fate, list[str]] = {name: [] for name in FATES}
     for result in comparison.metrics:
-        if not result.judged or result.health:
-            continue
         became = fate(result)
-        if not (several and heads) or result is heads.get(result.key) or became == "forgotten":
-            by_fate[became].append(f"{result.key} {result.name}" if several else result.name)
+        lost = became == "forgotten" and not result.difference.metric.variant
+        if result.health or not (result.judged or lost):
+            continue
+        if not (several and heads) or result is heads.get(result.key) or lost:
+            name = f"{result.key} {result.name}" if several else result.name
+            by_fate[became].append(name if result.judged else f"{name} (not judged)")
     words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
     return f"{wording.conclusion(comparison)}. {'. '.join(words)}."
 

@@ -314,6 +314,7 @@ def test_compare_takes_several_with_margins_and_says_which_is_best(real_tree: Pa
     table = content.split('aria-label="gained, kept, forgotten"')[1].split("</table>")[0]
     assert table.count("<td") == 2 and ">forgotten<" in table and ">kept<" in table
     assert "a drop larger than 5 is shown" in unescape(content)
+    assert "presence (not judged)" in content, "a drop that no threshold names is named all the same"
     best = content.split('aria-label="the best of several"')[1].split("</table>")[0]
     assert "tuned@step-300" in best and "by luck alone" in content
     wrong = page("compare", real_tree, target="rsvqa-lr@miniature", margin="nothing=5")
