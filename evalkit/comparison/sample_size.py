@@ -157,7 +157,11 @@ def _complete(item: MetricSampleSize, alpha: float, power: float, margin: bool) 
         return item
     if not (spread.se > 0 or (spread.unseen if margin else spread.added)):
         return dataclasses.replace(item, reason="all clusters alike: no variance to plan with")
-    now = (spread.shown_margin if margin else spread.detectable)(alpha, power)
+    if item.change > spread.width:
+        return dataclasses.replace(item, reason=f"its whole range is {spread.width:g}: plan for less")
+    now: float | None = (spread.shown_margin if margin else spread.detectable)(alpha, power)
+    if now is not None and now > spread.width:
+        now = None  # not even the largest possible drop
     need = needed(item.change, spread, alpha, power, margin=margin)
     return dataclasses.replace(item, now=now, needed=need)
 

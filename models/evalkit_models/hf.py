@@ -152,7 +152,7 @@ class HuggingFaceModel:
             return_tensors="pt",
         ).to(self._model.device, self._model.dtype)
         if generation.temperature > 0:
-            torch.manual_seed(_seed(generation.seed, batch[0][0].id))
+            torch.manual_seed(batch[0][0].draw_seed)
         with torch.inference_mode():
             check = FiniteBeams(generation.num_beams)
             settings = {**self._settings(generation), "logits_processor": [check]}
@@ -236,12 +236,6 @@ def _open_images(request: Request) -> Sequence[Image] | Failure:
 
 def _content(parts: Sequence[str | int]) -> list[dict[str, str]]:
     return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
-
-
-def _seed(seed: int, identifier: str) -> int:
-    """A stream of random numbers for each request, whatever was asked before it."""
-    digest = hashlib.sha256(f"{seed}\0{identifier}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:7], "big")
 
 
 def _cause(error: Exception) -> str:

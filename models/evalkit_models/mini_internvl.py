@@ -127,7 +127,7 @@ class MiniInternVLModel:
             if isinstance(prompt, Failure):
                 yield request.id, Response(error=prompt)
             else:
-                prompts.append((request, dataclasses.replace(prompt, seed=request.generation.seed)))
+                prompts.append((request, dataclasses.replace(prompt, seed=request.draw_seed)))
         if not prompts:
             return
         started = time.perf_counter()

@@ -96,6 +96,9 @@ def test_plan_says_what_it_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert invoke(["plan", "-t", "toy", "--detect", "1", "--run", str(path), "--json"]) == 0
     metrics = {m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]}
     assert metrics["accuracy"]["clusters"] is None and "no variance" in metrics["accuracy"]["reason"]
+    assert invoke(["plan", "-t", "toy", "--detect", "200", "--run", str(path), "--json"]) == 0
+    metrics = {m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]}
+    assert metrics["accuracy"]["samples"] is None
     for arguments, message in (
         (["--detect", "0"], "larger than 0"),
         (["--detect", "1", "--metric", "bleu"], "toy has accuracy, rmse"),

@@ -188,7 +188,8 @@ def test_what_the_protocol_cannot_carry_is_refused(server: Server) -> None:
     ("reply", "text", "finish"),
     [
         (completion("a", "length"), "a", "length"),
-        (completion("a", "eos"), "a", "stop"),
+        *((completion("a", name), "a", "stop") for name in ("eos", "eos_token", "stop_sequence")),
+        (completion("a", "max_tokens"), "a", "length"),
         (completion("", "stop"), "", "stop"),
         (completion("a", None), "a", None),
         (completion("a", None, {"prompt_tokens": 1, "completion_tokens": 100}), "a", "length"),
