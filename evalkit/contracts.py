@@ -97,6 +97,10 @@ class Generation:
     seed: int = 0
 
 
+#: The settings of generation by name: all that `--gen` sets in a model of this process.
+GENERATION_FIELDS = tuple(Generation.__dataclass_fields__)
+
+
 @dataclass(frozen=True, slots=True)
 class ImagePolicy:
     """How an image becomes tiles (dynamic tiling of InternVL 1.5).

@@ -211,7 +211,12 @@ def _output(command: Any) -> Any:
 
 @click.group(short_help="Save, list and show baselines.")
 def baseline() -> None:
-    """Baselines: names for runs that later ones are judged against."""
+    """Baselines: names for runs that later ones are judged against.
+
+    \b
+    evalkit baseline set release mini-internvl-2b
+    evalkit compare release my-finetune
+    """
 
 
 @baseline.command("set")
@@ -240,7 +245,11 @@ def set_command(name: str, runs: tuple[str, ...], output: Path, as_json: bool) -
 @json_flag
 @terminal.verbosity
 def list_command(output: Path, as_json: bool) -> int:
-    """List all baselines."""
+    """List all baselines.
+
+    \b
+    evalkit baseline list -o runs
+    """
     from evalkit.comparison import baselines
 
     found = [baselines.load(output, name) for name in baselines.names(output)]
@@ -261,7 +270,11 @@ def list_command(output: Path, as_json: bool) -> int:
 @json_flag
 @terminal.verbosity
 def show_command(name: str, output: Path, as_json: bool) -> int:
-    """Show the runs of a baseline, and whether they are still what they were (exit 2 if not)."""
+    """Show the runs of a baseline, and whether they are still what they were (exit 2 if not).
+
+    \b
+    evalkit baseline show release
+    """
     from evalkit.comparison import baselines
 
     found = baselines.load(output, name)

@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.batch_config import BATCHING
-from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.contracts import (
+    GENERATION_FIELDS,
+    Failure,
+    Generation,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+)
 from evalkit.errors import ImageError, ModelError, UsageError
+from evalkit.near_names import unknown_setting
 from evalkit.reasoning import TAGS, decoded_with_tags, opened_by
 from evalkit_models.hf_finite import where_it_began
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
@@ -259,7 +269,7 @@ class HuggingFaceFamily:
         if options.template != "auto":
             raise UsageError(f"--template has no meaning with {spec}: its processor writes the conversations")
         if options.extra:
-            raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
+            raise unknown_setting("--gen", next(iter(options.extra)), GENERATION_FIELDS, "generation")
         folder, commit = checkpoint_folder(options.checkpoint or name, options.revision, options.offline)
         loaded = load(spec, folder, options.dtype, options.device)
         shown = Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name
