@@ -8,6 +8,7 @@ batch that does not fit into the memory.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.batch_config import BATCHING
-from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.contracts import (
+    GENERATION_FIELDS,
+    Failure,
+    Generation,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+)
 from evalkit.errors import CheckpointError, ImageError, ModelError, UsageError
+from evalkit.near_names import unknown_setting
 from evalkit_models.costs import costs
 from evalkit_models.image_prefetcher import ImagePrefetcher, Prefetched
 from mini_internvl import (
@@ -116,7 +127,7 @@ class MiniInternVLModel:
             if isinstance(prompt, Failure):
                 yield request.id, Response(error=prompt)
             else:
-                prompts.append((request, dataclasses.replace(prompt, seed=request.generation.seed)))
+                prompts.append((request, dataclasses.replace(prompt, seed=request.draw_seed)))
         if not prompts:
             return
         started = time.perf_counter()
@@ -218,7 +229,7 @@ class MiniInternVLFamily:
         if options.base_url:
             raise UsageError(f"--base-url has no meaning with {spec}, which runs in this process")
         if options.extra:
-            raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
+            raise unknown_setting("--gen", next(iter(options.extra)), GENERATION_FIELDS, "generation")
         import mini_internvl
 
         previous = os.environ.get("HF_HUB_OFFLINE")
@@ -246,14 +257,36 @@ class MiniInternVLFamily:
         return MiniInternVLModel(network, name or _name(spec, options), options)
 
 
+TRAINING = "training.json"
+"""In the folder of a training: its name."""
+
+
 def _name(spec: str, options: ModelOptions) -> str:
-    """What reports call the model: the released name, or what the user wrote; folders by their last parts."""
+    """What reports call the model: the released name, or what the user wrote; folders by their last parts.
+
+    A checkpoint in the folder of a training is named by it: `mine@final`.
+    """
     release = find_release(spec)
     name = release.name if release is not None else spec
     folder = Path(spec).expanduser()
     if release is None and folder.is_dir():
-        name = folder.resolve().name
-    return f"{name}@{Path(options.checkpoint).resolve().name}" if options.checkpoint else name
+        name = _trained(folder.resolve()) or folder.resolve().name
+    if not options.checkpoint:
+        return name
+    checkpoint = Path(options.checkpoint).resolve()
+    return _trained(checkpoint) or f"{name}@{checkpoint.name}"
+
+
+def _trained(checkpoint: Path) -> str | None:
+    """`<training>@<folder>` of a checkpoint of a training."""
+    path = checkpoint.parent / TRAINING
+    if not path.is_file():
+        return None
+    try:
+        training = json.loads(path.read_text(encoding="utf-8"))["name"]
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); it names the training") from None
+    return f"{training}@{checkpoint.name}"
 
 
 FAMILY = MiniInternVLFamily()

@@ -5,7 +5,6 @@ A step's packs are dealt to ranks and micro-steps; its loss is normalised over a
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,15 +17,14 @@ from torch import Tensor, nn
 from mini_internvl_train import checkpoints
 from mini_internvl_train.batches import Batch, BatchLoader, silent_batch
 from mini_internvl_train.checkpoints import Resumed
-from mini_internvl_train.engine import sharded
 from mini_internvl_train.errors import TrainingDataError
-from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
+from mini_internvl_train.evaluation import check_name, check_tasks, due, evaluate, score_lines
 from mini_internvl_train.log import Scores, Validated
 from mini_internvl_train.loop import Loop, run
 from mini_internvl_train.merge import merge
 from mini_internvl_train.objective import Objective, Say, StepResult
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
-from mini_internvl_train.packing import PackOrder
+from mini_internvl_train.packing import PackOrder, sample_weight
 from mini_internvl_train.peft_format import write_peft
 from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
 from mini_internvl_train.precision import DTYPES, emulated, store_frozen, store_frozen_layers
@@ -34,6 +32,7 @@ from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.sample_files import PlannedLines, changed_files, file_tensors
 from mini_internvl_train.samples import TrainingSet, describe
 from mini_internvl_train.selection import Selection, make_selection
+from mini_internvl_train.sharding import accumulating
 from mini_internvl_train.start import Start, learned_parameters, load_start, prepare, uses_lora
 from mini_internvl_train.step import TrainingStep
 from mini_internvl_train.validation import HeldOut, validation_loss
@@ -88,7 +87,7 @@ class FineTuning(Objective):
     left_out: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        self.step = TrainingStep(self.start.network)
+        self.step = TrainingStep(self.start.network, len(self.samples.set_names))
         self.total_steps = self.order.total_steps
         self.data = self.samples.fingerprints
         self.held_out = HeldOut(self.samples, self.recipe)
@@ -99,6 +98,7 @@ class FineTuning(Objective):
         adapter = uses_lora(recipe.trainable)
         if accelerator.is_main_process:
             check_tasks(recipe.evaluation)
+            check_name(recipe)
         start = load_start(recipe, resumed.folder if resumed and not adapter else None)
         samples, order = plan_data(recipe, start, PlannedLines(resumed.folder) if resumed else None)
         selection = make_selection(recipe.validation, recipe.evaluation, samples.held_fingerprint)
@@ -143,6 +143,8 @@ class FineTuning(Objective):
         denominator = self.order.denominator(packs)
         micro_steps = self.loader.micro_steps(packs)
         total = torch.zeros((), device=accelerator.device)
+        step: Any = accelerator.unwrap_model(loop.module)
+        shares = torch.zeros(len(self.samples.set_names), device=accelerator.device)
         damage: str | None = None
         for micro in range(micro_steps):
             found = next(batches)
@@ -150,14 +152,29 @@ class FineTuning(Objective):
                 damage, found = damage or str(found), silent_batch(self.start.pad_id)
             batch = found.to(accelerator.device)
             last = micro == micro_steps - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(loop.module):
-                loss = loop.module(batch, denominator)
+            with accumulating(accelerator, loop.module, last=last):
+                loss = loop.forward(batch, denominator)
                 accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over ranks
             total += loss.detach()
+            shares += step.shares
         indices = [index for pack in packs for index in pack.samples]
         tokens = sum(self.samples.lengths[index].tokens for index in indices)
         epoch = packs[0].epoch if packs else 0
-        return StepResult(total, epoch, len(indices), tokens, damage=damage)
+        return StepResult(total, epoch, len(indices), tokens, shares, damage)
+
+    def losses(self, step: int, details: Sequence[float]) -> Mapping[str, float]:
+        """The mean loss of each data set that has samples in a step, weighted as over all."""
+        packs = self.order.step(step)
+        weights = [0.0] * len(details)
+        for index in (index for pack in packs for index in pack.samples):
+            trained = self.samples.lengths[index].trained
+            weights[self.samples.owner(index)] += sample_weight(trained, self.recipe.weighting)
+        whole = self.order.denominator(packs)
+        return {
+            name: share * whole / weight
+            for name, share, weight in zip(self.samples.set_names, details, weights, strict=True)
+            if weight
+        }
 
     def validates(self, step: int) -> bool:
         """Before the first step, every so many, and after the last."""
@@ -250,7 +267,7 @@ def _store_frozen(start: Start, recipe: Recipe, accelerator: Accelerator) -> Non
     network, dtype = start.network, DTYPES[recipe.precision]
     store_frozen(network, dtype)
     slow = emulated(recipe.precision, accelerator.device)
-    if sharded(accelerator) or slow:
+    if slow:
         store_frozen(network, torch.float32)  # rounded all the same: a checkpoint holds the rounded values
     if slow:
         logger.warning("this CPU has no %s matrix instructions; products are taken in float32", dtype)

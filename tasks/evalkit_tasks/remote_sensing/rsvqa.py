@@ -22,7 +22,7 @@ from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
 from evalkit_tasks.remote_sensing import geochat
 from evalkit_tasks.remote_sensing.image_folders import image_folder
-from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, plain_text, read_answers
+from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, only_one, plain_text, read_answers
 
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
@@ -111,7 +111,7 @@ class _Rsvqa(PaperTask):
         build, by_id = _Builder(root / self.layout.folder, ".tif"), read_answers(answers)
         for row in active_rows(questions, "questions"):
             try:
-                image, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
+                image, kind, answer = row["img_id"], row["type"], by_id.get(only_one(row["answers_ids"]))
                 sample = build.sample(row["id"], image, kind, row["question"], answer)
             except (LookupError, TypeError) as error:
                 raise lacking(questions, row, error) from None
@@ -170,6 +170,15 @@ class _Rsvqa(PaperTask):
             unparsed=given is None,
         )
 
+    def impossible_key(self, sample: Sample) -> str | None:
+        """A count or an area that is none; see `Task.impossible_key`."""
+        kind, target = sample.tags["type"], str(sample.target)
+        if kind in (COUNT, AREA):
+            number = whole_number(target) if kind == COUNT else square_metres(target, quirk=False)
+            if number is None or number < 0:
+                return f"answer {target[:40]!r} is no {kind}"
+        return super().impossible_key(sample)
+
     def metrics(self) -> Sequence[Metric]:
         """See `Task.metrics`."""
         parts = self._parts()
@@ -195,6 +204,7 @@ class RsvqaLr(_Rsvqa):
 
     name = "rsvqa-lr"
     title = "RSVQA-LR"
+    about = "Satellite images of 10 m: land use, presence, counts"
     splits = ("test", "val")
     layout = _Layout(
         prefixes={"test": "LR_split_test", "val": "LR_split_val"},
@@ -215,6 +225,7 @@ class RsvqaHr(_Rsvqa):
 
     name = "rsvqa-hr"
     title = "RSVQA-HR"
+    about = "Aerial images of 15 cm: presence, counts, areas"
     splits = ("test1", "test2", "val")
     layout = _Layout(
         prefixes={

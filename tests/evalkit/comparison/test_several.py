@@ -6,14 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from stored_runs import Answers, Toy, write_run
+from stored_runs import Answers, Toy, junit_cases, write_run
 
+import evalkit
 from evalkit.comparison import runs as reading
-from evalkit.comparison.best_of import compare_best_of
+from evalkit.comparison.best_of import best_of_json, compare_best_of
 from evalkit.comparison.history import find_series, history
 from evalkit.comparison.recipes import compare_recipes, expand
 from evalkit.errors import UsageError
@@ -144,16 +144,23 @@ def test_other_formats(cli: Any, checkpoints: Any, style: str) -> None:
     for more in ((*runs, "--best-of"), runs, ("--new-runs", ",".join(map(str, runs)))):
         _, out, _ = cli("compare", base, *more, "--format", style)
         if style == "junit":
-            assert ElementTree.fromstring(out).find("testsuite") is not None
+            assert junit_cases(out)
         else:
             assert "accuracy" in out
 
 
-def test_history_marks_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> None:
+@pytest.mark.parametrize(
+    ("best_gain", "others", "verdict"),
+    [(0.14, 0.0, "improved"), (0.04, 0.0, "no_evidence"), (-0.2, -0.4, "regressed")],
+)
+def test_history_marks_its_best_checkpoint(
+    tmp_path: Path, cli: Any, best_gain: float, others: float, verdict: str
+) -> None:
     rng = np.random.default_rng(1)
     base = (rng.random(300) < 0.7).astype(float)
-    for place, gain in enumerate((0.0, 0.0, 0.14, 0.0)):
-        answers = Answers(nearly(base, rng, gain) if place else base, per_cluster=1)
+    for place, gain in enumerate((0.0, others, best_gain, others)):
+        outcomes = nearly(base, rng, gain) if gain >= 0 else np.where(rng.random(300) < -gain, 0.0, base)
+        answers = Answers(outcomes if place else base, per_cluster=1)
         checkpoint = f"checkpoint-{place}"
         write_run(
             tmp_path, "tuned", answers, checkpoint=checkpoint, fingerprint=checkpoint,
@@ -161,10 +168,11 @@ def test_history_marks_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.M
         )  # fmt: skip
     found = history(find_series(["tuned"], "toy", None, tmp_path))
     best = found.best_json()
-    assert best is not None and best["checkpoint"] == "checkpoint-2" and best["verdict"] == "improved"
+    assert best is not None and best["checkpoint"] == "checkpoint-2" and best["verdict"] == verdict
     assert best["p_adjusted"] >= (found.points[2].change.p if found.points[2].change else 1)
+    assert np.sign(best["gain"]) == np.sign(best_gain) and best["luck"] > 0
     _, text, _ = cli("history", "-m", "tuned", "-t", "toy", "-o", tmp_path)
-    assert "best checkpoint: checkpoint-2, improved" in text and "by luck alone" in text
+    assert f"best checkpoint: checkpoint-2, {verdict.replace('_', ' ')}" in text and "by luck alone" in text
 
 
 # Recipes --------------------------------------------------------------------------------------------------
@@ -288,3 +296,40 @@ def test_from_python(checkpoints: Any, cli: Any) -> None:
         {key: base}, [{key: path} for path in runs], names=("b", ["x", "y"]), resamples=500
     )
     assert found.tasks[0].best in ("x", "y") and found.verdict == "pass"
+
+
+def test_python_compares_several_runs(checkpoints: Any, tmp_path: Path) -> None:
+    base, runs = checkpoints(0.0, 0.13, -0.3)
+    settings = {"output": tmp_path, "resamples": 500}
+    best = evalkit.compare(base, *runs, best_of=True, **settings)
+    assert best.verdict == "pass" and best.tasks[0].best == str(runs[1])
+    for listed in (
+        evalkit.compare(base, runs, best_of=True, **settings),
+        evalkit.compare(base, new=runs, best_of=True, **settings),
+    ):
+        assert best_of_json(listed) == best_of_json(best)
+    assert evalkit.compare("base", "step-*", best_of=True, **settings).tasks[0].best == "step-1"
+    loaded = [evalkit.load_run(run) for run in (base, *runs)]
+    many = evalkit.compare(*loaded, **settings)
+    assert [each.verdict for each in many.each] == ["pass", "pass", "regression"]
+    recipes = evalkit.compare(base_runs=[base], new_runs=runs, **settings)
+    assert recipes.new == tuple(map(str, runs))
+    with pytest.raises(UsageError, match="--metric"):
+        evalkit.compare(base, runs[0], metric="accuracy")
+    with pytest.raises(UsageError, match="BASE NEW"):
+        evalkit.compare(base)
+    with pytest.raises(TypeError, match="best"):
+        evalkit.compare(base, *runs, best=True)
+
+
+def test_what_would_decide_between_several_is_said(cli: Any, checkpoints: Any, tmp_path: Path) -> None:
+    base, runs = checkpoints(0.0, 0.0)
+    status, out, _ = cli("compare", base, *runs, "--best-of", "--margin", "accuracy=0.5")
+    assert status == 5 and "samples" in out.splitlines()[-2] and "show it where nothing is lost" in out
+    status, _, err = cli("compare", base, base, *runs, "--best-of")
+    assert status == 2 and "this is BASE itself: leave it out" in err
+    one = [write_run(tmp_path, name, Answers(np.ones(20), per_cluster=20)) for name in ("x", "y", "z")]
+    status, out, _ = cli("compare", *one, "--best-of")
+    assert status == 5 and "in 1 cluster " in out and "better 30, decide it" in out
+    status, out, _ = cli("compare", *one[:2])
+    assert status == 5 and "better 30, decide it" in out
