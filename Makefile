@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := evalkit tasks models train leaderboard_app tests benchmarks
 
-.PHONY: demo test lint types tests campaign setup clean chromium
+.PHONY: demo test lint types tests docs campaign setup clean chromium
 
 demo: $(VENV)/.installed
 	@echo "== evalkit run: the embedded model on DriveLM's miniature"
@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	@echo "Next: $(BIN)/evalkit leaderboard --runs demo/runs shows both models; $(BIN)/evalkit list tasks says what"
 	@echo "can be asked; README.md tells how to evaluate a released checkpoint; 'make test' checks the project."
 
-test: lint types tests
+test: lint types docs tests
 	@echo
 	@echo "All checks passed. Next: 'make demo', or CONTRIBUTING.md to change something."
 
@@ -40,6 +40,12 @@ types: $(VENV)/.installed-dev
 tests: $(VENV)/.installed-dev chromium
 	@echo "== tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations 15
+
+# The documentation site, in site/; a link that leads nowhere or a page that no menu names is an error.
+docs: $(VENV)/.installed-docs
+	@echo "== documentation"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	@echo "It is in site/. '$(BIN)/mkdocs serve' shows it at http://127.0.0.1:8000, and anew when a page is saved."
 
 # Kills, full disks and hostile inputs (docs/reliability.md); STATE=FILE keeps results, so that it can go on.
 MINUTES ?= 10
@@ -67,10 +73,15 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,video]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/bin/pip pyproject.toml constraints.txt
+	@echo "== installing evalkit with what builds its documentation (about two minutes)"
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 $(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@echo "== installing evalkit with everything for development (about three minutes)"
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
