@@ -23,6 +23,7 @@ from evalkit.errors import DataError
 #: No field of a benchmark table is larger than this.
 FIELD_LIMIT = 1 << 30
 NOT_OFFICIAL = "not the official file"
+_HEADER_AGAIN = "the header stands here again, as where two tables were joined: not the official file"
 
 
 def require(path: Path, mend: str = "see `evalkit data where TASK`") -> Path:
@@ -131,6 +132,7 @@ def read_csv(path: Path, required: tuple[str, ...] = ()) -> Iterator[JsonRow]:
             open quote.
     """
     csv.field_size_limit(FIELD_LIMIT)
+    first: list[str] = []
     header: list[str] | None = None
     with (
         reading(path, DataError, "download it again"),
@@ -141,13 +143,15 @@ def read_csv(path: Path, required: tuple[str, ...] = ()) -> Iterator[JsonRow]:
             for cells in filter(None, reader):
                 where = f"{path}: line {reader.line_num}"
                 if header is None:
-                    header = [name.strip() for name in cells]
+                    first, header = cells, [name.strip() for name in cells]
                     if absent := [name for name in required if name not in header]:
                         raise DataError(f"{where}: column {absent[0]!r} missing (found {', '.join(header)})")
                     if name := strict_json.twice(header):
                         raise DataError(f"{where}: column {name!r} occurs twice: {NOT_OFFICIAL}")
                 elif len(cells) != len(header):
                     raise DataError(f"{where}: {len(cells)} cells, the header has {len(header)}")
+                elif cells == first:
+                    raise DataError(f"{where}: {_HEADER_AGAIN}")
                 else:
                     yield JsonRow(dict(zip(header, cells, strict=True)), where)
         except UnicodeDecodeError as error:
@@ -259,9 +263,10 @@ def read_tsv(
 
     Raises:
         DataError: missing, not UTF-8, a column missing or twice, a row with another number of cells, an open
-            quote.
+            quote, the header again.
     """
     csv.field_size_limit(FIELD_LIMIT)
+    first: list[str] = []
     header: list[str] | None = None
     for number, (offset, raw) in enumerate(_record_spans(require(path))):
         try:
@@ -275,7 +280,7 @@ def read_tsv(
         with reading(f"{path}: record {number + 1}", DataError, "download it again"):
             cells = next(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
         if header is None:
-            header = [name.strip() for name in cells]
+            first, header = cells, [name.strip() for name in cells]
             if absent := [name for name in required if name not in header]:
                 raise DataError(f"{path}: column {absent[0]!r} missing (found {', '.join(header)})")
             if name := strict_json.twice(header):
@@ -287,6 +292,8 @@ def read_tsv(
                 f"{path}: record {number + 1} has {len(cells)} cells, the header {len(header)}: "
                 "truncated or not the official file, download it again"
             )
+        if cells == first:
+            raise DataError(f"{path}: record {number + 1}: {_HEADER_AGAIN}")
         values = dict(zip(header, cells, strict=True))
         for name in heavy:
             if len(values.get(name, "")) > 64:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from evalkit.contracts import Failure
+from evalkit.data import strict_json
 from evalkit.doors import reading
 from evalkit.errors import JudgeError, ServerError
 from evalkit.judge_settings import FLAG, JudgeSettings
@@ -236,17 +237,28 @@ def _reply_key(model: str, question: JudgeQuestion, decides: str, repeat: int) -
 
 
 def _read_replies(cache: Path) -> dict[str, str]:
-    """Replies by key; a torn or foreign line is not a reply."""
+    """Replies by key; a torn or foreign line is not a reply.
+
+    Raises:
+        JudgeError: unreadable, a line that can be read in two ways, or two replies to one question.
+    """
     known: dict[str, str] = {}
     if not cache.exists():
         return known
-    with reading(cache, JudgeError, "make it readable, or remove it to ask the judge again"):
-        lines = cache.read_bytes().splitlines()
-    for line in lines:
+    fix = "remove the line to ask the judge again"
+    with reading(cache, JudgeError, fix):
+        lines = cache.read_bytes().split(b"\n")
+    for place, line in enumerate(lines, 1):
+        where = f"{cache}: line {place}"
         try:
-            entry = json.loads(line)
+            entry = strict_json.loads(line)
+        except strict_json.AmbiguousJson as error:
+            raise JudgeError(f"{where}: {error}: {fix}") from None
         except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and isinstance(entry.get("reply"), str):
-            known[str(entry.get("key"))] = entry["reply"]
+        if not (isinstance(entry, dict) and isinstance(entry.get("reply"), str)):
+            continue
+        key, reply = str(entry.get("key")), entry["reply"]
+        if known.setdefault(key, reply) != reply:
+            raise JudgeError(f"{where}: another reply to a question of an earlier line: {fix}")
     return known

@@ -19,6 +19,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from evalkit.data import strict_json
 from evalkit.errors import ServerError
 from evalkit.openai_reply import Completion, TryAgainError, http_error, read_completion
 from evalkit.openai_sdk import network_error, root, sdk_client
@@ -139,7 +140,7 @@ class ChatApi:
     def _exchange(self, path: str, body: Mapping[str, Any] | None) -> bytes:
         """The body of the reply."""
         from httpx2 import Response
-        from openai import APIConnectionError, APIStatusError
+        from openai import APIStatusError
 
         try:
             if body is None:
@@ -150,7 +151,7 @@ class ChatApi:
             return content
         except APIStatusError as error:
             raise self._refusal(error.response) from None
-        except (APIConnectionError, OSError) as error:
+        except Exception as error:  # the libraries below raise what damaged headers make them
             reason = root(error)
             said = self.secrets.cut(network_error(reason, self.address))
             reached = not isinstance(reason, _NOBODY)
@@ -163,7 +164,10 @@ class ChatApi:
 
     def _json(self, body: bytes) -> Any:
         try:
-            return json.loads(body)
+            return strict_json.loads(body)
+        except strict_json.AmbiguousJson as error:
+            said = self.secrets.cut(str(error))
+            raise TryAgainError(f"ambiguous JSON ({said}): {self._shortened(body)}", worked=True) from None
         except (ValueError, RecursionError):
             raise TryAgainError(f"not JSON: {self._shortened(body)}", worked=True) from None
 

@@ -14,6 +14,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 from evalkit import deadlines
@@ -72,6 +73,8 @@ def sdk_client(
         timeout=timeout,
         event_hooks={"request": [address], "response": [bound]},
     )
+    # no cookie is kept: a damaged one would make every later request fail
+    http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
     deadlines.bound(http_client, timeout)
     return openai.OpenAI(
         api_key="none",

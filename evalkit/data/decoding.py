@@ -25,6 +25,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 _EXIF_ORIENTATION = 0x0112
 
+#: Pixels that a byte of a JPEG file can hold: each block of 8 x 8 takes at least a bit.
+_MOST_OF_JPEG = 512
+
 #: Above this Pillow's own limit would warn.
 _LARGE = 80_000_000
 
@@ -79,15 +82,17 @@ def _decoded(data: bytes, where: str) -> Image:
         opened = Image.open(io.BytesIO(data), formats=FORMATS)
     with opened:
         check_size(*opened.size, where)
-        _check_whole(opened)
+        _check_whole(opened, len(data))
         with _limit_off() if opened.width * opened.height > _LARGE else contextlib.nullcontext():
             opened.load()
         turned = opened.getexif().get(_EXIF_ORIENTATION, 1) != 1  # transposing always copies
         return ImageOps.exif_transpose(opened) if turned else opened
 
 
-def _check_whole(image: Image) -> None:
+def _check_whole(image: Image, size: int) -> None:
     """Refuses a file whose parts do not cover the image: Pillow leaves the rest black without a word."""
+    if image.format == "JPEG" and image.width * image.height > _MOST_OF_JPEG * size:
+        raise ValueError(f"{image.width} x {image.height} pixels cannot be in {size} bytes")
     tiles: Any = getattr(image, "tile", ())
     parts = [box for _, box, *_ in tiles or () if box is not None]
     covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)

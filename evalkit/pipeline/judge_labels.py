@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from evalkit.answers import REPLY
 from evalkit.contracts import Json, Record
 from evalkit.data import strict_json
 from evalkit.errors import DataError
+from evalkit.files import read_csv, read_tsv
 from evalkit.metrics.base import Metric
 from evalkit.metrics.repeated import rounds
 from evalkit.registry import nearest
@@ -38,7 +38,9 @@ def read_labels(path: Path) -> dict[str, float]:
         raise DataError(f"--judge-labels {path}: cannot be read ({error})") from None
     try:
         rows = list(_rows(path, text))
-    except (ValueError, RecursionError, csv.Error) as error:
+    except DataError as error:
+        raise DataError(f"--judge-labels {error}") from None
+    except (ValueError, RecursionError) as error:
         raise DataError(f"--judge-labels {path}: neither CSV nor JSON, or ambiguous ({error})") from None
     found: dict[str, float] = {}
     for number, row in enumerate(rows, 1):
@@ -52,11 +54,10 @@ def read_labels(path: Path) -> dict[str, float]:
 
 
 def _rows(path: Path, text: str) -> Iterable[Any]:
-    if path.suffix.lower() in (".csv", ".tsv"):
-        reader = csv.DictReader(text.splitlines(), delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        if name := strict_json.twice(reader.fieldnames or ()):
-            raise ValueError(f"column {name!r} occurs twice")
-        return reader
+    if path.suffix.lower() == ".csv":
+        return read_csv(path)
+    if path.suffix.lower() == ".tsv":
+        return (row.cells for row in read_tsv(path, ()))
     if path.suffix.lower() == ".json":
         content = strict_json.loads(text)
         if isinstance(content, Mapping):

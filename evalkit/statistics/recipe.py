@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evalkit.contracts import Record
+from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import FloatArray, Metric
+from evalkit.statistics.estimate import estimate
 from evalkit.statistics.functional import metric_gradient, standard_error
 from evalkit.statistics.intervals import Interval, Student, cut, join
 from evalkit.statistics.max_t import max_t
@@ -129,6 +130,36 @@ def recipe_difference(
         reason = "one run of each recipe: nothing is known of other training seeds"
         return dataclasses.replace(plain, se_samples=se_samples, p_runs=p_runs, reason=reason)
     return _judged(plain, old, fresh, se_samples, clusters, p_runs, alpha)
+
+
+def recipe_value(metric: Metric, runs: Sequence[Sequence[Record]], *, resamples: int = 2000) -> MetricValue:
+    """The mean over several runs of a recipe, with the error of samples and seeds.
+
+    The interval also holds that of the middle run, which knows what scarce outcomes leave open.
+
+    Args:
+        runs: [runs] of [n] records, all of the same samples in the same order; at least two.
+    """
+    each = [estimate(metric, records, resamples=resamples) for records in runs]
+    reason = next((one.reason for one in each if one.value is None), None)
+    if reason is not None:
+        return MetricValue(None, metric.unit, each[0].n, reason=reason)
+    chosen = np.logical_or.reduce([metric.selected(records) for records in runs], dtype=np.bool_)
+    names = [record.cluster for record, keep in zip(runs[0], chosen, strict=True) if keep]
+    clusters = Clusters.of(names)
+    side = _Side(metric, [clusters.sums(metric.statistics(records)[chosen]) for records in runs])
+    value = float(side.values.mean())
+    middle = sorted(each, key=lambda one: one.value or 0.0)[len(each) // 2]
+    if middle.ci95 is None or clusters.count < 2:
+        return MetricValue(value, metric.unit, each[0].n, reason=middle.reason)
+    se_samples, total = standard_error(side.influence.mean(axis=0)), side.spread()
+    seeds = max(0.0, total - side.interaction()) / side.runs
+    below = se_samples**4 / max(1.0, effective_clusters(clusters.sizes()) - 1)
+    below += (total / side.runs) ** 2 / (side.runs - 1.0)
+    variance = se_samples**2 + seeds
+    freedom = max(1.0, variance**2 / below) if below else math.inf
+    both = join(Student(value, math.sqrt(variance), freedom).interval(), middle.ci95)
+    return MetricValue(value, metric.unit, each[0].n, cut(both, metric.bounds, value))
 
 
 def _p_of_runs(

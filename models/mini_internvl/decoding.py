@@ -23,6 +23,8 @@ MAX_PIXELS = 300_000_000
 
 #: Chunks of a PNG file that hold no pixels: Pillow refuses an image for the length of one.
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+#: Pixels that a byte of a JPEG file can hold: each block of 8 x 8 takes at least a bit.
+_MOST_OF_JPEG = 512
 #: Above this Pillow's own limit would warn.
 _LARGE = 80_000_000
 #: Pixels that are converted at a time, so that a large image is not in memory in wide numbers.
@@ -89,14 +91,17 @@ def _opened(source: str | Path | bytes, where: str, max_pixels: int) -> Image.Im
 
 def _loaded(source: str | Path | bytes, where: str, max_pixels: int) -> Image.Image:
     with _opened(source, where, max_pixels) as image:
-        _check_whole(image)
+        size = len(source) if isinstance(source, bytes) else Path(source).stat().st_size
+        _check_whole(image, size)
         with _limit_off() if image.width * image.height > _LARGE else contextlib.nullcontext():
             image.load()
         return image
 
 
-def _check_whole(image: Image.Image) -> None:
+def _check_whole(image: Image.Image, size: int) -> None:
     """Refuses a file whose parts do not cover the image: Pillow leaves the rest black without a word."""
+    if image.format == "JPEG" and image.width * image.height > _MOST_OF_JPEG * size:
+        raise ValueError(f"{image.width} x {image.height} pixels cannot be in {size} bytes")
     tiles: Any = getattr(image, "tile", ())
     parts = [box for _, box, *_ in tiles or () if box is not None]
     covered = sum((right - left) * (lower - upper) for left, upper, right, lower in parts)

@@ -32,6 +32,15 @@ class CompiledStep:
     graphs: bool
 
 
+def projector_of(config: MiniInternVLConfig) -> nn.Sequential:
+    """The projector from the encoder's width to the language model's, with random weights."""
+    unshuffled = int(config.vision.hidden_size / config.downsample_ratio**2)
+    width = int(config.llm["hidden_size"])
+    return nn.Sequential(
+        nn.LayerNorm(unshuffled), nn.Linear(unshuffled, width), nn.GELU(), nn.Linear(width, width)
+    )
+
+
 class MiniInternVL(nn.Module):
     """The network, with the parameter names of the released checkpoints.
 
@@ -55,11 +64,7 @@ class MiniInternVL(nn.Module):
         self.image_token_id = config.image_token_id
         self.vision_model = InternViT(config.vision)
         self.language_model: Any = build_language_model(config.llm, attention)
-        unshuffled = int(config.vision.hidden_size / config.downsample_ratio**2)
-        width = int(config.llm["hidden_size"])
-        self.mlp1 = nn.Sequential(
-            nn.LayerNorm(unshuffled), nn.Linear(unshuffled, width), nn.GELU(), nn.Linear(width, width)
-        )
+        self.mlp1 = projector_of(config)
 
     @property
     def device(self) -> torch.device:

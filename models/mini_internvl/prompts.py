@@ -170,7 +170,7 @@ def build_prompt(
         system_message: begins the text; None leaves the system turn out.
 
     Raises:
-        PromptError: the number of `<image>` differs from the number of images.
+        PromptError: the number of `<image>` differs from the number of images, or `check_text`.
     """
     turns: list[tuple[str, str | None]] = [*history, (question, None)]
     if tile_counts and not any(IMAGE in asked for asked, _ in turns):
@@ -182,7 +182,20 @@ def build_prompt(
             f"the conversation holds {marks} {IMAGE} but {len(tile_counts)} images were given; "
             "there must be one for each"
         )
-    return fill_images(template.render(turns, system_message), tile_counts, tokens_per_tile)
+    text = template.render(turns, system_message)
+    check_text(text)
+    return fill_images(text, tile_counts, tokens_per_tile)
+
+
+def check_text(text: str) -> None:
+    """Raises PromptError for half of a UTF-16 pair, which JSON can spell and no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PromptError(
+            f"the prompt holds half of a character (U+{ord(text[error.start]):04X}) after "
+            f"{text[: error.start][-30:]!r}: mend the text"
+        ) from None
 
 
 def fill_images(text: str, tile_counts: Sequence[int], tokens_per_tile: int = 256) -> str:

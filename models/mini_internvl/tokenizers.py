@@ -145,6 +145,19 @@ def read_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokeni
     Raises:
         TokenizerError: the files are broken, or the image tokens are not in them.
     """
+    tokenizer = read_language_tokenizer(folder, base)
+    if tokenizer is None:
+        return None
+    absent = [t for t in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END) if tokenizer.token_id(t) is None]
+    if absent:
+        raise TokenizerError(
+            f"{folder}: the tokenizer has no {', '.join(absent)}; it is not a Mini-InternVL's"
+        )
+    return tokenizer
+
+
+def read_language_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokenizer | None:
+    """`read_tokenizer` of a language model, which may know no images."""
     folder = Path(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json", "vocab.json")):
         return None
@@ -164,11 +177,6 @@ def read_tokenizer(folder: str | Path, base: str | Path | None = None) -> Tokeni
         except Exception as error:  # sentencepiece raises many kinds on broken files
             cause = f"{type(error).__name__}: {error}".splitlines()[0]
             raise TokenizerError(f"{folder}: the tokenizer files cannot be read ({cause})") from error
-    absent = [t for t in (IMAGE_START, IMAGE_CONTEXT, IMAGE_END) if tokenizer.token_id(t) is None]
-    if absent:
-        raise TokenizerError(
-            f"{folder}: the tokenizer has no {', '.join(absent)}; it is not a Mini-InternVL's"
-        )
     return tokenizer
 
 
@@ -201,10 +209,10 @@ def _kind(folder: Path, language: Mapping[str, Any]) -> str:
 
 
 def _language(folder: Path) -> dict[str, Any]:
-    """`llm_config` or, in the native layout, `text_config`; empty where there is no config.json."""
+    """`llm_config`; in the native layout `text_config`; of a language model alone, all of config.json."""
     path = folder / "config.json"
     raw = read_json(path) if path.is_file() else {}
-    found = raw.get("llm_config") or raw.get("text_config")
+    found = raw.get("llm_config") or raw.get("text_config") or raw
     return found if isinstance(found, dict) else {}
 
 

@@ -9,14 +9,17 @@ from campaign import (
     images,
     kills,
     predictions,
+    replies,
     run_folders,
     settings,
     task_files,
     training_kills,
+    worker_kills,
 )
 
 TRIALS = (
     *predictions.TRIALS,
+    *replies.TRIALS,
     *images.TRIALS,
     *archives.TRIALS,
     *settings.TRIALS,
@@ -26,4 +29,5 @@ TRIALS = (
     *kills.TRIALS,
     *disks.TRIALS,
     *training_kills.TRIALS,
+    *worker_kills.TRIALS,
 )

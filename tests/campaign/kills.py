@@ -34,7 +34,7 @@ class Killed(Trial):
     """
 
     seconds = 150.0
-    most_kills = 4
+    most_kills = 8
 
     def __init__(self, folder: Path) -> None:
         import time

@@ -109,7 +109,8 @@ class Scored(_RunFolders):
 
     def _texts(self, data: bytes) -> Any:
         try:
-            rows = [dict(parse(line)) for line in data.splitlines()]
+            lines = data.split(b"\n")
+            rows = [dict(parse(line)) for line in lines[:-1]]  # what follows the last newline is a torn line
             return sorted(repr([row.get("id"), row.get("text")]) for row in rows)
         except Exception:
             return None

@@ -7,7 +7,10 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import signal
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -64,3 +67,48 @@ class JudgeProcess:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
+
+
+class RawServer:
+    """Answers every request with the same bytes, in one thread of this process.
+
+    Attributes:
+        url: of its API. reply: the bytes. pause: seconds before each of them, where it is not 0.
+    """
+
+    def __init__(self) -> None:
+        self.reply = b""
+        self.pause = 0.0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._socket.accept()
+                with contextlib.suppress(OSError), connection:
+                    connection.settimeout(5)
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        said = b""
+        while b"\r\n\r\n" not in said:
+            if not (block := connection.recv(65536)):
+                return
+            said += block
+        head, _, body = said.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        left = int(length[1]) - len(body) if length else 0
+        while left > 0 and (block := connection.recv(65536)):
+            left -= len(block)
+        if not self.pause:
+            connection.sendall(self.reply)
+            return
+        for place in range(len(self.reply)):
+            connection.sendall(self.reply[place : place + 1])
+            time.sleep(self.pause)
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,21 @@ from typing import Any
 import tomllib
 import yaml
 
-from campaign.mutations import Members, difference, mutate_bytes, mutate_json, parse, write
-from campaign.trial import Trial, Verdict, ask, judge, told
+from campaign.mutations import (
+    Members,
+    difference,
+    mutate_bytes,
+    mutate_json,
+    mutate_rows,
+    parse,
+    rows_of,
+    table_text,
+    write,
+)
+from campaign.trial import UNKNOWN, Trial, Verdict, ask, judge, told
 from evalkit.comparison import baselines, policy
+from evalkit.pipeline.judge_labels import read_labels
+from mini_internvl_train.distill import read_distillation
 from mini_internvl_train.recipe import read_recipe
 
 POLICY = """\
@@ -51,6 +65,23 @@ checkpoints:
   keep: 4
 precision: float32
 drop_path: 0.2
+seed: 7
+"""
+DISTILLATION = """\
+name: small
+teacher: InternViT-6B
+student: mini-internvl-tiny
+output: out
+pictures: pictures
+layers: 2
+optimizer: {lr: 1e-3, weight_decay: 0.07}
+batch: 3
+steps: 7
+max_pixels: 1000
+checkpoints:
+  every: 20
+  keep: 4
+precision: float32
 seed: 7
 """
 #: What may take the place of a value.
@@ -195,6 +226,14 @@ class Recipes(_Settings):
             return False
 
 
+class Distillations(Recipes):
+    name = "settings: distillation (YAML)"
+    good = DISTILLATION
+
+    def read(self) -> Any:
+        return repr(read_distillation(self.path))
+
+
 class Baselines(Trial):
     """The file of a baseline: a changed one is refused or names another run."""
 
@@ -208,7 +247,6 @@ class Baselines(Trial):
         self.path = folder / "baselines" / "good.json"
         self.path.parent.mkdir()
         import hashlib
-        import json
 
         digest = hashlib.sha256(b"{}").hexdigest()
         item = {"task": "chartqa", "split": "test", "run": "../run", "model": "m", "signature": "s"}
@@ -240,10 +278,92 @@ class Baselines(Trial):
                 return None
             named = dict(found)
             keys = ("task", "split", "run", "model", "signature", "summary_sha256")
-            runs = [[repr(dict(item).get(key)) for key in keys] for item in named["runs"]]
+            runs = [[dict(item).get(key) for key in keys] for item in named["runs"]]
+            runs = [
+                [os.path.normpath(each.replace("\\", "/")) if key == "run" else repr(each)
+                 for key, each in zip(keys, values, strict=True)]
+                for values in runs
+            ]  # fmt: skip
             return repr(named["created"]), runs
         except Exception:
             return None
 
 
-TRIALS = (Policies, Recipes, Baselines)
+class Labels(Trial):
+    """People's ratings of a judge's answers: CSV, TSV, JSON and JSON Lines."""
+
+    name = "settings: judge labels"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.labels = {f"s{n}": float(5 * n) for n in range(8)}
+        rows = [["id", "rating", "who"], *([name, f"{value:g}", "x"] for name, value in self.labels.items())]
+        plain = [{"id": name, "rating": value} for name, value in self.labels.items()]
+        self.files = {
+            "l.csv": table_text(rows, ","),
+            "l.tsv": table_text(rows, "\t"),
+            "l.json": json.dumps(self.labels),
+            "list.json": json.dumps(plain),
+            "l.jsonl": "".join(json.dumps(row) + "\n" for row in plain),
+        }
+        for name in self.files:
+            assert self.read(name, self.files[name].encode()) == self.labels
+
+    def read(self, name: str, data: bytes) -> Any:
+        """The ratings."""
+        path = self.folder / name
+        path.write_bytes(data)
+        return read_labels(path)
+
+    def once(self, rng: random.Random) -> Verdict:
+        """Read one mutated file."""
+        name = rng.choice(list(self.files))
+        good = self.files[name]
+        if name == "l.jsonl" or rng.random() < 0.2:
+            data = mutate_bytes(good.encode(), rng)
+        elif name.endswith("json"):
+            data = write(mutate_json(parse(good), rng)[0]).encode("utf-8", "surrogatepass")
+        else:
+            mark = "\t" if name == "l.tsv" else ","
+            data = table_text(mutate_rows(rows_of(good, mark), rng), mark).encode("utf-8", "surrogatepass")
+        expected = self._expected(name, data)
+        said = ask(lambda: self.read(name, data))
+        verdict = judge(
+            said, self.labels, touched=lambda: expected is not self.labels, expected=expected, file=name
+        )
+        return told(verdict, lambda: difference(good.encode(), data))
+
+    def _expected(self, name: str, data: bytes) -> Any:
+        """The ratings by another reading; `refused` for what is not plain."""
+        try:
+            text = data.decode("utf-8-sig")
+            if not name.endswith(("csv", "tsv")):
+                return self._expected_json(name, text)
+            rows = [row for row in rows_of(text, "\t" if name == "l.tsv" else ",") if row]
+            header = [name.strip() for name in rows[0]]
+            if any(len(row) != len(header) for row in rows) or len(set(header)) < len(header):
+                return "refused"
+            found = {row[header.index("id")]: float(row[header.index("rating")]) for row in rows[1:]}
+        except Exception:
+            return UNKNOWN
+        return self.labels if found == self.labels else found
+
+    def _expected_json(self, name: str, text: str) -> Any:
+        """As `_expected`, of JSON."""
+        parsed = (
+            [parse(line) for line in text.split("\n") if line.strip()] if name == "l.jsonl" else parse(text)
+        )
+        if _twice(parsed):
+            return "refused"
+        rows = (
+            list(parsed)
+            if isinstance(parsed, Members)
+            else [(dict(r)["id"], dict(r)["rating"]) for r in parsed]
+        )
+        found = [(row[0], float(row[1])) for row in rows if type(row[0]) is str and isinstance(row[1], str)]
+        if len(found) < len(rows) or len(set(found)) > len(dict(found)):
+            return UNKNOWN
+        return self.labels if dict(found) == self.labels else dict(found)
+
+
+TRIALS = (Policies, Recipes, Distillations, Baselines, Labels)

@@ -18,7 +18,7 @@ from mini_internvl_train.recipe import read_recipe
 class _TrainingKills(Killed):
     """Six short steps of a network of some ten thousand parameters, a checkpoint after each, one kept."""
 
-    share = 2.0
+    share = 1.0
     seconds = 300.0
     most_kills = 5
     settings: ClassVar[Mapping[str, Any]] = {}

@@ -65,13 +65,11 @@ class Trial(ABC):
     Attributes:
         name: of the row. share: of the campaign's time, relative to the others'.
         seconds: a try that takes longer hangs.
-        needs_root: whether only root may do it. slow_start: whether it takes seconds before the first try.
     """
 
     name: ClassVar[str]
     share: ClassVar[float] = 1.0
     seconds: ClassVar[float] = 20.0
-    slow_start: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
         """Makes the undisturbed inputs in an empty folder."""

@@ -165,3 +165,19 @@ def test_a_file_with_fewer_rows_than_it_says_is_refused(
             break
     with pytest.raises(error, match="holds 851 of 85100 pixels"):
         read(data)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize(("door", "error"), DOORS)
+def test_a_jpeg_file_too_short_for_its_pixels_is_refused(
+    door: Callable[[bytes], object], error: type[Exception], progressive: bool
+) -> None:
+    file = io.BytesIO()
+    Image.new("L", (4000, 1000), 128).save(file, "JPEG", progressive=progressive)
+    assert door(file.getvalue())
+    data = bytearray(file.getvalue())
+    place = data.find(b"\xff\xc2" if progressive else b"\xff\xc0") + 5
+    assert data[place : place + 2] == (1000).to_bytes(2, "big")
+    data[place : place + 2] = (60_000).to_bytes(2, "big")
+    with pytest.raises(error, match="4000 x 60000 pixels cannot be in"):
+        door(bytes(data))

@@ -15,10 +15,11 @@ from chat_server import Answer, Server, completion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit import judge as judge_module
 from evalkit.contracts import Failure
 from evalkit.errors import JudgeError
 from evalkit.installation import install_command
-from evalkit.judge import KEY_VARIABLES, PATIENCE, Judge, number
+from evalkit.judge import KEY_VARIABLES, PATIENCE, Judge, StoredReplies, number
 from evalkit.judge_settings import JudgeSettings
 from evalkit.key_values import as_items
 from evalkit.task import JudgeQuestion
@@ -361,3 +362,37 @@ def test_without_the_package_it_says_how_to_install_it(
     with pytest.raises(JudgeError) as caught:
         Judge("http://localhost/v1", "m", tmp_path / "judge.jsonl")
     assert str(caught.value) == f"--judge: this needs the package openai: {install_command('api')}"
+
+
+def stored(folder: Path, *replies: str) -> StoredReplies:
+    """A file with these replies to one question."""
+    question = questions(1)["q0"]
+    key = judge_module._reply_key("judge-1", question, "", 0)
+    text = "".join(reply.replace("KEY", json.dumps(key)) + "\n" for reply in replies)
+    (folder / "judge.jsonl").write_text(text)
+    return StoredReplies("judge-1", folder / "judge.jsonl")
+
+
+def test_stored_replies_that_are_not_certain_are_refused(tmp_path: Path) -> None:
+    plain = '{"key": KEY, "reply": "50"}'
+    assert dict(stored(tmp_path, plain, plain, "torn {").replies(questions(1))) == {"q0": "50"}
+    for twice in ('{"key": KEY, "reply": "50", "reply": "90"}', '{"key": KEY, "reply": "50", "at": NaN}'):
+        with pytest.raises(JudgeError, match=r"judge.jsonl: line 2: .*remove the line"):
+            dict(stored(tmp_path, plain, twice).replies(questions(1)))
+    with pytest.raises(JudgeError, match=r"judge.jsonl: line 2: another reply"):
+        dict(stored(tmp_path, plain, '{"key": KEY, "reply": "90"}').replies(questions(1)))
+
+
+def test_a_reply_that_can_be_read_in_two_ways_is_none(server: Server, tmp_path: Path) -> None:
+    content = b'{"choices": [{"message": {"role": "a", "content": "50", "content": "90"}}]}'
+    server.behave = lambda body, attempt: (200, content) if attempt == 1 else completion("70")
+    assert dict(judge_of(server, tmp_path).replies(questions(1))) == {"q0": "70"}
+    server.behave = lambda body, attempt: (200, content)
+    ((_, failure),) = judge_of(server, tmp_path, attempts=1).replies({"q1": questions(2)["q1"]})
+    assert isinstance(failure, Failure) and "'content' occurs twice" in failure.message
+
+
+def test_a_damaged_cookie_spoils_no_later_request(server: Server, tmp_path: Path) -> None:
+    server.extra = {"Set-Cookie": "a=\xff"}
+    assert set(dict(judge_of(server, tmp_path, workers=1).replies(questions(3))).values()) == {"50"}
+    assert not any("Cookie" in headers for headers in server.headers)

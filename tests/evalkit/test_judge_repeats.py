@@ -125,6 +125,8 @@ def test_people_correct_the_judge(drivelm: Any, tmp_path: Path, form: str) -> No
         ("id,rating\na,1\na,2\n", "another rating of 'a'"),
         ("id,rating\n", "holds no rating"),
         ("id,rating,rating\na,1,2\n", "column 'rating' occurs twice"),
+        ("id,rating\na,1,9\n", "3 cells, the header has 2"),
+        ("id,rating\na,1\nid,rating\n", "the header stands here again"),
     ],
 )
 def test_broken_labels_are_refused_before_anything_is_asked(

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evalkit.data import strict_json
 from evalkit.data.tables import read_rows
 from evalkit.errors import DataError
-from evalkit.files import read_json, read_json_items, read_jsonl, read_tsv
+from evalkit.files import read_csv, read_json, read_json_items, read_jsonl, read_tsv
 from evalkit_models.predictions import Predictions
 
 DIGITS = "1" * 5000
@@ -82,6 +82,7 @@ def test_a_column_of_predictions_twice(tmp_path: Path, suffix: str) -> None:
         Predictions(path)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20,
@@ -95,3 +96,12 @@ def test_a_byte_order_mark_before_lines_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n')
     assert [row["id"] for row in read_jsonl(path)] == [1]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_two_tables_joined_into_one_are_refused(tmp_path: Path, name: str, mark: str) -> None:
+    path = tmp_path / name
+    path.write_text(mark.join("ab") + "\n" + mark.join("12") + "\n" + mark.join("ab") + "\n")
+    read = read_csv if mark == "," else read_tsv
+    with pytest.raises(DataError, match=rf"{name}: (line|record) 3: the header stands here again"):
+        list(read(path, ("a",)))

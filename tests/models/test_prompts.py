@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_training import write_checkpoint
 
+import mini_internvl
 from mini_internvl.errors import PromptError
 from mini_internvl.prompts import (
     INTERNVL2_5_SYSTEM,
@@ -160,3 +162,10 @@ def test_published_system_message_is_read_and_not_run(tmp_path: Path) -> None:
     assert published_system_message(tmp_path, "phi3-chat") == "mine"
     assert published_system_message(tmp_path, "Hermes-2") is None
     assert published_system_message(tmp_path / "none", "phi3-chat") is None
+
+
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_half_of_a_character_is_named_by_every_tokenizer(family: str, tmp_path: Path) -> None:
+    model = mini_internvl.load(write_checkpoint(tmp_path / "model", family), device="cpu")
+    with pytest.raises(PromptError, match=r"U\+DFFF\) after .*mend the text"):
+        model.chat(None, "Is it \udfff?", max_new_tokens=1)

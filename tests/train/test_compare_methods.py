@@ -31,14 +31,14 @@ def test_three_methods_from_one_checkpoint(tmp_path: Path, capsys: pytest.Captur
     included.write_text(OWN)
     output = ["-o", str(tmp_path / "out"), "--runs", str(tmp_path / "runs"), "--include", str(included)]
     assert invoke(["train", "compare-methods", recipe, *flags, *output, "--json"]) == 0
-    methods = json.loads(capsys.readouterr().out)["methods"]
-    assert [found["method"] for found in methods] == ["full", "frozen_vit", "lora"]
+    points = json.loads(capsys.readouterr().out)["points"]
+    assert [point["label"] for point in points] == ["full", "frozen_vit", "lora"]
+    methods = [point["trainings"][0] for point in points]
     learns = [found["learns"] for found in methods]
     assert learns == sorted(learns, reverse=True)
     assert len(set(learns)) == 3
     state = [
-        (tmp_path / "out" / found["method"] / "latest/training/optimizer.safetensors").stat().st_size
-        for found in methods
+        (Path(found["output"]) / "latest/training/optimizer.safetensors").stat().st_size for found in methods
     ]
     assert state == sorted(state, reverse=True)
     assert all("own/circular" in found["scores"]["2"] for found in methods)
@@ -46,7 +46,7 @@ def test_three_methods_from_one_checkpoint(tmp_path: Path, capsys: pytest.Captur
         json.loads((tmp_path / "out" / m / "log.jsonl").read_text().splitlines()[0]) for m in ("full", "lora")
     ]
     assert first[0]["loss"] == pytest.approx(first[1]["loss"], abs=1e-2)
-    assert (tmp_path / "out/comparison.md").read_text().startswith("| method | learns |")
+    assert "| point | learns |" in (tmp_path / "out/sweep.md").read_text()
     assert invoke(["train", "compare-methods", recipe, "--method", "everything"]) == 2
 
 

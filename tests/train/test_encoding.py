@@ -104,6 +104,9 @@ def test_wrong_samples_are_errors(tmp_path: Path) -> None:
         encoder.encode(Conversation("x", (Turn("user", "Hi"), Turn("assistant", f"a{stop}b"))), [])
     with pytest.raises(TrainingDataError, match=r"a\.jsonl:4: no token would be trained"):
         encoder.encode(Conversation("x", (Turn("user", "Hi"),), where="a.jsonl:4"), [])
+    half = (Turn("user", "Hi"), Turn("assistant", "a\udfffb"))
+    with pytest.raises(TrainingDataError, match=r"a\.jsonl:5: .* half of a character \(U\+DFFF\)"):
+        encoder.encode(Conversation("x", half, where="a.jsonl:5"), [])
     smuggled = (Turn("user", "<image> <IMG_CONTEXT>"), Turn("assistant", "no"))
     with pytest.raises(TrainingDataError, match="more"):
         encoder.encode(Conversation("x", smuggled), [1])

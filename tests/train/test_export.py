@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from real_serve import needs_serve, served
 from small_training import write_checkpoint, write_data, write_recipe
+from transformers.utils import is_torchvision_available
 
 import mini_internvl
 from evalkit.cli.main import invoke
@@ -104,27 +107,54 @@ def test_a_trained_network_answers_alike_in_both_layouts_and_both_programs(
     final = tmp_path / "out/final"
     assert invoke(["train", "export", str(final), "--to", "hf", "-o", str(tmp_path / "hf")]) == 0
     assert "model.safetensors" in capsys.readouterr().out
-    texts = {}
-    for name, model in (("released", final), ("native", tmp_path / "hf"), ("hf", f"hf:{tmp_path / 'hf'}")):
-        common = [
-            "--split",
-            "miniature",
-            "--limit",
-            "12",
-            "--gen",
-            "max_new_tokens=6",
-            "--dtype",
-            "float32",
-            "--max-tiles",
-            "2",
-            "-q",
-        ]
-        common = common[:8] if name == "hf" else common
-        done = invoke(
-            ["run", "-m", str(model), "-t", "chartqa", *common, "--output", str(tmp_path / f"run-{name}")]
-        )
-        assert done == 0, name
-        folder = next((tmp_path / f"run-{name}").rglob("summary.json")).parent
-        texts[name] = {record.id: record.text for record in read_records(folder)}
+    two = ("--dtype", "float32", "--max-tiles", "2")  # as it was trained
+    texts = {
+        "released": answers(str(final), tmp_path / "released", *two),
+        "native": answers(str(tmp_path / "hf"), tmp_path / "native", *two),
+        "hf": answers(f"hf:{tmp_path / 'hf'}", tmp_path / "run-hf", "--dtype", "float32"),
+    }
     assert texts["released"] == texts["native"] == texts["hf"]
     assert len(set(texts["hf"].values())) > 1
+
+
+def answers(model: str, output: Path, *more: str) -> dict[str, str]:
+    """Twelve answers of a miniature by sample."""
+    common = ["--split", "miniature", "--limit", "12", "--gen", "max_new_tokens=6", "-q", "-o", str(output)]
+    assert invoke(["run", "-m", model, "-t", "chartqa", *common, *more]) == 0, model
+    return {record.id: record.text for record in read_records(next(output.rglob("summary.json")).parent)}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_native_folder_is_trained_by_its_own_prompt(
+    family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_checkpoint(tmp_path / "base", family)
+    exported = export(base, tmp_path / "hf", "hf").folder
+    recipe = write_recipe(tmp_path, exported, write_data(tmp_path / "data"), steps__max_steps=1)
+    assert invoke(["train", str(recipe), "-q"]) == 0
+    image = Image.new("RGB", (40, 40))
+    asked = {
+        mini_internvl.load(at).prompt([image], "Why?").text for at in (base, exported, tmp_path / "out/final")
+    }
+    assert len(asked) == 1 and "Be short." in asked.pop()
+    chat = exported / "chat_template.jinja"
+    chat.write_text(chat.read_text().replace("assistant", "helper"))
+    shutil.rmtree(tmp_path / "out")
+    assert invoke(["train", str(recipe), "-q"]) == 2
+    assert "start from the released layout" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@needs_serve
+def test_a_real_server_answers_as_the_checkpoint(tmp_path: Path) -> None:
+    base = write_checkpoint(tmp_path / "base")
+    spread(base)
+    exported = export(base, tmp_path / "hf", "hf").folder
+    with served(exported, tmp_path) as url:
+        theirs = answers(f"openai:{exported}", tmp_path / "served", "--base-url", url)
+    # The server's own images may be prepared by torchvision, whose pixels differ by one level here and there:
+    # so do those of `hf:` in the same environment.
+    assert theirs == answers(f"hf:{exported}", tmp_path / "inside", "--dtype", "float32")
+    if not is_torchvision_available():
+        assert theirs == answers(str(base), tmp_path / "native", "--dtype", "float32")
+    assert len(set(theirs.values())) > 1

@@ -23,7 +23,8 @@ from small_training import make_recipe, write_data
 import mini_internvl
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
 from mini_internvl_train.fine_tuning import FineTuning, train
-from mini_internvl_train.loop import Loop, StepResult
+from mini_internvl_train.loop import Loop
+from mini_internvl_train.objective import StepResult
 from mini_internvl_train.recipe import Recipe, read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -52,8 +52,8 @@ def test_epochs_differ_and_repeat() -> None:
 
 
 def test_ratio_takes_every_general_set_at_the_same_fraction() -> None:
-    domain = [SamplePool("d", 0, 400)]
-    general = [SamplePool("a", 400, 300), SamplePool("b", 700, 100)]
+    domain = [SamplePool("d", range(400))]
+    general = [SamplePool("a", range(400, 700)), SamplePool("b", range(700, 800))]
     chosen = mix(domain, general, ratio=0.25, share=None, seed=1)
     by_pool = Counter("d" if i < 400 else "a" if i < 700 else "b" for i in chosen)
     assert by_pool == {"d": 400, "a": 75, "b": 25}
@@ -64,8 +64,8 @@ def test_ratio_takes_every_general_set_at_the_same_fraction() -> None:
 
 
 def test_share_and_repeat() -> None:
-    domain = [SamplePool("d", 0, 10, repeat_time=2.5)]
-    general = [SamplePool("a", 10, 100)]
+    domain = [SamplePool("d", range(10), repeat_time=2.5)]
+    general = [SamplePool("a", range(10, 110))]
     chosen = mix(domain, general, ratio=None, share=0.2, seed=0)
     counts = Counter(i for i in chosen if i < 10)
     assert sum(counts.values()) == 25
@@ -74,13 +74,15 @@ def test_share_and_repeat() -> None:
 
 
 def test_ratio_larger_than_the_pool_repeats_it() -> None:
-    chosen = mix([SamplePool("d", 0, 10)], [SamplePool("a", 10, 4)], ratio=1.0, share=None, seed=0)
+    chosen = mix(
+        [SamplePool("d", range(10))], [SamplePool("a", range(10, 14))], ratio=1.0, share=None, seed=0
+    )
     assert sorted(Counter(i for i in chosen if i >= 10).values()) == [2, 2, 3, 3]
 
 
 def test_ratio_without_general_data_is_an_error() -> None:
     with pytest.raises(RecipeError, match="general"):
-        mix([SamplePool("d", 0, 10)], [], ratio=0.5, share=None, seed=0)
+        mix([SamplePool("d", range(10))], [], ratio=0.5, share=None, seed=0)
 
 
 def order_of(steps: Steps, samples: int = 10) -> PackOrder:

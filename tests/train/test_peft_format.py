@@ -19,7 +19,7 @@ from mini_internvl.errors import CheckpointError
 from mini_internvl_train.fine_tuning import train
 
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
-FAMILIES = ("qwen2", "internlm2", "phi3")
+FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
 IDS = torch.randint(3, 200, (1, 12), generator=torch.Generator().manual_seed(0))
 
 

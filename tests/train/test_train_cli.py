@@ -46,11 +46,11 @@ def test_evaluation_during_training_is_ordinary_run_folders(
     flags = ["--eval-task", "mmbench", "--eval-split", "miniature", "--eval-limit", "6", "--eval-every", "2"]
     assert invoke(["train", recipe, "-q", *flags, "--runs", runs]) == 0
     logged = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in logged if "evaluation" in line] == [2, 3]
+    assert [line["step"] for line in logged if "evaluation" in line] == [0, 2, 3]
     capsys.readouterr()
     assert invoke(["history", "-m", "small@*", "-t", "mmbench", "-o", runs, "--json"]) == 0
     points = json.loads(capsys.readouterr().out)["points"]
-    assert [point["checkpoint"] for point in points] == ["step-000002", "step-000003"]
+    assert [point["checkpoint"] for point in points] == ["step-000000", "step-000002", "step-000003"]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mini_internvl_train.encoding import IGNORED, Encoded
-from mini_internvl_train.packing import Pack, PackOrder, token_weight
+from mini_internvl_train.errors import TrainingDataError
+from mini_internvl_train.packing import Pack, token_weight
 from mini_internvl_train.recipe import Recipe, Weighting
 from mini_internvl_train.sample_images import THREADS, Tiling, sample_tiles
 from mini_internvl_train.samples import TrainingSet
@@ -35,10 +38,6 @@ class Batch:
     weights: Tensor
     segment_lengths: tuple[tuple[int, ...], ...]
     tiles: Tensor | None
-
-    def silent(self) -> Batch:
-        """The same batch without loss: what a rank runs that has no pack left in a step."""
-        return replace(self, weights=torch.zeros_like(self.weights))
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -83,8 +82,20 @@ def collate(
     return Batch(ids, labels, positions, weights, segments, tiles)
 
 
+def silent_batch(pad_id: int) -> Batch:
+    """A batch without loss: what a rank runs that has no pack in a micro-step."""
+    ids = torch.full((1, 2), pad_id)
+    return Batch(ids, torch.full((1, 2), IGNORED), torch.zeros_like(ids), torch.zeros(1, 2), ((2,),), None)
+
+
 AHEAD = THREADS + 1
 """Micro-batches made ready ahead of the network."""
+
+
+class Order(Protocol):
+    """Packs by step."""
+
+    def step(self, step: int) -> Sequence[Pack]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +103,31 @@ class BatchLoader:
     """Makes micro-batches of packs.
 
     Attributes:
-        data, order: the training set and its packs by step.
+        data, order: the samples and their packs by step.
         tiling: how images are cut. pad_id: fills rows.
         rank, ranks: this process among all; a step's packs are dealt to the ranks in turn.
+        augmented: whether images are changed as their data sets say.
     """
 
     data: TrainingSet
-    order: PackOrder
+    order: Order
     recipe: Recipe
     tiling: Tiling
     pad_id: int
     rank: int = 0
     ranks: int = 1
+    augmented: bool = True
 
     def micro_steps(self, packs: Sequence[Pack]) -> int:
         """Micro-steps of a step, the same on every rank."""
         return math.ceil(math.ceil(len(packs) / self.ranks) / self.recipe.steps.packs_per_micro_step)
 
-    def batches(self, first: int, last: int) -> Generator[Batch, None, None]:
-        """Micro-batches of the steps from `first` to before `last`, in order."""
-        waiting: deque[Future[Batch]] = deque()
+    def batches(self, first: int, last: int) -> Generator[Batch | TrainingDataError, None, None]:
+        """Micro-batches of the steps from `first` to before `last`, in order.
+
+        An image that cannot be decoded is told in place of its batch, so that all ranks can stop together.
+        """
+        waiting: deque[Future[Batch | TrainingDataError]] = deque()
         with ThreadPoolExecutor(THREADS, thread_name_prefix="batches") as threads:
             try:
                 for job in self._jobs(first, last):
@@ -124,17 +140,20 @@ class BatchLoader:
                 for future in waiting:
                     future.cancel()
 
-    def _jobs(self, first: int, last: int) -> Iterator[Callable[[], Batch]]:
+    def _jobs(self, first: int, last: int) -> Iterator[Callable[[], Batch | TrainingDataError]]:
         for step in range(first, last):
             packs = self.order.step(step)
             own = packs[self.rank :: self.ranks]
             each = self.recipe.steps.packs_per_micro_step
             for micro in range(self.micro_steps(packs)):
                 part = own[micro * each : (micro + 1) * each]
-                if part:
-                    yield lambda part=part: self.batch(part)  # type: ignore[misc]
-                else:
-                    yield lambda pack=packs[0]: self.batch([pack]).silent()  # type: ignore[misc]
+                yield partial(self._batch, part) if part else partial(silent_batch, self.pad_id)
+
+    def _batch(self, packs: Sequence[Pack]) -> Batch | TrainingDataError:
+        try:
+            return self.batch(packs)
+        except TrainingDataError as error:
+            return error
 
     def batch(self, packs: Sequence[Pack]) -> Batch:
         """One micro-batch."""
@@ -144,7 +163,11 @@ class BatchLoader:
             for pack, row in zip(packs, rows, strict=True)
             for sample in row
             for part in sample_tiles(
-                sample.conversation, sample.grids, self.tiling, seed=self.recipe.seed, epoch=pack.epoch
+                sample.conversation if self.augmented else replace(sample.conversation, augment=False),
+                sample.grids,
+                self.tiling,
+                seed=self.recipe.seed,
+                epoch=pack.epoch,
             )
         ]
         return collate(

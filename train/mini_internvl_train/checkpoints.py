@@ -15,9 +15,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ ADAPTER_SETTINGS = "adapter_settings.json"
 MASTER_WEIGHTS = "training/weights.safetensors"
 OPTIMIZER = "training/optimizer.safetensors"
 STATE = "training/state.json"
-LATEST = "latest"
+FILES = "training/files.safetensors"
+LATEST, BEST = "latest", "best"
+LENGTH = ("steps", "steps.max_steps", "steps.epochs")
+"""Settings that say how long a training is."""
 
 _log = logging.getLogger(__name__)
 _NAME = re.compile(r"step-(\d{6,})")
@@ -49,6 +52,8 @@ class State:
         recipe: its decisive settings. data: fingerprint of each data set.
         ranks: processes that trained.
         scaler: of float16's loss scaling, or None.
+        total: steps of the whole training. free: the settings that do not change the weights, flat.
+        selection: values of `selection.Selection`.
     """
 
     step: int
@@ -58,6 +63,9 @@ class State:
     data: dict[str, str]
     ranks: int
     scaler: dict[str, Any] | None = None
+    total: int = 0
+    free: dict[str, Any] = field(default_factory=dict)
+    selection: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +75,19 @@ class Resumed:
     folder: Path
     state: State
 
-    def check(self, settings: Mapping[str, Any], data: Mapping[str, str]) -> None:
+    def check(self, settings: Mapping[str, Any], data: Mapping[str, str], total: int) -> None:
         """Refuses to continue with other settings or other data.
 
         Args:
             settings: those that change the weights. data: fingerprints by data set.
+            total: steps of the whole training; more than before are no change of the steps done.
 
         Raises:
             ResumeError: says what changed.
         """
         fix = f"give another output folder, or remove {self.folder.parent}"
-        now, then = dict(_flat(settings)), dict(_flat(self.state.recipe))
-        changed = [
-            f"{name} was {then.get(name)!r}, is {now.get(name)!r}"
-            for name in sorted(now.keys() | then.keys())
-            if now.get(name) != then.get(name)
-        ]
+        longer = LENGTH if total > max(self.state.total, self.state.step) else ()
+        changed = _changes(self.state.recipe, settings, longer)
         if changed:
             raise ResumeError(f"{self.folder}: the recipe has changed ({'; '.join(changed)}): {fix}")
         then_data = self.state.data
@@ -95,6 +100,17 @@ class Resumed:
             raise ResumeError(f"{self.folder}: the training data has changed ({'; '.join(sets)}): {fix}")
         if list(then_data) != list(data):
             raise ResumeError(f"{self.folder}: the order of the data sets has changed: {fix}")
+
+    def allowed_changes(self, settings: Mapping[str, Any], free: Mapping[str, Any]) -> list[str]:
+        """What has changed and may, since it alters no step that is done.
+
+        Args:
+            settings: those that change the weights. free: the others, flat.
+        """
+        return [
+            *_changes(self.state.recipe, settings),
+            *(_changes(self.state.free, free) if self.state.free else ()),
+        ]
 
 
 def step_folder(output: Path, step: int) -> Path:
@@ -127,15 +143,20 @@ def newest(output: Path) -> Resumed | None:
 
 
 @contextmanager
-def written(folder: Path, keep: int) -> Iterator[Path]:
-    """A temporary folder that becomes the checkpoint `folder` after the block; the `keep` newest stay."""
+def written(folder: Path, keep: int, best: int | None = None) -> Iterator[Path]:
+    """A temporary folder that becomes the checkpoint `folder` after the block.
+
+    The `keep` newest stay, and that of the step `best`.
+    """
     with published(folder) as temporary:
         (temporary / "training").mkdir()
         yield temporary
         check(temporary)
     output = folder.parent
-    _point_latest(output, folder)
+    point(output, LATEST, folder)
     for old in checkpoints(output)[: -max(1, keep)]:
+        if step_of(old) == best:
+            continue
         shutil.rmtree(old)
         shutil.rmtree(output / "merged" / old.name, ignore_errors=True)
 
@@ -157,13 +178,18 @@ def check(folder: Path) -> None:
         if (folder / ADAPTER_SETTINGS).is_file():
             _check_adapter(folder)
         else:
-            _answer(folder)
+            answer(folder)
     except MiniInternVLError as error:
         raise ResumeError(f"{folder}: cannot be read back ({error}); older checkpoints are kept") from error
     log.info("%s: read back and asked in %.1f s", folder.name, time.monotonic() - began)
 
 
-def _answer(folder: Path) -> None:
+def answer(folder: Path) -> None:
+    """Loads a model that was just written and asks it a question.
+
+    Raises:
+        ResumeError, MiniInternVLError: it cannot be read or does not answer.
+    """
     import mini_internvl
     from mini_internvl.weights import WeightReader, weight_files
 
@@ -222,12 +248,18 @@ def save_tensors(
 
 
 def write_training(
-    folder: Path, masters: Mapping[str, Tensor] | None, optimizer: Mapping[str, Tensor], state: State
+    folder: Path,
+    masters: Mapping[str, Tensor] | None,
+    optimizer: Mapping[str, Tensor],
+    files: Mapping[str, Tensor],
+    state: State,
 ) -> None:
-    """Writes what only training reads: master weights if the model's are rounded, optimizers, counts."""
+    """Writes what only training reads; master weights if the model's are rounded."""
     if masters is not None:
         save_tensors(masters, folder / MASTER_WEIGHTS)
     save_tensors(optimizer, folder / OPTIMIZER)
+    if files:
+        save_tensors(files, folder / FILES)
     write_json(folder / STATE, asdict(state))
 
 
@@ -281,17 +313,27 @@ def load_learned(network: nn.Module, weights: Mapping[str, Tensor], where: Path)
         named[name].data.copy_(tensor)
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and value of every setting, groups resolved."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 
 
-def _point_latest(output: Path, folder: Path) -> None:
-    """Let `latest` lead to `folder`. Where the system refuses links, there is none, and a warning says so."""
-    pointer, latest = output / f".{LATEST}.tmp", output / LATEST
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any], but: Sequence[str] = ()) -> list[str]:
+    before, after = dict(flat(then)), dict(flat(now))
+    return [
+        f"{name} was {before.get(name)!r}, is {after.get(name)!r}"
+        for name in sorted(after.keys() | before.keys())
+        if before.get(name) != after.get(name) and name not in but
+    ]
+
+
+def point(output: Path, name: str, folder: Path) -> None:
+    """Let a link lead to `folder`. Where the system refuses links, there is none, and a warning says so."""
+    pointer, latest = output / f".{name}.tmp", output / name
     pointer.unlink(missing_ok=True)
     try:
         pointer.symlink_to(folder.name, target_is_directory=True)

@@ -27,7 +27,8 @@ from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed
 from mini_internvl_train.errors import RecipeError, TrainingDataError, TrainingError
 from mini_internvl_train.log import Scores
-from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run, seed_step
+from mini_internvl_train.loop import Loop, run, seed_step
+from mini_internvl_train.objective import Objective, Say, StepResult
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
 from mini_internvl_train.packing import epoch_order
 from mini_internvl_train.precision import DTYPES
@@ -190,7 +191,7 @@ class EncoderDistillation(Objective):
         )
         data = {"pictures": _fingerprint(images, Path(recipe.pictures))}
         if resumed:
-            resumed.check(recipe.decisive(), data)
+            resumed.check(recipe.decisive(), data, recipe.steps)
             path = resumed.folder / checkpoints.MASTER_WEIGHTS
             checkpoints.load_learned(step, checkpoints.read_weights(path), path)
         return cls(recipe, network, step, images, data, rank, ranks)
@@ -258,7 +259,7 @@ class EncoderDistillation(Objective):
 
     def evaluates(self, step: int) -> bool:
         """At every regular checkpoint."""
-        return step == self.total_steps or step % self.recipe.checkpoints.every == 0
+        return step > 0 and (step == self.total_steps or step % self.recipe.checkpoints.every == 0)
 
     def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
         """Cosine similarity of each matched layer in the last step."""

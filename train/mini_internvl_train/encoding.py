@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mini_internvl.prompts import IMAGE, IMAGE_CONTEXT, Template, fill_images
+from mini_internvl.errors import PromptError
+from mini_internvl.prompts import IMAGE, IMAGE_CONTEXT, Template, check_text, fill_images
 from mini_internvl.tokenizers import Tokenizer
 from mini_internvl_train.conversations import Conversation
 from mini_internvl_train.errors import TrainingDataError
@@ -97,6 +98,10 @@ class ConversationEncoder:
         segments: list[tuple[str, bool]] = []
         text, ended = template.opening(system), template.separator.removeprefix(template.stop)
         for turn in turns:
+            try:
+                check_text(turn.text)
+            except PromptError as error:
+                raise TrainingDataError(f"{conversation.where}: {error}") from None
             if template.stop in turn.text:
                 raise TrainingDataError(
                     f"{conversation.where}: a turn holds {template.stop}, which ends a turn"

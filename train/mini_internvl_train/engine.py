@@ -54,6 +54,14 @@ def sharded(accelerator: Accelerator) -> bool:
     return bool(accelerator.distributed_type == DistributedType.FSDP)
 
 
+def gathered(value: Any) -> list[Any]:
+    """A value of each rank, on all of them."""
+    from accelerate.utils import gather_object
+
+    found: list[Any] = gather_object([value])
+    return found
+
+
 @contextlib.contextmanager
 def locked(output: Path, accelerator: Accelerator) -> Iterator[None]:
     """Keeps a second training out of the folder."""

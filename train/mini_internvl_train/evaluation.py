@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.store.atomic import read_json, write_json
+from mini_internvl_train.checkpoints import step_of
 from mini_internvl_train.log import Scores
 from mini_internvl_train.merge import is_adapter, merge
 from mini_internvl_train.recipe import Evaluation, Recipe
+
+EVALUATED = "evaluated.json"
+"""In a training's folder: the run folder of each task, by step."""
 
 if TYPE_CHECKING:
     from evalkit.contracts import Model, ModelOptions
@@ -16,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def due(evaluation: Evaluation, step: int, total: int) -> bool:
-    """Whether the checkpoint of a step is evaluated: every `every` steps, and the last."""
+    """Whether the checkpoint of a step is evaluated: the start (0), every `every` steps, and the last."""
     if not evaluation.tasks:
         return False
-    return step == total or bool(evaluation.every and step % evaluation.every == 0)
+    return step in (0, total) or bool(evaluation.every and step % evaluation.every == 0)
 
 
 def check_tasks(evaluation: Evaluation) -> None:
@@ -71,15 +77,26 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
     settings = _settings(recipe.evaluation)
     model = _model(recipe.evaluation, folder, f"{recipe.name}@{checkpoint.name}")
     scores: dict[str, dict[str, float | None]] = {}
+    runs: dict[str, str] = {}
     try:
         for task in recipe.evaluation.tasks:
             result = evalkit.run(
                 model, task, **settings, checkpoint=folder, output=recipe.evaluation.runs, quiet=True
             )
             scores[task] = {name: metric.value for name, metric in result.metrics.items()}
+            runs[task] = str(result.path.resolve())
     finally:
         model.close()
+    _remember(Path(recipe.output), step_of(checkpoint), runs)
     return scores
+
+
+def _remember(output: Path, step: int, runs: Mapping[str, str]) -> None:
+    """Notes the run folders of a step; a later step of an older training is forgotten."""
+    path = output / EVALUATED
+    known = read_json(path) if path.is_file() else {}
+    kept = {number: found for number, found in known.items() if int(number) < step}
+    write_json(path, {**kept, str(step): dict(runs)})
 
 
 @dataclass(frozen=True)

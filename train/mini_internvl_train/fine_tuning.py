@@ -16,22 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from mini_internvl_train import checkpoints
-from mini_internvl_train.batches import Batch, BatchLoader
+from mini_internvl_train.batches import Batch, BatchLoader, silent_batch
 from mini_internvl_train.checkpoints import Resumed
 from mini_internvl_train.engine import sharded
+from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
-from mini_internvl_train.log import Scores
-from mini_internvl_train.loop import Loop, Objective, Say, StepResult, run
+from mini_internvl_train.log import Scores, Validated
+from mini_internvl_train.loop import Loop, run
 from mini_internvl_train.merge import merge
+from mini_internvl_train.objective import Objective, Say, StepResult
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
 from mini_internvl_train.packing import PackOrder
 from mini_internvl_train.peft_format import write_peft
 from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
 from mini_internvl_train.precision import DTYPES, emulated, store_frozen, store_frozen_layers
 from mini_internvl_train.recipe import Recipe
+from mini_internvl_train.sample_files import PlannedLines, changed_files, file_tensors
 from mini_internvl_train.samples import TrainingSet, describe
+from mini_internvl_train.selection import Selection, make_selection
 from mini_internvl_train.start import Start, learned_parameters, load_start, prepare, uses_lora
 from mini_internvl_train.step import TrainingStep
+from mini_internvl_train.validation import HeldOut, validation_loss
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -68,6 +73,7 @@ class FineTuning(Objective):
     Attributes:
         samples: the training set. order: its packs by step.
         base: the start checkpoint and the SHA-256 of its weights, to which adapters belong.
+        left_out: samples that were damaged in any step so far.
     """
 
     recipe: Recipe
@@ -77,11 +83,15 @@ class FineTuning(Objective):
     loader: BatchLoader
     base: Mapping[str, str]
     say: Say
+    selection: Selection | None = None
+    changes: Sequence[str] = ()
+    left_out: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self.step = TrainingStep(self.start.network)
         self.total_steps = self.order.total_steps
         self.data = self.samples.fingerprints
+        self.held_out = HeldOut(self.samples, self.recipe)
 
     @classmethod
     def begin(cls, recipe: Recipe, accelerator: Accelerator, resumed: Resumed | None, say: Say) -> FineTuning:
@@ -90,9 +100,12 @@ class FineTuning(Objective):
         if accelerator.is_main_process:
             check_tasks(recipe.evaluation)
         start = load_start(recipe, resumed.folder if resumed and not adapter else None)
-        samples, order = plan_data(recipe, start)
+        samples, order = plan_data(recipe, start, PlannedLines(resumed.folder) if resumed else None)
+        selection = make_selection(recipe.validation, recipe.evaluation, samples.held_fingerprint)
+        changes, left_out = list[str](), sorted(samples.damaged)
         if resumed:
-            resumed.check(recipe.decisive(), samples.fingerprints)
+            resumed.check(recipe.decisive(), samples.fingerprints, order.total_steps)
+            changes, left_out = changed_files(resumed, samples, order)
         base = {"model": recipe.model, "fingerprint": start.network.fingerprint if adapter else ""}
         prepare(start.network, recipe)
         if resumed:
@@ -107,7 +120,7 @@ class FineTuning(Objective):
         start.network.train()
         ranks = (accelerator.process_index, accelerator.num_processes)
         loader = BatchLoader(samples, order, recipe, start.tiling, start.pad_id, *ranks)
-        return cls(recipe, start, samples, order, loader, base, say)
+        return cls(recipe, start, samples, order, loader, base, say, selection, changes, left_out)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """AdamW over what learns."""
@@ -117,18 +130,22 @@ class FineTuning(Objective):
         """The schedule's rate, the same for all parameters."""
         return [learning_rate(step, self.total_steps, self.recipe.optimizer)]
 
-    def batches(self, first: int) -> Generator[Batch, None, None]:
+    def batches(self, first: int) -> Generator[Batch | TrainingDataError, None, None]:
         """Micro-batches, in order."""
         return self.loader.batches(first, self.total_steps)
 
-    def backward(self, loop: Loop, batches: Iterator[Batch]) -> StepResult:
+    def backward(self, loop: Loop, batches: Iterator[Batch | TrainingDataError]) -> StepResult:
         """Gradients of all micro-steps."""
         accelerator, packs = loop.accelerator, self.order.step(loop.done)
         denominator = self.order.denominator(packs)
         micro_steps = self.loader.micro_steps(packs)
         total = torch.zeros((), device=accelerator.device)
+        damage: str | None = None
         for micro in range(micro_steps):
-            batch = next(batches).to(accelerator.device)
+            found = next(batches)
+            if isinstance(found, TrainingDataError):  # the other ranks wait in this step's passes
+                damage, found = damage or str(found), silent_batch(self.start.pad_id)
+            batch = found.to(accelerator.device)
             last = micro == micro_steps - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(loop.module):
                 loss = loop.module(batch, denominator)
@@ -136,7 +153,21 @@ class FineTuning(Objective):
             total += loss.detach()
         indices = [index for pack in packs for index in pack.samples]
         tokens = sum(self.samples.lengths[index].tokens for index in indices)
-        return StepResult(total, packs[0].epoch, len(indices), tokens)
+        epoch = packs[0].epoch if packs else 0
+        return StepResult(total, epoch, len(indices), tokens, damage=damage)
+
+    def validates(self, step: int) -> bool:
+        """Before the first step, every so many, and after the last."""
+        every = self.recipe.validation.every or self.recipe.checkpoints.every
+        return bool(self.held_out.names) and (step == self.total_steps or step % every == 0)
+
+    def validate(self, loop: Loop) -> Validated:
+        """The loss of the held-out samples by data set."""
+        return validation_loss(loop, self.loader, self.held_out)
+
+    def files(self, done: int) -> Mapping[str, Tensor]:
+        """Sizes of the images' files, and which samples were damaged."""
+        return file_tensors(self.samples, self.left_out)
 
     def sample_names(self, step: int) -> Sequence[str]:
         """`<data set>/<id>` of each sample."""

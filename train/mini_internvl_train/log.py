@@ -50,12 +50,24 @@ class StepLog:
     memory: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The loss on held-out samples.
+
+    Attributes:
+        loss: weighted as in training. sets: loss and number of samples of each data set.
+    """
+
+    loss: float
+    sets: Mapping[str, tuple[float, int]]
+
+
 class TrainingLog:
     """Writes on the main process; on others every call does nothing.
 
     Args:
         output: folder of the training.
-        total: steps of the whole training. done: steps done before.
+        total: steps of the whole training. done: steps done before; None begins anew.
         main: whether this is the main process. quiet: no progress bar.
         trackers: get every value too.
     """
@@ -64,7 +76,7 @@ class TrainingLog:
         self,
         output: Path,
         total: int,
-        done: int,
+        done: int | None,
         *,
         main: bool,
         quiet: bool,
@@ -78,6 +90,9 @@ class TrainingLog:
         from tqdm import tqdm
 
         output.mkdir(parents=True, exist_ok=True)
+        if done is None:
+            (output / LOG).unlink(missing_ok=True)
+            done = 0
         truncate(output / LOG, done)
         self._file = (output / LOG).open("a", encoding="utf-8")
         self._board = SummaryWriter(output / "tensorboard", purge_step=done + 1)
@@ -111,6 +126,27 @@ class TrainingLog:
         if self._lines and (now - self._shown >= INTERVAL or line.step == self._total):
             self._shown = now
             logger.info("step %d/%d: %s", line.step, self._total, rates)
+
+    def validation(self, step: int, found: Validated) -> None:
+        """The loss on held-out samples after a step."""
+        if not self._main:
+            return
+        sets = {name: {"loss": loss, "samples": count} for name, (loss, count) in found.sets.items()}
+        self._write({"step": step, "validation_loss": found.loss, "validation": sets})
+        by_set = {f"validation/{name}/loss": loss for name, (loss, _) in found.sets.items()}
+        self._scalars({"validation/loss": found.loss, **by_set}, step)
+
+    def note(self, step: int, **content: Any) -> None:
+        """A line on something that happened after a step: `best_step`, `resumed`, `stopped_early`."""
+        if self._main:
+            self._write({"step": step, **content})
+
+    def empty(self, step: int) -> None:
+        """A step of damaged samples alone, in which nothing was learned."""
+        if self._main:
+            self._write({"step": step, "samples": 0})
+            self._bar.update()
+            logger.warning("step %d: every sample of it is damaged; nothing is learned in it", step)
 
     def evaluation(self, step: int, scores: Scores) -> None:
         """Scores of a checkpoint by task and metric."""
@@ -168,8 +204,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         raise ResumeError(f"{path}: a log that cannot be read ({cause(error)}); move it away") from None
 
 
+_MADE_AGAIN = {"evaluation", "validation", "best_step", "stopped_early"}
+
+
 def truncate(path: Path, done: int) -> None:
-    """Drops what was logged after step `done`, and that step's evaluation, which is made again."""
+    """Drops what was logged after step `done`, and what is made again of that step."""
     if not path.is_file():
         return
     kept = [line for line in read_log(path) if _before(line, done)]
@@ -180,7 +219,7 @@ def truncate(path: Path, done: int) -> None:
 
 def _before(line: Mapping[str, Any], done: int) -> bool:
     step = int(line.get("step", 0))
-    return step < done or (step == done and "evaluation" not in line)
+    return step < done or (step == done and not _MADE_AGAIN & line.keys())
 
 
 def _joined(lines: Iterable[Mapping[str, Any]]) -> str:

@@ -13,24 +13,23 @@ import logging
 import math
 import random
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from evalkit.errors import EvalkitError
 from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed, State
-from mini_internvl_train.engine import Interruption, locked, make_accelerator, sharded
-from mini_internvl_train.errors import DivergedError, Stopped
-from mini_internvl_train.log import Scores, StepLog, TrainingLog, peak_memory
+from mini_internvl_train.engine import Interruption, gathered, locked, make_accelerator, sharded
+from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingDataError
+from mini_internvl_train.log import StepLog, TrainingLog, peak_memory
+from mini_internvl_train.objective import Objective, Say, Settings, StepResult
 from mini_internvl_train.optimizer import optimizer_state, restore_optimizers, whole
-from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision
+from mini_internvl_train.selection import LOSS
 from mini_internvl_train.settings import plain
 from mini_internvl_train.start import learned_parameters
 from mini_internvl_train.tracking import trackers_of
@@ -39,122 +38,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 logger = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
-
-
-class Settings(Protocol):
-    """What the loop reads of a recipe."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def output(self) -> str: ...
-    @property
-    def log_to(self) -> tuple[str, ...]: ...
-    @property
-    def optimizer(self) -> Optimizer: ...
-    @property
-    def checkpoints(self) -> Checkpoints: ...
-    @property
-    def precision(self) -> Precision: ...
-    @property
-    def seed(self) -> int: ...
-
-    def decisive(self) -> dict[str, Any]:
-        """The settings that change the weights, as plain JSON."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """Results of the forward and backward passes of one step.
-
-    Attributes:
-        loss: this rank's share; the shares of all ranks sum to the step's loss.
-        epoch: of the step's first sample. samples, tokens: of the step, over all ranks.
-        details: further shares that are summed over ranks, for `Objective.evaluate`.
-    """
-
-    loss: Tensor
-    epoch: int
-    samples: int
-    tokens: int
-    details: Tensor | None = None
-
-
-class Objective(ABC):
-    """What a loop trains.
-
-    Attributes:
-        step: the module that Accelerate prepares; everything that learns is in it.
-        total_steps: optimizer steps of the whole training.
-        data: fingerprint of each data set; a checkpoint of other data is refused.
-    """
-
-    step: nn.Module
-    total_steps: int
-    data: Mapping[str, str]
-
-    @abstractmethod
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimizers of what learns."""
-
-    @abstractmethod
-    def rates(self, step: int) -> Sequence[float]:
-        """Learning rate of one step, counted from 0, for each parameter group, or one for all of them."""
-
-    @abstractmethod
-    def batches(self, first: int) -> Generator[Any, None, None]:
-        """Inputs of this rank for every step from `first` on, in order."""
-
-    @abstractmethod
-    def backward(self, loop: Loop, batches: Iterator[Any]) -> StepResult:
-        """Forward and backward passes of step `loop.done`."""
-
-    @abstractmethod
-    def write_model(self, folder: Path, weights: Mapping[str, Tensor]) -> bool:
-        """Writes the model of a checkpoint.
-
-        Args:
-            folder: exists and is empty but for `training/`.
-            weights: those of `saved`, whole.
-
-        Returns:
-            Whether what learns can be read back from these files exactly.
-        """
-
-    def named(self, step: nn.Module) -> nn.Module:
-        """The part of `step` by whose parameter names checkpoints are written."""
-        return step
-
-    def saved(self, network: nn.Module) -> Mapping[str, Tensor]:
-        """Tensors of `named`'s result that a checkpoint holds; at least all that learn."""
-        return dict(learned_parameters(network))
-
-    def clip(self, loop: Loop) -> Any:
-        """Clips the gradients of a step; returns their norm before."""
-        return loop.accelerator.clip_grad_norm_(loop.module.parameters(), loop.settings.optimizer.clip)
-
-    def sample_names(self, step: int) -> Sequence[str]:
-        """Names of a step's samples, for the message of a step that diverged."""
-        return ()
-
-    def evaluates(self, step: int) -> bool:
-        """Whether the checkpoint after `step` steps is evaluated."""
-        return False
-
-    def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
-        """Scores of a checkpoint, on the main process.
-
-        Args:
-            folder: of the checkpoint. details: of its step; none where the training was resumed there.
-        """
-        return {}
-
-    def finish(self, checkpoint: Path, final: Path) -> None:
-        """Writes the finished model from the last checkpoint."""
-        checkpoints.copy_model(checkpoint, final)
 
 
 def run(
@@ -194,8 +77,8 @@ def run(
             if main and settings.log_to
             else None
         )
-        total = loop.objective.total_steps
-        log = TrainingLog(output, total, loop.done, main=main, quiet=quiet, trackers=trackers)
+        total, done = loop.objective.total_steps, None if resumed is None else loop.done
+        log = TrainingLog(output, total, done, main=main, quiet=quiet, trackers=trackers)
         try:
             loop.run(log, interruption)
         finally:
@@ -220,6 +103,7 @@ class Loop:
         self.output = Path(settings.output)
         self.done = self.samples = self.tokens = 0
         self._details: list[float] = []
+        self._changed: list[str] = []
 
     def restore(self, resumed: Resumed) -> None:
         """Restores optimizers and counts from a checkpoint, whose weights are loaded already."""
@@ -232,27 +116,96 @@ class Loop:
             self.accelerator.scaler.load_state_dict(state.scaler)
         self.done, self.samples, self.tokens = state.step, state.samples, state.tokens
         self.say(f"continuing from {resumed.folder}")
+        changed = resumed.allowed_changes(self.settings.decisive(), free_settings(self.settings))
+        self._changed = [*changed, *self.objective.changes]
+        for change in self._changed:
+            self.say(f"changed: {change}; the {state.step} steps done stay as they are")
+        selection = self.objective.selection
+        if selection is not None and not selection.restore(state.selection):
+            self.say("validation has changed: the best checkpoint is sought among those from here on")
 
     def run(self, log: TrainingLog, interruption: Interruption) -> None:
         """All steps that are left."""
-        total = self.objective.total_steps
-        if self.done and self.objective.evaluates(self.done):
-            self._evaluate(checkpoints.step_folder(self.output, self.done), log)
+        total, selection = self.objective.total_steps, self.objective.selection
+        if self._changed:
+            log.note(self.done, resumed=self._changed)
         with contextlib.closing(self.objective.batches(self.done)) as batches:
-            while self.done < total:
-                stop = self._step(batches, log, interruption)
-                evaluates = self.objective.evaluates(self.done)
-                every = self.settings.checkpoints.every
-                if stop or evaluates or self.done == total or self.done % every == 0:
-                    log.flush()
-                    folder = self.save()
-                if evaluates:
-                    self._evaluate(folder, log)
-                if stop and self.done < total:
-                    raise Stopped(
-                        f"stopped after step {self.done} of {total}, saved in {folder}; "
-                        "the same command goes on"
-                    )
+            try:
+                self._checked(log, saved=self._folder().is_dir())
+                while self.done < total and not (selection is not None and selection.exhausted):
+                    stop = self._step(batches, log, interruption)
+                    self._checked(log, due=stop)
+                    if stop and self.done < total:
+                        raise Stopped(
+                            f"stopped after step {self.done} of {total}, saved in {self._folder()}; "
+                            "the same command goes on"
+                        )
+            except TrainingDataError as error:
+                raise self._damaged(error, log) from None
+        if selection is not None and self.done < total:
+            self.say(
+                f"stopped early, after step {self.done} of {total}: {selection.by} was best after step "
+                f"{selection.best}"
+            )
+            log.note(self.done, stopped_early=True)
+
+    def _checked(self, log: TrainingLog, *, due: bool = False, saved: bool = False) -> None:
+        """Validation, checkpoint and evaluation after the steps done, as far as they are due.
+
+        Args:
+            due: whether a checkpoint is due in any case. saved: whether it is written already.
+        """
+        better = self._validate(log)
+        evaluates, selection = self.objective.evaluates(self.done), self.objective.selection
+        if self.done:
+            due = due or self.done == self.objective.total_steps
+            due = due or self.done % self.settings.checkpoints.every == 0
+            due = due or (selection is not None and selection.exhausted)
+        if (due or better or evaluates) and not saved:
+            log.flush()
+            self.save()
+        if better:
+            self._point_best(log)
+        if evaluates:
+            self._evaluate(log)
+
+    def _validate(self, log: TrainingLog) -> bool:
+        """Takes the loss on held-out samples if it is due; returns whether it decides and is the best."""
+        selection = self.objective.selection
+        if not self.objective.validates(self.done):
+            return False
+        found = self.objective.validate(self)
+        log.validation(self.done, found)
+        shown = ", ".join(f"{name} {loss:.4f}" for name, (loss, _) in found.sets.items())
+        self.say(f"step {self.done}: validation loss {found.loss:.4f} ({shown})")
+        return selection is not None and selection.by == LOSS and selection.add(self.done, found.loss)
+
+    def agree(self, damage: str | None) -> None:
+        """Stops all ranks where one has met a damaged image.
+
+        Raises:
+            TrainingDataError: on every rank, with the first message.
+        """
+        if messages := [message for message in gathered(damage) if message]:
+            raise TrainingDataError(messages[0])
+
+    def _damaged(self, error: TrainingDataError, log: TrainingLog) -> TrainingDataError:
+        """The error of a damaged image with what to do; the steps done are saved."""
+        if self.done and not self._folder().is_dir():
+            log.flush()
+            self.save()
+        saved = f"; step {self.done} is saved in {self._folder()}" if self.done else ""
+        return TrainingDataError(
+            f"{error}{saved}: repair the file, or add --skip-bad, and the same command goes on"
+        )
+
+    def _folder(self) -> Path:
+        return checkpoints.step_folder(self.output, self.done)
+
+    def _point_best(self, log: TrainingLog) -> None:
+        log.note(self.done, best_step=self.done)
+        if self.accelerator.is_main_process:
+            checkpoints.point(self.output, checkpoints.BEST, self._folder())
 
     def _step(self, batches: Iterator[Any], log: TrainingLog, interruption: Interruption) -> bool:
         """One optimizer step; returns whether a signal asked to stop."""
@@ -261,6 +214,10 @@ class Loop:
         rate = self._set_rates()
         result = self.objective.backward(self, batches)
         loss, stop = self._reduced(result, interruption.requested)
+        if not result.samples:
+            self.done += 1
+            log.empty(self.done)
+            return stop
         self._check("loss", loss)
         norm = self._clip()
         for optimizer in self.optimizers:
@@ -283,11 +240,18 @@ class Loop:
         return rates[0]
 
     def _reduced(self, result: StepResult, requested: bool) -> tuple[float, bool]:
-        """The loss over all ranks, and whether any of them is asked to stop; keeps the details."""
-        parts = [result.loss.detach().reshape(1), result.loss.new_tensor([float(requested)])]
+        """The loss over all ranks, and whether any of them is asked to stop; keeps the details.
+
+        Raises:
+            TrainingDataError: a rank met a damaged image.
+        """
+        flags = [float(requested), float(result.damage is not None)]
+        parts = [result.loss.detach().reshape(1), result.loss.new_tensor(flags)]
         if result.details is not None:
             parts.append(result.details.detach())
-        loss, stop, *self._details = self.accelerator.reduce(torch.cat(parts), "sum").tolist()
+        loss, stop, damaged, *self._details = self.accelerator.reduce(torch.cat(parts), "sum").tolist()
+        if damaged:
+            self.agree(result.damage)
         return loss, stop > 0
 
     def _clip(self) -> float:
@@ -311,7 +275,7 @@ class Loop:
 
     def save(self) -> Path:
         """Writes the checkpoint of the steps done; all ranks gather what is sharded."""
-        folder = checkpoints.step_folder(self.output, self.done)
+        folder, selection = self._folder(), self.objective.selection
         if self.accelerator.is_main_process or sharded(self.accelerator):
             network = self._network()
             learned = dict(learned_parameters(network))
@@ -327,34 +291,55 @@ class Loop:
                 data=dict(self.objective.data),
                 ranks=self.accelerator.num_processes,
                 scaler=None if scaler is None else scaler.state_dict(),
+                total=self.objective.total_steps,
+                free=free_settings(self.settings),
+                selection={} if selection is None else selection.state(),
             )
-            with checkpoints.written(folder, self.settings.checkpoints.keep) as temporary:
+            best = None if selection is None else selection.best
+            with checkpoints.written(folder, self.settings.checkpoints.keep, best) as temporary:
                 exact = self.objective.write_model(temporary, weights)
                 masters = None if exact else {name: weights[name] for name in learned}
-                checkpoints.write_training(temporary, masters, optimizer, state)
+                files = self.objective.files(self.done)
+                checkpoints.write_training(temporary, masters, optimizer, files, state)
         self.accelerator.wait_for_everyone()
         return folder
 
     def finish(self) -> Path:
         """Writes `final/`: the model alone."""
-        final = self.output / "final"
+        final, chosen = self.output / "final", self._folder()
+        selection, said = self.objective.selection, ""
+        if selection is not None and selection.best is not None:
+            chosen = checkpoints.step_folder(self.output, selection.best)
+            said = (
+                f", of step {selection.best}: {selection.by} {selection.values[selection.best]:.4g} is best"
+            )
         if self.accelerator.is_main_process:
-            self.objective.finish(checkpoints.step_folder(self.output, self.done), final)
-            self.say(f"final model: {final}")
+            if not chosen.is_dir():
+                raise ResumeError(
+                    f"{chosen}: the best checkpoint is gone; leave out validation.best to take the last"
+                )
+            self.objective.finish(chosen, final)
+            self.say(f"final model: {final}{said}")
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
         return final
 
-    def _evaluate(self, folder: Path, log: TrainingLog) -> None:
+    def _evaluate(self, log: TrainingLog) -> None:
+        value, selection = math.nan, self.objective.selection
         if self.accelerator.is_main_process:
             try:
-                scores = self.objective.evaluate(folder, self._details)
+                scores = self.objective.evaluate(self._folder(), self._details)
             except EvalkitError as error:  # a checkpoint can be evaluated later; the training is worth more
                 logger.warning("step %d: evaluation failed, training continues: %s", self.done, error)
             else:
                 if scores:
                     log.evaluation(self.done, scores)
+                if selection is not None and selection.by != LOSS:
+                    value = selection.value_in(scores)
         self.accelerator.wait_for_everyone()
+        decides = selection is not None and selection.by != LOSS
+        if selection is not None and decides and selection.add(self.done, gathered(value)[0]):
+            self._point_best(log)
 
     def _network(self) -> nn.Module:
         return self.objective.named(self.accelerator.unwrap_model(self.module))
@@ -362,6 +347,12 @@ class Loop:
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizers as torch knows them, without Accelerate's wrapping."""
         return [optimizer.optimizer for optimizer in self.optimizers]
+
+
+def free_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that change no weights, flat."""
+    decisive = dict(checkpoints.flat(settings.decisive()))
+    return {name: value for name, value in checkpoints.flat(plain(settings)) if name not in decisive}
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -21,7 +21,7 @@ from mini_internvl_train.checkpoints import (
 from mini_internvl_train.errors import ResumeError, TrainingError
 from mini_internvl_train.precision import DTYPES
 from mini_internvl_train.recipe import Lora
-from mini_internvl_train.start import add_lora, mark_trainable, merge_lora, trained_template
+from mini_internvl_train.start import add_lora, load_with_prompt, mark_trainable, merge_lora
 
 if TYPE_CHECKING:
     from mini_internvl import ChatModel
@@ -96,11 +96,7 @@ def _merge_other(checkpoint: Path, output: Path, base: str | None) -> Merged:
     reader = WeightReader(weight_files(folder) if model else [])
     if adapter is None and not any(is_adapted(name) for name in reader.names()):
         raise ResumeError(f"{checkpoint}: holds no adapter; only LoRA checkpoints are merged")
-    template = trained_template(folder).name  # the model that is written names its prompt
-    network = mini_internvl.load(
-        checkpoint, dtype=reader.stored_dtype(), device="cpu", folder=base, template=template
-    )
-    network.config = replace(network.config, system_message=network.system_message)
+    network, _ = load_with_prompt(checkpoint, dtype=reader.stored_dtype(), folder=base)
     files = companion_files(folder)
     own = {} if adapter is None else tokenizer_files(adapter)
     if own:
@@ -121,21 +117,18 @@ def load_adapted(checkpoint: Path, model: str | None = None) -> ChatModel:
     Raises:
         ResumeError: not an adapter, or its base is not the one it was trained on.
     """
-    import mini_internvl
 
     settings = _settings(checkpoint)
     base = settings["base"]
     name = model or base["model"]
-    network = mini_internvl.load(name, dtype="float32", device="cpu", template=trained_template(name).name)
+    network, _ = load_with_prompt(name, dtype="float32")
     # an adapter of an older form names the hash of the base's weights alone
     if base["fingerprint"] not in (network.fingerprint, network.weights_fingerprint):
         raise ResumeError(
             f"{checkpoint}: its base {name} has other weights, settings or tokenizer than "
             "the adapter was trained on"
         )
-    network.config = replace(
-        network.config, system_message=network.system_message, max_dynamic_patch=settings["max_tiles"]
-    )
+    network.config = replace(network.config, max_dynamic_patch=settings["max_tiles"])
     for parameter in network.parameters():  # as training saw them, and in float32
         parameter.data = parameter.data.to(DTYPES[settings["precision"]]).float()
     add_lora(network, Lora(**settings["lora"]))

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,19 +25,18 @@ class SamplePool:
     """A data set's samples by index, with how often each comes in an epoch.
 
     Attributes:
-        name: of the data set. first: index of its first sample. count: how many samples it has.
+        name: of the data set. indices: of the samples that are learned, ascending.
         repeat_time: whole number of copies, or a share below 1.
     """
 
     name: str
-    first: int
-    count: int
+    indices: Sequence[int]
     repeat_time: float = 1.0
 
     @property
     def wanted(self) -> float:
         """Samples of an epoch."""
-        return self.count * self.repeat_time
+        return len(self.indices) * self.repeat_time
 
 
 def mix(
@@ -46,6 +45,7 @@ def mix(
     *,
     ratio: float | None,
     share: float | None,
+    domain_share: float = 1.0,
     seed: int,
 ) -> list[int]:
     """Sample indices of one epoch, before shuffling.
@@ -55,12 +55,13 @@ def mix(
         ratio: general samples for each domain sample (paper section 3.3's r), every general set at the same
             fraction; more than the pool holds repeats it.
         share: instead of a ratio, the fraction of the general pool.
+        domain_share: of each domain set's samples, before they are repeated.
         seed: of the choice of lines.
 
     Raises:
         RecipeError: a ratio is asked for and there is no general data.
     """
-    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed)]
+    chosen = [index for pool in domain for index in _take(pool, pool.wanted, seed, domain_share)]
     available = sum(pool.wanted for pool in general)
     if ratio is None and share is None:
         fraction = 1.0
@@ -73,19 +74,31 @@ def mix(
     return chosen
 
 
-def _take(pool: SamplePool, wanted: float, seed: int) -> list[int]:
-    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more."""
-    total = round(wanted)
-    if not pool.count or not total:
+def _take(pool: SamplePool, wanted: float, seed: int, share: float = 1.0) -> list[int]:
+    """`wanted` (rounded) indices of the pool: whole copies, then a random part of one more.
+
+    Args:
+        share: of the pool's samples, of which as large a part of `wanted` is then taken.
+    """
+    known = pool.indices
+    if share < 1.0:  # one order for every share, so that smaller ones lie in larger ones
+        order = set_generator(seed, pool.name, 1).permutation(len(known))
+        known = sorted(known[int(place)] for place in order[: round(len(known) * share)])
+    total = round(wanted * share)
+    if not known or not total:
         return []
-    copies, rest = divmod(total, pool.count)
-    indices = list(range(pool.first, pool.first + pool.count)) * copies
+    copies, rest = divmod(total, len(known))
+    indices = [*known] * copies
     if rest:
-        name = int.from_bytes(hashlib.sha256(pool.name.encode()).digest()[:4], "big")
-        generator = np.random.Generator(np.random.PCG64([seed, name]))
-        part = generator.choice(pool.count, size=rest, replace=False)
-        indices.extend(pool.first + int(index) for index in np.sort(part))
+        part = set_generator(seed, pool.name).choice(len(known), size=rest, replace=False)
+        indices.extend(known[int(place)] for place in np.sort(part))
     return indices
+
+
+def set_generator(seed: int, name: str, *more: int) -> np.random.Generator:
+    """Random numbers of a data set: a function of the seed and its name."""
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    return np.random.Generator(np.random.PCG64([seed, number, *more]))
 
 
 #: Samples packed together; larger packs tighter, smaller mixes better.
@@ -222,17 +235,26 @@ class PackOrder:
         lengths: of every sample, by index.
         mixed: sample indices of one epoch, before shuffling.
         recipe: seed, bounds and numbers of steps.
+        damaged: samples that steps leave out; packs are planned with them, so that a repaired file or a
+            later `skip_bad` moves no other sample.
 
     Raises:
         TrainingDataError: a sample fits no pack.
     """
 
-    def __init__(self, lengths: Sequence[Length], mixed: Sequence[int], recipe: Recipe) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[Length],
+        mixed: Sequence[int],
+        recipe: Recipe,
+        damaged: Container[int] = (),
+    ) -> None:
         if not mixed:
             raise TrainingDataError(f"{recipe.data.meta}: an epoch of this mix has no sample")
         self._lengths = lengths
         self._mixed = mixed
         self._recipe = recipe
+        self._damaged = damaged
         self._starts = [0]
         self._cached: dict[int, list[Pack]] = {}
         self.total_steps = recipe.steps.max_steps or self._steps_of_epochs(recipe.steps.epochs)
@@ -254,12 +276,17 @@ class PackOrder:
         return self._cached[number]
 
     def step(self, step: int) -> list[Pack]:
-        """The packs of one optimizer step, counted from 0, over all ranks and micro-steps."""
+        """The packs of one optimizer step, counted from 0, over all ranks and micro-steps.
+
+        They are without damaged samples; packs, and even a step, of nothing else are empty and left out.
+        """
         each = self._recipe.steps.packs_per_step
         first, last = step * each, (step + 1) * each
         if self.total_packs is not None:
             last = min(last, self.total_packs)
-        return [self._pack(position) for position in range(first, last)]
+        packs = [self._pack(position) for position in range(first, last)]
+        whole = [replace(p, samples=tuple(i for i in p.samples if i not in self._damaged)) for p in packs]
+        return [pack for pack in whole if pack.samples]
 
     def denominator(self, packs: Sequence[Pack]) -> float:
         """Sum of the loss weights of a step."""

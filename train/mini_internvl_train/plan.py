@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import torch
 from mini_internvl_train.packing import Bounds, Length, PackOrder
 from mini_internvl_train.precision import DTYPES, emulated
 from mini_internvl_train.recipe import Precision, Recipe
+from mini_internvl_train.sample_files import PlannedLines
 from mini_internvl_train.samples import TrainingSet, read_training_set
 from mini_internvl_train.start import PartCount, Start, count, learned_parameters, load_start, prepare
 
@@ -56,26 +57,30 @@ def plan_of(recipe: Recipe) -> TrainingPlan:
     start = load_start(recipe)
     data, order = plan_data(recipe, start)
     prepare(start.network, recipe)
-    general = min((pool.first for pool in data.general), default=len(data))
+    general = {index for pool in data.general for index in pool.indices}
     return make_plan(recipe, start, order, data.lengths, general)
 
 
-def plan_data(recipe: Recipe, start: Start) -> tuple[TrainingSet, PackOrder]:
-    """The training set, and its packs by step."""
+def plan_data(
+    recipe: Recipe, start: Start, planned: PlannedLines | None = None
+) -> tuple[TrainingSet, PackOrder]:
+    """The training set, and its packs by step; with the lines of the training that is continued."""
     rotary: Any = start.network.language_model.model.rotary_emb
     bounds = Bounds(recipe.packing.max_tokens, recipe.packing.max_tiles)
-    data = read_training_set(recipe.data, start.encoder, start.tiling, rotary.regime, bounds)
-    return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe)
+    data = read_training_set(
+        recipe.data, start.encoder, start.tiling, rotary.regime, bounds, recipe.seed, planned
+    )
+    return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe, data.damaged)
 
 
 def make_plan(
-    recipe: Recipe, start: Start, order: PackOrder, lengths: Sequence[Length], general: int
+    recipe: Recipe, start: Start, order: PackOrder, lengths: Sequence[Length], general: Container[int]
 ) -> TrainingPlan:
     """The plan of a prepared network.
 
     Args:
         recipe, start, order, lengths: as the training will have them.
-        general: index of the first general sample.
+        general: indices of the general samples.
     """
     packs = order.epoch(0)
     indices = [index for pack in packs for index in pack.samples]
@@ -91,7 +96,7 @@ def make_plan(
         parts=tuple(count(start.network)),
         memory=estimate_memory(start.network, recipe, largest_micro_step(order, lengths, recipe)),
         samples=len(indices),
-        general=sum(index >= general for index in indices),
+        general=sum(index in general for index in indices),
         tokens=tokens,
         tiles=tiles,
         trained=trained,

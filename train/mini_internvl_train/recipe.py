@@ -46,6 +46,10 @@ class Data:
     general_share: Annotated[
         float | None, Setting("Share of the general pool, in place of the ratio (0.2 remote sensing).", 0)
     ] = None
+    share: Annotated[
+        float,
+        Setting("Share of each domain set that is learned from; a smaller one is part of a larger.", TINY, 1),
+    ] = 1.0
     max_tiles: Annotated[
         int, Setting("Most tiles of an image; a set's own `max_dynamic_patch` wins.", 1, MAX_TILES)
     ] = 12
@@ -54,9 +58,16 @@ class Data:
     ] = 8192
     max_pixels: Annotated[int, Setting("Most pixels of an image; larger ones are refused.", 1)] = MAX_PIXELS
     skip_bad: Annotated[bool, Setting("Count and list bad lines instead of stopping at the first.")] = False
+    validation: Annotated[
+        float | str | None,
+        Setting("Held out of training: a share of each data set (0.05), or a meta JSON of its own."),
+    ] = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        share = self.validation
+        if isinstance(share, float) and not 0 < share < 1:
+            raise RecipeError(f"validation: {share!r} is neither a share above 0 and below 1 nor a meta file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +138,26 @@ class Checkpoints:
         check_bounds(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The loss on held-out samples (`data.validation`), and the best checkpoint."""
+
+    every: Annotated[int, Setting("Steps between validation losses; 0: at every checkpoint.", 0)] = 0
+    best: Annotated[
+        str, Setting("What chooses the best checkpoint: `loss`, or TASK/METRIC of `evaluation`.")
+    ] = ""
+    patience: Annotated[
+        int | None, Setting("Stop after so many values of `best` in a row that are no better.", 1)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.best not in ("", "loss") and not all(self.best.partition("/")):
+            raise RecipeError(f"best: {self.best!r} is neither loss nor TASK/METRIC")
+        if self.patience is not None and not self.best:
+            raise RecipeError("patience needs best, the value that decides: loss, or TASK/METRIC")
+
+
 @dataclass(frozen=True)
 class Evaluation(RunSettings):
     """Tasks that the harness runs on checkpoints during training.
@@ -160,6 +191,7 @@ class Recipe:
     packing: Packing = field(default_factory=Packing)
     steps: Steps = field(default_factory=Steps)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    validation: Validation = field(default_factory=Validation)
     evaluation: Evaluation = field(default_factory=Evaluation)
     weighting: Annotated[
         Weighting, Setting("Weight of a token in a sample of n trained tokens: 1, 1/n, or 1/sqrt(n).")
@@ -183,19 +215,26 @@ class Recipe:
             raise RecipeError("data: general_ratio and general_share exclude each other; keep one")
         if data.general_meta is None and (data.general_ratio or data.general_share):
             raise RecipeError("data: general_ratio needs general_meta, the meta file of the general sets")
+        best = self.validation.best
+        if data.validation is None and (self.validation.every or best == "loss"):
+            raise RecipeError("validation needs data.validation, a share to hold out or a meta file")
+        if best not in ("", "loss") and best.partition("/")[0] not in self.evaluation.tasks:
+            raise RecipeError(f"validation.best: {best} needs its task among evaluation.tasks (--eval-task)")
         check_bounds(self)
 
     def decisive(self) -> dict[str, Any]:
         """The settings that change the weights, as plain JSON.
 
-        Names, output paths, saving and evaluation do not; nor do the paths of the data, whose contents have
-        a fingerprint of their own.
+        Names, output paths, saving, validation and evaluation do not; nor do the paths of the data, whose
+        contents have a fingerprint of their own, nor leaving out what is damaged.
         """
         body = plain(self)
-        for name in ("name", "output", "checkpoints", "evaluation", "source", "log_to"):
+        for name in ("name", "output", "checkpoints", "validation", "evaluation", "source", "log_to"):
             body.pop(name)
-        for name in ("meta", "general_meta", "max_pixels"):
+        for name in ("meta", "general_meta", "max_pixels", "skip_bad"):
             body["data"].pop(name)
+        if not isinstance(self.data.validation, float):
+            body["data"].pop("validation")
         return body
 
     def fingerprint(self) -> str:
@@ -251,5 +290,11 @@ def _resolve_paths(recipe: Recipe, folder: Path) -> Recipe:
 
     meta = resolve(recipe.data.meta)
     assert meta is not None
-    data = dataclasses.replace(recipe.data, meta=meta, general_meta=resolve(recipe.data.general_meta))
+    held_out = recipe.data.validation
+    data = dataclasses.replace(
+        recipe.data,
+        meta=meta,
+        general_meta=resolve(recipe.data.general_meta),
+        validation=resolve(held_out) if isinstance(held_out, str) else held_out,
+    )
     return dataclasses.replace(recipe, data=data)

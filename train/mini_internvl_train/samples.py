@@ -11,7 +11,7 @@ import logging
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +27,10 @@ from mini_internvl_train.conversations import (
 )
 from mini_internvl_train.encoding import ConversationEncoder, Encoded
 from mini_internvl_train.errors import TrainingDataError
+from mini_internvl_train.held_out import split_pool, warn_of_shared_images
 from mini_internvl_train.packing import Bounds, Length, SamplePool, mix
 from mini_internvl_train.recipe import Data
+from mini_internvl_train.sample_files import PlannedLines
 from mini_internvl_train.sample_images import (
     THREADS,
     Tiling,
@@ -55,9 +57,12 @@ class TrainingSet:
 
     Attributes:
         lengths: of every sample, by index.
-        domain, general: pools of indices for mixing.
-        fingerprints: by data set, over annotation contents, settings and lengths.
-        bad: lines skipped under `skip_bad`.
+        domain, general: pools of indices for mixing. held_out: those of validation, never learned from.
+        fingerprints: by data set of training, over annotation contents, settings and lengths.
+        held_fingerprints: the same, of validation's own.
+        files: of each sample, a hash of the sizes of its images' files.
+        looks: of each sample, a hash of which images it shows; of its text where it shows none.
+        bad: lines skipped under `skip_bad`. damaged: samples of damaged images, by what is wrong.
     """
 
     def __init__(
@@ -66,16 +71,22 @@ class TrainingSet:
         tiling: Tiling,
         regime: Callable[[int], int],
         bounds: Bounds | None,
+        planned: PlannedLines | None = None,
     ) -> None:
         self.lengths: list[Length] = []
         self.domain: list[SamplePool] = []
         self.general: list[SamplePool] = []
+        self.held_out: list[SamplePool] = []
         self.fingerprints: dict[str, str] = {}
+        self.held_fingerprints: dict[str, str] = {}
+        self.files, self.looks = array("q"), array("q")
         self.bad = BadLines()
+        self.damaged: dict[int, str] = {}
         self._encoder = encoder
         self._tiling = tiling
         self._regime = regime
         self._bounds = bounds
+        self._planned = planned
         self._sets: list[DataSet] = []
         self._owners, self._numbers = array("l"), array("q")
         self._offsets, self._sizes = array("q"), array("q")  # of each line, in bytes
@@ -88,12 +99,28 @@ class TrainingSet:
         """16 hexadecimal digits over all data sets."""
         return hashlib.sha256("".join(self.fingerprints.values()).encode()).hexdigest()[:16]
 
-    def epoch(self, data: Data, seed: int) -> list[int]:
-        """TrainingSample indices of one pass over the mix, before shuffling."""
-        return mix(self.domain, self.general, ratio=data.general_ratio, share=data.general_share, seed=seed)
+    @property
+    def held_fingerprint(self) -> str:
+        """Over the held-out samples."""
+        places = [(pool.name, list(pool.indices)) for pool in self.held_out]
+        return hashlib.sha256(repr((places, self.held_fingerprints)).encode()).hexdigest()[:16]
 
-    def add(self, data_set: DataSet, *, skip_bad: bool) -> SamplePool:
+    def epoch(self, data: Data, seed: int) -> list[int]:
+        """Sample indices of one pass over the mix, before shuffling."""
+        return mix(
+            self.domain,
+            self.general,
+            ratio=data.general_ratio,
+            share=data.general_share,
+            domain_share=data.share,
+            seed=seed,
+        )
+
+    def add(self, data_set: DataSet, *, skip_bad: bool, learned: bool = True) -> SamplePool:
         """Index a data set.
+
+        A sample whose images have headers but damaged pixels has its place in the plan, and so has one that
+        was planned and cannot be read any more: packs are the same before and after damage and repair.
 
         Raises:
             TrainingDataError: a bad line or image, or a sample that fits no pack, unless bad ones are
@@ -103,23 +130,33 @@ class TrainingSet:
         digest = hashlib.sha256(data_set.fingerprint().encode())
         self._sets.append(data_set)
         damages = _damages(data_set, self._tiling.max_pixels) if skip_bad else _no_damages()
+        known = self._planned if learned else None
         for line, damage in zip(read_lines(data_set), damages, strict=False):
             with left_out(self.bad if skip_bad else None):
+                conversation = expand_video(parse_line(data_set, line))
+                planned = None if known is None else known.find(len(self._sets) - 1, line.number)
+                if known is not None and planned is None:
+                    logger.warning("%s: was left out and stays so", conversation.where)
+                    continue
+                try:
+                    length = self._fitting(self._encoded(conversation))
+                except TrainingDataError as error:
+                    if not skip_bad or planned is None:
+                        raise
+                    length, damage = planned, str(error)
                 if damage is not None:
-                    raise TrainingDataError(damage)
-                sample = self._read(data_set, line)
-                length = self._fitting(sample)
-                sizes = _file_sizes(sample.conversation)
-                digest.update(
-                    f"{line.number} {length.tokens} {length.tiles} {length.trained} {sizes}\n".encode()
-                )
+                    self.damaged[len(self)] = damage
+                digest.update(f"{line.number} {length.tokens} {length.tiles} {length.trained}\n".encode())
+                self.files.append(_number(*_file_sizes(conversation)))
+                self.looks.append(_number(*_shown(conversation)))
                 self.lengths.append(length)
                 self._owners.append(len(self._sets) - 1)
                 self._numbers.append(line.number)
                 self._offsets.append(line.offset)
                 self._sizes.append(len(line.content))
-        self.fingerprints[data_set.name] = digest.hexdigest()[:16]
-        return SamplePool(data_set.name, first, len(self) - first, data_set.repeat_time)
+        fingerprints = self.fingerprints if learned else self.held_fingerprints
+        fingerprints[data_set.name] = digest.hexdigest()[:16]
+        return SamplePool(data_set.name, range(first, len(self)), data_set.repeat_time)
 
     def sample(self, index: int) -> TrainingSample:
         """One sample, read again from its file.
@@ -139,12 +176,22 @@ class TrainingSet:
             )
         return sample
 
+    def set_of(self, index: int) -> str:
+        """Name of a sample's data set."""
+        return self._sets[self._owners[index]].name
+
+    def line_of(self, index: int) -> tuple[int, int]:
+        """Place of a sample's data set, and the number of its line."""
+        return self._owners[index], self._numbers[index]
+
     def sample_id(self, index: int) -> str:
         """`<data set>/<id>` of a sample."""
         return self.sample(index).conversation.id
 
     def _read(self, data_set: DataSet, line: Line) -> TrainingSample:
-        conversation = expand_video(parse_line(data_set, line))
+        return self._encoded(expand_video(parse_line(data_set, line)))
+
+    def _encoded(self, conversation: Conversation) -> TrainingSample:
         grids = image_grids(conversation, self._tiling)
         counts = [tile_count(grid, self._tiling.thumbnail) for grid in grids]
         return TrainingSample(conversation, tuple(grids), self._encoder.encode(conversation, counts))
@@ -168,6 +215,8 @@ def read_training_set(
     tiling: Tiling,
     regime: Callable[[int], int] = lambda tokens: 0,
     bounds: Bounds | None = None,
+    seed: int = 0,
+    planned: PlannedLines | None = None,
 ) -> TrainingSet:
     """Indexes all data sets of a recipe.
 
@@ -176,25 +225,41 @@ def read_training_set(
         encoder, tiling: of the checkpoint.
         regime: of a length in tokens (`packing.Length.regime`).
         bounds: of a pack, which every sample has to fit.
+        seed: of the choice of held-out samples.
+        planned: lines of the training that is continued.
 
     Raises:
         TrainingDataError: a bad line or image, unless the recipe skips bad ones.
     """
-    found = TrainingSet(encoder, tiling, regime, bounds)
+    found = TrainingSet(encoder, tiling, regime, bounds, planned)
     for pools, meta in ((found.domain, data.meta), (found.general, data.general_meta)):
         for data_set in read_meta(meta) if meta is not None else ():
             if data_set.name in found.fingerprints:
                 raise TrainingDataError(f"{meta}: data set {data_set.name!r} is named in both meta files")
             pools.append(found.add(data_set, skip_bad=data.skip_bad))
-    for message in found.bad.messages:
+    _hold_out(found, data, seed)
+    left = [*found.bad.messages, *found.damaged.values()]
+    for message in left:
         logger.warning("left out: %s", message)
-    if found.bad.messages:
-        logger.warning(
-            "left out %d of %d lines", len(found.bad.messages), len(found.bad.messages) + len(found)
-        )
-    if not len(found):
+    if left:
+        logger.warning("left out %d of %d lines", len(left), len(found.bad.messages) + len(found))
+    if len(found) == len(found.damaged):
         raise TrainingDataError(f"{data.meta}: no usable sample")
     return found
+
+
+def _hold_out(found: TrainingSet, data: Data, seed: int) -> None:
+    """Takes validation's samples out of the pools, or reads them from their meta file."""
+    if isinstance(data.validation, str):
+        for data_set in read_meta(data.validation):
+            pool = found.add(replace(data_set, repeat_time=1.0), skip_bad=data.skip_bad, learned=False)
+            found.held_out.append(pool)
+        warn_of_shared_images([*found.domain, *found.general], found.held_out, found.looks)
+    elif data.validation is not None:
+        for pools in (found.domain, found.general):
+            halves = [split_pool(pool, found.looks, data.validation, seed) for pool in pools]
+            pools[:] = [learned for learned, _ in halves]
+            found.held_out += [held for _, held in halves if held.indices]
 
 
 def _damages(data_set: DataSet, max_pixels: int) -> Iterator[str | None]:
@@ -211,7 +276,27 @@ def _no_damages() -> Iterator[None]:
 def _file_sizes(conversation: Conversation) -> list[int]:
     """Bytes of its images' files, by which a changed image is noticed."""
     paths = conversation.images if conversation.video is None else (conversation.video,)
-    return [Path(path).stat().st_size for path in paths]
+    return [_size(Path(path)) for path in paths]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _shown(conversation: Conversation) -> Sequence[str]:
+    """What tells a sample's images from those of others: their paths, or its text."""
+    if conversation.video is not None:
+        return (conversation.video,)
+    return conversation.images or [turn.text for turn in conversation.turns]
+
+
+def _number(*parts: object) -> int:
+    """A hash as a signed number of 64 bits."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def describe(lengths: Sequence[Length]) -> str:

@@ -67,6 +67,20 @@ def read_settings(kind: type[Settings], path: Path, overrides: Mapping[str, str]
     return built
 
 
+def parsed(text: str, where: str) -> Any:
+    """A value as YAML knows it.
+
+    Raises:
+        RecipeError: broken YAML, named by `where`.
+    """
+    from mini_internvl_train import strict_yaml
+
+    try:
+        return strict_yaml.loads(text)
+    except Exception as error:  # PyYAML's constructors raise what dates, numbers and keys make them
+        raise RecipeError(f"{where}: cannot be read as YAML ({cause(error)})") from None
+
+
 def settings_of(kind: type[Any]) -> dict[str, Setting]:
     """The settings that a dataclass itself defines, by name."""
     found = {

@@ -52,19 +52,15 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     Raises:
         MiniInternVLError: it cannot be loaded. RecipeError: it has no tokenizer.
     """
-    import mini_internvl
     from mini_internvl.checkpoint import read_config
     from mini_internvl.tokenizers import companion_files
 
     name = recipe.model if model is None else model
-    template = trained_template(name)
-    network = mini_internvl.load(name, dtype="float32", device="cpu", template=template.name)
+    network, template = load_with_prompt(name, dtype="float32")
     if network.tokenizer is None or network.image_token_id is None or network.folder is None:
         raise RecipeError(f"model: {name} has no tokenizer files, which training needs")
     # a saved checkpoint states the settings that it was trained with
-    config = replace(
-        network.config, system_message=network.system_message, max_dynamic_patch=recipe.data.max_tiles
-    )
+    config = replace(network.config, max_dynamic_patch=recipe.data.max_tiles)
     network.config = config
     encoder = ConversationEncoder(
         network.tokenizer,
@@ -85,29 +81,44 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     )
 
 
-def trained_template(name: str | Path) -> Template:
-    """The template by which a training writes conversations: the one that the checkpoint names.
+def load_with_prompt(
+    name: str | Path, *, dtype: Any, folder: str | Path | None = None
+) -> tuple[ChatModel, Template]:
+    """The network on the CPU, and the template by which a training writes conversations.
 
-    A checkpoint in transformers' native layout has a chat template instead; it must write the same.
+    The template is the one that the checkpoint names. A checkpoint in transformers' native layout has a chat
+    template instead: then it is the one that writes the same. The network's settings name it and its system
+    message, so that what is saved answers by the prompt that it was trained with.
+
+    Args:
+        name: a checkpoint or an adapter. dtype: of the weights. folder: the base of an adapter.
 
     Raises:
-        RecipeError: it writes others. MiniInternVLError: there is no such checkpoint or template.
+        RecipeError: no template writes what the chat template does.
+        MiniInternVLError: there is no such checkpoint or template.
     """
-    from mini_internvl.chat_template import read_chat_template, same_prompts
+    import mini_internvl
+    from mini_internvl.chat_template import named_prompt, read_chat_template
     from mini_internvl.checkpoint import read_config
     from mini_internvl.loading import find_base
-    from mini_internvl.prompts import find_template
+    from mini_internvl.prompts import TEMPLATES, find_template
 
-    folder, _ = find_base(name, None, None)
-    config, native = read_config(folder)
+    base, _ = find_base(name, folder, None)
+    config, native = read_config(base)
     template = find_template(config.template)
-    chat = read_chat_template(folder) if native else None
-    if chat is not None and not same_prompts(chat, template, None):
+    chat = read_chat_template(base) if native else None
+    named = None if chat is None else named_prompt(chat)
+    if chat is not None and named is None:
         raise RecipeError(
-            f"{name}: its chat template writes other conversations than {template.name}, the only one that a "
-            "model made of it could name; start from the released layout"
+            f"{name}: its chat template writes what no template does that a model made of it could name "
+            f"({', '.join(TEMPLATES)}); start from the released layout"
         )
-    return template
+    template = template if named is None else named[0]
+    network = mini_internvl.load(name, dtype=dtype, device="cpu", folder=folder, template=template.name)
+    if named is not None:
+        network.system_message = named[1]
+    network.config = replace(network.config, template=template.name, system_message=network.system_message)
+    return network, template
 
 
 #: The language models' linear layers, under the names of transformers' classes (InternLM2 runs as Llama).

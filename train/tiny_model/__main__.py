@@ -17,7 +17,8 @@ from mini_internvl.tokenizers import Tokenizer
 from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed
 from mini_internvl_train.errors import Stopped, TrainingError
-from mini_internvl_train.loop import Say, run
+from mini_internvl_train.loop import run
+from mini_internvl_train.objective import Say
 from tiny_model import vocabulary
 from tiny_model.stage import Network, Stage, StageSettings
 
@@ -101,7 +102,7 @@ def _run(
             load(network, before / checkpoints.LATEST)
         stage = kind(network, tokenizer, words, settings.seed, **options)
         if resumed is not None:
-            resumed.check(settings.decisive(), stage.data)
+            resumed.check(settings.decisive(), stage.data, stage.total_steps)
             load(network, resumed.folder)
         return stage
 

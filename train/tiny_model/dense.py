@@ -101,7 +101,7 @@ class EncoderStage(Stage):
 
     def evaluates(self, step: int) -> bool:
         """Every 100 steps."""
-        return step % 100 == 0
+        return step > 0 and step % 100 == 0
 
     @torch.no_grad()
     def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:

@@ -131,7 +131,8 @@ class QuestionStage(Stage):
 
     def evaluates(self, step: int) -> bool:
         """Every `evaluate_every` steps, and the last."""
-        return step == self.total_steps or (self.start + step) % self.evaluate_every == 0
+        every = (self.start + step) % self.evaluate_every == 0
+        return step > 0 and (step == self.total_steps or every)
 
     def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
         """Mean losses since the last evaluation, and accuracies on held-out lessons."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mini_internvl.model import MiniInternVL
 from mini_internvl.tokenizers import Tokenizer
-from mini_internvl_train.loop import Loop, Objective, StepResult
+from mini_internvl_train.loop import Loop
+from mini_internvl_train.objective import Objective, StepResult
 from mini_internvl_train.recipe import Checkpoints, Optimizer, Precision
 from tiny_model import mimetic, shapes
 from tiny_model.labels import DenseHead

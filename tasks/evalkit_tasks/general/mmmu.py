@@ -42,6 +42,7 @@ _FILE = "MMMU_DEV_VAL.tsv"
 _SOURCE = "https://opencompass.openxlab.space/utils/VLMEval/MMMU_DEV_VAL.tsv, or hub lmms-lab/MMMU"
 _LICENCE = "Apache-2.0 (images: many sources)"
 _VALIDATION = ("validation", "val", "")
+_OTHERS = ("dev", "test")
 _OTHER = "Other Answers"
 _GROUPS = ("l2-category", "category")
 
@@ -72,8 +73,10 @@ class MMMU(ChoiceTask):
         if (path := root / _FILE).exists():
             rows = tsv_rows(path, ("index", "question", "answer", "A", "B", "C", "D"))
             for identity, row in unique(rows, "index"):
-                if row.text("split") in _VALIDATION:
+                if (part := row.text("split")) in _VALIDATION:
                     yield self._sample(identity, row, options_of(row))
+                elif part not in _OTHERS:
+                    raise DataError(f"{row.where}: split {part!r} is none of dev, validation, test")
         elif parquet := parquet_files(root, "validation"):
             rows_of = parquet_rows(parquet, ("id", "question", "options", "answer"))
             for identity, row in unique(rows_of, "id"):

@@ -218,8 +218,6 @@ def _check_disjoint(root: Path, split: str, ids: Sequence[int]) -> None:
 
 
 def _all_objects(folder: Path) -> list[_Object]:
-    from xml.etree.ElementTree import ParseError
-
     from defusedxml.common import DefusedXmlException
     from defusedxml.ElementTree import parse
 
@@ -233,7 +231,7 @@ def _all_objects(folder: Path) -> list[_Object]:
             raise DataError(
                 f"{path}: refused, it defines entities ({error}): not the official file"
             ) from None
-        except (ParseError, ValueError, OSError) as error:
+        except Exception as error:  # encodings that Python does not know are LookupErrors
             raise DataError(f"{path}: broken XML ({error}): download it again") from None
         assert root is not None
         objects += [_object(root, element, path) for element in root.findall("object")]

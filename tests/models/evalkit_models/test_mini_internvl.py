@@ -98,3 +98,12 @@ def test_a_broken_picture_fails_alone(model: Model) -> None:
         failure = found.pop(request.id)[-1]
         assert failure.kind == "image" and "torn.png" in failure.message
     assert found == answers(model, requests)
+
+
+def test_half_of_a_character_in_a_question_fails_alone(model: Model) -> None:
+    requests = asked(1, 2)
+    broken = Request("half", (Message("user", "Is it \ud800?"),), (), requests[0].generation)
+    found = answers(model, [requests[0], broken, requests[1]])
+    failure = found.pop("half")[-1]
+    assert failure.kind == "prompt" and "U+D800" in failure.message and "mend the text" in failure.message
+    assert found == answers(model, requests)

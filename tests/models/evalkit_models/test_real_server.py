@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +10,15 @@ from typing import Any
 
 import pytest
 from fault_proxy import FaultProxy
+from real_serve import needs_serve, served
 from small_vlms import make_vlm
 
 from evalkit.cli.main import invoke
 from evalkit.store import load_run
 from evalkit_models import sending
 
-NEEDED = ("fastapi", "openai", "uvicorn", "pydantic")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in NEEDED),
-        reason="transformers serve needs fastapi, openai and uvicorn",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_serve]
 
-#: Seconds until the server answers: it imports transformers, on a machine that may be busy.
-_START = 300.0
 _TASKS = "rsvqa-lr,drivelm"
 
 
@@ -49,32 +33,8 @@ class Real:
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
     folder = make_vlm("llava", tmp_path_factory.mktemp("llava"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = folder.parent / "serve.log"
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--dtype", "float32"]
-    # The server lists the hub's cache, which a new machine does not have: then it answers 500.
-    cache = tmp_path_factory.mktemp("hub")
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process, log)
-        yield Real(f"http://127.0.0.1:{port}/v1", folder)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + _START
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
-            return
-        time.sleep(0.3)
-    pytest.fail(f"transformers serve did not start: {log.read_text(errors='replace')[-2000:]}")
+    with served(folder, tmp_path_factory.mktemp("serve")) as url:
+        yield Real(url, folder)
 
 
 def run(

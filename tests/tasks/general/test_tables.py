@@ -213,6 +213,10 @@ def test_malformed_mmmu(tmp_path: Path) -> None:
     write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", header, [(0, cell(), "q", "a", "b", "", "", "C")])
     with pytest.raises(DataError, match="'C' is none of the options"):
         list(MMMU().samples("val", tmp_path))
+    row = (0, cell(), "q", "a", "b", "", "", "B")
+    write_tsv(tmp_path / "MMMU_DEV_VAL.tsv", (*header, "split"), [(*row, "validaton")])
+    with pytest.raises(DataError, match="row 1: split 'validaton' is none of dev, validation, test"):
+        list(MMMU().samples("val", tmp_path))
 
 
 # MathVista ----------------------------------------------------------------------------------------------

@@ -131,6 +131,7 @@ EXTERNAL = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x
         (EXTERNAL, "refused"),
         ("<annotation><object>", "broken XML"),
         ("", "broken XML"),
+        ('<?xml version="1.0" encoding="UT8"?><annotation/>', "broken XML .*unknown encoding"),
         (xml("a.jpg", [((1, 2, 3, "x"), "t")]), "4 numbers expected"),
         (xml("a.jpg", [((1, 2, 3, "nan"), "t")]), "4 numbers expected"),
         (xml("a.jpg", [((1, 2, 3, 4), "t")]).replace("description", "text"), "<description> missing"),
