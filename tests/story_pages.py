@@ -34,8 +34,8 @@ def blocks(page: str) -> list[Block]:
 def follow(page: str, capsys: pytest.CaptureFixture[str], *, port: int = 0) -> None:
     """Save the files and run the `sh` blocks of a page in the current folder.
 
-    `RUN` stands for the latest run folder, port 8000 for `port`. A command that ends in `&` is left to the test.
-    A `text` block shows lines that the commands before it print; numbers may differ, `…` stands for any lines.
+    `RUN` stands for the latest run folder, port 8000 for `port`; a command that ends in `&` is left out.
+    A `text` block shows lines that the commands before it print. Numbers may differ; `…` is any lines.
     """
     printed = ""
     for block in blocks(page):

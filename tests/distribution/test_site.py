@@ -1,4 +1,4 @@
-"""The documentation site: its menu has every page, its reference every public name; what it shows is valid."""
+"""The documentation site: every page is in the menu, every public name in the reference."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_page_is_in_the_menu() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_is_longer_than_patience(page: str) -> None:
-    assert len((DOCS / page).read_text(encoding="utf-8").splitlines()) <= 350
+    assert len((DOCS / page).read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def test_the_reference_has_every_public_name() -> None:
@@ -62,7 +62,7 @@ def python_blocks() -> Iterator[Any]:
                 yield pytest.param(block, id=f"{page}-{number}")
 
 
-@pytest.mark.parametrize("block", python_blocks())
+@pytest.mark.parametrize("block", list(python_blocks()))
 def test_python_is_valid_and_imports_what_is_there(block: Block) -> None:
     indented = block.text.startswith("    ")
     tree = ast.parse(f"class _:\n{block.text}" if indented else block.text)
