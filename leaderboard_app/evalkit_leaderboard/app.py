@@ -42,7 +42,7 @@ def guarded(render: Render, runs_folders: Sequence[Path], training_folder: Path)
         cause = f"{type(error).__name__}: {error}".splitlines()[0]
         components.box(f"This page cannot be shown ({cause}). The terminal has the details.", warn=True)
         return
-    watch(context.index, context.version)
+    watch(context)
 
 
 def main(runs_folders: Sequence[Path], training_folder: Path) -> None:

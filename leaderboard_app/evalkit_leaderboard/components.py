@@ -34,17 +34,18 @@ def link(page: str, label: str, **query: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HtmlCell:
-    """A cell of a table: its HTML (made with `escape`), classes, and a plain tooltip."""
+    """A cell of a table: its HTML (made with `escape`), classes, a plain tooltip, and further attributes."""
 
     body: str
     classes: str = ""
     title: str = ""
+    attributes: str = ""
 
     def render(self, tag: str = "td", attributes: str = "") -> str:
         """The element."""
         title = f' title="{escape(self.title, 600)}"' if self.title else ""
         classes = f' class="{self.classes}"' if self.classes else ""
-        return f"<{tag}{classes}{title}{attributes}>{self.body}</{tag}>"
+        return f"<{tag}{classes}{title}{attributes}{self.attributes}>{self.body}</{tag}>"
 
 
 def table(

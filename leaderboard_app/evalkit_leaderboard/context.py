@@ -8,13 +8,18 @@ from pathlib import Path
 
 import streamlit as st
 
+from evalkit.comparison import Key
 from evalkit_leaderboard import matrix
+from evalkit_leaderboard.comparing import Runs
 from evalkit_leaderboard.index import Index
-from evalkit_leaderboard.matrix import Matrix
+from evalkit_leaderboard.matrix import Matrix, Row
 from evalkit_leaderboard.runs import Run
+from evalkit_leaderboard.verdicts import Verdicts
 
 #: Seconds between two looks for new runs while a page is open.
 EVERY = 4.0
+#: The same while comparisons are being made.
+SOON = 1.0
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,21 @@ class Context:
     """The folders that the app was started on, and the runs as of this page's making.
 
     Attributes:
-        training: folder of training outputs. version: of the index when the page was made.
+        training: folder of training outputs. version: of the index when the page was made;
+        compared: that of the verdicts.
     """
 
     index: Index
     training: Path
     runs: Mapping[str, Run]
     version: int
+    verdicts: Verdicts
+    compared: int
+
+    def side(self, row: Row) -> Runs:
+        """The runs that the values of a row come from, by task and split."""
+        cells = ((column, self.runs.get(cell.run)) for column, cell in row.cells.items())
+        return {Key(column.task, column.split): run for column, run in cells if run is not None}
 
     def why_not(self, key: str) -> str:
         """What is said of the id of a run that a page cannot show."""
@@ -59,12 +72,22 @@ def open_context(runs: Sequence[Path], training: Path) -> Context:
     index = _open_index(tuple(folder.absolute() for folder in runs))
     index.refresh()
     version = index.version  # before the runs: a look in between then only costs one more
-    return Context(index, training, index.runs, version)
+    verdicts = _verdicts()
+    return Context(index, training, index.runs, version, verdicts, verdicts.version)
 
 
-@st.fragment(run_every=EVERY)
-def watch(index: Index, version: int) -> None:
-    """Show the page again when runs have come, gone or changed since that version."""
-    index.refresh()
-    if index.version != version:
+@st.cache_resource(show_spinner=False)
+def _verdicts() -> Verdicts:
+    return Verdicts()
+
+
+def watch(context: Context) -> None:
+    """Show the page again when runs have come, gone or changed since it was made, or were compared."""
+    every = SOON if context.verdicts.pending else EVERY
+    st.fragment(_look, run_every=every)(context)
+
+
+def _look(context: Context) -> None:
+    context.index.refresh()
+    if context.index.version != context.version or context.verdicts.version != context.compared:
         st.rerun(scope="app")

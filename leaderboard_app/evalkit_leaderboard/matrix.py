@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,7 @@ class Row:
     Attributes:
         label: unique among the rows. current: no newer weights of the same model have run on all its tasks.
         parameters: their number, of published rows as rounded in print.
+        key: of a row measured here, what an address calls it: a hash of its model and weights.
     """
 
     label: str
@@ -75,6 +77,7 @@ class Row:
     average: Average | None = None
     current: bool = True
     model: str = ""
+    key: str = ""
 
     def apart(self, columns: Iterable[Column]) -> bool:
         """Whether none of its values in `columns` may be set beside a published one."""
@@ -164,7 +167,7 @@ def _measured(runs: Mapping[str, Run], infos: Mapping[str, TaskInfo]) -> list[Ro
         mine = [runs[key] for key in chosen.values()]
         current = any(newest[run.series, run.task, run.split] == (run.model, run.weights) for run in mine)
         parameters = next((run.parameters for run in mine if run.parameters), None)
-        rows.append(Row(label, False, cells, parameters, None, current, model))
+        rows.append(Row(label, False, cells, parameters, None, current, model, row_key(model, weights)))
         chosen_runs += [
             (label, runs[key])
             for target, key in chosen.items()
@@ -172,6 +175,11 @@ def _measured(runs: Mapping[str, Run], infos: Mapping[str, TaskInfo]) -> list[Ro
         ]
     _, averages = catalogue.averages(chosen_runs)
     return [replace(row, average=averages.get(row.label)) for row in rows]
+
+
+def row_key(model: str, weights: str) -> str:
+    """Short name of a model's weights in addresses."""
+    return hashlib.sha256(f"{model}\0{weights}".encode("utf-8", "replace")).hexdigest()[:10]
 
 
 def _newest(runs: Mapping[str, Run]) -> dict[tuple[str, str, str], tuple[str, str]]:
@@ -245,7 +253,7 @@ def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
     metrics measured here come first within their task.
     """
     filled = {c for row in matrix.rows for c, cell in row.cells.items() if cell.value is not None}
-    measured = _measured_columns(matrix) & filled
+    measured = measured_columns(matrix) & filled
     tasks = set() if every_task else {column.task for column in measured}
     headlines = {c[:2] for c in filled if c.metric == matrix.infos[c.task].headline}
     shown: list[Column] = []
@@ -273,11 +281,12 @@ def table_columns(matrix: Matrix, number: str) -> list[Column]:
     return _measured_first(matrix, [c for c in matrix.columns if c in held and (c.task, c.metric) in printed])
 
 
-def _measured_columns(matrix: Matrix) -> set[Column]:
+def measured_columns(matrix: Matrix) -> set[Column]:
+    """Columns that a row measured here has a cell in."""
     return {column for row in matrix.rows if not row.published for column in row.cells}
 
 
 def _measured_first(matrix: Matrix, columns: Sequence[Column]) -> list[Column]:
     """Columns by task, those with values measured here first within each."""
-    measured, tasks = _measured_columns(matrix), list(matrix.infos)
+    measured, tasks = measured_columns(matrix), list(matrix.infos)
     return sorted(columns, key=lambda column: (tasks.index(column.task), column not in measured))

@@ -143,6 +143,39 @@ def choose_several(
     return [known[value] for value in values]
 
 
+def choose_several_named(
+    name: str,
+    label: str,
+    choices: Sequence[str],
+    usual: str,
+    shown: Callable[[str], str],
+    why: Callable[[str], str],
+) -> list[str] | None:
+    """A multiple choice of what an address names, as `choose_named` is a single one.
+
+    Returns:
+        None where one that was named is not here; that has been said, and nothing takes its place.
+    """
+    key, known = _key(name), _addressable(choices)
+    held = st.session_state.get(key)
+    wanted = [str(value) for value in held] if held else (_given(name) or [_plain(usual)])
+    gone = [value for value in dict.fromkeys([*_given(name), *wanted]) if value not in known]
+    st.session_state[key] = [value for value in wanted if value in known]
+    values = st.multiselect(
+        label, list(known), key=key, format_func=_format(known, shown), on_change=forget_names, args=(name,)
+    )
+    _write(name, [*values, *gone], [])
+    for value in gone:
+        components.box(why(value), warn=True)
+    return None if gone else [known[value] for value in values]
+
+
+def forget_names(name: str) -> None:
+    """Take a name out of the address alone: its widget has another value."""
+    if name in st.query_params:
+        del st.query_params[name]
+
+
 def pick(name: str, label: str, choices: Sequence[str], default: str, **settings: Any) -> str:
     """A row of buttons with the app's own words; one is always chosen."""
     key = _key(name)
@@ -191,3 +224,13 @@ def set_number(name: str, value: int, default: int) -> None:
 def remember(name: str, value: str) -> None:
     """Write a choice that was made otherwise than by its widget, before the widget is made."""
     st.session_state[_key(name)] = value
+
+
+def press_sort(name: str) -> None:
+    """Sort by a column whose header was pressed; by the one that it is sorted by, the other way round."""
+    if given("sort") == name or st.session_state.get(_key("sort")) == name:
+        turned = not st.session_state.get(_key("reverse"), False)
+    else:
+        turned = False
+    remember("sort", name)
+    st.session_state[_key("reverse")] = turned

@@ -119,6 +119,11 @@ def styles(colours: Palette) -> str:
 .ek-wrap {{ white-space: normal; max-width: 7.6rem; margin-left: auto; }}
 .ek-mark {{ font-style: italic; color: {colours.bad}; }}
 .ek thead th.ek-head {{ white-space: normal; min-width: 3.6rem; }}
+.ek .ek-sort {{ font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0;
+  cursor: pointer; text-align: inherit; }}
+.ek .ek-sort:hover, .ek .ek-sort:focus-visible {{ color: {colours.accent}; text-decoration: underline; }}
+.ek th[aria-sort="descending"] .ek-sort::after {{ content: " ↓" / ""; }}
+.ek th[aria-sort="ascending"] .ek-sort::after {{ content: " ↑" / ""; }}
 .ek-good {{ color: {colours.good}; }} .ek-bad {{ color: {colours.bad}; }}
 .ek a {{ color: inherit; text-decoration: none; }}
 .ek a:hover, .ek a:focus {{ color: {colours.accent}; text-decoration: underline; }}

@@ -15,7 +15,7 @@ from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import _noted, all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
 from evalkit_leaderboard.runs import MetricCell, Run
-from evalkit_leaderboard.views.overview import Order, ordered, set_apart
+from evalkit_leaderboard.views.overview import Order, measured_first, ordered
 from evalkit_leaderboard.views.overview_table import _line
 
 CHARTQA = Column("chartqa", "test", "average")
@@ -101,13 +101,13 @@ PARTS: dict[str, dict[str, object]] = {
 def test_a_part_stands_apart_from_published_rows_with_both_counts(part: str) -> None:
     matrix = matrix_of(run("part", 99.9, **PARTS[part]), run("whole", 50.0))
     columns = [column for column in matrix.columns if column.task == "chartqa" and column.metric == "average"]
-    by_score = ordered(matrix, matrix.rows, Order(str(CHARTQA), CHARTQA, False, ""), everything=True)
-    rows = set_apart(by_score, columns)
-    assert [row.label for row in rows if row.apart(columns)] == ["part"] == [rows[0].label]
-    assert "whole" in [row.label for row in rows[1:]]
+    by_score = ordered(matrix, matrix.rows, Order(str(CHARTQA), CHARTQA, False), everything=True)
+    rows = measured_first(by_score)
+    assert [row.label for row in rows if row.apart(columns)] == ["part"]
+    assert {row.label for row in rows[:2]} == {"part", "whole"}
     assert matrix.best(CHARTQA, matrix.rows) == 90.8
     line = _line(rows, columns)
-    assert line is not None and line.place == 1 and "Not comparable with the rows above" in line.text
+    assert line is not None and line.place == 2 and "Not comparable with part (" in line.text
     ours = str(PARTS[part]["counts"]["expected"])  # type: ignore[index]
     assert ours in line.text and "2,500" in line.text.replace("2500", "2,500")
     kinds = {row["model"]: row["kind"] for row in csv.DictReader(io.StringIO(exports.to_csv(rows, columns)))}
@@ -210,7 +210,7 @@ def test_lower_is_better_is_known() -> None:
 def test_order_puts_unranked_figures_last_unless_asked() -> None:
     matrix = matrix_of(run("low", 10.0), run("high", 95.0, limited=True, status="partial"))
     rows = [row for row in matrix.rows if CHARTQA in row.cells]
-    order = Order(str(CHARTQA), CHARTQA, False, "none")
+    order = Order(str(CHARTQA), CHARTQA, False)
     labels = [row.label for row in ordered(matrix, rows, order, everything=False)]
     assert labels[0] == "Claude-3.5-Sonnet" and labels[-2:] == ["low", "high"]
     assert next(row.label for row in ordered(matrix, rows, order, everything=True)) == "high"

@@ -20,7 +20,9 @@ from streamlit.testing.v1 import AppTest
 
 from evalkit import compare
 from evalkit.errors import NotComparableError
+from evalkit_leaderboard import context
 from evalkit_leaderboard.index import Index
+from evalkit_leaderboard.matrix import row_key
 from evalkit_leaderboard.runs import Run
 
 #: AppTest of older releases cannot run a page with segmented controls a second time.
@@ -40,7 +42,7 @@ def script(page: str, runs: str, training: str) -> None:
     guarded(import_module(f"evalkit_leaderboard.views.{page}").render, [Path(runs)], Path(training))
 
 
-def page(name: str, runs: Path, **query: str) -> AppTest:
+def page(name: str, runs: Path, **query: str | list[str]) -> AppTest:
     """The page after its first run with an address."""
     training = runs.parent / "checkpoints"
     app = AppTest.from_function(script, args=(name, str(runs), str(training)), default_timeout=60)
@@ -104,17 +106,17 @@ def test_empty_pages_say_what_to_type(tmp_path: Path, name: str, there: bool) ->
 
 
 def test_overview_marks_published_rows_and_ranks_ours(real_tree: Path) -> None:
-    app = page("overview", real_tree, sort="rsvqa-lr@miniature:average")
+    app = page("overview", real_tree, sort="rsvqa-lr@miniature:average", benchmarks="all")
     content = html(app)
     assert (
         'published<span class="ek-wide">, not measured here</span>' in content
-        and "Mini-InternVL-DA-2B" in content
+        and "InternVL2-Llama3-76B" in content
     )
     assert rows_of(app)[:3] == ["good", "tuned@step-300", "worse"]
     assert "tuned@step-100" not in rows_of(app) and 'ek-mark">miniature, limited' in content
     cell = content.split("<tbody>")[1].split('title="rsvqa-lr@miniature:average; n = ')[1]
     assert "ek-best" in content and '<span class="ek-sub">[' in cell[:400]
-    ours, line, theirs = content.partition("Published rows. Not comparable with the rows above (")
+    ours, line, theirs = content.partition("not measured here. Not comparable with the rows above (")
     assert (
         line and "drawn questions, none of the benchmark&#x27;s; it publishes 10,004" in theirs.split(")")[0]
     )
@@ -139,9 +141,33 @@ def test_overview_filters_sorts_and_keeps_its_address(real_tree: Path) -> None:
     assert "reverse" not in app.query_params
 
 
-def test_overview_shows_differences_to_a_row(real_tree: Path) -> None:
-    app = page("overview", real_tree, reference="worse", columns="rsvqa-lr@miniature:average")
-    assert "Δ +" in html(app) and "difference to worse" in html(app)
+def small_tree(real_tree: Path, folder: Path, *models: str) -> Path:
+    """The runs of some models on one task."""
+    for name in models:
+        place = f"{name}/rsvqa-lr@miniature"
+        shutil.copytree(real_tree / place, folder / "runs" / place)
+    return folder / "runs"
+
+
+def test_overview_shows_the_comparisons_verdicts_against_a_baseline(real_tree: Path, tmp_path: Path) -> None:
+    """The choice stands in the address and in the settings file; a baseline that is gone is named."""
+    worse = row_key("worse", "worse")
+    tree = small_tree(real_tree, tmp_path, "good", "worse")
+    context._verdicts().settle()
+    app = page("overview", tree, baseline=worse)
+    context._verdicts().settle()
+    app.run()
+    (row,) = (part for part in html(app).split("<tr") if 'title="good"' in part)
+    base, new = (next(tree.glob(f"{name}/rsvqa-lr@miniature/2*")) for name in ("worse", "good"))
+    (average,) = (result for result in compare(base, new).metrics if result.name == "average")
+    assert average.verdict == "improved" and average.difference.difference is not None
+    assert f"+{average.difference.difference:.2f} improved" in row
+    again = page("overview", tree)
+    assert worse in again.query_params["baseline"] and "improved" in html(again)
+    gone = page("overview", tree, baseline="0123456789")
+    assert "No model 0123456789 is measured" in html(gone) and "improved" not in html(gone)
+    page("overview", tree, baseline="").selectbox(key="q-baseline").set_value("").run()
+    assert "baseline" not in page("overview", tree).query_params
 
 
 def test_overview_chooses_columns_and_splits(real_tree: Path) -> None:
@@ -172,7 +198,7 @@ def test_overview_has_the_papers_tables_whole(real_tree: Path) -> None:
 
 def test_unknown_addresses_are_left_out(real_tree: Path) -> None:
     nonsense = {"sort": "../../etc", "size": "<b>", "columns": "x", "page": "-7", "rankall": "perhaps"}
-    app = page("overview", real_tree, **nonsense, reference="nobody")
+    app = page("overview", real_tree, **nonsense)
     assert not failed(app) and "good" in rows_of(app)
 
 
@@ -253,7 +279,7 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
     assert not failed(app)
     content = html(app)
     assert (
-        "Regressed: " in content
+        "Forgotten: " in content
         and "average" in content
         and "right to wrong" in str(app.get("button_group")[0].proto)
     )
@@ -265,8 +291,34 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
 def test_compare_sets_beside_what_is_comparable(real_tree: Path) -> None:
     app = page("compare", real_tree, target="rsvqa-lr@miniature")
     keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("tuned@step-200", "tuned@step-300")}
-    assert app.selectbox(key="q-new").value == keys["tuned@step-300"]
+    assert app.multiselect(key="q-new").value == [keys["tuned@step-300"]]
     assert app.selectbox(key="q-base").value == keys["tuned@step-200"]
+
+
+def test_compare_over_everything_opens_on_the_newest_comparable_pair(real_tree: Path, tmp_path: Path) -> None:
+    tree = small_tree(real_tree, tmp_path, "good", "worse", "part")
+    app = page("compare", tree)
+    assert not failed(app) and given(app, "target") == ["all tasks"]
+    assert given(app, "base") == [row_key("good", "good")], "the newest run, a limited one, has no match"
+    assert given(app, "new") == [row_key("worse", "worse")] and "Forgotten: " in html(app)
+
+
+def test_compare_takes_several_with_margins_and_says_which_is_best(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse", "tuned@step-300")}
+    new = [keys["worse"], keys["tuned@step-300"]]
+    app = page(
+        "compare", real_tree, target="rsvqa-lr@miniature", base=keys["good"], new=new, margin="average=5"
+    )
+    assert not failed(app)
+    content = html(app)
+    table = content.split('aria-label="gained, kept, forgotten"')[1].split("</table>")[0]
+    assert table.count("<td") == 2 and ">forgotten<" in table and ">kept<" in table
+    assert "a drop larger than 5 is shown" in unescape(content)
+    best = content.split('aria-label="the best of several"')[1].split("</table>")[0]
+    assert "tuned@step-300" in best and "by luck alone" in content
+    wrong = page("compare", real_tree, target="rsvqa-lr@miniature", margin="nothing=5")
+    assert "--margin nothing: no such metric here" in html(wrong)
+    assert "--alpha 2" in html(page("compare", real_tree, target="rsvqa-lr@miniature", alpha="2"))
 
 
 def test_compare_refuses_what_is_not_comparable(real_tree: Path) -> None:
@@ -325,7 +377,7 @@ def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> N
     keys = {name: key_of(tree, name, "rsvqa-lr") for name in ("good", "worse")}
     compared = page("compare", tree, base=keys["good"], new=keys["worse"])
     opened = page("samples", tree, run=keys["worse"])
-    assert "Regressed: " in html(compared) and "ek-quotes" in html(opened)
+    assert "Forgotten: " in html(compared) and "ek-quotes" in html(opened)
     (folder,) = (tree / "worse" / "rsvqa-lr@miniature").glob("2*")
     folder.rename(tree.parent / "elsewhere")
     time.sleep(1.1)  # the index looks at the disk once a second
@@ -334,7 +386,7 @@ def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> N
         assert "verdicts" not in html(app) and "ek-quotes" not in html(app)
     (tree.parent / "elsewhere").rename(folder)
     time.sleep(1.1)
-    assert "Regressed: " in html(compared.run())
+    assert "Forgotten: " in html(compared.run())
 
 
 def test_samples_where_models_disagree(real_tree: Path) -> None:

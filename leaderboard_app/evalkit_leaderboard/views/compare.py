@@ -1,29 +1,33 @@
-"""Compare: two runs of one task and split, sample by sample."""
+"""Compare: any number of runs or checkpoints against a base, over all tasks at once or on one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import streamlit as st
 
-from evalkit.comparison import Comparison, Flip, MetricResult, TaskComparison
-from evalkit.comparison import compare as compare_runs
-from evalkit.comparison.compare import group_rows
+from evalkit.comparison import Comparison, Key, MetricResult, Thresholds
+from evalkit.comparison.best_of import BestOfComparison, compare_best_of
+from evalkit.errors import UsageError
+from evalkit.pipeline.comparison_options import as_level
 from evalkit.reports import wording
+from evalkit.reports.best_of import said_of_best
 from evalkit.text import one_line
-from evalkit_leaderboard import charts, components, state
-from evalkit_leaderboard.components import HtmlCell, Quote, escape
+from evalkit_leaderboard import comparing, components, settings, state
+from evalkit_leaderboard.comparing import FATES, Fate, Outcome, Runs, Settings, compare_over, fate
+from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
-from evalkit_leaderboard.marks import asked
 from evalkit_leaderboard.naming import run_names
-from evalkit_leaderboard.numbers import shown, signed
-from evalkit_leaderboard.runs import Run, or_reason, stamp
+from evalkit_leaderboard.numbers import interval, signed
+from evalkit_leaderboard.runs import Run, or_reason
+from evalkit_leaderboard.views import compare_details
+from evalkit_leaderboard.views.compare_details import Links
 
-#: Units that are one another's hundredfold, drawn on one axis in points.
-_POINTS = {"percent": 1.0, "fraction": 100.0}
+ALL = "all tasks"
+#: Sides among which the newest comparable pair is looked for.
+_LOOKED_AT = 40
 _ALLOWED = (
     "dtype",
     "evalkit",
@@ -37,237 +41,330 @@ _ALLOWED = (
     "judge",
     "nonstandard",
 )
+_WORDS: Mapping[Fate, str] = {
+    "forgotten": "forgotten (a drop is shown)",
+    "gained": "gained",
+    "kept": "kept (a larger drop than the margin is excluded, or all samples are the same)",
+    "undecided": "undecided",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A model with its run of each task, or one run."""
+
+    name: str
+    runs: Runs
+
+    @property
+    def created(self) -> str:
+        """When the newest of its runs began."""
+        return max(run.created for run in self.runs.values())
 
 
 def render(context: Context) -> None:
     """The page."""
     st.title("Compare", anchor=False)
-    scored = {key: run for key, run in context.runs.items() if run.scored and run.metrics}
-    pairs = _pairs(scored)
-    if not pairs:
+    by_target = _targets(context)
+    if not by_target:
         components.box(
             "A comparison takes two scored runs of one task and split. Run a second model or checkpoint:",
             "evalkit run -m MODEL --checkpoint FOLDER -t TASK --split SPLIT",
         )
         return
-    target = state.choose_named(
-        "target", "Task and split", list(pairs), _usual_target(context, pairs), str, _no_pair, ("base", "new")
-    )
-    if target is None:
-        return
-    keys = pairs[target]
-    names = run_names({key: scored[key] for key in keys})
-    usual_base, usual_new = _usual_pair(keys, scored)
-    left, right = st.columns(2)
-    with left:
-        base = state.choose_named(
-            "base", "Base", keys, usual_base, names.__getitem__, partial(_why_not, context, target, "")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        target = state.choose_named(
+            "target",
+            "Tasks",
+            list(by_target),
+            _usual_target(context, by_target),
+            str,
+            _no_pair,
+            ("base", "new"),
         )
-    others = [key for key in keys if key != base]
-    with right:
-        usual = usual_new if usual_new in others else others[0]
-        new = state.choose_named(
-            "new", "New", others, usual, names.__getitem__, partial(_why_not, context, target, base)
-        )
-    if base is None or new is None:
+        with st.popover("Level, margins and fields", icon=":material/tune:"):
+            chosen = _settings()
+    if target is None or chosen is None:
         return
-    allow = state.choose_several(
-        "allow", "Fields of the signature that may differ", _ALLOWED, placeholder="none; choose knowingly"
-    )
+    sides = by_target[target]
+    found = _sides(context, target, sides)
+    if found is None:
+        return
+    base, news = found
+    outcomes: dict[str, Outcome] = {}
     with st.spinner("Comparing sample by sample"):
-        outcome = _compare(scored[base], scored[new], tuple(allow))
-    if isinstance(outcome, str):
-        reason = outcome.replace(scored[base].path, "the base").replace(scored[new].path, "the new run")
-        components.box(f"Not comparable: {reason}", warn=True)
-        return
-    _show(outcome, names[base], names[new], new)
+        for key in news:
+            outcome = _compared(sides[base], sides[key], chosen)
+            if isinstance(outcome, str):
+                components.box(outcome, warn=True)
+                return
+            outcomes[key] = outcome
+    _summary(outcomes, sides, base)
+    _all_tasks(context, outcomes, sides)
+    if len(outcomes) > 1:
+        _best_of(sides, base, list(outcomes), chosen)
+    _details(context, outcomes, sides, base)
 
 
-def _usual_target(context: Context, pairs: Mapping[str, list[str]]) -> str:
-    """Where the address names a run, that run's; else the first."""
-    named = [context.runs[key] for name in ("base", "new") if (key := state.given(name)) in context.runs]
+def _targets(context: Context) -> dict[str, dict[str, Side]]:
+    """Sides by address, newest first: models over all tasks, then the runs of each task and split."""
+    found: dict[str, dict[str, Side]] = {}
+    models = {
+        row.key: Side(row.label, runs)
+        for row in context.matrix.rows
+        if not row.published and (runs := {k: r for k, r in context.side(row).items() if r.scored})
+    }
+    ordered = sorted(models, key=lambda key: models[key].created, reverse=True)
+    if len(models) > 1:
+        found[ALL] = {key: models[key] for key in ordered}
+    by_name: dict[str, dict[str, Run]] = {}
+    for key, run in sorted(context.runs.items(), key=lambda item: item[1].created, reverse=True):
+        if run.scored and run.metrics:
+            by_name.setdefault(f"{run.task}@{run.split}", {})[key] = run
+    for target, members in sorted(by_name.items()):
+        if len(members) > 1:
+            names = run_names(members)
+            found[target] = {k: Side(names[k], {Key(r.task, r.split): r}) for k, r in members.items()}
+    return found
+
+
+def _usual_target(context: Context, by_target: Mapping[str, Mapping[str, Side]]) -> str:
+    """Where the address names a run, that run's; else all tasks."""
+    named = [run for name in ("base", "new") if (run := context.runs.get(state.given(name))) is not None]
     targets = [f"{run.task}@{run.split}" for run in named]
-    return next((target for target in targets if target in pairs), next(iter(pairs)))
+    return next((target for target in targets if target in by_target), next(iter(by_target)))
 
 
 def _no_pair(target: str) -> str:
     return f"{target}: there are no two scored runs of that task and split to compare."
 
 
+def _settings() -> Settings | None:
+    """What the command line takes as flags; None where it cannot be, which is said."""
+    level = state.search("alpha", "Level of the tests (--alpha)", placeholder="0.05")
+    margin = state.search("margin", "Margins (--margin), in the metric's unit", placeholder="accuracy=1, ...")
+    drop = state.search("maxdrop", "Largest drops (--max-drop)", placeholder="accuracy=0.5, ...")
+    allow = state.choose_several(
+        "allow", "Fields of the signature that may differ", _ALLOWED, placeholder="none; choose knowingly"
+    )
+    try:
+        alpha = as_level(float(level)) if level else 0.05
+        found = Settings(alpha, _items(margin), _items(drop), tuple(allow))
+        found.options()
+    except ValueError:
+        components.box(f"--alpha {level}: write a level between 0 and 1, e.g. 0.05", warn=True)
+        return None
+    except UsageError as error:
+        components.box(str(error), warn=True)
+        return None
+    return found
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _sides(context: Context, target: str, sides: Mapping[str, Side]) -> tuple[str, list[str]] | None:
+    """The base and what is compared with it, or None where one that was named is not here."""
+    usual_base, usual_new = _usual_pair(context, sides)
+    names = {key: side.name for key, side in sides.items()}
+    left, right = st.columns(2)
+    with left:
+        base = state.choose_named(
+            "base", "Base", list(sides), usual_base, names.__getitem__, partial(_why_not, context, target, "")
+        )
+    others = [key for key in sides if key != base]
+    with right:
+        usual = usual_new if usual_new in others else others[0]
+        news = state.choose_several_named(
+            "new", "New", others, usual, names.__getitem__, partial(_why_not, context, target, base)
+        )
+    if base is None or news is None:
+        return None
+    if not news:
+        components.box("Choose one or more runs to set beside the base.")
+        return None
+    return base, news
+
+
 def _why_not(context: Context, target: str, base: str | None, key: str) -> str:
-    run = context.runs.get(key)
     if key == base:
         return f"Run {key} is the base itself."
+    if target == ALL and key not in context.runs:
+        return f"No model {key} is measured under {context.index.where}: it was moved or deleted."
+    run = context.runs.get(key)
     if run is not None and run.scored and run.metrics:
         return f"Run {key} is of {run.task}@{run.split}, not of {target}."
     return context.why_not(key)
 
 
-def _pairs(runs: Mapping[str, Run]) -> dict[str, list[str]]:
-    """Keys by task and split where there are two or more, newest first."""
-    found: dict[str, list[str]] = {}
-    for key, run in sorted(runs.items(), key=lambda item: item[1].created, reverse=True):
-        found.setdefault(f"{run.task}@{run.split}", []).append(key)
-    return {target: keys for target, keys in sorted(found.items()) if len(keys) > 1}
+def _usual_pair(context: Context, sides: Mapping[str, Side]) -> tuple[str, str]:
+    """Base and new: the newest that the baseline, or else an earlier one, may be compared with."""
+    keys = list(sides)[:_LOOKED_AT]
+    baseline = settings.baseline(context.index.roots)
+    for place, new in enumerate(keys):
+        earlier = [*([baseline] if baseline in sides else []), *keys[place + 1 :]]
+        for base in earlier:
+            if base != new and comparing.comparable(sides[base].runs, sides[new].runs):
+                return base, new
+    return keys[1], keys[0]
 
 
-def _usual_pair(keys: Sequence[str], runs: Mapping[str, Run]) -> tuple[str, str]:
-    """Base and new: the newest run that has an earlier one which asked and scored the same, and that one."""
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for key in keys:
-        alike.setdefault(asked(runs[key]), []).append(key)
-    new, base = next((same[:2] for same in alike.values() if len(same) > 1), keys[:2])
-    return base, new
+def _compared(base: Side, new: Side, chosen: Settings) -> Outcome | str:
+    told = f"{comparing.stamps(base.runs)}\n{comparing.stamps(new.runs)}"
+    return _cached(told, (base.name, new.name), chosen, base.runs, new.runs)
 
 
-def _compare(base: Run, new: Run, allow: tuple[str, ...]) -> Comparison | str:
-    return _cached(base.path, new.path, allow, stamp(base.path) + stamp(new.path))
+@st.cache_resource(show_spinner=False, max_entries=40)
+def _cached(told: str, names: tuple[str, str], chosen: Settings, _base: Runs, _new: Runs) -> Outcome | str:
+    """The comparison, or why there is none."""
+    return or_reason(lambda: compare_over(_base, _new, names, chosen))
+
+
+def _summary(outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: str) -> None:
+    """A sentence for each side: how many metrics were gained, kept, forgotten."""
+    for key, outcome in outcomes.items():
+        if outcome.comparison is None:
+            whys = dict.fromkeys(outcome.refused.values())
+            reason = "; ".join(whys) or "they have no task in common, or are the same runs"
+            components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
+            continue
+        judged = [r for r in outcome.comparison.metrics if r.judged and not r.health]
+        by_fate: dict[Fate, list[str]] = {name: [] for name in FATES}
+        several = len(outcome.comparison.tasks) > 1
+        for result in judged:
+            by_fate[fate(result)].append(f"{result.key} {result.name}" if several else result.name)
+        words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
+        gate = wording.conclusion(outcome.comparison)
+        text = f"{sides[key].name} against {sides[base].name}: {gate}. {'. '.join(words)}."
+        components.box(text, warn=outcome.comparison.verdict == "regression")
+        components.notes(f"{task}: not comparable: {why}" for task, why in outcome.refused.items())
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
+def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[str, Side]) -> None:
+    """A row for each task by its headline, a column for each side; forgotten ones first."""
+    compared = {key: outcome.comparison for key, outcome in outcomes.items() if outcome.comparison}
+    if not compared:
+        return
+    st.subheader("Gained, kept, forgotten", anchor=False)
+    header = [HtmlCell("Task", "ek-name"), *(HtmlCell(escape(sides[key].name, 60)) for key in compared)]
+    rows: dict[Key, list[MetricResult | None]] = {}
+    for place, comparison in enumerate(compared.values()):
+        for task in comparison.tasks:
+            rows.setdefault(task.key, [None] * len(compared))[place] = headline(context, comparison, task.key)
+    body = []
+    for key, results in sorted(rows.items(), key=lambda item: _worst(item[1])):
+        name = next((result.name for result in results if result is not None), "")
+        words = f'{escape(key, 60)}<span class="ek-sub">{escape(name, 40)}</span>'
+        cells = [HtmlCell(components.link("compare", words, target=str(key)), "ek-name", str(key))]
+        cells += [_fate_cell(result) for result in results]
+        body.append(("", cells))
+    components.table(header, body, "gained, kept, forgotten")
+    first = next(iter(compared.values()))
+    legend = "; ".join(_WORDS.values())
+    components.note(
+        f"By each task's headline; {legend}. Level {first.alpha:g}, Holm over the metrics judged of all "
+        "tasks. Without a margin nothing but equal samples shows that a value was kept."
+    )
+
+
+def headline(context: Context, comparison: Comparison, key: Key) -> MetricResult | None:
+    """The task's headline, or the first metric after it with a difference."""
+    mine = [r for r in comparison.metrics if r.key == key and not r.health]
+    usable = [result for result in mine if result.difference.difference is not None]
+    info = context.matrix.infos.get(key.task)
+    wanted = info.headline if info is not None else ""
+    return next((r for r in usable if r.name == wanted), next(iter(usable), None))
+
+
+def _worst(results: Sequence[MetricResult | None]) -> int:
+    return min((FATES.index(fate(result)) for result in results if result is not None), default=len(FATES))
+
+
+def _fate_cell(result: MetricResult | None) -> HtmlCell:
+    if result is None:
+        return HtmlCell("–", title="not compared")
+    found, unit = fate(result), result.difference.metric.unit
+    kind = {"gained": "ek-good", "forgotten": "ek-bad"}.get(found, "")
+    reach = result.difference.ci95 or (None, None)
+    words = f'<span class="ek-value">{signed(result.difference.difference, unit)}</span>'
+    words += f'<span class="ek-sub">{interval(reach[0], reach[1], unit)}</span>'
+    words += f'<span class="ek-sub {kind}">{found}</span>'
+    return HtmlCell(words, title=wording.verdict(result))
+
+
+def _best_of(sides: Mapping[str, Side], base: str, news: Sequence[str], chosen: Settings) -> None:
+    """Which is best, and is it better than luck would have it?"""
+    st.subheader(f"The best of {len(news)}", anchor=False)
+    told = "\n".join(comparing.stamps(sides[key].runs) for key in (base, *news))
+    names = (sides[base].name, tuple(sides[key].name for key in news))
+    with st.spinner("Choosing among them"):
+        found = _cached_best(told, names, chosen, sides[base].runs, [sides[key].runs for key in news])
+    if isinstance(found, str):
+        components.box(found, warn=True)
+        return
+    titles = ("best", "change", "95% interval (max-T)", "p (max-T)", "verdict")
+    header = [HtmlCell("Task", "ek-name"), *(HtmlCell(title) for title in titles)]
+    body: list[tuple[str, Sequence[HtmlCell]]] = []
+    notes: list[str] = []
+    for task in found.tasks:
+        name = f'{escape(task.key, 60)}<span class="ek-sub">{escape(task.found.metric.name, 40)}</span>'
+        cells = [HtmlCell(name, "ek-name", str(task.key))]
+        if task.found.best is None:
+            cells.append(HtmlCell("none has a value"))
+        else:
+            best, unit = task.found.contenders[task.found.best], task.found.metric.unit
+            reach = best.ci95 or (None, None)
+            texts = [
+                one_line(task.best or "", 60),
+                signed(best.difference.difference, unit),
+                interval(reach[0], reach[1], unit),
+            ]
+            texts += ["–" if best.p is None else f"{best.p:.2g}", task.verdict(best).replace("_", " ")]
+            cells += [HtmlCell(escape(text)) for text in texts]
+        body.append(("", cells))
+        notes += [f"{task.key}: {line}" for line in said_of_best(task.found, len(task.names), task.best)]
+    components.table(header, body, "the best of several")
+    components.notes([*notes, *found.reasons])
 
 
 @st.cache_resource(show_spinner=False, max_entries=12)
-def _cached(base: str, new: str, allow: tuple[str, ...], stamps: str) -> Comparison | str:
-    """The comparison, or why there is none."""
-    return or_reason(lambda: compare_runs(base, new, allow=allow))
-
-
-def _show(comparison: Comparison, base: str, new: str, run: str) -> None:
-    results = [r for task in comparison.tasks for r in wording.shown(comparison, task)]
-    words = [
-        f"{verdict.capitalize()}: {', '.join(names)}"
-        for verdict in ("regressed", "improved")
-        if (names := [r.name for r in results if r.verdict == verdict])
+def _cached_best(
+    told: str, names: tuple[str, tuple[str, ...]], chosen: Settings, _base: Runs, _news: Sequence[Runs]
+) -> BestOfComparison | str:
+    """What `evalkit compare --best-of` says of the tasks that may be compared, or why there is nothing."""
+    keys = [key for key in _base if all(key in comparing.shared(_base, new) for new in _news)]
+    keys = [
+        key for key in keys if all(comparing.refused(_base[key], n[key], chosen.allow) is None for n in _news)
     ]
-    verdict = ". ".join(words) or "No evidence of a difference in any metric"
-    warn = any(result.verdict == "regressed" for result in results)
-    components.box(f"{verdict}. Base: {base}. New: {new}.", warn=warn)
-    of_metrics = tuple(f"{result.key} {result.name}: " for result in results)  # the table has these
-    components.notes(reason for reason in comparison.reasons if not reason.startswith(of_metrics))
-    _forest(results)
-    _metric_table(results)
-    for task in comparison.tasks:
-        components.note(f"{wording.counts(task)}; level {comparison.alpha:g}, Holm over the metrics judged")
-        _flips(task, run)
-        _groups(task)
-
-
-def _forest(results: Sequence[MetricResult]) -> None:
-    st.subheader("Paired differences", anchor=False)
-    units: dict[str, list[dict[str, Any]]] = {}
-    for result in results:
-        row = _forest_row(result)
-        if row is not None:
-            unit = result.difference.metric.unit
-            units.setdefault("points of 100" if unit in _POINTS else unit, []).append(row)
-    if not units:
-        components.note("No difference could be computed; the table says why.")
-    for unit, rows in units.items():
-        st.altair_chart(charts.forest(rows, unit), width="stretch")
-
-
-def _forest_row(result: MetricResult) -> dict[str, Any] | None:
-    difference = result.difference
-    value, reach = difference.difference, difference.ci95
-    if value is None or not math.isfinite(value):
-        return None
-    scale = _POINTS.get(difference.metric.unit, 1.0)
-    low, high = reach or (value, value)
-    return {
-        "label": f"{result.name}{'' if difference.metric.higher_is_better else ' (lower is better)'}",
-        "verdict": result.verdict.replace("_", " "),
-        "value": scale * value,
-        "low": scale * low,
-        "high": scale * high,
-    }
-
-
-def _metric_table(results: Sequence[MetricResult]) -> None:
-    header = [HtmlCell("Metric", "ek-name"), *(HtmlCell(name) for name in wording.HEADER[1:-1])]
-    header.append(HtmlCell("verdict", "ek-left"))
-    rows: list[tuple[str, Sequence[HtmlCell]]] = []
-    for result in results:
-        name, *middle, verdict = wording.cells(result)
-        kind = {"improved": "ek-good", "regressed": "ek-bad"}.get(result.verdict, "")
-        cells = [HtmlCell(escape(name), "ek-name"), *(HtmlCell(escape(cell)) for cell in middle)]
-        notes = "".join(f'<span class="ek-sub">{escape(n, 300)}</span>' for n in result.notes)
-        cells.append(HtmlCell(f'<span class="{kind}">{escape(verdict)}</span>{notes}', "ek-left"))
-        rows.append(("", cells))
-    components.table(header, rows, "verdicts")
-
-
-def _flips(task: TaskComparison, run: str) -> None:
-    st.subheader("What changed", anchor=False)
-    sides = {wording.flip_title(task, True): task.flips.right_to_wrong}
-    sides[wording.flip_title(task, False)] = task.flips.wrong_to_right
-    if not any(sides.values()):
-        components.note("No sample changed.")
-        return
-    titles = [title for title, flips in sides.items() if flips]
-    title = state.pick("flips", "Samples", titles, titles[0])
-    flips = sides[title]
-    choice = st.dataframe(
-        _flip_frame(flips),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key=f"flips-{task.key}-{title}",
-        height=min(420, 38 + 35 * len(flips)),
-    )
-    selected = choice.selection.rows if hasattr(choice, "selection") else []
-    place = selected[0] if selected else 0
-    if place < len(flips):
-        _flip(flips[place], run)
-
-
-def _flip_frame(flips: Sequence[Flip]) -> Any:
-    import pandas as pd
-
-    rows = [
-        (
-            one_line(wording.flip_id(flip), 80),
-            flip.metric,
-            flip.before,
-            flip.after,
-            one_line(str(flip.answers[0].target), 120),
-            one_line(flip.answers[0].text[:500], 120),
-            one_line(flip.answers[1].text[:500], 120),
+    options = chosen.options()
+    return or_reason(
+        lambda: compare_best_of(
+            {key: _base[key].folder for key in keys},
+            [{key: new[key].folder for key in keys} for new in _news],
+            names=names,
+            thresholds=Thresholds(options.largest_drops, options.margins),
+            alpha=chosen.alpha,
+            allow=chosen.allow,
         )
-        for flip in flips
-    ]
-    return pd.DataFrame(
-        rows, columns=["sample", "metric", "before", "after", "target", "base answers", "new answers"]
     )
 
 
-def _flip(flip: Flip, run: str) -> None:
-    words = f"Sample {escape(flip.base.id, 80)}: {escape(flip.metric, 60)} {flip.before:g} to {flip.after:g}"
-    opened = components.link("samples", "Open it with its images →", run=run, sample=flip.answers[0].id)
-    st.html(f'<div class="ek-note">{words} · {opened}</div>')
-    if flip.hidden:
-        components.note(
-            "The rotation that changed has no answer on one side; the base row's answers stand here."
-        )
-    for base, new in flip.rotations or (flip.answers,):
-        if flip.rotations:
-            components.note(f"Rotation {base.id}")
-        components.quotes(
-            Quote("Target", str(base.target)),
-            Quote("Base answers", base.text),
-            Quote("New answers", new.text),
-        )
-
-
-def _groups(task: TaskComparison) -> None:
-    rows = group_rows(task)
-    if not rows:
+def _details(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: str) -> None:
+    """Everything of one of the comparisons."""
+    compared = {key: outcome.comparison for key, outcome in outcomes.items() if outcome.comparison}
+    if not compared:
         return
-    with st.expander(f"By tag ({len(rows)} rows)"):
-        header = [HtmlCell("Tag", "ek-name")]
-        header += [HtmlCell(name) for name in ("metric", "n", "base", "new", "change", "lost", "won")]
-        body: list[tuple[str, Sequence[HtmlCell]]] = []
-        for row in rows[:300]:
-            name = f'{escape(row["value"], 80)}<span class="ek-sub">{escape(row["tag"], 40)}</span>'
-            values = [shown(row["base"]), shown(row["new"]), signed(row["difference"])]
-            counts = [str(row["right_to_wrong"]), str(row["wrong_to_right"])]
-            cells = [str(row["metric"]), str(row["n"]), *values, *counts]
-            body.append(("", [HtmlCell(name, "ek-name"), *(HtmlCell(escape(cell)) for cell in cells)]))
-        components.table(header, body, "values by tag")
+    key = next(iter(compared))
+    if len(compared) > 1:
+        key = state.choose("detail", "In detail", list(compared), key, lambda k: sides[k].name)
+    comparison = compared[key]
+    heads = {task.key: headline(context, comparison, task.key) for task in comparison.tasks}
+    keys = {run.path: name for name, run in context.runs.items()}
+    links = {k: Links(keys[sides[base].runs[k].path], keys[sides[key].runs[k].path]) for k in heads}
+    compare_details.show(comparison, heads, links)

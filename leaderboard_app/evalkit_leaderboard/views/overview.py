@@ -10,16 +10,25 @@ import streamlit as st
 
 from evalkit import registry
 from evalkit.task import MINIATURE
-from evalkit_leaderboard import catalogue, charts, components, exports, state
+from evalkit_leaderboard import catalogue, charts, components, exports, settings, state
 from evalkit_leaderboard.catalogue import AVERAGE, YARDSTICK
 from evalkit_leaderboard.components import escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.folders import remark
-from evalkit_leaderboard.matrix import Column, Matrix, Row, default_columns, table_columns, tables
-from evalkit_leaderboard.views import overview_table, paper_tables
+from evalkit_leaderboard.matrix import (
+    Column,
+    Matrix,
+    Row,
+    default_columns,
+    measured_columns,
+    table_columns,
+    tables,
+)
+from evalkit_leaderboard.views import news, overview_table, paper_tables
+from evalkit_leaderboard.views.overview_table import Sorting
 
 _ALL, _OFFICIAL, _DRAWN = "All", "Published", "Miniature"
-_NONE, _BOTH = "none", "Both"
+_BOTH = "Both"
 _HERE, _EVERY = "measured here", "all"
 _SIZES = {"any": None, "≤ 1B": 1.5e9, "≤ 2B": 2.5e9, "≤ 4B": 4.9e9, "≤ 10B": 10e9}
 
@@ -29,24 +38,27 @@ def render(context: Context) -> None:
     matrix = context.matrix
     st.title("Overview", anchor=False)
     _greeting(context)
+    news.render(context)
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        baseline = _baseline(context)
         text = state.search("search", "Search models", placeholder="part of a name", width=260)
         with st.popover("Rows", icon=":material/filter_list:"):
             rows, everything = _rows(matrix, text)
         with st.popover("Columns", icon=":material/view_column:"):
-            columns = _columns(matrix)
+            columns, averages = _columns(matrix)
         with st.popover("Order", icon=":material/swap_vert:"):
-            chosen = _order(matrix, rows, columns, everything)
+            chosen = _order(rows, columns, everything)
     found = len(rows)
-    rows = [row for row in rows if row.average or any(column in row.cells for column in columns)]
-    rows = set_apart(ordered(matrix, rows, chosen, everything), columns)
-    reference = matrix.row(chosen.reference)
+    averages = averages or with_average(rows)
+    rows = [r for r in rows if (averages and r.average) or any(column in r.cells for column in columns)]
+    rows = measured_first(ordered(matrix, rows, chosen, everything))
     if not rows:
         components.box("No row fits. Widen the search or the filters above, or choose other columns.")
         return
     blank = f"; {found - len(rows):,} more have none of these columns" if found > len(rows) else ""
     components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}{blank}")
-    overview_table.show(matrix, rows, columns, reference, everything)
+    sorting = Sorting(chosen.name, chosen.worst_first)
+    overview_table.show(context, rows, columns, baseline, sorting, everything, averages)
     _downloads(rows, columns)
     _plot(matrix, rows, columns)
     _printed()
@@ -72,12 +84,32 @@ def _greeting(context: Context) -> None:
     st.html(f'<div class="ek-note">{" · ".join(words)}</div>')
 
 
-def _columns(matrix: Matrix) -> list[Column]:
-    """The columns that the reader wants."""
+def _baseline(context: Context) -> Row | None:
+    """The row that all others are compared with: of the address, else the one chosen last."""
+    rows = {row.key: row for row in context.matrix.rows if not row.published}
+    newest = {key: max(run.created for run in context.side(row).values()) for key, row in rows.items()}
+    keys = sorted(rows, key=lambda key: newest[key])
+    roots = context.index.roots
+    with st.container(width=260):
+        key = state.choose_named(
+            "baseline",
+            "Baseline",
+            ["", *keys],
+            settings.baseline(roots),
+            lambda key: rows[key].label if key else "none",
+            lambda key: f"No model {key} is measured under {context.index.where}: it was moved or deleted.",
+        )
+    if key is not None:
+        settings.set_baseline(roots, key)
+    return rows.get(key or "")
+
+
+def _columns(matrix: Matrix) -> tuple[list[Column], bool]:
+    """The columns that the reader wants, and whether the paper's average is one in any case."""
     measured = any(not row.published for row in matrix.rows)
     titles = catalogue.table_titles()
     sets: dict[str, Callable[[], list[Column]]] = {
-        **({_HERE: partial(default_columns, matrix)} if measured else {}),
+        **({_HERE: partial(_measured_here, matrix)} if measured else {}),
         _EVERY: partial(default_columns, matrix, every_task=True),
         **{titles.get(n, f"Table {n}"): partial(table_columns, matrix, n) for n in tables(matrix)},
     }
@@ -85,10 +117,19 @@ def _columns(matrix: Matrix) -> list[Column]:
     scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL)
     fitting = [c for c in matrix.columns if scope == _ALL or (c.split == MINIATURE) == (scope == _DRAWN)]
     by_name = {str(column): column for column in fitting}
-    names = state.choose_several(
+    chosen_names = state.choose_several(
         "columns", "Columns", list(by_name), placeholder="those of the benchmarks; choose others"
     )
-    return [by_name[name] for name in names] or [column for column in sets[name]() if str(column) in by_name]
+    chosen = [by_name[name] for name in chosen_names]
+    if chosen:
+        return chosen, False
+    return [column for column in sets[name]() if str(column) in by_name], name != _HERE
+
+
+def _measured_here(matrix: Matrix) -> list[Column]:
+    """The usual columns, without those that only published rows have."""
+    measured = measured_columns(matrix)
+    return [column for column in default_columns(matrix) if column in measured]
 
 
 def _rows(matrix: Matrix, text: str) -> tuple[list[Row], bool]:
@@ -113,22 +154,19 @@ def _rows(matrix: Matrix, text: str) -> tuple[list[Row], bool]:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How rows are ordered (by `column`, else by what `name` says) and the row they are compared with."""
+    """How rows are ordered: by `column`, else by what `name` says."""
 
     name: str
     column: Column | None
     worst_first: bool
-    reference: str
 
 
-def _order(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column], everything: bool) -> Order:
+def _order(rows: Sequence[Row], columns: Sequence[Column], everything: bool) -> Order:
     by_name: dict[str, Column | None] = {AVERAGE: None, **{str(column): column for column in columns}}
     names = [*by_name, "parameters", "name"]
     name = state.choose("sort", "Sort by", names, _usual_order(rows, columns, everything))
     worst_first = state.switch("reverse", "Worst first")
-    labels = [_NONE, *dict.fromkeys(row.label for row in matrix.rows)]
-    reference = state.choose("reference", "Difference to", labels, _NONE)
-    return Order(name, by_name.get(name), worst_first, reference)
+    return Order(name, by_name.get(name), worst_first)
 
 
 def _usual_order(rows: Sequence[Row], columns: Sequence[Column], everything: bool) -> str:
@@ -170,11 +208,15 @@ def ordered(matrix: Matrix, rows: Sequence[Row], order: Order, everything: bool)
     return [*(row for _, row in with_value), *unranked]
 
 
-def set_apart(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """Where there are published rows: first those that must not be set beside them, then all others."""
-    if not any(row.published for row in rows):
-        return list(rows)
-    return sorted(rows, key=lambda row: not row.apart(columns))
+def with_average(rows: Sequence[Row]) -> bool:
+    """Whether the paper's average has a column: a row measured here has it, or none is measured here."""
+    measured = [row for row in rows if not row.published]
+    return any(row.average for row in measured or rows)
+
+
+def measured_first(rows: Sequence[Row]) -> list[Row]:
+    """Rows measured here, then published ones, each in their order."""
+    return sorted(rows, key=lambda row: row.published)
 
 
 def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:

@@ -1,0 +1,126 @@
+"""Two sides compared over every task that both have, as `evalkit compare` does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from evalkit.comparison import Comparison, Key, MetricResult, Thresholds, compare_runs
+from evalkit.comparison.alike import refusal
+from evalkit.comparison.runs import LoadedRun, load_for_comparison, pair
+from evalkit.comparison.verdicts import exceeds
+from evalkit.pipeline.comparison_options import ComparisonOptions
+from evalkit_leaderboard.runs import Run, or_reason, stamp
+
+#: A side's run of each task and split.
+Runs = Mapping[Key, Run]
+Fate = Literal["gained", "kept", "forgotten", "undecided"]
+FATES: tuple[Fate, ...] = ("forgotten", "gained", "kept", "undecided")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line takes: level, thresholds by metric, fields that may differ."""
+
+    alpha: float = 0.05
+    margin: tuple[str, ...] = ()
+    max_drop: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+    def options(self) -> ComparisonOptions:
+        """As the command line has them. Raises UsageError for values that cannot be."""
+        options = ComparisonOptions(
+            alpha=self.alpha, margin=self.margin, max_drop=self.max_drop, allow=self.allow
+        )
+        options.check()
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A comparison of what may be compared, None where nothing may; and why the rest may not."""
+
+    comparison: Comparison | None
+    refused: Mapping[Key, str] = field(default_factory=dict)
+
+
+def stamps(runs: Runs) -> str:
+    """Changes with the runs' contents."""
+    return " ".join(f"{key} {run.path} {stamp(run.path)}" for key, run in sorted(runs.items()))
+
+
+def shared(base: Runs, new: Runs) -> list[Key]:
+    """Tasks of which both have a run, not the same one."""
+    return [key for key, run in base.items() if key in new and new[key].path != run.path]
+
+
+def comparable(base: Runs, new: Runs) -> list[Key]:
+    """Those of them that nothing stands against, as far as the runs say of themselves."""
+    return [key for key in shared(base, new) if refusal(base[key].measured, new[key].measured) is None]
+
+
+def compare_over(base: Runs, new: Runs, names: tuple[str, str], settings: Settings) -> Outcome:
+    """Compare all tasks that both have at once, in one family of tests.
+
+    Raises:
+        UsageError: a threshold names no metric here, or a setting cannot be.
+    """
+    options = settings.options()
+    left_out: dict[Key, str] = {}
+    kept: list[Key] = []
+    for key in shared(base, new):
+        why = refused(base[key], new[key], settings.allow)
+        if why is None:
+            kept.append(key)
+        else:
+            left_out[key] = why.replace(base[key].path, "the base").replace(new[key].path, "the new run")
+    if not kept:
+        return Outcome(None, left_out)
+    comparison = compare_runs(
+        {key: base[key].folder for key in kept},
+        {key: new[key].folder for key in kept},
+        names=names,
+        thresholds=Thresholds(options.largest_drops, options.margins),
+        alpha=settings.alpha,
+        allow=settings.allow,
+        load=_load,
+    )
+    return Outcome(comparison, left_out)
+
+
+def refused(base: Run, new: Run, allow: tuple[str, ...]) -> str | None:
+    """Why the two must not be compared, samples included; None where they may."""
+    if why := refusal(base.measured, new.measured, allow):
+        return why
+    pairs = or_reason(lambda: pair(_load(base.folder), _load(new.folder), allow))
+    if isinstance(pairs, str):
+        return pairs
+    return None if pairs.answered().base else "no sample was answered by both"
+
+
+def fate(result: MetricResult) -> Fate:
+    """What became of a metric: `kept` is shown, by a margin or by samples that are all the same."""
+    if result.failure or (result.verdict == "regressed" and result.max_drop is None):
+        return "forgotten"
+    if result.verdict == "improved":
+        return "gained"
+    difference = result.difference
+    worst = difference.worst_gain
+    if result.margin is not None and worst is not None and not exceeds(-worst, result.margin):
+        return "kept"
+    if result.max_drop is not None and result.verdict == "regressed":
+        return "kept"
+    same = difference.p is not None and not difference.se and not difference.difference
+    return "kept" if same else "undecided"
+
+
+def _load(path: Path) -> LoadedRun:
+    return _loaded(path, stamp(str(path)))
+
+
+@lru_cache(maxsize=16)
+def _loaded(path: Path, _stamp: str) -> LoadedRun:
+    return load_for_comparison(path)
