@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from evalkit.comparison.alike import refusal
 from evalkit.comparison.runs import LoadedRun, load_for_comparison, pair
 from evalkit.comparison.verdicts import exceeds
 from evalkit.pipeline.comparison_options import ComparisonOptions
+from evalkit.reports import wording
 from evalkit_leaderboard.runs import Run, or_reason, stamp
 
 #: A side's run of each task and split.
@@ -115,6 +116,22 @@ def fate(result: MetricResult) -> Fate:
         return "kept"
     same = difference.p is not None and not difference.se and not difference.difference
     return "kept" if same else "undecided"
+
+
+def said(comparison: Comparison) -> str:
+    """Whether the gate passes, and what was gained, kept and forgotten, in a line."""
+    judged = [result for result in comparison.metrics if result.judged and not result.health]
+    several = len(comparison.tasks) > 1
+    by_fate: dict[Fate, list[str]] = {name: [] for name in FATES}
+    for result in judged:
+        by_fate[fate(result)].append(f"{result.key} {result.name}" if several else result.name)
+    words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
+    return f"{wording.conclusion(comparison)}. {'. '.join(words)}."
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _load(path: Path) -> LoadedRun:

@@ -142,6 +142,10 @@ class Table:
         """One sample."""
         return _sample(self.records.slice(row, 1).to_pylist()[0])
 
+    def samples(self) -> list[Sample]:
+        """All samples."""
+        return [_sample(item) for item in self.records.to_pylist()]
+
     def _ask(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with _connect(self.records) as connection:
             found: list[tuple[Any, ...]] = connection.execute(query, list(parameters)).fetchall()

@@ -124,11 +124,14 @@ class FineTuning(Objective):
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """AdamW over what learns."""
-        return [make_optimizer(self.step, self.recipe.optimizer)]
+        layers = self.start.network.config.vision.num_hidden_layers
+        optimizer = make_optimizer(self.step, self.recipe.optimizer, self.recipe.parts, layers)
+        self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
+        return [optimizer]
 
     def rates(self, step: int) -> Sequence[float]:
-        """The schedule's rate, the same for all parameters."""
-        return [learning_rate(step, self.total_steps, self.recipe.optimizer)]
+        """The schedule's rate for the peak of each group."""
+        return [learning_rate(step, self.total_steps, self.recipe.optimizer, peak) for peak in self.peaks]
 
     def batches(self, first: int) -> Generator[Batch | TrainingDataError, None, None]:
         """Micro-batches, in order."""
@@ -199,6 +202,7 @@ class FineTuning(Objective):
                     "base": self.base,
                     "lora": asdict(recipe.lora),
                     "trainable": recipe.trainable,
+                    "encoder_layers": recipe.parts.encoder_layers,
                     "max_tiles": recipe.data.max_tiles,
                     "precision": recipe.precision,
                 },

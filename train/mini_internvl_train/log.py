@@ -33,7 +33,8 @@ class StepLog:
 
     Attributes:
         step: steps done. epoch: of the step's first pack.
-        loss: weighted mean over the step. lr: of the step. grad_norm: before clipping.
+        loss: weighted mean over the step. lr: of the step, the highest of all parts.
+        grad_norm: before clipping.
         samples, tokens: of the step, over all ranks. seconds: it took.
         memory: peak bytes of this process so far (of the GPU if there is one); None where the
             system does not count them (Windows).

@@ -232,12 +232,12 @@ class Loop:
         return stop
 
     def _set_rates(self) -> float:
-        """Sets the learning rate of every parameter group; returns the first."""
+        """Sets the learning rate of every parameter group; returns the highest."""
         rates = self.objective.rates(self.done)
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         for group, rate in zip(groups, [*rates] * (len(groups) // len(rates)), strict=True):
             group["lr"] = rate
-        return rates[0]
+        return max(rates)
 
     def _reduced(self, result: StepResult, requested: bool) -> tuple[float, bool]:
         """The loss over all ranks, and whether any of them is asked to stop; keeps the details.

@@ -131,8 +131,9 @@ def load_adapted(checkpoint: Path, model: str | None = None) -> ChatModel:
     network.config = replace(network.config, max_dynamic_patch=settings["max_tiles"])
     for parameter in network.parameters():  # as training saw them, and in float32
         parameter.data = parameter.data.to(DTYPES[settings["precision"]]).float()
-    add_lora(network, Lora(**settings["lora"]))
-    mark_trainable(network, settings["trainable"])
+    last = settings.get("encoder_layers")
+    add_lora(network, Lora(**settings["lora"]), encoder_layers=last)
+    mark_trainable(network, settings["trainable"], last)
     load_learned(network, read_weights(checkpoint / ADAPTER_WEIGHTS), checkpoint / ADAPTER_WEIGHTS)
     return network.eval()
 

@@ -1,12 +1,15 @@
 """An adapter as PEFT stores it, beside the training's own files, so that other programs open it.
 
 Names are those of the layout that the base is stored in. The 2B is trained with queries, keys and values
-apart, while its released layers hold them fused: their three changes are then one of three times the rank.
+apart, while its released layers hold them fused: their changes are then one of their ranks' sum. The native
+layout holds the encoder's apart, which are trained fused: each has the same first matrix there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,16 @@ if TYPE_CHECKING:
 
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
+_MAGNITUDE = ".lora_magnitude_vector.default.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One layer's change: `[rank, in]`, `[out, rank]`, and with DoRA the magnitudes `[out]`."""
+
+    a: Tensor
+    b: Tensor
+    magnitude: Tensor | None
 
 
 def write_peft(
@@ -39,24 +52,31 @@ def write_peft(
     Args:
         folder: of the checkpoint.
         learned: adapters and, where it learns, the projector, by the network's names.
-        config: of the network. lora: rank, alpha and dropout.
+        config: of the network. lora: how adapters were made.
         base: name and identity (`model`, `fingerprint`) of the checkpoint that was trained.
         native: whether that is in transformers' native layout.
     """
     from mini_internvl.adapters import BASE_FINGERPRINT, WEIGHTS
 
-    pairs = {
-        name.removesuffix(_A): (tensor, learned[name.removesuffix(_A) + _B])
+    changes = {
+        name.removesuffix(_A): Change(
+            tensor, learned[name.removesuffix(_A) + _B], learned.get(name.removesuffix(_A) + _MAGNITUDE)
+        )
         for name, tensor in learned.items()
         if name.endswith(_A)
     }
     fused = config.family == "internlm2" and not native
     if fused:
-        pairs = _fused(pairs, config)
+        changes = _fused(changes, config)
     stored: dict[str, Tensor] = {}
-    for module, (a, b) in pairs.items():
-        stored[f"{_name(module, config, native)}.lora_A.weight"] = a
-        stored[f"{_name(module, config, native)}.lora_B.weight"] = b
+    modules: list[str] = []
+    for module, change in changes.items():
+        for name, part in _named(module, change, config, native):
+            modules.append(name)
+            stored[f"{name}.lora_A.weight"] = part.a
+            stored[f"{name}.lora_B.weight"] = part.b
+            if part.magnitude is not None:
+                stored[f"{name}.lora_magnitude_vector"] = part.magnitude
     whole = {name: tensor for name, tensor in learned.items() if ".lora_" not in name}
     for name, tensor in whole.items():
         module, _, kind = name.rpartition(".")
@@ -66,55 +86,109 @@ def write_peft(
         folder / WEIGHTS,
         {"format": "pt", BASE_FINGERPRINT: base["fingerprint"]},
     )
-    layers = sorted({_name(module, config, native).rpartition(".")[2] for module in pairs})
     projector = "multi_modal_projector" if native else "mlp1"
+    ranks = [len(change.a) for module, change in changes.items() if module.endswith(".q_proj")]
+    wide = max(ranks, default=lora.rank)
     settings: dict[str, Any] = {
         "peft_type": "LORA",
         "base_model_name_or_path": base["model"],
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "use_dora": lora.dora,
         "bias": "none",
         "inference_mode": True,
-        # the native encoder has layers of the same names, which are not trained
-        "target_modules": rf"(?:.*\.)?language_model\..*\.(?:{'|'.join(layers)})" if native else layers,
+        "target_modules": _targets(modules, native),
         "modules_to_save": [projector] if whole else None,
-        "rank_pattern": {"wqkv": 3 * lora.rank} if fused else {},
-        "alpha_pattern": {"wqkv": 3 * lora.alpha} if fused else {},
+        "rank_pattern": {"wqkv": wide} if fused else {},
+        "alpha_pattern": {"wqkv": _alpha(lora, wide)} if fused else {},
     }
     write_json(folder / "adapter_config.json", settings)
 
 
+def _alpha(lora: Lora, rank: int) -> float:
+    """The alpha by which a rank has the scale that training had."""
+    times = rank / lora.rank
+    return lora.alpha * (math.sqrt(times) if lora.rslora else times)
+
+
+def _targets(modules: list[str], native: bool) -> str | list[str]:
+    """Layers that are adapted: by the ends of their names, or each by its own where that says too much."""
+    layers = sorted({module.rpartition(".")[2] for module in modules})
+    if any(not module.removeprefix("model.").startswith("language_model.") for module in modules):
+        return sorted(modules)
+    # the native encoder has layers of the same names, which are not trained
+    return rf"(?:.*\.)?language_model\..*\.(?:{'|'.join(layers)})" if native else layers
+
+
+def _named(
+    module: str, change: Change, config: MiniInternVLConfig, native: bool
+) -> Iterator[tuple[str, Change]]:
+    """A layer's change under the names of the layout of the base."""
+    if not (native and module.endswith(".attn.qkv")):
+        yield _name(module, config, native), change
+        return
+    magnitudes: tuple[Tensor | None, ...] = (None, None, None)
+    if change.magnitude is not None:
+        magnitudes = change.magnitude.chunk(3)
+    for name, b, magnitude in zip(_sources(module), change.b.chunk(3), magnitudes, strict=True):
+        yield name, Change(change.a.clone(), b, magnitude)
+
+
 def _name(module: str, config: MiniInternVLConfig, native: bool) -> str:
     """The module's name in the layout of the base."""
-    from mini_internvl.layout import native_recipe, released_recipe
+    from mini_internvl.layout import released_recipe
 
     if not native:
         (stored,) = released_recipe(f"{module}.weight", config).sources
         return stored.removesuffix(".weight")
-    (stored,) = native_recipe(f"{module}.weight").sources
-    return "model." + stored.removesuffix(".weight").replace("language_model.model.", "language_model.", 1)
+    (name,) = _sources(module)
+    return name
 
 
-def _fused(
-    pairs: Mapping[str, tuple[Tensor, Tensor]], config: MiniInternVLConfig
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _sources(module: str) -> list[str]:
+    """Names of a module in transformers' native layout."""
+    from mini_internvl.layout import native_recipe
+
+    return [
+        "model." + stored.removesuffix(".weight").replace("language_model.model.", "language_model.", 1)
+        for stored in native_recipe(f"{module}.weight").sources
+    ]
+
+
+def _fused(changes: Mapping[str, Change], config: MiniInternVLConfig) -> dict[str, Change]:
     """q, k and v as one change of the fused rows; it stands under the name of q."""
     from mini_internvl.layout import fuse_wqkv
 
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    for module, pair in pairs.items():
-        if module.endswith((".k_proj", ".v_proj")):
+    found: dict[str, Change] = {}
+    for module, change in changes.items():
+        if not module.endswith((".q_proj", ".k_proj", ".v_proj")):
+            found[module] = change
             continue
-        if not module.endswith(".q_proj"):
-            found[module] = pair
+        stem = module.removesuffix(module[-6:])
+        if f"{stem}q_proj" in found:
             continue
-        parts = [pairs[f"{module.removesuffix('q_proj')}{x}_proj"] for x in "qkv"]
-        rank = len(parts[0][0])
-        wide = []
-        for place, (_, b) in enumerate(parts):  # [B, 0, 0], [0, B, 0], [0, 0, B]
-            row = torch.zeros(len(b), 3 * rank, dtype=b.dtype)
-            row[:, place * rank : (place + 1) * rank] = b
+        parts = {x: changes.get(f"{stem}{x}_proj") for x in "qkv"}
+        known = [part for part in parts.values() if part is not None]
+        rank, place, wide = len(known[0].a), 0, []
+        for x, part in parts.items():  # [B, 0, 0], [0, B, 0], [0, 0, B]; rows that are not adapted stay 0
+            row = torch.zeros(_rows(x, config), rank * len(known), dtype=known[0].b.dtype)
+            if part is not None:
+                row[:, place : place + rank] = part.b
+                place += rank
             wide.append(row)
-        found[module] = torch.cat([a for a, _ in parts]), fuse_wqkv(wide, config)
+        magnitudes = [part.magnitude for part in known if part.magnitude is not None]
+        found[f"{stem}q_proj"] = Change(
+            torch.cat([part.a for part in known]),
+            fuse_wqkv(wide, config),
+            fuse_wqkv(magnitudes, config) if magnitudes else None,
+        )
     return found
+
+
+def _rows(part: str, config: MiniInternVLConfig) -> int:
+    """Rows of queries, keys or values."""
+    heads = int(config.llm["num_attention_heads"])
+    own = heads if part == "q" else int(config.llm.get("num_key_value_heads") or heads)
+    return own * (int(config.llm["hidden_size"]) // heads)

@@ -14,7 +14,15 @@ from mini_internvl_train.precision import DTYPES, emulated
 from mini_internvl_train.recipe import Precision, Recipe
 from mini_internvl_train.sample_files import PlannedLines
 from mini_internvl_train.samples import TrainingSet, read_training_set
-from mini_internvl_train.start import PartCount, Start, count, learned_parameters, load_start, prepare
+from mini_internvl_train.start import (
+    PartCount,
+    Start,
+    count,
+    first_learning_layer,
+    learned_parameters,
+    load_start,
+    prepare,
+)
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVL
@@ -132,7 +140,8 @@ def operations(
     total += 4 * squares * int(llm["hidden_size"]) * int(llm["num_hidden_layers"]) * (3 + again)
     patches = tiles * (vision.grid**2 + 1)
     encoder = counts["vision encoder"]
-    passes = 3 + again if encoder.trainable else 1
+    learns_at = first_learning_layer(network)
+    passes = 1 if learns_at is None else (3 if encoder.trainable else 2) + again
     total += 2 * encoder.total * patches * passes
     total += 4 * patches * (vision.grid**2 + 1) * vision.hidden_size * vision.num_hidden_layers * passes
     return total + 6.0 * counts["projector"].total * tiles * network.config.num_image_token
@@ -306,8 +315,10 @@ def _vision(network: MiniInternVL, recipe: Recipe, micro: MicroStep, size: int) 
     vision = network.config.vision
     patches = micro.tiles * (vision.grid**2 + 1)
     of_layer = patches * (10 * vision.hidden_size + 3 * vision.intermediate_size) * size
-    if recipe.trainable != "full":
+    first = first_learning_layer(network)
+    if first is None:
         return of_layer
+    layers = vision.num_hidden_layers - first
     if recipe.gradient_checkpointing:
-        return vision.num_hidden_layers * patches * vision.hidden_size * 4 + of_layer
-    return vision.num_hidden_layers * of_layer
+        return layers * patches * vision.hidden_size * 4 + of_layer
+    return layers * of_layer

@@ -77,6 +77,34 @@ class Lora:
     rank: Annotated[int, Setting("Rank of an adapter.", 1)] = 16
     alpha: Annotated[int, Setting("Scale: the adapter's output is multiplied by alpha / rank.", 1)] = 32
     dropout: Annotated[float, Setting("Dropout on the adapter's input.", 0, 1)] = 0.05
+    targets: Annotated[
+        tuple[str, ...], Setting("Names of the linear layers that are adapted, such as q_proj; none: all.")
+    ] = ()
+    encoder: Annotated[bool, Setting("Adapt the vision encoder's linear layers as well.")] = False
+    rslora: Annotated[bool, Setting("Scale by alpha / sqrt(rank) instead (rsLoRA).")] = False
+    dora: Annotated[bool, Setting("Learn each row's magnitude apart from its direction (DoRA).")] = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What one part of the network has in place of `optimizer`'s rate and decay."""
+
+    encoder_lr: Annotated[float | None, Setting("Peak learning rate of the vision encoder.", TINY)] = None
+    projector_lr: Annotated[float | None, Setting("Peak learning rate of the projector.", TINY)] = None
+    language_lr: Annotated[float | None, Setting("Peak learning rate of the language model.", TINY)] = None
+    encoder_weight_decay: Annotated[float | None, Setting("Of the vision encoder's matrices.", 0)] = None
+    projector_weight_decay: Annotated[float | None, Setting("Of the projector's matrices.", 0)] = None
+    language_weight_decay: Annotated[float | None, Setting("Of the language model's matrices.", 0)] = None
+    encoder_layer_decay: Annotated[
+        float,
+        Setting("Rate of an encoder layer as a share of the next one's; embeddings come first.", TINY, 1),
+    ] = 1.0
+    encoder_layers: Annotated[
+        int | None, Setting("Only so many last layers of the vision encoder learn.", 1)
+    ] = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -188,6 +216,7 @@ class Recipe:
     trainable: Annotated[Trainable, Setting("Which parameters learn.")] = "full"
     lora: Lora = field(default_factory=Lora)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    parts: Parts = field(default_factory=Parts)
     packing: Packing = field(default_factory=Packing)
     steps: Steps = field(default_factory=Steps)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -215,6 +244,11 @@ class Recipe:
             raise RecipeError("data: general_ratio and general_share exclude each other; keep one")
         if data.general_meta is None and (data.general_ratio or data.general_share):
             raise RecipeError("data: general_ratio needs general_meta, the meta file of the general sets")
+        adapts = self.trainable in ("lora", "lora_projector")
+        if not adapts and (self.lora.encoder or self.lora.targets or self.lora.rslora or self.lora.dora):
+            raise RecipeError("lora: its settings need trainable: lora or lora_projector")
+        if self.parts.encoder_layers and not (self.trainable == "full" or (adapts and self.lora.encoder)):
+            raise RecipeError("parts.encoder_layers needs trainable: full, or adapters with lora.encoder")
         best = self.validation.best
         if data.validation is None and (self.validation.every or best == "loss"):
             raise RecipeError("validation needs data.validation, a share to hold out or a meta file")

@@ -128,6 +128,8 @@ LORA_TARGETS = {
     "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
     "qwen3": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
 }
+ENCODER_TARGETS = ("qkv", "proj", "fc1", "fc2")
+"""The vision encoder's linear layers."""
 ADAPTER = "lora_"
 
 PARTS = {
@@ -143,15 +145,21 @@ def uses_lora(trainable: Trainable) -> bool:
 
 
 def prepare(network: MiniInternVL, recipe: Recipe) -> None:
-    """Adds adapters if the recipe has them, and marks in place which parameters learn."""
-    what = recipe.trainable
-    if uses_lora(what):
-        add_lora(network, recipe.lora, recipe.seed)
-    mark_trainable(network, what)
+    """Adds adapters if the recipe has them, and marks in place which parameters learn.
+
+    Raises:
+        RecipeError: the network has no such layers.
+    """
+    last = recipe.parts.encoder_layers
+    if last is not None and last > network.config.vision.num_hidden_layers:
+        raise RecipeError(f"parts.encoder_layers: the encoder has {network.config.vision.num_hidden_layers}")
+    if uses_lora(recipe.trainable):
+        add_lora(network, recipe.lora, recipe.seed, last)
+    mark_trainable(network, recipe.trainable, last)
     for layer, rate in zip(network.vision_model.encoder.layers, _drop_path(network, recipe), strict=True):
         cast("EncoderLayer", layer).drop_path = rate
     if recipe.gradient_checkpointing:
-        network.vision_model.gradient_checkpointing = what in ("full",)
+        network.vision_model.gradient_checkpointing = first_learning_layer(network) is not None
         _recompute(network.language_model)
 
 
@@ -161,10 +169,31 @@ def _recompute(language_model: Any) -> None:
     (enable or language_model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def mark_trainable(network: MiniInternVL, what: Trainable) -> None:
-    """Sets in place which parameters take gradients; adapters must have been added."""
+def mark_trainable(network: MiniInternVL, what: Trainable, encoder_layers: int | None = None) -> None:
+    """Sets in place which parameters take gradients; adapters must have been added.
+
+    Args:
+        encoder_layers: how many last layers of the encoder learn; None: all, and its embeddings.
+    """
+    learning = _last_layers(network, encoder_layers)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(_learns(name, what))
+        frozen = encoder_layers is not None and name.startswith("vision_model.")
+        kept = frozen and not name.startswith(learning)
+        parameter.requires_grad_(_learns(name, what) and not kept)
+
+
+def _last_layers(network: MiniInternVL, count: int | None) -> tuple[str, ...]:
+    """Beginnings of the names in the encoder's last layers."""
+    layers = network.config.vision.num_hidden_layers
+    return tuple(f"vision_model.encoder.layers.{i}." for i in range(layers - (count or layers), layers))
+
+
+def first_learning_layer(network: MiniInternVL) -> int | None:
+    """The first layer of the encoder that gradients pass; 0 where its embeddings learn, None for no layer."""
+    if any(parameter.requires_grad for parameter in network.vision_model.embeddings.parameters()):
+        return 0
+    layers = enumerate(network.vision_model.encoder.layers)
+    return next((i for i, layer in layers if any(p.requires_grad for p in layer.parameters())), None)
 
 
 def _learns(name: str, what: Trainable) -> bool:
@@ -185,20 +214,57 @@ def _drop_path(network: MiniInternVL, recipe: Recipe) -> list[float]:
     return [top * index / max(layers - 1, 1) for index in range(layers)]
 
 
-def add_lora(network: MiniInternVL, lora: Lora, seed: int = 0) -> None:
-    """Injects PEFT's adapters into the language model's linear layers, in place, drawn from a seed."""
+def add_lora(network: MiniInternVL, lora: Lora, seed: int = 0, encoder_layers: int | None = None) -> None:
+    """Injects PEFT's adapters into linear layers, in place, drawn from a seed.
+
+    Args:
+        network: whose language model, and with `lora.encoder` whose encoder, is adapted.
+        encoder_layers: how many last layers of the encoder; None: all.
+
+    Raises:
+        RecipeError: `lora.targets` names layers that are not there.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(LORA_TARGETS[network.config.family]),
-        bias="none",
-    )
+    language, encoder = lora_targets(network.config.family, lora)
+    settings: dict[str, Any] = {
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "use_rslora": lora.rslora,
+        "use_dora": lora.dora,
+        "bias": "none",
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        inject_adapter_in_model(config, network.language_model.model)
+        if language:
+            config = LoraConfig(target_modules=list(language), **settings)
+            inject_adapter_in_model(config, network.language_model.model)
+        if encoder:
+            layers = network.config.vision.num_hidden_layers
+            places = "|".join(str(i) for i in range(layers - (encoder_layers or layers), layers))
+            inside = rf"layers\.(?:{places})\..*\.(?:{'|'.join(encoder)})"
+            config = LoraConfig(target_modules=inside, **settings)
+            inject_adapter_in_model(config, network.vision_model.encoder)
+
+
+def lora_targets(family: str, lora: Lora) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the layers that are adapted, in the language model and in the encoder.
+
+    Raises:
+        RecipeError: a name that is in neither, or an encoder's without `lora.encoder`.
+    """
+    language, encoder = LORA_TARGETS[family], ENCODER_TARGETS if lora.encoder else ()
+    if not lora.targets:
+        return language, encoder
+    if unknown := [name for name in lora.targets if name not in (*language, *encoder)]:
+        hint = "; with lora.encoder it is" if unknown[0] in ENCODER_TARGETS else ""
+        raise RecipeError(f"lora.targets: {unknown[0]} is none of {', '.join((*language, *encoder))}{hint}")
+    apart = [name for name in ("q_proj", "k_proj", "v_proj") if name in lora.targets]
+    if family == "internlm2" and lora.dora and 0 < len(apart) < 3:
+        raise RecipeError("lora.targets: with DoRA the fused q, k and v of InternLM2 are adapted together")
+    chosen = tuple(name for name in encoder if name in lora.targets)
+    return tuple(name for name in language if name in lora.targets), chosen or encoder
 
 
 def merge_lora(network: MiniInternVL) -> None:

@@ -229,21 +229,9 @@ def _summary(outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: s
             reason = "; ".join(whys) or "they have no task in common, or are the same runs"
             components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
             continue
-        judged = [r for r in outcome.comparison.metrics if r.judged and not r.health]
-        by_fate: dict[Fate, list[str]] = {name: [] for name in FATES}
-        several = len(outcome.comparison.tasks) > 1
-        for result in judged:
-            by_fate[fate(result)].append(f"{result.key} {result.name}" if several else result.name)
-        words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
-        gate = wording.conclusion(outcome.comparison)
-        text = f"{sides[key].name} against {sides[base].name}: {gate}. {'. '.join(words)}."
+        text = f"{sides[key].name} against {sides[base].name}: {comparing.said(outcome.comparison)}"
         components.box(text, warn=outcome.comparison.verdict == "regression")
         components.notes(f"{task}: not comparable: {why}" for task, why in outcome.refused.items())
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
 
 
 def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[str, Side]) -> None:

@@ -59,7 +59,7 @@ def render(context: Context) -> None:
     components.note(f"{len(rows):,} of {len(matrix.rows):,} rows, by {chosen.name}{blank}")
     sorting = Sorting(chosen.name, chosen.worst_first)
     overview_table.show(context, rows, columns, baseline, sorting, everything, averages)
-    _downloads(rows, columns)
+    _downloads(exports.Shown(matrix, rows, columns, everything, averages))
     _plot(matrix, rows, columns)
     _printed()
 
@@ -219,11 +219,11 @@ def measured_first(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: row.published)
 
 
-def _downloads(rows: Sequence[Row], columns: Sequence[Column]) -> None:
+def _downloads(shown: exports.Shown) -> None:
     files: Mapping[str, tuple[str, str, str]] = {
-        "CSV": ("leaderboard.csv", "text/csv", exports.to_csv(rows, columns)),
-        "Markdown": ("leaderboard.md", "text/markdown", exports.to_markdown(rows, columns)),
-        "LaTeX": ("leaderboard.tex", "text/x-tex", exports.to_latex(rows, columns)),
+        "CSV": ("leaderboard.csv", "text/csv", exports.to_csv(shown.rows, shown.columns)),
+        "Markdown": ("leaderboard.md", "text/markdown", exports.to_markdown(shown)),
+        "LaTeX": ("leaderboard.tex", "text/x-tex", exports.to_latex(shown)),
     }
     with st.container(horizontal=True):
         for label, (name, kind, content) in files.items():

@@ -79,7 +79,7 @@ def _filter(
     line = st.container(horizontal=True, vertical_alignment="bottom")
     with line:
         outcome = state.choose("outcome", "Outcome", OUTCOMES, "all", **_anew(width=140))
-        usual = _usual_score(run, scores)
+        usual = usual_score(run, scores)
         score = state.choose("score", "Score", scores or [_NONE], usual, **_anew(width=160))
         text = state.search("text", "Search texts", **_anew(placeholder=_SEARCHED, width=260))
     with line, st.popover("Tags and more", icon=":material/filter_list:"):
@@ -125,7 +125,7 @@ def _plain_label(text: str) -> str:
     return "".join(character if character.isalnum() or character in " -." else "-" for character in text)[:60]
 
 
-def _usual_score(run: Run, scores: Sequence[str]) -> str:
+def usual_score(run: Run, scores: Sequence[str]) -> str:
     """The score of the task's headline, else its first."""
     if not scores:
         return _NONE
@@ -192,7 +192,7 @@ def _go(table: Table, row: int | np.int64) -> None:
 
 def _images(run: Run, found: Sample, line: DeltaGenerator) -> None:
     """The images; how large is chosen in the line above them."""
-    regions = _regions(run, found)
+    regions = regions_of(run, found)
     sheet, address = _sheet(found.images, tuple(regions))
     if sheet.image is not None:
         with line:
@@ -219,7 +219,7 @@ def _sheet(images: tuple[str, ...], regions: tuple[Region, ...]) -> tuple[overla
     return sheet, overlays.data_address(sheet.image) if sheet.image is not None else ""
 
 
-def _regions(run: Run, found: Sample) -> list[Region]:
+def regions_of(run: Run, found: Sample) -> list[Region]:
     """What the task draws; a record that is not in its form has nothing to draw."""
     task = _task(run.task, run.protocol)
     if task is None or task.overlay is None or found.record.failed:

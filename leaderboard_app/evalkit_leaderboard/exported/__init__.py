@@ -1,0 +1,1 @@
+"""The board as static files: `evalkit leaderboard --export DIR`."""

@@ -1,0 +1,131 @@
+"""Comparisons of any two exported runs of a task and split: what the page Compare of the app says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from evalkit.comparison import Comparison, Key
+from evalkit.data.locate import cache_folder
+from evalkit.installation import VERSION
+from evalkit.reports import wording
+from evalkit.text import one_line
+from evalkit_leaderboard.comparing import Settings, compare_over, said
+from evalkit_leaderboard.runs import Run, or_reason, stamp
+
+#: Raise when what is kept of a comparison changes.
+_VERSION = 1
+#: Characters of a reason or note.
+_SENTENCE = 400
+
+
+def ordered_pairs(runs: Mapping[str, Run]) -> Iterator[tuple[str, str]]:
+    """Keys of every two runs, the earlier one first: it is the base."""
+    keys = sorted(runs, key=lambda key: (runs[key].created, runs[key].path))
+    return combinations(keys, 2)
+
+
+def compared(runs: Mapping[str, Run], names: Mapping[str, str], step: Callable[[], object]) -> dict[str, Any]:
+    """All comparisons of runs of one task and split, each text once.
+
+    Returns:
+        `texts`, and by `BASE NEW` numbers of texts: `says`, `notes`, and `rows`, each of a metric: its cells
+        under `header`, its verdict, unit and notes.
+    """
+    texts = _Texts()
+    found: dict[str, Any] = {}
+    for base, new in ordered_pairs(runs):
+        kept = _kept(runs[base], runs[new])
+        paths = {runs[base].path: names[base], runs[new].path: names[new]}
+        found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
+        step()
+    return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
+
+
+def _unplaced(text: str, paths: Mapping[str, str]) -> str:
+    """The text without the paths of this machine."""
+    for path, name in paths.items():
+        text = text.replace(path, name)
+    return text
+
+
+class _Texts:
+    """Texts by number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def all(self) -> list[str]:
+        """In the order of their numbers."""
+        return list(self._numbers)
+
+    def numbered(self, content: Any, plain: Callable[[str], str]) -> Any:
+        """The content with the number of each text in its place."""
+        if isinstance(content, str):
+            return self._numbers.setdefault(plain(content), len(self._numbers))
+        if isinstance(content, dict):
+            return {name: self.numbered(value, plain) for name, value in content.items()}
+        return [self.numbered(value, plain) for value in content]
+
+
+def _kept(base: Run, new: Run) -> dict[str, Any]:
+    """What there is to say of two runs, from the cache where their files are what they were."""
+    name = "\0".join((str(_VERSION), VERSION, *(r.path + stamp(r.path) for r in (base, new))))
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
+    path = cache_folder() / "leaderboard" / "pairs" / f"{digest}.json"
+    try:
+        known: dict[str, Any] = json.loads(path.read_bytes())
+        return known
+    except (OSError, ValueError):
+        found = _said(base, new)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(found, file)
+        Path(file.name).replace(path)
+    except OSError:
+        pass  # without a cache the next export compares again
+    return found
+
+
+def _said(base: Run, new: Run) -> dict[str, Any]:
+    key = Key(base.task, base.split)
+    outcome = or_reason(lambda: compare_over({key: base}, {key: new}, (base.model, new.model), Settings()))
+    comparison = None if isinstance(outcome, str) else outcome.comparison
+    if isinstance(outcome, str) or comparison is None:
+        why = outcome if isinstance(outcome, str) else "; ".join(outcome.refused.values())
+        return {"says": [f"Not comparable: {one_line(why, 2 * _SENTENCE)}."], "notes": [], "rows": []}
+    results = [result for task in comparison.tasks for result in wording.shown(comparison, task)]
+    of_metrics = tuple(f"{result.key} {result.name}: " for result in results)  # the table has these
+    notes = [reason for reason in comparison.reasons if not reason.startswith(of_metrics)]
+    return {
+        "says": [one_line(said(comparison), 2 * _SENTENCE), *_counts(comparison)],
+        "notes": [one_line(note, _SENTENCE) for note in notes],
+        "rows": [
+            [
+                [one_line(cell, _SENTENCE) for cell in wording.cells(result)],
+                result.verdict.replace("_", " "),
+                result.difference.metric.unit,
+                [one_line(note, _SENTENCE) for note in result.notes],
+            ]
+            for result in results
+        ],
+    }
+
+
+def _counts(comparison: Comparison) -> Sequence[str]:
+    found = []
+    for task in comparison.tasks:
+        flips = [wording.flip_title(task, lost) for lost in (True, False)]
+        changed = "" if task.flips.graded else f"; {' and '.join(flips)}"
+        level = f"level {comparison.alpha:g}, Holm over the metrics judged"
+        found.append(f"{wording.counts(task)}; {level}{changed}")
+    return found
