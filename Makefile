@@ -10,11 +10,12 @@ demo: $(VENV)/.installed
 	@echo "== evalkit run: the embedded model on DriveLM's miniature"
 	$(BIN)/evalkit run --model mini-internvl-tiny --task drivelm --split miniature
 	@echo
-	@echo "== adapting it to drawn medical scans (about three minutes)"
+	@echo "== adapting it to drawn medical scans (about three minutes on two cores)"
 	$(BIN)/python -m mini_internvl_train.demo demo
 	@echo
-	@echo "Next: $(BIN)/evalkit leaderboard --runs demo/runs shows both models; $(BIN)/evalkit list tasks says what"
-	@echo "can be asked; README.md tells how to evaluate a released checkpoint; 'make test' checks the project."
+	@echo "Miniatures are drawn images: they show that everything works, and are no benchmarks."
+	@echo "Next, what the adapted model still gets wrong:"
+	@echo "  $(BIN)/evalkit show demo/runs/*final/gmai-mmbench@miniature/* --wrong"
 
 test: lint types docs tests
 	@echo
