@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -156,3 +157,16 @@ def write_run(
 def outcomes(share: float, n: int = 500, seed: int = 0) -> np.ndarray:
     """Right answers with this probability; the same seed gives nested outcomes for falling shares."""
     return (np.random.default_rng(seed).random(n) < share).astype(float)
+
+
+def junit_cases(document: str) -> dict[str | None, ElementTree.Element]:
+    """The test cases by name; every suite counts the marks that stand in it."""
+    cases: dict[str | None, ElementTree.Element] = {}
+    for suite in ElementTree.fromstring(document.encode("utf-8")).findall("testsuite"):
+        assert suite.get("tests") == str(len(suite)) and {case.tag for case in suite} == {"testcase"}
+        for count, mark in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert suite.get(count) == str(sum(case.find(mark) is not None for case in suite)), count
+        assert all(sum(part.tag != "system-out" for part in case) <= 1 for case in suite)
+        cases |= {case.get("name"): case for case in suite}
+    assert cases
+    return cases

@@ -17,8 +17,10 @@ def comparison_junit(comparison: Comparison) -> str:
     for task in comparison.tasks:
         results = [result for result in comparison.metrics if result.key == task.key]
         failures = sum(result.failure is not None for result in results)
-        errors = sum(_open(comparison, result) for result in results) + _task_open(comparison, task)
+        task_open = _task_open(comparison, task)
+        errors = sum(_open(comparison, result) for result in results) + task_open
         skipped = sum(_skipped(result) is not None for result in results)
+        skipped += bool(task.undecided) and not task_open
         suite = ElementTree.SubElement(
             root,
             "testsuite",
@@ -32,7 +34,7 @@ def comparison_junit(comparison: Comparison) -> str:
             _case(suite, result, _open(comparison, result))
         if task.undecided:
             case = ElementTree.SubElement(suite, "testcase", classname="evalkit", name="decidable")
-            kind = "error" if _task_open(comparison, task) else "skipped"
+            kind = "error" if task_open else "skipped"
             ElementTree.SubElement(case, kind, message=_text(task.undecided))
     return _document(root)
 

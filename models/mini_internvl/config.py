@@ -40,6 +40,7 @@ SIZES = {
 NUMBERS = (
     *("layer_norm_eps", "rms_norm_eps", "rope_theta", "initializer_factor", "initializer_range"),
     *("dropout", "attention_dropout", "drop_path_rate", "resid_pdrop", "embd_pdrop"),
+    *("sliding_window", "max_window_layers"),
 )
 """Values that are any number from 0 on."""
 
@@ -200,6 +201,7 @@ class MiniInternVLConfig:
         llm = copy.deepcopy(dict(raw["llm_config"]))
         llm.setdefault("model_type", _family_of(llm))
         _check_family(llm["model_type"])
+        _check_language_sizes("llm_config", llm)
         check_language(llm, str(llm["model_type"]))
         llm = _with_old_rope(llm)
         settings = {
@@ -270,6 +272,14 @@ def _check_sizes(where: str, settings: Mapping[str, Any]) -> None:
             raise ConfigError(f"config.json: {where}: {name} is {value!r:.40}, not a number from 0 on")
 
 
+def _check_language_sizes(part: str, settings: Mapping[str, Any]) -> None:
+    """Sizes and numbers of a language model and its rotary positions, before anything is computed of them."""
+    _check_sizes(part, settings)
+    for name in ("rope_scaling", "rope_parameters"):
+        if isinstance(settings.get(name), Mapping):
+            _check_sizes(f"{part}.{name}", settings[name])
+
+
 def _check_family(family: object) -> None:
     if family not in FAMILIES:
         raise ConfigError(
@@ -303,6 +313,7 @@ def config_from_native(raw: Mapping[str, Any]) -> MiniInternVLConfig:
     if strategy != "default":
         raise ConfigError(f"config.json: vision_feature_select_strategy {strategy!r} is not supported")
     family = _NATIVE_FAMILIES[text["model_type"]]
+    _check_language_sizes("text_config", text)
     check_language(text, family, "text_config")
     check_vision(raw["vision_config"])
     tied = raw.get("tie_word_embeddings", text.get("tie_word_embeddings", True))

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from small_training import write_checkpoint
+from torch import nn
 
 from evalkit.contracts import Generation, Message, Request
 from evalkit.data.images import ImageBytes
 from evalkit.pipeline.cost_estimate import Costs, Speed, estimate_cost, estimate_work, measure, memory
 from evalkit.pipeline.plan import make_plan
+from evalkit_models.costs import costs
+from mini_internvl.checkpoint import read_config
+from mini_internvl.model import MiniInternVL
 
 COSTS = Costs(
     tokens_per_tile=10, tile_flops=1e9, token_flops=1e6, weight_bytes=1000, step_bytes=100, token_bytes=2
@@ -54,13 +61,42 @@ def test_time_and_memory() -> None:
     work = seen.tile_uses * 1e9 + seen.prefilled(10, False) * 1e6
     assert alone.seconds == pytest.approx((work / 1e9 + 28 * 100 / 1e3) / 0.6)
     assert alone.encoded == 3 * shared.encoded and alone.seconds > 2 * shared.seconds
-    assert memory(seen, COSTS, 7) > memory(seen, COSTS, 1) > 1000
+    work = seen.tiles * 1e9 + seen.prefilled(10, True) * 1e6
+    assert shared.seconds == pytest.approx((work / 1e9 + 4 * 100 / 1e3) / 0.6)
+    image, text = seen.tile_uses * 10 / 7, (77 + 7 * 8) / 7
+    assert memory(seen, COSTS, 7) == pytest.approx(1000 + 2 * (image + 7 * text))
     assert min(dataclasses.astuple(measure())) > 0
 
 
-def test_costs_of_the_models() -> None:
-    from evalkit_models.costs import costs
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
+def test_costs_are_counted_from_the_networks_matrices(tmp_path: Path, family: str) -> None:
+    """Two operations a weight and token, and four a pair of positions and channel in the vision encoder."""
+    found = costs(str(write_checkpoint(tmp_path / "model", family)), None)
+    config, _ = read_config(tmp_path / "model")
+    with torch.device("meta"):
+        network = MiniInternVL(config)
 
+    def weights(module: nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters() if p.dim() > 1)
+
+    vision, language = config.vision, network.language_model
+    decoder, encoder = weights(language.model.layers), weights(network.vision_model.encoder)
+    table = weights(language.get_input_embeddings())
+    positions = (vision.image_size // vision.patch_size) ** 2 + 1
+    attention = 4 * vision.num_hidden_layers * positions**2 * vision.hidden_size
+    layers, heads = int(config.llm["num_hidden_layers"]), int(config.llm["num_key_value_heads"])
+    width = int(config.llm["hidden_size"]) // int(config.llm["num_attention_heads"])
+    assert found == Costs(
+        tokens_per_tile=config.num_image_token,
+        tile_flops=2 * encoder * positions + attention,
+        token_flops=2 * decoder,
+        weight_bytes=2 * (decoder + encoder + 2 * table),
+        step_bytes=2 * (decoder + table),
+        token_bytes=2 * 2 * layers * heads * width,
+    )
+
+
+def test_costs_of_the_models() -> None:
     one, two, four = (costs(f"mini-internvl-{size}", None) for size in ("1b", "2b", "4b"))
     assert one and two and four
     assert one.tokens_per_tile == 256 and one.token_bytes == 2 * 24 * 128 * 2

@@ -6,7 +6,9 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from evalkit.store import (
     image_reference,
     load_run,
     open_run,
+    shapes,
     write_records,
 )
 from evalkit.store.atomic import write_json
@@ -287,3 +290,44 @@ def test_pictures_are_referred_to_by_place(tmp_path: Path) -> None:
     assert image_reference(TableImage("t.tsv", 5, 7, 2)) == ("t.tsv#bytes=5+7&column=2",)
     assert image_reference(VideoFrame("v.mp4", 1, 8)) == ("v.mp4#1/8",)
     assert image_reference(ImageBytes(b"", "cell 3")) == ("cell 3",)
+
+
+def refused(document: dict[str, Any], shape: Mapping[str, shapes.Check]) -> str:
+    """Members, and members of members, that may not be of another kind."""
+    found = []
+    assert shapes.checked(document, shape, Path("file")) is document
+    for name, value in document.items():
+        inner = value[0] if isinstance(value, list) and value else value
+        for member in ["", *(inner if isinstance(inner, dict) else ())]:
+            wrong = {**inner, member: [[]]} if member else [[]]
+            wrong = [wrong] if member and isinstance(value, list) else wrong
+            try:
+                shapes.checked({**document, name: wrong}, shape, Path("file"))
+            except RunFolderError as error:
+                assert str(error).startswith(f"file: {name}: ")
+                found.append(f"{name}.{member}".rstrip("."))
+    return " ".join(sorted(found))
+
+
+def test_members_that_a_reader_relies_on_are_of_their_kind(bench: Any) -> None:
+    assert bench.run() == 0
+    path = Path(bench.result["run"])
+    manifest, summary = (json.loads((path / f"{name}.json").read_text()) for name in ("manifest", "summary"))
+    manifest["judge"] = {"url": "http://judge", "model": "judge"}
+    summary["groups"] = {"kind": {"yes": {"accuracy": summary["metrics"]["accuracy"]}}}
+    assert refused(manifest, shapes.MANIFEST) == (
+        "created data data.hash data.root data.samples identity includes includes.hash includes.path judge "
+        "judge.model judge.url model model.dtype model.engine model.fingerprint model.name model.notes "
+        "model.parameters model.revision model.settings model.spec model.weights outcome prompt selection "
+        "selection.expected selection.limit selection.sample_ids sessions settings task task.name "
+        "task.protocol task.split task.title task.version versions"
+    )
+    assert refused(summary, shapes.SUMMARY) == (
+        "counts counts.answered counts.errors counts.expected counts.near_miss counts.truncated "
+        "counts.unparsed groups groups.kind metrics metrics.accuracy model protocol reference run signature "
+        "split status task"
+    )
+    for member in ("value", "n", "unit", "ci95", "reason", "note"):
+        for place in ({"metrics": {"m": {member: [[]]}}}, {"groups": {"g": {"k": {"m": {member: [[]]}}}}}):
+            with pytest.raises(RunFolderError, match=f"^file: {next(iter(place))}: "):
+                shapes.checked(place, shapes.SUMMARY, Path("file"))

@@ -122,6 +122,16 @@ def test_other_notes_are_shown_and_ranked() -> None:
     assert row is not None and row.marks[0].word == "note" and row.cells[CHARTQA].ranked
 
 
+@pytest.mark.parametrize(
+    ("note", "word"),
+    [("w" * 20 + ": why", "w" * 20), ("w" * 21 + ": why", "note"), ("no colon", "note"),
+     ("untrained: drawn weights", "untrained"), ("untrained", "untrained")],
+)  # fmt: skip
+def test_a_short_word_before_a_colon_is_the_mark(note: str, word: str) -> None:
+    found = _noted(note)
+    assert (found.word, found.meaning, found.ranked) == (word, note, word != "untrained")
+
+
 @pytest.mark.parametrize(("inputs", "word"), [("server", "served"), ("processor", "own processor")])
 def test_whose_template_and_tiling_it_was_is_marked(inputs: str, word: str) -> None:
     note = "served: template and tiling are the server's own"

@@ -6,9 +6,11 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from evalkit.contracts import Failure, Record, Response
 from evalkit.errors import RunFolderError
@@ -16,6 +18,7 @@ from evalkit.store import Scored, load_run, write_records
 from evalkit.task import Region
 from evalkit_leaderboard import logs, overlays
 from evalkit_leaderboard.records import Filter, table
+from evalkit_leaderboard.theme import PREDICTION_COLOUR, TARGET_COLOUR
 
 
 def folder_of(root: Path, model: str, task: str) -> Path:
@@ -117,15 +120,41 @@ def test_quotes_in_filters_are_only_text(real_tree: Path) -> None:
     assert not ids(folder, Filter(nasty, "right", {nasty: nasty}, nasty, nasty))
 
 
-def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
+def coloured(image: Image.Image, colour: str) -> np.ndarray:
+    """Where an image has a colour, `[height, width]`."""
+    return (np.asarray(image) == ImageColor.getrgb(colour)).all(axis=-1)
+
+
+def extent(mask: np.ndarray) -> list[int]:
+    """Left, top, right and bottom of what is marked."""
+    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    return [int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])]
+
+
+@pytest.mark.parametrize(("role", "colour"), [("target", TARGET_COLOUR), ("prediction", PREDICTION_COLOUR)])
+def test_boxes_and_points_are_drawn_where_they_are(tmp_path: Path, role: Any, colour: str) -> None:
     path = tmp_path / "image.png"
     Image.new("RGB", (1000, 500), "white").save(path)
-    box = Region("target", (10.0, 20.0, 60.0, 45.0), (100.0, 50.0))
-    sheet = overlays.sheet([str(path)], [box])
-    assert sheet.image is not None and sheet.sizes == ((1000, 500),) and not sheet.problems
-    assert sheet.image.getpixel((300, 200)) != (255, 255, 255)
-    assert sheet.image.getpixel((300, 300)) == (255, 255, 255)
-    assert sheet.image.getpixel((50, 300)) == (255, 255, 255)
+    size = (100.0, 50.0)
+    for corners in ((10.0, 20.0, 60.0, 45.0), (60.0, 45.0, 10.0, 20.0)):
+        sheet = overlays.sheet([str(path)], [Region(role, corners, size)])
+        assert sheet.image is not None and sheet.sizes == ((1000, 500),) and not sheet.problems
+        mask = coloured(sheet.image, colour)
+        assert extent(mask) == pytest.approx([100, 200, 600, 450], abs=4)
+        assert not mask[210:440, 110:590].any() and sheet.image.getpixel((50, 300)) == (255, 255, 255)
+        for side in (mask[200, 100:600], mask[450, 100:600], mask[200:450, 100], mask[200:450, 600]):
+            assert side.mean() == pytest.approx(1.0 if role == "target" else 0.5, abs=0.1)
+        assert sheet.image.getpixel((110, 203)) == (16, 16, 16)  # the rim, a pixel beside a line of 5
+    plain, named = (
+        overlays.sheet([str(path)], [Region(role, (50.0, 25.0), size, label=label)]).image
+        for label in ("", "c1")
+    )
+    assert plain is not None and named is not None
+    mask = coloured(plain, colour)
+    assert extent(mask) == pytest.approx([475, 225, 525, 275], abs=2)
+    assert mask[250, 500] == mask[262, 500] == mask[250, 488] == (role == "prediction")
+    left, top, right, bottom = extent((np.asarray(plain) != np.asarray(named)).any(axis=-1))
+    assert 525 < left < right < 600 and (bottom < 250 if role == "target" else top > 250)
 
 
 @pytest.mark.parametrize(
@@ -149,12 +178,23 @@ def test_impossible_regions_are_not_drawn(tmp_path: Path, region: Region) -> Non
 
 def test_views_are_set_in_rows_and_what_is_missing_is_said(tmp_path: Path) -> None:
     paths = []
-    for place in range(6):
-        paths.append(str(tmp_path / f"{place}.jpg"))
-        Image.new("RGB", (160, 90), (40 * place, 0, 0)).save(paths[-1])
-    sheet = overlays.sheet(paths, [Region("prediction", (80.0, 45.0), (160.0, 90.0), 4, "c1")])
-    assert sheet.image is not None and len(sheet.sizes) == 6
-    assert abs(sheet.image.width / sheet.image.height - 3 * 160 / (2 * 90)) < 0.05
+    for place in range(13):
+        paths.append(str(tmp_path / f"{place}.png"))
+        Image.new("RGB", (160, 90), (15 * place, 0, 0)).save(paths[-1])
+    mark = Region("prediction", (80.0, 45.0), (160.0, 90.0), 4, "c1")
+    for count, columns in ((1, 1), (2, 2), (3, 3), (4, 2), (6, 3), (12, 3)):
+        sheet = overlays.sheet(paths[:count], [mark])
+        assert sheet.image is not None and sheet.sizes == ((160, 90),) * count and not sheet.problems
+        rows = -(-count // columns)
+        assert sheet.image.size == (columns * 646 - 6, rows * 366 - 6)
+        for place in range(count):
+            row, column = divmod(place, columns)
+            left, top = 646 * column, 366 * row
+            assert sheet.image.getpixel((left + 20, top + 20)) == (15 * place, 0, 0)
+            cell = sheet.image.crop((left, top, left + 640, top + 360))
+            assert coloured(cell, PREDICTION_COLOUR).any() == (place == 4)
+    sheet = overlays.sheet(paths, [mark])
+    assert len(sheet.sizes) == 12 and sheet.problems == ("1 more images are not shown",)
     gone = overlays.sheet([paths[0], str(tmp_path / "gone.jpg"), "/dev/zero"], [])
     assert gone.image is not None and len(gone.problems) == 2 and "gone.jpg" in gone.problems[0]
 
@@ -181,6 +221,29 @@ def test_logs_are_read_up_to_their_torn_line(tmp_path: Path) -> None:
     assert log.steps == [1.0, 2.0] and log.broken == 2
     assert log.values["loss"][0] == 2.0 and math.isnan(log.values["loss"][1]) and log.values["lr"][1] == 1.0
     assert logs.find_logs(tmp_path, tmp_path) == [path]
+
+
+def test_a_long_log_shows_its_end_and_a_wide_one_its_first_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.jsonl"
+    line = '{"step": %d, "loss": 1.5}\n'  # 25 bytes
+    path.write_text("".join(line % step for step in range(10)))
+    for most, first in ((250, 0), (249, 1), (60, 8), (10, 10)):
+        monkeypatch.setattr(logs, "_MOST", most)
+        log = logs.read_log(path)
+        assert log.steps == list(range(first, 10)) and log.broken == 0, most
+        assert log.values == ({"loss": [1.5] * (10 - first)} if first < 10 else {})
+    monkeypatch.undo()
+    path.write_text(json.dumps({"step": 1, **{f"n{place}": place for place in range(201)}}) + "\n")
+    assert list(logs.read_log(path).values) == [f"n{place}" for place in range(200)]
+
+
+def test_logs_are_found_three_folders_deep_and_not_in_hidden_ones(tmp_path: Path) -> None:
+    for folder in (".", "a/b/c", "a/b/c/d", ".hidden/x"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / "log.jsonl").write_text("")
+    assert logs.find_logs(tmp_path) == [tmp_path / "log.jsonl", tmp_path / "a/b/c/log.jsonl"]
 
 
 def test_absurd_numbers_are_left_out(tmp_path: Path) -> None:

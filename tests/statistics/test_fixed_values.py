@@ -130,3 +130,31 @@ def test_max_t() -> None:
     assert found.observed == pytest.approx([2.3333333333333335, 3.160826741229801, 1.0])
     flips = np.array([0.14090019569471623, 0.07240704500978473, 0.7808219178082192]) * 511
     assert found.reached() == pytest.approx(2 * flips)
+
+
+def test_the_gain_of_luck_and_what_is_left_of_the_best_gain() -> None:
+    """Each of the 1024 flips by hand; the spread of the true gains is what exceeds that of the flips."""
+    ones = np.ones(len(DIFFERENCES))
+    base = np.stack([0 * ones, ones], axis=1)
+    metric = Mean("mean", scale=1.0, unit="score")
+    pairs = [PairedSums(metric, base, np.stack([column, ones], axis=1)) for column in DIFFERENCES.T]
+    found = max_t(pairs, EverySwap())
+    flipped = [
+        [sum(f * d for f, d in zip(flips, column, strict=True)) / 10 for column in DIFFERENCES.T]
+        for flips in itertools.product((-1.0, 1.0), repeat=10)
+    ]
+    for sign in (1.0, -1.0):
+        assert found.luck(sign) == pytest.approx(sum(max(sign * e for e in row) for row in flipped) / 1024)
+        gains = [sign * mean for mean in DIFFERENCES.mean(axis=0)]  # 0.7, 1.1 and 0.2
+        middle = sum(gains) / 3
+        spread = sum((gain - middle) ** 2 for gain in gains) / 2
+        apart = [[e - sum(row) / 3 for e in row] for row in flipped]
+        noise = sum(e**2 for row in apart for e in row) / 1024 / 2
+        kept = 1 - noise / spread
+        assert 0.1 < kept < 0.9
+        truth = [middle + kept * (gain - middle) for gain in gains]
+        chosen = [max(range(3), key=lambda run: truth[run] + sign * row[run]) for row in flipped]
+        mean = sum(sign * row[run] for row, run in zip(flipped, chosen, strict=True)) / 1024
+        assert mean > 0.01 and found.shrinkage(sign) == pytest.approx(mean)
+    same = max_t([pairs[0], pairs[0]], EverySwap())
+    assert same.shrinkage(1.0) == pytest.approx(0.0, abs=1e-12)

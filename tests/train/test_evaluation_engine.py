@@ -21,10 +21,13 @@ def test_a_checkpoint_is_evaluated_by_the_actors_of_a_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[RunOptions] = []
+    closed: list[Any] = []
 
     def pool(load: Load, options: RunOptions) -> Any:
         taken.append(options)
-        return pickle.loads(pickle.dumps(load))(0)
+        model = pickle.loads(pickle.dumps(load))(0)
+        monkeypatch.setattr(model, "close", lambda: closed.append(model))
+        return model
 
     monkeypatch.setattr(workflow, "ray_engine", pool)
     folder = Path(mini_internvl.__file__).parent / "tiny"
@@ -32,6 +35,6 @@ def test_a_checkpoint_is_evaluated_by_the_actors_of_a_cluster(
         ("chartqa",), split="miniature", limit=2, runs=str(tmp_path), engine="ray", cpus_per_worker=2
     )
     scores = evaluate(SimpleNamespace(name="recipe", evaluation=settings), folder)  # type: ignore[arg-type]
-    assert scores["chartqa"]["average"] is not None
+    assert scores["chartqa"]["average"] is not None and len(closed) == 1
     assert [(options.engine, options.cpus_per_worker) for options in taken] == [("ray", 2)]
     assert [path.name for path in tmp_path.iterdir()] == ["recipe@tiny"]

@@ -19,12 +19,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from small_training import make_recipe, write_data
+from torch import nn
+from torch.nn import functional
 
 import mini_internvl
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
 from mini_internvl_train.fine_tuning import FineTuning, train
 from mini_internvl_train.loop import Loop
 from mini_internvl_train.objective import StepResult
+from mini_internvl_train.precision import store_frozen_layers
 from mini_internvl_train.recipe import Recipe, read_recipe
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -159,6 +162,20 @@ def test_resume_is_bit_equal_in_bf16_whatever_learns(tmp_path: Path, trainable: 
         shutil.rmtree(tmp_path / "parts" / folder)
     train(parts, **QUIET)
     assert equal(tmp_path / "whole/final", tmp_path / "parts/final")
+
+
+def test_only_layers_that_do_not_learn_are_kept_in_half_precision() -> None:
+    """On a CPU without half products; a layer that shares the embedding's weight stays float32 too."""
+    network = nn.ModuleDict({name: nn.Linear(8, 8) for name in ("learns", "frozen", "tied")})
+    network["embedding"] = nn.Embedding(8, 8)
+    network["tied"].weight = network["embedding"].weight
+    network["frozen"].requires_grad_(False), network["tied"].requires_grad_(False)
+    x = torch.randn(3, 8)
+    rounded = functional.linear(x, network["frozen"].weight.bfloat16().float(), network["frozen"].bias)
+    store_frozen_layers(network, torch.bfloat16)
+    kept = {name: layer.weight.dtype for name, layer in network.items()}
+    assert kept == {name: torch.bfloat16 if name == "frozen" else torch.float32 for name in network}
+    assert torch.equal(network["frozen"](x), rounded) and type(network["learns"]) is nn.Linear
 
 
 def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:

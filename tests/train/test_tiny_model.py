@@ -73,6 +73,16 @@ def test_lessons_ask_in_the_words_of_the_protocol(name: str, tmp_path: Path) -> 
         assert _skeleton(asked) in taught
 
 
+def test_a_training_tile_is_asked_about_twice() -> None:
+    def asked(training: bool) -> list[int]:
+        return [
+            len(lessons.rsvqa_lr(drawing.generator("lr", seed, training=training), training).asks)
+            for seed in range(5)
+        ]
+
+    assert all(twice > once > 1 for once, twice in zip(asked(False), asked(True), strict=True))
+
+
 def test_a_lesson_in_pieces_is_the_text_as_a_whole(tokenizer: Tokenizer) -> None:
     for name, draw in lessons.LESSONS.items():
         lesson = draw(drawing.generator(name, 1, training=True), True)
@@ -183,6 +193,18 @@ SHORT = {
 }
 
 
+#: Learning rate, loss and gradient norm of each step of `SHORT`.
+CURVES = {
+    "encoder": [(2e-4, 31.79758, 31.12398), (4e-4, 31.91773, 29.76068)],
+    "align": [(0.01, 1.0, 3.841688), (0.01 * (0.05 + 1 / 1.4), 0.9341545, 3.712219)],
+    "questions": [
+        (0.01, 17.21345, 56.35855),
+        (0.02, 14.40034, 42.96397),
+        (0.02 * 2.5 / 3, 12.60910, 33.35317),
+    ],
+}
+
+
 @pytest.mark.slow
 def test_a_model_is_made_and_a_stopped_stage_continues_bit_equal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -191,8 +213,17 @@ def test_a_model_is_made_and_a_stopped_stage_continues_bit_equal(
     whole = make(SHORT, tmp_path / "whole", quiet=True)
     model = mini_internvl.load(whole)
     assert model.chat(None, "Repeat: red", max_new_tokens=2) is not None
-    logged = [json.loads(line) for line in (tmp_path / "whole/questions/log.jsonl").read_text().splitlines()]
-    assert set(logged[-1]["evaluation"]) == {"loss", "accuracy"}
+    for name, curve in CURVES.items():
+        lines = (tmp_path / f"whole/{name}/log.jsonl").read_text().splitlines()
+        logged = [json.loads(line) for line in lines]
+        steps = [(line["lr"], line["loss"], line["grad_norm"]) for line in logged if "loss" in line]
+        assert steps == [pytest.approx(step, rel=1e-3) for step in curve], name
+    losses, accuracy = logged[-1]["evaluation"]["loss"], logged[-1]["evaluation"]["accuracy"]
+    assert losses == pytest.approx({"chartqa": 8.000022, "repeat": 21.48191}, rel=1e-3)
+    assert set(accuracy) == {
+        "repeat",
+        *(f"chartqa/{kind}" for kind in ("value", "highest", "lowest", "count")),
+    }
     before, after = (
         read_weights(tmp_path / f"whole/{stage}/latest/training/weights.safetensors")
         for stage in ("encoder", "align")

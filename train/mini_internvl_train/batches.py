@@ -27,7 +27,7 @@ class Batch:
 
     Attributes:
         input_ids, labels, position_ids: int64 `[rows, length]`; padding is on the right.
-        weights: float `[rows, length]`.
+        weights: float `[rows, length]`. sets: int64 `[rows, length]`, the number of each token's data set.
         segment_lengths: tokens of each row's samples, in order; what is left of the row is padding.
         tiles: uint8 `[tiles, 3, size, size]` of all rows in order, or None.
     """
@@ -36,6 +36,7 @@ class Batch:
     labels: Tensor
     position_ids: Tensor
     weights: Tensor
+    sets: Tensor
     segment_lengths: tuple[tuple[int, ...], ...]
     tiles: Tensor | None
 
@@ -46,13 +47,18 @@ class Batch:
             self.labels.to(device),
             self.position_ids.to(device),
             self.weights.to(device),
+            self.sets.to(device),
             self.segment_lengths,
             None if self.tiles is None else self.tiles.to(device),
         )
 
 
 def collate(
-    packs: Sequence[Sequence[Encoded]], tiles: Tensor | None, weighting: Weighting, pad_id: int
+    packs: Sequence[Sequence[Encoded]],
+    tiles: Tensor | None,
+    weighting: Weighting,
+    pad_id: int,
+    sets: Sequence[Sequence[int]] | None = None,
 ) -> Batch:
     """Rows from packs.
 
@@ -61,6 +67,7 @@ def collate(
         tiles: tiles of all samples of all packs, in order.
         weighting: of the loss.
         pad_id: of padding, which is on the right and carries neither loss nor attention.
+        sets: number of each sample's data set, as `packs`; all are of the first if it is left out.
     """
     length = max(sum(len(sample.input_ids) for sample in pack) for pack in packs)
     shape = (len(packs), length)
@@ -68,24 +75,27 @@ def collate(
     labels = torch.full(shape, IGNORED)
     positions = torch.zeros(shape, dtype=torch.long)
     weights = torch.zeros(shape)
+    owners = torch.zeros(shape, dtype=torch.long)
     for row, pack in enumerate(packs):
         start = 0
-        for sample in pack:
+        for number, sample in enumerate(pack):
             place = slice(start, start + len(sample.input_ids))
             ids[row, place] = torch.tensor(sample.input_ids)
             labels[row, place] = torch.tensor(sample.labels)
             labels[row, start] = IGNORED  # nothing of the neighbour before predicts a sample's first token
             positions[row, place] = torch.arange(len(sample.input_ids))
             weights[row, place] = token_weight(sample.trained, weighting)
+            owners[row, place] = 0 if sets is None else sets[row][number]
             start = place.stop
     segments = tuple(tuple(len(sample.input_ids) for sample in pack) for pack in packs)
-    return Batch(ids, labels, positions, weights, segments, tiles)
+    return Batch(ids, labels, positions, weights, owners, segments, tiles)
 
 
 def silent_batch(pad_id: int) -> Batch:
     """A batch without loss: what a rank runs that has no pack in a micro-step."""
     ids = torch.full((1, 2), pad_id)
-    return Batch(ids, torch.full((1, 2), IGNORED), torch.zeros_like(ids), torch.zeros(1, 2), ((2,),), None)
+    nothing = torch.zeros_like(ids)
+    return Batch(ids, torch.full((1, 2), IGNORED), nothing, torch.zeros(1, 2), nothing, ((2,),), None)
 
 
 AHEAD = THREADS + 1
@@ -175,4 +185,5 @@ class BatchLoader:
             torch.cat(tiles) if tiles else None,
             self.recipe.weighting,
             self.pad_id,
+            [[self.data.owner(index) for index in pack.samples] for pack in packs],
         )

@@ -181,9 +181,15 @@ def assemble(
       help="Folder of the official files.")  # fmt: skip
 @flag("-o", "--output", type=FOLDER, required=True, help="Folder of the new files.")
 @flag("--split", metavar="NAME", help="Default: the training split.")
+@flag("--repeat", type=click.IntRange(1), default=1, show_default=True, metavar="N",
+      help="How often an epoch sees each sample.")  # fmt: skip
 @terminal.verbosity
-def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
-    """Convert drivelm, bdd-x, rsvqa-lr, rsvqa-hr, dior-rsvg, gmai-mmbench or classification."""
+def convert(name: str, data_root: Path, output: Path, split: str | None, repeat: int) -> int:
+    """Convert drivelm, bdd-x, rsvqa-lr, rsvqa-hr, dior-rsvg, gmai-mmbench, classification and others.
+
+    The others are published instruction files: geochat, fit-rs, pmc-vqa, pmc-oa, general (the paper's
+    general sets).
+    """
     from evalkit.errors import UsageError
     from evalkit.registry import nearest
     from mini_internvl_train.convert import ALIASES, CONVERTERS
@@ -196,9 +202,9 @@ def convert(name: str, data_root: Path, output: Path, split: str | None) -> int:
         )
     found = data_root / chosen
     with training_errors():
-        written = convert_files(chosen, found if found.is_dir() else data_root, output, split)
+        written = convert_files(chosen, found if found.is_dir() else data_root, output, split, repeat)
     for item in written:
-        click.echo(f"{item.path}: {item.samples:,} samples")
+        click.echo("; ".join((f"{item.path}: {item.samples:,} samples", *item.notes)))
     click.echo(f"{output / 'meta.json'}")
     return 0
 

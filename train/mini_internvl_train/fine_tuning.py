@@ -26,7 +26,7 @@ from mini_internvl_train.loop import Loop, run
 from mini_internvl_train.merge import merge
 from mini_internvl_train.objective import Objective, Say, StepResult
 from mini_internvl_train.optimizer import learning_rate, make_optimizer
-from mini_internvl_train.packing import PackOrder
+from mini_internvl_train.packing import PackOrder, sample_weight
 from mini_internvl_train.peft_format import write_peft
 from mini_internvl_train.plan import memory_lines, parts_lines, plan_data
 from mini_internvl_train.precision import DTYPES, emulated, store_frozen, store_frozen_layers
@@ -88,7 +88,7 @@ class FineTuning(Objective):
     left_out: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        self.step = TrainingStep(self.start.network)
+        self.step = TrainingStep(self.start.network, len(self.samples.set_names))
         self.total_steps = self.order.total_steps
         self.data = self.samples.fingerprints
         self.held_out = HeldOut(self.samples, self.recipe)
@@ -143,6 +143,8 @@ class FineTuning(Objective):
         denominator = self.order.denominator(packs)
         micro_steps = self.loader.micro_steps(packs)
         total = torch.zeros((), device=accelerator.device)
+        step: Any = accelerator.unwrap_model(loop.module)
+        shares = torch.zeros(len(self.samples.set_names), device=accelerator.device)
         damage: str | None = None
         for micro in range(micro_steps):
             found = next(batches)
@@ -154,10 +156,25 @@ class FineTuning(Objective):
                 loss = loop.module(batch, denominator)
                 accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over ranks
             total += loss.detach()
+            shares += step.shares
         indices = [index for pack in packs for index in pack.samples]
         tokens = sum(self.samples.lengths[index].tokens for index in indices)
         epoch = packs[0].epoch if packs else 0
-        return StepResult(total, epoch, len(indices), tokens, damage=damage)
+        return StepResult(total, epoch, len(indices), tokens, shares, damage)
+
+    def losses(self, step: int, details: Sequence[float]) -> Mapping[str, float]:
+        """The mean loss of each data set that has samples in a step, weighted as over all."""
+        packs = self.order.step(step)
+        weights = [0.0] * len(details)
+        for index in (index for pack in packs for index in pack.samples):
+            trained = self.samples.lengths[index].trained
+            weights[self.samples.owner(index)] += sample_weight(trained, self.recipe.weighting)
+        whole = self.order.denominator(packs)
+        return {
+            name: share * whole / weight
+            for name, share, weight in zip(self.samples.set_names, details, weights, strict=True)
+            if weight
+        }
 
     def validates(self, step: int) -> bool:
         """Before the first step, every so many, and after the last."""

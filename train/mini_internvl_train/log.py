@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class StepLog:
         samples, tokens: of the step, over all ranks. seconds: it took.
         memory: peak bytes of this process so far (of the GPU if there is one); None where the
             system does not count them (Windows).
+        losses: weighted mean of each data set that the step has samples of.
     """
 
     step: int
@@ -49,6 +50,7 @@ class StepLog:
     tokens: int
     seconds: float
     memory: int | None
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class TrainingLog:
         self._write(asdict(line))
         fields = {name: getattr(line, name) for name in ("loss", "lr", "grad_norm", "seconds", "memory")}
         known = {f"train/{name}": value for name, value in fields.items() if value is not None}
+        known |= {f"train/{name}/loss": value for name, value in line.losses.items()}
         self._scalars(known, line.step)
         self._samples += line.samples
         self._tokens += line.tokens

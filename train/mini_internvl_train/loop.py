@@ -227,8 +227,9 @@ class Loop:
         self.done += 1
         self.samples += result.samples
         self.tokens += result.tokens
+        by_set = self.objective.losses(self.done - 1, self._details)
         seconds, counts = time.monotonic() - began, (result.samples, result.tokens)
-        log.step(StepLog(self.done, result.epoch, loss, rate, norm, *counts, seconds, peak_memory()))
+        log.step(StepLog(self.done, result.epoch, loss, rate, norm, *counts, seconds, peak_memory(), by_set))
         return stop
 
     def _set_rates(self) -> float:

@@ -53,7 +53,7 @@ class StepResult:
     Attributes:
         loss: this rank's share; the shares of all ranks sum to the step's loss.
         epoch: of the step's first sample. samples, tokens: of the step, over all ranks.
-        details: further shares that are summed over ranks, for `Objective.evaluate`.
+        details: further shares that are summed over ranks, for `Objective.losses` and `Objective.evaluate`.
         damage: an image of this rank's that cannot be decoded; the step is then not taken.
     """
 
@@ -141,6 +141,14 @@ class Objective(ABC):
             TrainingDataError: an image of theirs cannot be decoded, on all ranks.
         """
         raise NotImplementedError
+
+    def losses(self, step: int, details: Sequence[float]) -> Mapping[str, float]:
+        """The loss of a step by data set, for the log.
+
+        Args:
+            step: counted from 0. details: of it, summed over ranks.
+        """
+        return {}
 
     def evaluates(self, step: int) -> bool:
         """Whether the checkpoint after `step` steps is evaluated; 0 is the start."""

@@ -176,6 +176,15 @@ class TrainingSet:
             )
         return sample
 
+    @property
+    def set_names(self) -> list[str]:
+        """Names of the data sets by their numbers."""
+        return [data_set.name for data_set in self._sets]
+
+    def owner(self, index: int) -> int:
+        """The number of a sample's data set."""
+        return self._owners[index]
+
     def set_of(self, index: int) -> str:
         """Name of a sample's data set."""
         return self._sets[self._owners[index]].name

@@ -27,14 +27,18 @@ class TrainingStep(nn.Module):
     """The network with its loss.
 
     Args:
-        network: prepared by `start.prepare`.
+        network: prepared by `start.prepare`. sets: number of data sets.
+
+    Attributes:
+        shares: what each data set added to the last forward pass's loss, `[sets]`, without a gradient.
     """
 
     #: Layers that FSDP's wrapping policy shards one by one.
     _no_split_modules = ("EncoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer", "Phi3DecoderLayer")
 
-    def __init__(self, network: MiniInternVL) -> None:
+    def __init__(self, network: MiniInternVL, sets: int = 1) -> None:
         super().__init__()
+        self.shares = torch.zeros(sets)
         attend_by_segments(network.language_model)
         self.network = network
 
@@ -46,30 +50,32 @@ class TrainingStep(nn.Module):
             denominator: sum of loss weights of the whole step, over all micro-steps and ranks.
         """
         hidden, unused = self.hidden(batch)
-        loss = self.loss(hidden, batch.labels, batch.weights, denominator)
+        loss = self.loss(hidden, batch, denominator)
         return loss if unused is None else loss + unused
 
-    def loss(self, hidden: Tensor, labels: Tensor, weights: Tensor, denominator: float) -> Tensor:
-        """The step's loss contribution of one micro-batch.
+    def loss(self, hidden: Tensor, batch: Batch, denominator: float) -> Tensor:
+        """The step's loss contribution of one micro-batch; sets `shares`.
 
         The language head runs only at positions whose next token is labelled: with a vocabulary of 150,000
         the logits of a full pack would take gigabytes.
 
         Args:
             hidden: last hidden states `[rows, length, width]`.
-            labels: `[rows, length]`, not shifted, `IGNORED` without loss.
-            weights: `[rows, length]` weight of each token as a label.
+            batch: labels, not shifted, and their weights.
             denominator: sum of weights of the whole step, over all ranks.
 
         Returns:
             Scalar: sum(weight * cross entropy) / denominator.
         """
-        targets, target_weights = labels[:, 1:], weights[:, 1:]
+        targets = batch.labels[:, 1:]
         at = targets != IGNORED
         head: Any = self.network.language_model
         logits = head.lm_head(hidden[:, :-1][at]).float()
         losses = functional.cross_entropy(logits, targets[at], reduction="none")
-        return (losses * target_weights[at]).sum() / denominator
+        weighted = losses * batch.weights[:, 1:][at]
+        nothing = weighted.new_zeros(len(self.shares))
+        self.shares = nothing.index_add(0, batch.sets[:, 1:][at], weighted.detach()) / denominator
+        return weighted.sum() / denominator
 
     def hidden(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Last hidden states `[rows, length, width]`, and a zero through the encoder without images."""

@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from stored_runs import Answers, Toy, write_run
+from stored_runs import Answers, Toy, junit_cases, write_run
 
 from evalkit.comparison import runs as reading
 from evalkit.comparison.best_of import compare_best_of
@@ -144,16 +143,23 @@ def test_other_formats(cli: Any, checkpoints: Any, style: str) -> None:
     for more in ((*runs, "--best-of"), runs, ("--new-runs", ",".join(map(str, runs)))):
         _, out, _ = cli("compare", base, *more, "--format", style)
         if style == "junit":
-            assert ElementTree.fromstring(out).find("testsuite") is not None
+            assert junit_cases(out)
         else:
             assert "accuracy" in out
 
 
-def test_history_marks_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any) -> None:
+@pytest.mark.parametrize(
+    ("best_gain", "others", "verdict"),
+    [(0.14, 0.0, "improved"), (0.04, 0.0, "no_evidence"), (-0.2, -0.4, "regressed")],
+)
+def test_history_marks_its_best_checkpoint(
+    tmp_path: Path, cli: Any, best_gain: float, others: float, verdict: str
+) -> None:
     rng = np.random.default_rng(1)
     base = (rng.random(300) < 0.7).astype(float)
-    for place, gain in enumerate((0.0, 0.0, 0.14, 0.0)):
-        answers = Answers(nearly(base, rng, gain) if place else base, per_cluster=1)
+    for place, gain in enumerate((0.0, others, best_gain, others)):
+        outcomes = nearly(base, rng, gain) if gain >= 0 else np.where(rng.random(300) < -gain, 0.0, base)
+        answers = Answers(outcomes if place else base, per_cluster=1)
         checkpoint = f"checkpoint-{place}"
         write_run(
             tmp_path, "tuned", answers, checkpoint=checkpoint, fingerprint=checkpoint,
@@ -161,10 +167,11 @@ def test_history_marks_its_best_checkpoint(tmp_path: Path, monkeypatch: pytest.M
         )  # fmt: skip
     found = history(find_series(["tuned"], "toy", None, tmp_path))
     best = found.best_json()
-    assert best is not None and best["checkpoint"] == "checkpoint-2" and best["verdict"] == "improved"
+    assert best is not None and best["checkpoint"] == "checkpoint-2" and best["verdict"] == verdict
     assert best["p_adjusted"] >= (found.points[2].change.p if found.points[2].change else 1)
+    assert np.sign(best["gain"]) == np.sign(best_gain) and best["luck"] > 0
     _, text, _ = cli("history", "-m", "tuned", "-t", "toy", "-o", tmp_path)
-    assert "best checkpoint: checkpoint-2, improved" in text and "by luck alone" in text
+    assert f"best checkpoint: checkpoint-2, {verdict.replace('_', ' ')}" in text and "by luck alone" in text
 
 
 # Recipes --------------------------------------------------------------------------------------------------

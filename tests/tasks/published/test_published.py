@@ -351,3 +351,11 @@ def test_every_column_of_a_table_has_published_values() -> None:
         printed = [row.printed for row in rows() if row.table == number]
         for column in columns:
             assert any(column.key in cells for cells in printed), (number, column.heading)
+
+
+def test_our_values_are_rounded_as_the_column_is_printed() -> None:
+    for number, columns in COLUMNS.items():
+        printed = [row.printed for row in table(number)]
+        for column in columns:
+            values = [cells[column.key] for cells in printed if column.key in cells]
+            assert max(len(value.partition(".")[2]) for value in values) == column.decimals, column

@@ -24,6 +24,11 @@ CONVERTERS: dict[str, tuple[str, str]] = {
     "rsvqa-hr": ("rsvqa_hr", "train"),
     "dior-rsvg": ("dior_rsvg", "train"),
     "gmai-mmbench": ("gmai_mmbench", "val"),
+    "geochat": ("geochat", "train"),
+    "fit-rs": ("fit_rs", "train"),
+    "pmc-vqa": ("pmc_vqa", "train"),
+    "pmc-oa": ("pmc_oa", "train"),
+    "general": ("general", "train"),
     "classification": ("classification", "train"),
 }
 ALIASES = {"rsvqa": "rsvqa-lr"}
@@ -31,7 +36,7 @@ ALIASES = {"rsvqa": "rsvqa-lr"}
 __all__ = ["ALIASES", "CONVERTERS", "Converted", "Written", "convert", "write"]
 
 
-def convert(name: str, root: Path, output: Path, split: str | None = None) -> list[Written]:
+def convert(name: str, root: Path, output: Path, split: str | None = None, repeat: int = 1) -> list[Written]:
     """Converts one benchmark.
 
     Args:
@@ -39,6 +44,7 @@ def convert(name: str, root: Path, output: Path, split: str | None = None) -> li
         root: folder of the official files.
         output: folder of the new files: `<set>.jsonl`, `meta.json`, and images that had to be made.
         split: of the official files.
+        repeat: how often an epoch sees each sample, as meta.json says it.
 
     Raises:
         KeyError: unknown name. DataError: files missing or malformed.
@@ -46,4 +52,4 @@ def convert(name: str, root: Path, output: Path, split: str | None = None) -> li
     module, default = CONVERTERS[ALIASES.get(name, name)]
     converter: Converter = import_module(f"{__name__}.{module}").convert
     with reading(root, DataError, "not the official files"):
-        return write(output, converter(root, split or default, output / "pictures"))
+        return write(output, converter(root, split or default, output / "pictures"), repeat)

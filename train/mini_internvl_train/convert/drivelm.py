@@ -1,8 +1,9 @@
 """DriveLM-nuScenes: six views in one image (2688x896), object tags in thousandths of it.
 
-Every annotated question of a frame is learned; those that the challenge asks as multiple choice are learned
-in that form too. What the annotations know of the key objects gives grounding and region questions: the
-object's box for its description, and its description for its box.
+Every annotated question of a frame is learned once; those that the challenge asks as multiple choice are
+learned in that form too. An answer that lists a scene's important objects carries each one's box behind its
+tag. What the annotations know of the key objects gives grounding and region questions: the object's box for
+its description, and its description for its box.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ NAMES = {
 }
 IMAGE_FOLDERS = ("nuscenes/samples", "samples", "../nuscenes/samples")
 TILES = 12
+LISTS = "what are the important objects in the current scene"
+"""How a question begins whose answer is a list of objects."""
 
 
 def convert(root: Path, split: str, folder: Path) -> Iterator[Converted]:
@@ -52,6 +55,8 @@ def _lines(path: Path, images: Path, folder: Path, ask: Any) -> Iterator[Line]:
 
 
 def _questions(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[str, str]]:
+    boxes = _boxes(frame)
+    asked: set[str] = set()
     number = 0
     for kind in KINDS:
         for pair in frame["QA"].get(kind, ()):
@@ -61,8 +66,33 @@ def _questions(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tupl
             forms = [question] if offered == question or "A." in question.question else [question, offered]
             for form in forms:
                 text = f"{IMAGE}\n{encode_tags(form.question)} {TAG_SENTENCE}"
-                yield text, encode_tags(str(form.answer))
+                if text in asked:  # annotations hold some questions twice
+                    continue
+                asked.add(text)
+                yield text, _answer(form, boxes)
             number += 1
+
+
+def _boxes(frame: Mapping[str, Any]) -> dict[str, str]:
+    """Box of each key object that has one, by its tag as answers write it."""
+    known = frame.get("key_object_infos")
+    found = {}
+    for tag, inner in known.items() if isinstance(known, Mapping) else ():
+        camera = str(tag).split(",")[1].strip() if str(tag).count(",") > 1 else ""
+        box = inner.get("2d_bbox") if isinstance(inner, Mapping) else None
+        if camera in CAMERAS and box is not None:
+            found[encode_tags(str(tag))] = encode_box(camera, box)
+    return found
+
+
+def _answer(question: Question, boxes: Mapping[str, str]) -> str:
+    """The answer with tags of the stitched image; a list of objects with their boxes behind the tags."""
+    text = encode_tags(str(question.answer))
+    if not question.question.lower().startswith(LISTS):
+        return text
+    for tag, box in boxes.items():
+        text = text.replace(tag, f"{tag}{box}")
+    return text
 
 
 def _objects(frame: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[str, str]]:

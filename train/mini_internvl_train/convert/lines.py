@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,32 +26,48 @@ class Converted:
     Attributes:
         name: of the set and its file. root: folder that the lines' image paths count from.
         lines: one a sample. max_tiles: its bound of tiles, or None for the recipe's.
+        notes: what was found while the lines were read; complete behind the last one.
+        annotation: a published file of such lines, which is named as it lies; `lines` is then empty.
     """
 
     name: str
     root: Path
     lines: Iterable[Line]
     max_tiles: int | None = None
+    notes: list[str] = field(default_factory=list)
+    annotation: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One data set that was written: its name, file and number of samples."""
+    """One data set that was written: its name, file and number of samples, and what was found in it."""
 
     name: str
     path: Path
     samples: int
+    notes: tuple[str, ...] = ()
 
 
 def line(name: str, question: str, answer: str, images: Sequence[str] = (), video: str | None = None) -> Line:
     """One question and its answer in InternVL's form."""
+    return conversation(name, [(question, answer)], images, video)
+
+
+def conversation(
+    name: str, turns: Iterable[tuple[str, str]], images: Sequence[str] = (), video: str | None = None
+) -> Line:
+    """Questions and their answers in InternVL's form."""
     content: dict[str, Any] = {"id": name}
     if video is not None:
         content["video"] = video
     elif images:
         content["image"] = images[0] if len(images) == 1 else list(images)
-    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
-    return {**content, "conversations": turns}
+    spoken = [
+        {"from": speaker, "value": text}
+        for turn in turns
+        for speaker, text in zip(("human", "gpt"), turn, strict=True)
+    ]
+    return {**content, "conversations": spoken}
 
 
 def task_lines(
@@ -101,8 +117,11 @@ def thousandths(box: Sequence[float], size: Sequence[float]) -> str:
     return f"<box>[[{', '.join(str(min(1000, max(0, edge))) for edge in scaled)}]]</box>"
 
 
-def write(output: Path, sets: Iterable[Converted]) -> list[Written]:
+def write(output: Path, sets: Iterable[Converted], repeat: int = 1) -> list[Written]:
     """Writes `<set>.jsonl` for each set and one `meta.json`; whole or not at all.
+
+    Args:
+        repeat: how often an epoch sees each sample.
 
     Raises:
         DataError: a set is empty.
@@ -111,24 +130,29 @@ def write(output: Path, sets: Iterable[Converted]) -> list[Written]:
     meta: dict[str, Any] = {}
     written = []
     for found in sets:
-        path = output / f"{found.name}.jsonl"
-        count = _write_lines(path, found.lines)
+        path = found.annotation or output / f"{found.name}.jsonl"
+        count = _write_lines(path, found.lines) if found.annotation is None else _count_lines(path)
         if not count:
             raise DataError(f"{found.root}: {found.name} holds no sample to learn from")
         inside = found.root.resolve().is_relative_to(output.resolve())
         meta[found.name] = {
             "root": relative(found.root, output) if inside else str(found.root.resolve()),
-            "annotation": path.name,
+            "annotation": path.name if found.annotation is None else str(path.resolve()),
             "data_augment": False,
-            "repeat_time": 1,
+            "repeat_time": repeat,
             "length": count,
             **({} if found.max_tiles is None else {"max_dynamic_patch": found.max_tiles}),
         }
-        written.append(Written(found.name, path, count))
+        written.append(Written(found.name, path, count, tuple(found.notes)))
     temporary = output / "meta.json.tmp"
     temporary.write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(output / "meta.json")
     return written
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for text in file if text.strip())
 
 
 def _write_lines(path: Path, lines: Iterable[Line]) -> int:
