@@ -61,6 +61,7 @@ USED_OTHERWISE = {
     "mkdocstrings": ("mkdocs.yml", "mkdocstrings:"),
     "mypy": ("Makefile", "mypy"),
     "pre-commit": (".pre-commit-config.yaml", "repos:"),
+    "pylatexenc": ("tests/leaderboard_app/test_downloads.py", 'importorskip("pylatexenc.'),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
     "pytest-xdist": ("Makefile", "pytest -n"),
     "ruff": ("Makefile", "ruff check"),
