@@ -23,6 +23,11 @@ def ordinal(number: int) -> str:
     return f"{number}" + {1: "st", 2: "nd", 3: "rd"}.get(last, "th")
 
 
+def names_nothing(name: str) -> bool:
+    """Whether a name is how a missing value is written."""
+    return name.strip().lower() in ("", "nan", "none", "null", "<na>")
+
+
 def visible(text: str) -> str:
     """The text with every character that could steer a terminal written as its escape; lines are kept."""
     return _UNSAFE.sub(lambda match: _escape(match.group()), text)

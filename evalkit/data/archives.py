@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import io
+import lzma
 import re
 import shutil
 import tarfile
@@ -11,7 +14,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO
+from typing import IO, Any
 
 from evalkit import macos
 from evalkit.data.strict_json import twice
@@ -104,6 +107,8 @@ def _zip(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             raise DataError(f"{archive}: member {name[:80]!r} occurs twice: refused")
         if len(file.infolist()) != _declared(archive, len(file.infolist())):
             raise DataError(f"{archive}: lists fewer members than it says it has: download it again")
+        if _unlisted(archive, file):
+            raise DataError(f"{archive}: begins with a member that it does not list: download it again")
         for member in file.infolist():
             kind = member.external_attr >> 28
             if kind not in (0, 0o10, 0o4):  # regular files and folders, or a system without kinds
@@ -125,6 +130,13 @@ def _declared(archive: Path, found: int) -> int:
     place = end.rfind(b"PK\5\6")
     count = int.from_bytes(end[place + 10 : place + 12], "little")
     return found if place < 0 or count == 0xFFFF else count
+
+
+def _unlisted(archive: Path, file: zipfile.ZipFile) -> bool:
+    """Whether the archive begins with a member that its list leaves out."""
+    with archive.open("rb") as start:
+        member = start.read(4) == b"PK\3\4"
+    return member and min((each.header_offset for each in file.infolist()), default=1) > 0
 
 
 class _Header(tarfile.TarInfo):
@@ -154,6 +166,16 @@ def _tar(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
                 yield member.name, content
             else:
                 raise DataError(f"{archive}: member {member.name[:80]!r} is a link or device: refused")
+        _check_end(archive, file.fileobj)
+
+
+def _check_end(archive: Path, rest: Any) -> None:
+    """Reads what follows the last member, which a compression's checksum covers too. Raises DataError."""
+    while block := rest.read(_BLOCK):
+        if block.strip(b"\0"):
+            raise DataError(
+                f"{archive}: holds more behind its end mark: cut short or joined, download it again"
+            )
 
 
 @contextmanager
@@ -161,12 +183,25 @@ def _opened_tar(archive: Path) -> Iterator[tarfile.TarFile]:
     with ExitStack() as stack:
         stream = stack.enter_context(io.BufferedReader(_Joined(split_parts(archive)), _BLOCK))
         try:
-            file = stack.enter_context(tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header))
+            opened = stack.enter_context(_decompressed(stream))
+            file = stack.enter_context(tarfile.open(fileobj=opened, mode="r|", tarinfo=_Header))
         except Exception as error:
             raise DataError(
                 f"{archive}: not a readable tar file ({cause(error)}): download it again"
             ) from None
         yield file
+
+
+def _decompressed(stream: io.BufferedReader[Any]) -> IO[bytes]:
+    """What is in a stream. Unlike tarfile's own reading, checksums are looked at."""
+    start = stream.peek(6)[:6]
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=stream)  # type: ignore[return-value]
+    if start.startswith(b"BZh"):
+        return bz2.BZ2File(stream)
+    if start.startswith((b"\xfd7zXZ", b"]\0\0")):
+        return lzma.LZMAFile(stream)
+    return stream
 
 
 # Split archives -----------------------------------------------------------------------------------------

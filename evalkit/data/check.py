@@ -11,6 +11,7 @@ from evalkit.data.locate import missing_files
 from evalkit.doors import cause
 from evalkit.errors import EvalkitError, ImageError
 from evalkit.task import MINIATURE, DataFile, Task
+from evalkit.text import names_nothing
 
 #: So many problems are named; the rest is counted.
 NAMED = 10
@@ -60,6 +61,8 @@ def check(task: Task, split: str, folder: Path, images: bool = True) -> SplitRep
     seen, opened = set[str](), set[str]()
     for sample in _samples(task, split, folder, report):
         report.samples += 1
+        if names_nothing(sample.id):
+            report.add(f"sample {report.samples} has the id {sample.id!r}, which is none")
         if sample.id in seen:
             report.add(f"id {sample.id} occurs twice")
         seen.add(sample.id)

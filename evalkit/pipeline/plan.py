@@ -15,6 +15,8 @@ from evalkit import registry
 from evalkit.batch_config import BATCHING
 from evalkit.contracts import ImagePolicy, Message, Request, Sample
 from evalkit.errors import DataError, UsageError
+from evalkit.files import NOT_OFFICIAL
+from evalkit.text import names_nothing
 
 #: Positions of requests that share their images.
 Group = tuple[int, ...]
@@ -24,11 +26,15 @@ def unique(samples: Iterable[Sample], where: str) -> list[Sample]:
     """All samples.
 
     Raises:
-        DataError: two have the same id.
+        DataError: two have the same id, or one has none.
     """
     every = list(samples)
     seen: set[str] = set()
-    for sample in every:
+    for number, sample in enumerate(every, 1):
+        if names_nothing(sample.id):
+            raise DataError(
+                f"{where}: sample {number} has the id {sample.id!r}, which is none: {NOT_OFFICIAL}"
+            )
         if sample.id in seen:
             raise DataError(
                 f"{where}: sample id {sample.id!r} occurs twice: not the official files, or a part was "

@@ -36,7 +36,7 @@ def magnitude(count: float | None) -> str:
     if not count:
         return ""
     for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if count >= size:
+        if count >= 0.9995 * size:  # 999,999 is 1M in three digits
             return f"{count / size:.3g}{letter}"
     return f"{count:.0f}"
 

@@ -8,6 +8,7 @@ batch that does not fit into the memory.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -246,14 +247,36 @@ class MiniInternVLFamily:
         return MiniInternVLModel(network, name or _name(spec, options), options)
 
 
+TRAINING = "training.json"
+"""In the folder of a training: its name."""
+
+
 def _name(spec: str, options: ModelOptions) -> str:
-    """What reports call the model: the released name, or what the user wrote; folders by their last parts."""
+    """What reports call the model: the released name, or what the user wrote; folders by their last parts.
+
+    A checkpoint in the folder of a training is named by it: `mine@final`.
+    """
     release = find_release(spec)
     name = release.name if release is not None else spec
     folder = Path(spec).expanduser()
     if release is None and folder.is_dir():
-        name = folder.resolve().name
-    return f"{name}@{Path(options.checkpoint).resolve().name}" if options.checkpoint else name
+        name = _trained(folder.resolve()) or folder.resolve().name
+    if not options.checkpoint:
+        return name
+    checkpoint = Path(options.checkpoint).resolve()
+    return _trained(checkpoint) or f"{name}@{checkpoint.name}"
+
+
+def _trained(checkpoint: Path) -> str | None:
+    """`<training>@<folder>` of a checkpoint of a training."""
+    path = checkpoint.parent / TRAINING
+    if not path.is_file():
+        return None
+    try:
+        training = json.loads(path.read_text(encoding="utf-8"))["name"]
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); it names the training") from None
+    return f"{training}@{checkpoint.name}"
 
 
 FAMILY = MiniInternVLFamily()

@@ -387,10 +387,20 @@ class Excel(_Predictions):
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
                 sheet = tree.fromstring(file.read("xl/worksheets/sheet1.xml"))
-            cells = [cell for cell in sheet.iter() if cell.tag.endswith("}c")]
-            return [(cell.get("r"), "".join(cell.itertext())) for cell in cells]
+            rows = [row for row in sheet.iter() if row.tag.endswith("}row")]
+            return [_cells(row) for row in rows]
         except Exception:
             return None
+
+
+def _cells(row: Any) -> dict[int, str]:
+    """Texts by column; a cell that does not say where it stands follows the one before."""
+    found, column = dict[int, str](), 0
+    for cell in row:
+        letters = "".join(filter(str.isalpha, cell.get("r", "")))
+        column = int(letters, 36) if letters else column + 1 if found else int("A", 36)
+        found[column] = "".join(cell.itertext())
+    return found
 
 
 class Parquet(_Predictions):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import stat
 import tarfile
 import zipfile
@@ -198,6 +201,34 @@ def test_a_tar_file_never_ends_early_without_a_word(tmp_path: Path, out: Path, f
     (tmp_path / "a.tar").write_bytes(data)
     with pytest.raises(DataError, match=r"a\.tar: .*(cut short|damaged)"):
         unpack(tmp_path / "a.tar", out)
+
+
+@pytest.mark.parametrize("form", ["gz", "bz2", "xz"])
+def test_what_follows_the_last_member_is_read_too(tmp_path: Path, out: Path, form: str) -> None:
+    squeeze = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[form]
+    plain = packed({"a.txt": b"a" * 100})
+    path = tmp_path / f"a.tar.{form}"
+    path.write_bytes(squeeze(plain))
+    assert unpack(path, out) == 1
+    path.write_bytes(squeeze(plain + plain))
+    with pytest.raises(DataError, match="more behind its end mark"):
+        unpack(path, out)
+    data = bytearray(squeeze(plain))
+    data[-8 if form == "gz" else -4] ^= 1  # a checksum at the very end
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=rf"a\.tar\.{form}: (cannot be unpacked|not a readable tar)"):
+        unpack(path, out)
+
+
+def test_a_zip_file_with_an_emptied_list_is_refused(tmp_path: Path, out: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "1")
+        place = archive.fp.tell() if archive.fp else 0
+    end = b"PK\5\6" + b"\0" * 12 + place.to_bytes(4, "little") + b"\0\0"
+    path.write_bytes(path.read_bytes()[:place] + end)
+    with pytest.raises(DataError, match="begins with a member that it does not list"):
+        unpack(path, out)
 
 
 def test_zip_members_that_occur_twice_or_are_not_listed(tmp_path: Path, out: Path) -> None:

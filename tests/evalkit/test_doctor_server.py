@@ -98,6 +98,30 @@ def test_a_server_that_refuses_or_is_not_there(server: Server, capsys: pytest.Ca
     assert "not an http address" in capsys.readouterr().err
 
 
+def test_what_a_server_refuses_after_it_has_answered(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def refuses(body: dict[str, Any], attempt: int) -> Answer:
+        wanted = [name for name in ("seed", "logprobs") if name in body]
+        asked.append(str(body["messages"]))
+        if wanted or ("stop" not in body and asked.count(asked[-1]) - 1 == 2):
+            return 400, {"error": f"no {' '.join(wanted) or 'more'}"}
+        return completion("A", usage=USAGE)
+
+    server.behave = refuses
+    found = visit(capsys, server)
+    assert {name for name, finding in found.items() if finding["state"] == "missing"} == {
+        "greedy",
+        "seed",
+        "logprobs",
+    }
+    for name, said in (("greedy", "no more"), ("seed", "no seed"), ("logprobs", "no logprobs")):
+        assert said in found[name]["found"]
+    assert "too short" in found["stop"]["found"] and found["logprobs"]["mend"] == "evalkit needs none"
+
+
 def test_the_key_is_not_shown(
     server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

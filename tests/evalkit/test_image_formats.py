@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -129,6 +130,40 @@ def test_a_video_without_a_stream_of_images_is_named(tmp_path: Path) -> None:
         VideoFrame(str(path), 0, 4).open()
     with pytest.raises(TrainingDataError, match=r"sound\.mp4 holds no video stream"):
         video_frames(str(path), None, 4, "set.jsonl: line 1")
+
+
+def write_video(path: Path, frames: int) -> None:
+    """Frames that are ever lighter."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for place in range(frames):
+            shown = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * place, np.uint8), format="rgb24")
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])  # a file of Matroska does not tell its frames
+@pytest.mark.parametrize(
+    ("frames", "of", "shown"),
+    [
+        (20, 8, [1, 3, 6, 8, 11, 13, 16, 18]),
+        (16, 8, [1, 3, 5, 7, 9, 11, 13, 15]),
+        (3, 8, [0, 0, 0, 1, 1, 2, 2, 2]),
+        (1, 2, [0, 0]),
+    ],
+)
+def test_the_middle_frame_of_each_part_of_a_video(
+    tmp_path: Path, name: str, frames: int, of: int, shown: list[int]
+) -> None:
+    pytest.importorskip("av")
+    write_video(tmp_path / name, frames)
+    for place, wanted in enumerate(shown):
+        frame = VideoFrame(str(tmp_path / name), place, of).open()
+        assert frame.size == (64, 48)
+        assert np.asarray(frame).mean() == pytest.approx(10 * wanted, abs=3)
 
 
 def test_a_job_and_each_worker_set_the_limit(limit: None, monkeypatch: pytest.MonkeyPatch) -> None:

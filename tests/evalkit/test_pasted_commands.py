@@ -10,6 +10,7 @@ import pytest
 from toy import FakeFamily, make_benchmark
 
 from evalkit import registry
+from evalkit.cli import terminal
 from evalkit.cli.main import invoke
 from evalkit.text import command, ordinal
 
@@ -46,3 +47,33 @@ def test_quoting_and_ordinals() -> None:
     assert " ".join(map(ordinal, numbers)) == (
         "1st 2nd 3rd 4th 10th 11th 12th 13th 21st 22nd 101st 111th 112th 1001st"
     )
+
+
+def test_what_the_user_typed_is_told_without_passwords() -> None:
+    headers = 'extra_headers={"api-key": "abc", "X-Team": "$TEAM"}'
+    shown = 'extra_headers={"api-key": "***", "X-Team": "$TEAM"}'
+    typed = [
+        "run",
+        "-m",
+        "http://me:pw@host/v1",
+        "--gen",
+        headers,
+        f"--judge-gen={headers}",
+        "-o",
+        "a b@c",
+        "",
+    ]
+    terminal.remember(typed)
+    told = shlex.split(terminal.command_line())
+    assert told == [
+        "evalkit",
+        "run",
+        "-m",
+        "http://host/v1",
+        "--gen",
+        shown,
+        f"--judge-gen={shown}",
+        "-o",
+        "a b@c",
+        "",
+    ]

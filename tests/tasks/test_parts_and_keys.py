@@ -224,3 +224,52 @@ def test_a_number_that_is_none(
         return
     summary, told = run("mathvista", root, tmp_path / "runs", capsys)
     assert summary["counts"]["impossible_keys"] == 1 and "answer '4Z' is no integer" in told
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "column"),
+    [
+        ("mmmu", "MMMU_DEV_VAL.tsv", "index"),
+        ("gmai-mmbench", "GMAI-MMBench_VAL.tsv", "index"),
+        ("ai2d", "AI2D_TEST.tsv", "index"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nan", ""])
+def test_a_question_without_an_id_is_named(
+    task: str, file: str, column: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = drawn(task, tmp_path) / file
+    rows = list(csv.reader(path.open(newline="", encoding="utf-8"), delimiter="\t"))
+    rows[-1][rows[0].index(column)] = name
+    with path.open("w", newline="", encoding="utf-8") as written:
+        csv.writer(written, delimiter="\t", lineterminator="\n").writerows(rows)
+    split = registry.task(task).splits[0]
+    assert invoke(["data", "check", task, "--split", split, "--data-root", str(tmp_path)]) == 3
+    assert f"has the id '{name}', which is none" in capsys.readouterr().out
+    answers = tmp_path / "p.jsonl"
+    answers.write_text('{"id": 1, "text": "A"}\n')
+    given = [
+        "-m",
+        f"predictions:{answers}",
+        "-t",
+        task,
+        "--data-root",
+        str(tmp_path),
+        "-o",
+        str(tmp_path / "r"),
+    ]
+    assert invoke(["run", *given]) == 3
+    assert f"has the id '{name}', which is none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", ["1e999", "two", "-1", ""])
+def test_a_count_that_is_none_is_named(
+    answer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = drawn("rsvqa-lr", tmp_path) / "LR_split_test_answers.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    counted = next(row for row in content["answers"] if row["answer"].isdigit())
+    counted["answer"] = answer
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert invoke(["data", "check", "rsvqa-lr", "--split", "test", "--data-root", str(tmp_path)]) == 3
+    assert f"answer '{answer}' is no count: it counts as wrong" in capsys.readouterr().out

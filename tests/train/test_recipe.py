@@ -36,7 +36,7 @@ def test_published_batches_and_warm_ups() -> None:
     expected = {
         "drivelm-2b": (8, True, 453), "bdd-x-2b": (64, True, 8), "medical-2b": (64, True, 66),
         "remote-sensing-2b": (64, True, 75), "lora-2b": (16, False, 30), "stage1-1b": (512, True, 100),
-        "stage1-2b": (2048, False, 100), "stage2-2b": (1024, False, 30),
+        "frozen-vit-2b": (128, False, 30), "stage1-2b": (2048, False, 100), "stage2-2b": (1024, False, 30),
     }  # fmt: skip
     for name, (packs, packed, warm) in expected.items():
         recipe = read_recipe(name)

@@ -64,6 +64,6 @@ def test_the_page_runs(
 
 
 def test_named_recipes_exist() -> None:
-    for kind in ("drivelm", "bdd-x", "medical", "remote-sensing", "lora", "stage1", "stage2"):
+    for kind in ("drivelm", "bdd-x", "medical", "remote-sensing", "lora", "frozen-vit", "stage1", "stage2"):
         assert f"`{kind}-`" in PAGE
         assert {f"{kind}-{size}" for size in ("1b", "2b", "4b")} <= packaged().keys()

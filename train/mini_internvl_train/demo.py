@@ -109,8 +109,8 @@ def demonstrate(folder: Path) -> int:
     if status := invoke(["run", "-m", MODEL, "--checkpoint", str(final), *asked, *common]):
         return status
     print("\n== evalkit compare: the domain should rise and the general benchmark hold", flush=True)
-    status = invoke(["compare", MODEL, f"{MODEL}@{final.name}", "-o", runs])
-    return status or summarise(runs, f"{MODEL}@{final.name}")
+    status = invoke(["compare", MODEL, f"{recipe.name}@{final.name}", "-o", runs])
+    return status or summarise(runs, f"{recipe.name}@{final.name}")
 
 
 def summarise(runs: str, adapted: str) -> int:

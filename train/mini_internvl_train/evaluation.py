@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.store import find_runs
 from evalkit.store.atomic import read_json, write_json
 from mini_internvl_train.checkpoints import step_of
+from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.log import Scores
 from mini_internvl_train.merge import is_adapter, merge
 from mini_internvl_train.recipe import Evaluation, Recipe
@@ -42,6 +44,32 @@ def check_tasks(evaluation: Evaluation) -> None:
     options = RunOptions("", **_settings(evaluation))
     for task in evaluation.tasks:
         make_job(task, options)
+
+
+def check_name(recipe: Recipe) -> None:
+    """Refuses a name under which another training's checkpoints stand in the folder of runs.
+
+    Raises:
+        RecipeError: names the other training.
+    """
+    if not recipe.evaluation.tasks:
+        return
+    output = Path(recipe.output).resolve()
+    for folder in sorted(Path(recipe.evaluation.runs).glob("*@step-*")):
+        run = next(find_runs(folder), None)
+        if run is None:
+            continue
+        manifest = read_json(run / "manifest.json")
+        name = str((manifest.get("model") or {}).get("name")).rpartition("@")[0]
+        checkpoint = (manifest.get("settings") or {}).get("checkpoint")
+        if name != recipe.name or not checkpoint:
+            continue
+        other = Path(checkpoint).resolve()
+        if not other.is_relative_to(output) and other.is_dir():
+            raise RecipeError(
+                f"name: {recipe.name} is the name of another training, whose checkpoint {checkpoint} was "
+                f"evaluated into {recipe.evaluation.runs}; give another name (--set name=…) or other --runs"
+            )
 
 
 def _settings(evaluation: Evaluation) -> dict[str, Any]:

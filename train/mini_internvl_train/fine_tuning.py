@@ -20,7 +20,7 @@ from mini_internvl_train.batches import Batch, BatchLoader, silent_batch
 from mini_internvl_train.checkpoints import Resumed
 from mini_internvl_train.engine import sharded
 from mini_internvl_train.errors import TrainingDataError
-from mini_internvl_train.evaluation import check_tasks, due, evaluate, score_lines
+from mini_internvl_train.evaluation import check_name, check_tasks, due, evaluate, score_lines
 from mini_internvl_train.log import Scores, Validated
 from mini_internvl_train.loop import Loop, run
 from mini_internvl_train.merge import merge
@@ -99,6 +99,7 @@ class FineTuning(Objective):
         adapter = uses_lora(recipe.trainable)
         if accelerator.is_main_process:
             check_tasks(recipe.evaluation)
+            check_name(recipe)
         start = load_start(recipe, resumed.folder if resumed and not adapter else None)
         samples, order = plan_data(recipe, start, PlannedLines(resumed.folder) if resumed else None)
         selection = make_selection(recipe.validation, recipe.evaluation, samples.held_fingerprint)

@@ -22,6 +22,8 @@ import torch
 from torch import nn
 
 from evalkit.errors import EvalkitError
+from evalkit.store.atomic import write_json
+from evalkit_models.mini_internvl import TRAINING
 from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed, State
 from mini_internvl_train.engine import Interruption, gathered, locked, make_accelerator, sharded
@@ -67,6 +69,8 @@ def run(
     accelerator = make_accelerator(settings.precision, cpu=on_cpu)
     output, main = Path(settings.output), accelerator.is_main_process
     with locked(output, accelerator), Interruption() as interruption:
+        if main:
+            write_json(output / TRAINING, {"name": settings.name})
         resumed = checkpoints.newest(output)
         said = say if main else _silent
         loop = Loop(settings, make(accelerator, resumed, said), accelerator, said)

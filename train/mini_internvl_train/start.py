@@ -208,9 +208,9 @@ def _learns(name: str, what: Trainable) -> bool:
 
 
 def _drop_path(network: MiniInternVL, recipe: Recipe) -> list[float]:
-    """Stochastic depth by layer, rising linearly from 0; none if the encoder does not learn."""
+    """Stochastic depth by layer, rising linearly from 0; a frozen encoder drops too, as InternVL's does."""
     layers = network.config.vision.num_hidden_layers
-    top = recipe.drop_path if recipe.trainable == "full" else 0.0
+    top = recipe.drop_path if recipe.trainable in ("full", "frozen_vit") else 0.0
     return [top * index / max(layers - 1, 1) for index in range(layers)]
 
 

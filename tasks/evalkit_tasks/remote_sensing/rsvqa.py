@@ -22,7 +22,7 @@ from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import INTERNVL_IS_PAPER, PaperTask, drawn
 from evalkit_tasks.remote_sensing import geochat
 from evalkit_tasks.remote_sensing.image_folders import image_folder
-from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, plain_text, read_answers
+from evalkit_tasks.remote_sensing.rsvqa_files import active_rows, lacking, only_one, plain_text, read_answers
 
 COUNT, AREA, PRESENCE, RURAL_URBAN = "count", "area", "presence", "rural_urban"
 #: The official files say `comp`.
@@ -111,7 +111,7 @@ class _Rsvqa(PaperTask):
         build, by_id = _Builder(root / self.layout.folder, ".tif"), read_answers(answers)
         for row in active_rows(questions, "questions"):
             try:
-                image, kind, answer = row["img_id"], row["type"], by_id.get(row["answers_ids"][0])
+                image, kind, answer = row["img_id"], row["type"], by_id.get(only_one(row["answers_ids"]))
                 sample = build.sample(row["id"], image, kind, row["question"], answer)
             except (LookupError, TypeError) as error:
                 raise lacking(questions, row, error) from None
@@ -169,6 +169,13 @@ class _Rsvqa(PaperTask):
             scores={"accuracy": float(right)},
             unparsed=given is None,
         )
+
+    def impossible_key(self, sample: Sample) -> str | None:
+        """A count that is none; see `Task.impossible_key`."""
+        number = whole_number(str(sample.target))
+        if sample.tags["type"] == COUNT and (number is None or number < 0):
+            return f"answer {str(sample.target)[:40]!r} is no count"
+        return super().impossible_key(sample)
 
     def metrics(self) -> Sequence[Metric]:
         """See `Task.metrics`."""

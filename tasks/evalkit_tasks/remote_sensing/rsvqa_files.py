@@ -41,6 +41,14 @@ def plain_text(value: object, name: str) -> str:
     raise TypeError(f"field {name!r} is {type(value).__name__}, not text")
 
 
+def only_one(names: object) -> Hashable:
+    """The one id in `answers_ids`. Raises TypeError: it is no list of one."""
+    if not isinstance(names, list) or len(names) != 1:
+        raise TypeError(f"answers_ids is {str(names)[:40]}, not a list of one id")
+    name: Hashable = names[0]
+    return name
+
+
 class Answers:
     """Texts by id, each text kept once: 12 bytes an id.
 

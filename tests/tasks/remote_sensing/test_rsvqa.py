@@ -240,7 +240,8 @@ def test_metrics_and_their_order() -> None:
     [
         ([question(1, "presence")], [], "no active answer"),
         ([question(1, "presence")], [answer(1, "yes", active=False)], "no active answer"),
-        ([question(1, "presence", answers_ids=[])], [answer(1, "yes")], "record 1"),
+        ([question(1, "presence", answers_ids=[])], [answer(1, "yes")], "record 1: answers_ids"),
+        ([question(1, "presence", answers_ids=[101, 101])], [answer(1, "yes")], "not a list of one id"),
         ([{"id": 1, "active": True}], [answer(1, "yes")], "'img_id' missing"),
         ([question(1, "presence", question=None)], [answer(1, "yes")], "not text"),
         ([question(1, "presence", type=["a"])], [answer(1, "yes")], "record 1"),
