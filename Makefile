@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := evalkit tasks models train leaderboard_app tests benchmarks
 
-.PHONY: demo test lint types tests docs campaign setup clean chromium
+.PHONY: demo test lint types tests docs campaign setup clean chromium axe
 
 demo: $(VENV)/.installed
 	@echo "== evalkit run: the embedded model on DriveLM's miniature"
@@ -38,7 +38,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks/*.py
 
-tests: $(VENV)/.installed-dev chromium
+tests: $(VENV)/.installed-dev chromium axe
 	@echo "== tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations 15
 
@@ -60,6 +60,15 @@ chromium:
 	  echo "== installing Chromium for the browser tests"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium fonts-dejavu-core \
 	    >/dev/null || echo "Chromium could not be installed: the browser tests are skipped"; \
+	fi
+
+# axe-core looks for what screen readers and weak eyes cannot use; without npm its test is skipped and says so.
+AXE := node_modules/axe-core/axe.min.js
+axe:
+	@if ! test -f $(AXE) && command -v npm >/dev/null; then \
+	  echo "== fetching axe-core for the browser tests"; \
+	  npm install --no-save --no-package-lock --no-audit --no-fund --ignore-scripts --silent axe-core@4.11 \
+	    || echo "axe-core could not be fetched: its test is skipped"; \
 	fi
 
 setup: $(VENV)/.installed-dev

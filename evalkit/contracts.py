@@ -97,6 +97,10 @@ class Generation:
     seed: int = 0
 
 
+#: The settings of generation by name: all that `--gen` sets in a model of this process.
+GENERATION_FIELDS = tuple(Generation.__dataclass_fields__)
+
+
 @dataclass(frozen=True, slots=True)
 class ImagePolicy:
     """How an image becomes tiles (dynamic tiling of InternVL 1.5).
@@ -131,6 +135,14 @@ class Request:
     image_policy: ImagePolicy = ImagePolicy()
     group: int | None = field(default=None, compare=False)
 
+    @property
+    def draw_seed(self) -> int:
+        """The seed of this answer's draws, 31 bits: the run's, mixed with the id.
+
+        One seed for all samples would draw the same numbers for each, and errors would not be independent.
+        """
+        return mixed_seed(self.generation.seed, self.id)
+
     def key(self) -> str:
         """Content hash (32 hexadecimal digits) over texts, image contents and settings; not id and group.
 
@@ -145,6 +157,12 @@ class Request:
         }
         text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def mixed_seed(seed: int, name: str) -> int:
+    """A seed for each name, 31 bits: no server takes more."""
+    digest = hashlib.sha256(f"{seed}\0{name}".encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 @lru_cache(maxsize=64)

@@ -58,7 +58,8 @@ class Judge:
     Attributes:
         sent, again: requests so far, and how many of them for a question that was asked before.
 
-    The key comes from `EVALKIT_JUDGE_KEY` or `OPENAI_API_KEY` and is sent to `url` alone (`ChatApi`).
+    The key comes from `EVALKIT_JUDGE_KEY` or `OPENAI_API_KEY`, of Azure also from `AZURE_OPENAI_API_KEY`, and
+    is sent to `url` alone (`ChatApi`).
     """
 
     def __init__(

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evalkit.contracts import Json
-from evalkit.errors import UsageError
 from evalkit.key_values import number, split_items
+from evalkit.near_names import unknown_setting
 from evalkit.request_form import KEYS, RequestForm
 from evalkit.task_parts import JudgeQuestion
 
@@ -59,7 +59,7 @@ class JudgeSettings:
                 limits[key] = number(f"{FLAG} {key}", text, int, 1, 1000)
             elif key not in KEYS:
                 known = ("max_new_tokens", "temperature", "top_p", "seed", "timeout", "attempts", *KEYS)
-                raise UsageError(f"{FLAG} {key}: a judge knows {', '.join(known)}")
+                raise unknown_setting(FLAG, key, known, "a judge")
         form = RequestForm.parse(model, given, FLAG)
         deciding = {key: text for key, text in sorted(given.items()) if key not in _FREE}
         return cls(

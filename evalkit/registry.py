@@ -7,17 +7,17 @@ sequence of Table).
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from evalkit.contracts import Model, ModelFamily, ModelOptions
-from evalkit.errors import UsageError
+from evalkit.errors import CheckpointError, UsageError
+from evalkit.near_names import nearest as nearest
 from evalkit.suite import Suite, Table, Target
 from evalkit.task import MINIATURE, Task
 
@@ -71,12 +71,6 @@ def published_tables() -> tuple[Table, ...]:
 def families() -> tuple[ModelFamily, ...]:
     """Every installed model family, in the order of their entry points' names."""
     return tuple(_plugins("evalkit.models"))
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """` (nearest: a, b)` for an error text, or an empty string."""
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f" (nearest: {', '.join(close)})" if close else ""
 
 
 def task(name: str, protocol: str | None = None) -> Task:
@@ -159,7 +153,7 @@ def model(spec: str, options: ModelOptions) -> Model:
     """Load the model that `spec` names.
 
     Raises:
-        UsageError: no family knows it; CheckpointError: it cannot be loaded.
+        UsageError: no family knows it. CheckpointError: it is not there, or cannot be loaded.
     """
     return family(spec).load(spec, options)
 
@@ -168,12 +162,15 @@ def family(spec: str) -> ModelFamily:
     """The family that `spec` belongs to; loads nothing.
 
     Raises:
-        UsageError: no family knows it.
+        UsageError: no family knows it. CheckpointError: it is written as a path, and there is no such folder.
     """
     known = families()
     for candidate in known:
         if candidate.matches(spec):
             return candidate
+    if spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
+        found = "is a file, not a folder" if Path(spec).expanduser().is_file() else "no such folder"
+        raise CheckpointError(f"--model {spec}: {found}; give a checkpoint's folder, a Hub id or a name")
     names = [name for candidate in known for name in candidate.names()]
     hint = nearest(spec, names)
     raise UsageError(f"unknown model {spec!r}{hint}; `evalkit list models` shows all, or give a folder")

@@ -55,6 +55,7 @@ class Task(ABC):
 
     Class attributes:
         name: as on the command line. title: as printed. version: raised when any value changes.
+        about: what is asked, in a few words.
         splits: default first; `miniature` is always there besides.
         protocols: default first (`paper`).
         same_scorer: protocols that score exactly as another one does, with that one's name.
@@ -70,6 +71,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str] = ""
+    about: ClassVar[str] = ""
     version: ClassVar[str] = "1"
     splits: ClassVar[tuple[str, ...]] = ("test",)
     protocols: ClassVar[tuple[str, ...]] = ("paper",)

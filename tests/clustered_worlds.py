@@ -14,13 +14,14 @@ import numpy as np
 
 from evalkit.answers import REPLY
 from evalkit.contracts import Record
-from evalkit.metrics.base import Accuracy, Metric, RootMeanSquare
+from evalkit.metrics.base import Accuracy, Composite, Metric, RootMeanSquare
 from evalkit.metrics.boxes import CumulativeIoU
-from evalkit.metrics.captions import Cider
+from evalkit.metrics.captions import Bleu, Cider
 from evalkit.statistics import Clusters, ClusterSums
 from evalkit.statistics.swaps import PairedSums
 from evalkit_tasks.driving.drivelm_metrics import metrics as drivelm_metrics
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
+from evalkit_tasks.general.ocrbench import OCRBench
 
 CLUSTERS = 3000
 _WORDS = ("car", "van", "truck", "sign", "light", "is", "are", "left", "right", "moving", "parked", "the")
@@ -36,6 +37,10 @@ def _record(
 
 def _accuracy(rng: np.random.Generator, ability: float, _: float) -> Record:
     return _record({"accuracy": float(rng.random() < 1 / (1 + np.exp(-0.5 - ability)))})
+
+
+def _right(rng: np.random.Generator, ability: float, _: float) -> Record:
+    return _record({"right": float(rng.random() < 1 / (1 + np.exp(-0.5 - ability)))})
 
 
 def _boxes(rng: np.random.Generator, ability: float, size: float) -> Record:
@@ -77,6 +82,27 @@ KINDS: dict[str, tuple[Callable[[], Metric], Answer, float]] = {
 }
 
 
+#: Values that only the coverage of single values is measured for.
+MORE_KINDS: dict[str, tuple[Callable[[], Metric], Answer, float]] = {
+    "bleu": (lambda: Bleu("bleu_4", 4), _caption, 3.0),
+    "language": (lambda: next(m for m in drivelm_metrics() if m.name == "language"), _caption, 3.0),
+    "ocrbench": (lambda: OCRBench().metrics()[0], _right, 1.5),
+}
+
+#: Kinds, and clusters of an experiment, of which coverage is measured.
+CLUSTERED = (
+    ("bleu", 40),
+    ("bleu", 150),
+    ("cider", 40),
+    ("cider", 150),
+    ("ratio", 40),
+    ("ratio", 150),
+    ("ocrbench", 150),
+    ("language", 66),
+    ("composite", 66),
+)
+
+
 @dataclass(frozen=True)
 class World:
     """A population of clusters.
@@ -84,6 +110,7 @@ class World:
     Attributes:
         base, new: sums by cluster of two runs that differ by chance alone, [clusters, k].
         rows: the base run's statistics by sample, [n, k]; members: their clusters.
+        selected: samples of each metric by cluster, [clusters], of a composite also of its parts, by name.
     """
 
     metric: Metric
@@ -92,6 +119,7 @@ class World:
     sizes: np.ndarray
     rows: np.ndarray
     members: Clusters
+    selected: dict[str, np.ndarray]
 
     @property
     def truth(self) -> float:
@@ -101,7 +129,16 @@ class World:
     def draw(self, rng: np.random.Generator, clusters: int) -> ClusterSums:
         """An experiment of so many clusters."""
         chosen = rng.integers(0, len(self.base), clusters)
-        return ClusterSums(self.metric, self.base[chosen], self.sizes[chosen])
+        return self._sums(self.metric, self.base[chosen], chosen)
+
+    def _sums(self, metric: Metric, rows: np.ndarray, chosen: np.ndarray) -> ClusterSums:
+        """As `ClusterSums.of` makes them: only clusters with a selected sample count."""
+        sizes = self.selected[metric.name][chosen]
+        parts: tuple[ClusterSums, ...] = ()
+        if isinstance(metric, Composite):
+            blocks = zip(metric.parts, metric.blocks(rows), strict=True)
+            parts = tuple(self._sums(part, block, chosen) for part, block in blocks)
+        return ClusterSums(metric, rows[sizes > 0], sizes[sizes > 0], parts)
 
     def draw_unclustered(self, rng: np.random.Generator, clusters: int) -> ClusterSums:
         """The same, with every sample taken for a cluster of its own."""
@@ -117,10 +154,18 @@ class World:
         return PairedSums(self.metric, np.where(swap[:, None], new, base), np.where(swap[:, None], base, new))
 
 
+def _selected(metric: Metric, records: list[Record], members: Clusters) -> dict[str, np.ndarray]:
+    own = np.bincount(members.codes, metric.selected(records), members.count).astype(np.intp)
+    found = {metric.name: own}
+    for part in metric.parts if isinstance(metric, Composite) else ():
+        found |= _selected(part, records, members)
+    return found
+
+
 @functools.cache
 def world(kind: str) -> World:
-    """The world of a kind in `KINDS`; clusters differ in size and ability."""
-    make, answer, size = KINDS[kind]
+    """The world of a kind; clusters differ in size and ability."""
+    make, answer, size = (KINDS | MORE_KINDS)[kind]
     rng = np.random.default_rng(7)
     sizes = 1 + rng.poisson(size * rng.gamma(4.0, 0.25, CLUSTERS))
     abilities, areas = rng.normal(size=CLUSTERS), rng.gamma(3.0, 1.0, CLUSTERS)
@@ -132,4 +177,6 @@ def world(kind: str) -> World:
         sides.append((records, metric.statistics(records)))
     members = Clusters(owners, CLUSTERS)
     rows = sides[0][1]
-    return World(metric, members.sums(rows), members.sums(sides[1][1]), members.sizes(), rows, members)
+    selected = _selected(metric, sides[0][0], members)
+    new = members.sums(sides[1][1])
+    return World(metric, members.sums(rows), new, members.sizes(), rows, members, selected)

@@ -50,11 +50,19 @@ def score(kind: str, right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return np.asarray(right * rng.choice([0.3, 0.6, 0.9, 1.0], count, p=[0.1, 0.1, 0.2, 0.6]))
     if kind == "rest":  # wrong answers are anything up to 0.9
         return np.where(right > 0, 1.0, rng.uniform(0.0, 0.9, count))
+    if kind == "seldom":  # wrong answers are nearly right, one in ten is not at all
+        return np.where(right > 0, 1.0, np.where(rng.random(count) < 0.1, 0.0, 0.9))
     return right
 
 
 #: Mean score of a right answer, and of a wrong one.
-MEANS = {"acc": (1.0, 0.0), "anls": (0.85 + 0.15 * 0.75, 0.0), "vqa": (0.87, 0.0), "rest": (1.0, 0.45)}
+MEANS = {
+    "acc": (1.0, 0.0),
+    "anls": (0.85 + 0.15 * 0.75, 0.0),
+    "vqa": (0.87, 0.0),
+    "rest": (1.0, 0.45),
+    "seldom": (1.0, 0.81),
+}
 
 
 def world(kind: str, form: str, clusters: int, mean: float, icc: float = 0.0) -> tuple[Draw, float]:
@@ -136,6 +144,7 @@ WORLDS: tuple[tuple[str, str, int, float, float], ...] = (
     ("vqa", "indep", 200, 0.02, 0.0),
     ("anls", "eq10", 50, 0.01, 0.3),
     ("rest", "indep", 300, 0.98, 0.0),
+    ("seldom", "indep", 300, 0.95, 0.0),
     ("acc", "onebig", 31, 0.6, 0.0),
 )
 

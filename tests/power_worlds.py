@@ -31,7 +31,8 @@ class PowerWorld:
     """How answers come about.
 
     Attributes:
-        questions: of each image. right: share right. icc: correlation within an image.
+        questions: of each image, or with `unequal` the most (log-uniform from 1).
+        right: share right. icc: correlation within an image.
         churn: share of all answers that become wrong by chance; as many become right.
         metrics: 6, or 1 for the pooled accuracy alone.
     """
@@ -41,11 +42,15 @@ class PowerWorld:
     icc: float = 0.0
     churn: float = 0.03
     metrics: int = 6
+    unequal: bool = False
 
     def draw(self, rng: np.random.Generator, images: int, drop: float) -> tuple[np.ndarray, ...]:
         """Outcomes of base and new, kinds and images of so many images' questions, [n] each."""
-        n = images * self.questions
-        owners = np.repeat(np.arange(images), self.questions)
+        sizes = np.full(images, self.questions)
+        if self.unequal:
+            sizes = np.exp(rng.uniform(0, np.log(self.questions + 1), images)).astype(np.intp)
+        owners = np.repeat(np.arange(images), sizes)
+        n = len(owners)
         kinds = rng.choice(len(KINDS), n, p=SHARES)
         total = 1 / self.icc - 1 if self.icc else 0
         rates = (
@@ -136,6 +141,8 @@ PLANNED = (
     (PowerWorld(1), 0.06),
     (PowerWorld(10, icc=0.2, metrics=1), 0.03),
     (PowerWorld(10, icc=0.2), 0.04),
+    (PowerWorld(1, 0.97, churn=0.005), 0.02),
+    (PowerWorld(30, 0.9, icc=0.1, churn=0.02, unequal=True), 0.03),
 )
 #: A threshold of one point, samples, and the true drop.
 GATES = (
@@ -171,14 +178,47 @@ def one_way(n: int, lost: float, won: float, experiments: int, resamples: int = 
     return held / experiments, passed / experiments
 
 
-def gate(kind: str, place: PowerWorld, n: int, drop: float, experiments: int) -> tuple[float, float]:
-    """Shares of experiments in which a gate of one point passes and fails."""
-    rng, resampler, passed, failed = np.random.default_rng(9), Resampler(0, 1000), 0, 0
+def gate(kind: str, n: int, drop: float, experiments: int) -> tuple[float, float]:
+    """Shares of experiments in which a gate of one point passes and fails; 6% of the answers change anyway.
+
+    Answers are independent, so that an experiment is the number of answers lost and won; each such pair is
+    judged once.
+    """
     limits = {"accuracy": 1.0}
     thresholds = Thresholds(max_drop=limits) if kind == "max-drop" else Thresholds(margin=limits)
-    for _ in range(experiments):
-        base, new, _, _ = place.draw(rng, n, drop)
-        (found,) = decide([(KEY, one_pair(base, new, resampler), False)], thresholds, 0.05)
-        failed += found.failure is not None
-        passed += found.failure is None and found.undecided is None
+    shares = [0.03 + drop, 0.03, 0.94 - drop]
+    drawn = np.random.default_rng(9).multinomial(n, shares, experiments)[:, :2]
+    outcomes, times = np.unique(drawn, axis=0, return_counts=True)
+    resampler, passed, failed = Resampler(0, 1000), 0, 0
+    for (lost, won), count in zip(outcomes.tolist(), times.tolist(), strict=True):
+        base, new = np.arange(n) < 0.8 * n, np.arange(n) < 0.8 * n
+        new[:lost], new[n - won :] = False, True
+        sides = [np.stack([side, np.ones(n)], axis=1) for side in (base, new)]
+        rows, clusters = PairedSums(Accuracy("accuracy"), sides[0], sides[1]), Clusters(np.arange(n), n)
+        judge = tested if kind == "max-drop" else between
+        (found,) = decide([(KEY, judge(rows, clusters, resampler), False)], thresholds, 0.05)
+        failed += count * (found.failure is not None)
+        passed += count * (found.failure is None and found.undecided is None)
     return passed / experiments, failed / experiments
+
+
+#: Share right, images and questions of each: near 100%, clustered, few clusters.
+TEN = ((0.97, 150, 1), (0.7, 60, 4), (0.8, 12, 10))
+
+
+def falsely_failed(experiments: int, resamples: int = 1000) -> float:
+    """Share of gates over ten unrelated metrics that fail though nothing differs."""
+    rng, failed = np.random.default_rng(7), 0
+    resampler = Resampler(0, resamples)
+    for _ in range(experiments):
+        found = []
+        for place in range(10):
+            right, images, questions = TEN[place % len(TEN)]
+            rates = rng.beta(right * 5, (1 - right) * 5, images)
+            sides = [rng.random((images, questions)) < rates[:, None] for _ in range(2)]
+            rows = [np.stack([side.ravel(), np.ones(side.size)], axis=1).astype(float) for side in sides]
+            clusters = Clusters(np.repeat(np.arange(images), questions), images)
+            judge = tested if images >= 30 else between
+            found.append(judge(PairedSums(Accuracy(f"m{place}"), rows[0], rows[1]), clusters, resampler))
+        failed += any(result.failure is not None for result in verdicts(found).values())
+    return failed / experiments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,13 @@ def test_files_are_short(room: str) -> None:
         if len(path.read_text(encoding="utf-8").splitlines()) > 400
     ]
     assert not long
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room != "tiny_model"])
+def test_names_that_a_package_exports_are_there(room: str) -> None:
+    for path in sorted(ROOMS[room].rglob("__init__.py")):
+        name = ".".join((room, *path.parent.relative_to(ROOMS[room]).parts))
+        if "__all__" in path.read_text(encoding="utf-8"):
+            package = importlib.import_module(name)
+            assert len(set(package.__all__)) == len(package.__all__)
+            assert not [each for each in package.__all__ if not hasattr(package, each)], name

@@ -10,6 +10,7 @@ import click
 
 from evalkit.cli import completion, terminal
 from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
+from evalkit.cli.outcomes import print_outcome
 from evalkit.cli.terminal import flag
 from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.text import table
@@ -78,54 +79,27 @@ def compare(
     evalkit compare mini-internvl-2b step-1000 step-2000 step-3000 --best-of
     evalkit compare 'base-seed*' 'new-seed*'
     """
-    from evalkit.cli import compare_several
-    from evalkit.comparison.baselines import resolve
-    from evalkit.comparison.compare import compare_runs, settings
-    from evalkit.errors import NotComparableError, UsageError
+    from evalkit.comparison.api import CompareCall, outcome
+    from evalkit.errors import NotComparableError
 
     style = "json" if as_json else style
-    keywords = settings(ComparisonOptions(**flags))
-    recipe = compare_several.recipe_sides(base, new, base_runs, new_runs)
-    if metric is not None and not best_of:
-        raise UsageError("--metric: says what --best-of chooses by; --max-drop and --margin name theirs")
-    speed = keywords.pop("with_speed")
-    if speed and (recipe or best_of):
-        raise UsageError("--speed: has no meaning with --best-of and recipes")
-    if recipe and best_of:
-        raise UsageError("--best-of: choose among single runs, or compare recipes")
+    call = CompareCall(
+        base=base,
+        new=new,
+        best_of=best_of,
+        metric=metric,
+        base_runs=base_runs,
+        new_runs=new_runs,
+        output=output,
+        **flags,
+    )
     try:
-        if recipe is not None:
-            return compare_several.recipes(*recipe, output, keywords, style)
-        assert base is not None
-        if best_of:
-            return compare_several.best_of(base, new, output, metric, keywords, style)
-        keywords["with_speed"] = speed
-        if len(new) > 1:
-            return compare_several.each(base, new, output, keywords, style)
-        comparison = compare_runs(
-            resolve(base, output), resolve(new[0], output), names=(base, new[0]), **keywords
-        )
+        found = outcome(call)
     except NotComparableError as error:
         print_refusal(str(error), style)
         raise
-    print_comparison(comparison, style)
-    return comparison.exit_code
-
-
-def print_comparison(comparison: Any, style: str) -> None:
-    """Print a comparison on stdout in one of `FORMATS`."""
-    from evalkit import reports
-    from evalkit.comparison.compare import comparison_json
-
-    if style == "json":
-        terminal.print_json(comparison_json(comparison))
-        return
-    write = {
-        "table": reports.comparison_text,
-        "markdown": reports.comparison_markdown,
-        "junit": reports.comparison_junit,
-    }[style]
-    click.echo(write(comparison).rstrip("\n"))
+    print_outcome(found, style)
+    return found.exit_code
 
 
 def print_refusal(reason: str, style: str) -> None:
@@ -195,7 +169,7 @@ def check(
     except NotComparableError as error:
         print_refusal(str(error), style)
         raise
-    print_comparison(comparison, style)
+    print_outcome(comparison, style)
     if runs.useless_judge:
         return terminal.fail(f"done, but {runs.useless_judge}", 4)
     return comparison.exit_code
@@ -237,7 +211,12 @@ def _output(command: Any) -> Any:
 
 @click.group(short_help="Save, list and show baselines.")
 def baseline() -> None:
-    """Baselines: names for runs that later ones are judged against."""
+    """Baselines: names for runs that later ones are judged against.
+
+    \b
+    evalkit baseline set release mini-internvl-2b
+    evalkit compare release my-finetune
+    """
 
 
 @baseline.command("set")
@@ -266,7 +245,11 @@ def set_command(name: str, runs: tuple[str, ...], output: Path, as_json: bool) -
 @json_flag
 @terminal.verbosity
 def list_command(output: Path, as_json: bool) -> int:
-    """List all baselines."""
+    """List all baselines.
+
+    \b
+    evalkit baseline list -o runs
+    """
     from evalkit.comparison import baselines
 
     found = [baselines.load(output, name) for name in baselines.names(output)]
@@ -287,7 +270,11 @@ def list_command(output: Path, as_json: bool) -> int:
 @json_flag
 @terminal.verbosity
 def show_command(name: str, output: Path, as_json: bool) -> int:
-    """Show the runs of a baseline, and whether they are still what they were (exit 2 if not)."""
+    """Show the runs of a baseline, and whether they are still what they were (exit 2 if not).
+
+    \b
+    evalkit baseline show release
+    """
     from evalkit.comparison import baselines
 
     found = baselines.load(output, name)

@@ -19,6 +19,7 @@ def completion(shell: str) -> int:
     """Print a script that makes SHELL complete commands, flags, tasks, models, runs and recipes.
 
     \b
+    evalkit completion bash > evalkit.bash
     bash: eval "$(evalkit completion bash)"    in ~/.bashrc
     zsh:  eval "$(evalkit completion zsh)"     in ~/.zshrc, after compinit
     fish: evalkit completion fish > ~/.config/fish/completions/evalkit.fish

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 @click.group(short_help="Where a task's files come from, and whether they are complete.")
 def data() -> None:
-    """A task's files: where they come from, whether they are complete, how to arrange downloads."""
+    """A task's files: where they come from, whether they are complete, how to arrange downloads.
+
+    \b
+    evalkit data where drivelm
+    evalkit data check drivelm --data-root data
+    """
 
 
 @data.command()
@@ -29,7 +34,11 @@ def data() -> None:
 @json_flag
 @terminal.verbosity
 def where(name: str, split: str | None, as_json: bool) -> int:
-    """Name the official files of TASK: source, licence, size, and where to put them."""
+    """Name the official files of TASK: source, licence, size, and where to put them.
+
+    \b
+    evalkit data where chartqa --split test
+    """
     task, splits = _task(name, split)
     items = [_where(task, item) for item in splits]
     if as_json:
@@ -63,7 +72,11 @@ def check(
     max_pixels: int,
     as_json: bool,
 ) -> int:
-    """Check that the files of TASK are complete, readable and of the published size (exit 3 if not)."""
+    """Check that the files of TASK are complete, readable and of the published size (exit 3 if not).
+
+    \b
+    evalkit data check chartqa --data-root data
+    """
     from evalkit.data.check import check as check_split
     from evalkit.data.decoding import set_max_pixels
 
@@ -90,7 +103,11 @@ def check(
 @include_flag
 @terminal.verbosity
 def prepare(name: str, source: Path, data_root: Path) -> int:
-    """Unpack raw downloads and arrange them as TASK reads them; the downloads are not changed."""
+    """Unpack raw downloads and arrange them as TASK reads them; the downloads are not changed.
+
+    \b
+    evalkit data prepare rsvqa-lr --from downloads --data-root data
+    """
     from evalkit.data.locate import missing_files
     from evalkit.data.prepare import prepare as arrange
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,9 @@ from evalkit.text import one_line, table
 if TYPE_CHECKING:
     from evalkit.task import Task
 
+#: Columns of a terminal, and of them those of a task's name.
+_WIDTH, _NAMES = 100, 24
+
 
 @click.command("list", short_help="List tasks, models, suites or runs.")
 @click.argument("what", type=click.Choice(["tasks", "models", "suites", "runs"]))
@@ -24,7 +28,12 @@ if TYPE_CHECKING:
 @json_flag
 @terminal.verbosity
 def list_command(what: str, output: Path, data_root: Path | None, offline: bool, as_json: bool) -> int:
-    """List tasks (splits, protocols, metrics, size, whether the data is here), models, suites or runs."""
+    """List tasks (splits, protocols, metrics, size, whether the data is here), models, suites or runs.
+
+    \b
+    evalkit list tasks
+    evalkit list runs -o runs
+    """
     if what == "tasks":
         items, text = _tasks(data_root)
     elif what == "models":
@@ -44,20 +53,37 @@ def _tasks(data_root: Path | None) -> tuple[list[dict[str, Any]], str]:
     from evalkit import registry
 
     items = [_task(factory(), data_root) for factory in registry.tasks().values()]
-    rows = [["task", "splits (*: data is here)", "protocols", "metrics", "published samples", "bytes"]]
-    for item in items:
-        splits = ", ".join(f"{name}*" if name in item["at_hand"] else name for name in item["splits"])
-        names = item["metrics"]
-        metrics = ", ".join(names[:4]) + (f", … ({len(names)})" if len(names) > 4 else "")
-        sizes = ", ".join(f"{split} {count:,}" for split, count in item["samples"].items()) or "not stated"
-        same = item["same_scorer"]
-        protocols = ", ".join(f"{p} (scores as {same[p]})" if p in same else p for p in item["protocols"])
-        rows.append([item["name"], splits, protocols, metrics, sizes, _size(item["bytes"])])
     hint = (
-        "next: evalkit run -m mini-internvl-tiny -t TASK --split miniature   needs no data\n"
-        "      evalkit data where TASK                                        which files, from where"
+        "*: the data is here; miniature is drawn and needs none\n"
+        "next: evalkit run -m mini-internvl-tiny -t TASK --split miniature\n"
+        "      evalkit data where TASK    which files, from where, how large"
     )
-    return items, f"{table(rows)}\n\n{hint}"
+    return items, "\n\n".join([*map(_described, items), hint])
+
+
+def _described(item: Mapping[str, Any]) -> str:
+    """What a task asks, its splits with their published samples, metrics, protocols and size."""
+    splits = [
+        f"{name}{'*' if name in item['at_hand'] else ''}{_samples(item['samples'].get(name))}"
+        for name in item["splits"]
+    ]
+    names, same = item["metrics"], item["same_scorer"]
+    metrics = [*names[:8], *([f"and {len(names) - 8} more"] if len(names) > 8 else [])]
+    protocols = [f"{p} (scores as {same[p]})" if p in same else p for p in item["protocols"]]
+    lines = [f"{item['title']}. {item['about']}" if item["about"] else item["title"]]
+    lines += [f"splits: {', '.join(splits)}", f"metrics: {', '.join(metrics)}"]
+    lines.append(f"protocols: {', '.join(protocols)}; download: {_size(item['bytes'])}")
+    blank = " " * _NAMES
+    heads = [f"{item['name']:{_NAMES - 1}} ", *[blank] * (len(lines) - 1)]
+    wrapped = (
+        fill(line, _WIDTH, initial_indent=head, subsequent_indent=f"{blank}  ", break_on_hyphens=False)
+        for head, line in zip(heads, lines, strict=True)
+    )
+    return "\n".join(wrapped)
+
+
+def _samples(count: int | None) -> str:
+    return "" if count is None else f" ({count:,})"
 
 
 def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
@@ -69,7 +95,8 @@ def _task(task: Task, data_root: Path | None) -> dict[str, Any]:
     files = {file.path: file.size for split in task.splits for file in task.data_source.files_of(split)}
     return {
         "name": task.name,
-        "title": task.title,
+        "title": task.title or task.name,
+        "about": task.about,
         "version": task.version,
         "splits": [*task.splits, MINIATURE],
         "at_hand": at_hand,

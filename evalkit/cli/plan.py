@@ -10,7 +10,7 @@ import click
 from evalkit.cli import completion, terminal
 from evalkit.cli.options import include_flag, json_flag, option_flags, output_flag
 from evalkit.cli.terminal import flag
-from evalkit.pipeline.comparison_options import ComparisonOptions
+from evalkit.pipeline.comparison_options import ComparisonOptions, limit, limits
 from evalkit.text import one_line, table
 
 if TYPE_CHECKING:
@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 @click.command(short_help="How many samples it takes to detect a difference.")
 @flag("-t", "--task", required=True, metavar="NAME", help="Task, or task@split.",
       shell_complete=completion.tasks)  # fmt: skip
-@flag("--detect", type=float, metavar="POINTS",
-      help="Drop to detect: percentage points (0.01 of a fraction), or the metric's unit.")  # fmt: skip
-@flag(
-    "--margin",
-    type=float,
-    metavar="POINTS",
-    help="In place of --detect: margin to show, where nothing is lost.",
-)
+@flag("--detect", metavar="METRIC=X|POINTS",
+      help="Drop to detect: in the metric's unit, or points of all (0.01 of a fraction).")  # fmt: skip
+@flag("--margin", metavar="METRIC=X|POINTS",
+      help="In place of --detect: margin to show, where nothing is lost.")  # fmt: skip
 @flag("--run", "runs", multiple=True, type=click.Path(path_type=Path), metavar="RUN",
       help="Run whose variance is used; two: that of their difference. Default: the latest.")  # fmt: skip
 @flag("--metric", "metrics", multiple=True, metavar="NAME", help="Only this metric; repeatable.")
@@ -48,8 +44,8 @@ if TYPE_CHECKING:
 @terminal.verbosity
 def plan(
     task: str,
-    detect: float | None,
-    margin: float | None,
+    detect: str | None,
+    margin: str | None,
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
     power: float,
@@ -62,19 +58,21 @@ def plan(
 
     \b
     evalkit plan -t rsvqa-lr --detect 1.0
+    evalkit plan -t drivelm --margin accuracy=0.01,match=1.0
     evalkit plan -t rsvqa-lr --detect 1.0 --run runs/a/… --run runs/b/…
     """
     from evalkit.comparison import sample_size
     from evalkit.errors import UsageError
 
     if (detect is None) == (margin is None):
-        raise UsageError("give --detect POINTS or --margin POINTS")
-    points = margin if detect is None else detect
-    assert points is not None
+        raise UsageError("give --detect or --margin: POINTS, or METRIC=X in the metric's unit")
+    text = margin if detect is None else detect
+    assert text is not None
+    change = _change(text, "--detect" if margin is None else "--margin")
     paths = sample_size.choose_runs(task, runs, output)
     needs = sample_size.plan(
         paths,
-        points,
+        change,
         metrics=metrics,
         correlation=correlation,
         alpha=alpha,
@@ -86,8 +84,8 @@ def plan(
             {
                 "task": task,
                 "runs": [str(path) for path in paths],
-                "detect": detect,
-                "margin": margin,
+                "detect": change if margin is None else None,
+                "margin": None if margin is None else change,
                 "alpha": alpha,
                 "power": power,
                 "correlation": correlation if len(paths) == 1 else None,
@@ -97,6 +95,11 @@ def plan(
     else:
         click.echo(_plan_text(needs, paths, alpha, power, correlation, margin is not None))
     return 0
+
+
+def _change(text: str, flag_name: str) -> float | dict[str, float]:
+    """Points of every metric, or by metric in its unit."""
+    return limits([text], flag_name) if "=" in text else limit(text, f"{flag_name} {text}")
 
 
 def _plan_text(

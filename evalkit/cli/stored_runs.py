@@ -33,7 +33,12 @@ _FAILED_SHOWN = 200
 @json_flag
 @terminal.verbosity
 def show(run: Path, sample_id: str | None, failed: bool, wrong: bool, near_miss: bool, as_json: bool) -> int:
-    """Show what a run folder holds; nothing is written."""
+    """Show what a run folder holds; nothing is written.
+
+    \b
+    evalkit show runs/mini-internvl-2b/drivelm@val/…
+    evalkit show runs/mini-internvl-2b/drivelm@val/… --wrong
+    """
     from evalkit.pipeline.results import describe
     from evalkit.reports import run as report
     from evalkit.store import load_run
@@ -207,6 +212,9 @@ def score(
     """Score the stored responses of run folders again; nothing is generated.
 
     The data is read from its place at the time of the run, or from --data-root.
+
+    \b
+    evalkit score runs/mini-internvl-2b/drivelm@val/…
     """
     from evalkit.pipeline.finish import score_run
     from evalkit.pipeline.judge_options import judge_options

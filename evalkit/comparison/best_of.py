@@ -16,6 +16,8 @@ from evalkit.comparison.verdicts import (
     exceeds,
     gate_status,
     gate_verdict,
+    more_clusters,
+    remedy,
 )
 from evalkit.contracts import Json, Record
 from evalkit.errors import NotComparableError, UsageError
@@ -115,6 +117,9 @@ def compare_best_of(
         raise UsageError("--best-of: give several runs after BASE")
     if len(set(names[1])) < len(names[1]):
         raise UsageError("--best-of: the same run is given twice")
+    for name, paths in zip(names[1], new, strict=True):
+        if any(key in base and path.resolve() == base[key].resolve() for key, path in paths.items()):
+            raise UsageError(f"--best-of {name}: this is BASE itself: leave it out")
     keys, left_out = common_keys((base, *new))
     if not keys:
         raise NotComparableError(f"no task in common: {names[0]} and {', '.join(names[1])}")
@@ -212,12 +217,14 @@ def _judged(task: BestOfTask, limits: Thresholds) -> BestOfTask:
 def _gate(task: BestOfTask, best: Contender) -> tuple[str | None, str | None]:
     gain, margin = best.difference.gain or 0.0, task.margin
     if best.p is None or (margin is not None and best.worst_gain is None):
-        return None, f"cannot be judged: {best.difference.reason or 'no interval'}"
+        reason = f"{best.difference.reason or 'no interval'}{more_clusters(best.difference.clusters)}"
+        return None, f"cannot be judged: {reason}"
     if margin is not None:
         if exceeds(-(best.best_gain or 0.0), margin):
             return f"a drop larger than {margin:g} is shown", None
         if exceeds(-(best.worst_gain or 0.0), margin):
-            return None, f"not shown: a drop larger than {margin:g} is not excluded"
+            need = best.difference.needed_for_margin(margin, task.alpha / len(task.names))
+            return None, f"not shown: a drop larger than {margin:g} is not excluded; {remedy(need)}"
         return None, None
     if task.verdict(best) == "regressed" and exceeds(-gain, task.max_drop or 0.0):
         return "significant drop, though it is the best", None

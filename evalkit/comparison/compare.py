@@ -23,6 +23,7 @@ from evalkit.comparison.verdicts import (
     decide,
     gate_status,
     gate_verdict,
+    more_clusters,
     too_little,
 )
 from evalkit.contracts import Flag, Json, Record
@@ -232,7 +233,9 @@ def nothing_judged(results: Sequence[MetricResult]) -> str | None:
     if not judged or len(judged) < sum(result.judged for result in results):
         return None
     reasons = [
-        result.difference.reason or "not computed" if result.difference.p is None else too_little(result)
+        f"{result.difference.reason or 'not computed'}{more_clusters(result.difference.clusters)}"
+        if result.difference.p is None
+        else too_little(result)
         for result in judged
     ]
     if any(result.undecided for result in judged) or not all(reasons):

@@ -20,6 +20,7 @@ from evalkit.comparison.verdicts import (
     exceeds,
     gate_status,
     gate_verdict,
+    more_clusters,
 )
 from evalkit.contracts import Json
 from evalkit.errors import NotComparableError, UsageError
@@ -224,9 +225,12 @@ def _gate(result: RecipeResult) -> RecipeResult:
         return result
     found, margin = result.found, result.margin
     sign = 1.0 if found.metric.higher_is_better else -1.0
+    more = more_clusters(found.clusters)
     if margin is not None:
         if found.interval is None:
-            return dataclasses.replace(result, undecided=f"cannot be judged: {found.reason or 'no interval'}")
+            return dataclasses.replace(
+                result, undecided=f"cannot be judged: {found.reason or 'no interval'}{more}"
+            )
         worst, best = sorted(sign * end for end in found.interval)
         if exceeds(-best, margin):
             return dataclasses.replace(result, failure=f"a drop larger than {margin:g} is shown")
@@ -235,7 +239,7 @@ def _gate(result: RecipeResult) -> RecipeResult:
             return dataclasses.replace(result, undecided=said)
         return result
     if result.max_drop is not None and found.p is None:
-        return dataclasses.replace(result, undecided=f"cannot be judged: {found.reason or 'no test'}")
+        return dataclasses.replace(result, undecided=f"cannot be judged: {found.reason or 'no test'}{more}")
     if result.verdict == "regressed" and exceeds(-(found.gain or 0.0), result.max_drop or 0.0):
         return dataclasses.replace(result, failure="significant drop of the recipe")
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class MetricSampleSize:
 
 def plan(
     paths: Sequence[Path],
-    points: float,
+    change: float | Mapping[str, float],
     *,
     metrics: Sequence[str] = (),
     correlation: float = 0.0,
@@ -73,7 +73,7 @@ def plan(
     power: float = 0.8,
     margin: bool = False,
 ) -> list[MetricSampleSize]:
-    """Clusters and samples that a drop of `points` takes to be called with probability `power`.
+    """Clusters and samples that a drop of `change` takes to be called with probability `power`.
 
     The test is that of a comparison: Holm's over the metrics planned for, which are judged together, so that
     each needs alpha over their number.
@@ -83,15 +83,18 @@ def plan(
 
     Args:
         paths: one run or two comparable ones.
-        points: percentage points; of a metric that is not a share, its unit.
+        change: points of every metric (percentage points; of a metric that is not a share, its unit); or by
+            metric in its unit, as `evalkit compare --margin METRIC=X` has it.
         metrics: names; by default all that a comparison judges.
-        margin: plan for showing that no more than `points` are lost, where nothing is.
+        margin: plan for showing that no more than `change` is lost, where nothing is.
 
     Raises:
         UsageError: unknown metric, or numbers out of range. NotComparableError: runs that cannot be read.
     """
-    if not (points > 0 and math.isfinite(points)):
-        raise UsageError(f"{'--margin' if margin else '--detect'}: write a number larger than 0, in points")
+    flag = "--margin" if margin else "--detect"
+    wanted = change.values() if isinstance(change, Mapping) else (change,)
+    if not all(value > 0 and math.isfinite(value) for value in wanted):
+        raise UsageError(f"{flag}: write a number larger than 0, in points, or METRIC=X in the metric's unit")
     if not (0 < alpha < 1 and 0 < power < 1):
         raise UsageError("--alpha and --power: write numbers between 0 and 1")
     if not 0 <= correlation < 1:
@@ -99,32 +102,40 @@ def plan(
     if len(paths) > 2:
         raise UsageError("--run: give one run or two")
     sides = [load_for_comparison(path) for path in paths]
-    chosen = _chosen(sides[0], metrics)
+    if isinstance(change, Mapping) and metrics:
+        raise UsageError(f"--metric: {flag} METRIC=X names the metrics")
+    named = tuple(change) if isinstance(change, Mapping) else metrics
+    chosen = _chosen(sides[0], named, flag if isinstance(change, Mapping) else "--metric")
     if len(sides) == 2:
         pairs = pair(sides[0], sides[1]).answered()
         resampler = Resampler(resamples=100)
-        found = [_of_pair(difference(m, pairs.base, pairs.new, resampler), m, points) for m in chosen]
+        found = [_of_pair(difference(m, pairs.base, pairs.new, resampler), m, change) for m in chosen]
     else:
-        found = [_of_one(m, sides[0], points, correlation) for m in chosen]
+        found = [_of_one(m, sides[0], change, correlation) for m in chosen]
     tested = sum(item.spread is not None and item.spread.se > 0 for item in found)
     level = alpha if margin else alpha / max(1, tested)
     return [_complete(item, level, power, margin) for item in found]
 
 
-def _chosen(side: LoadedRun, names: Sequence[str]) -> list[Metric]:
+def _chosen(side: LoadedRun, names: Sequence[str], flag: str) -> list[Metric]:
     known = {metric.name: metric for metric in over_repeats(side.task.metrics(), side.records)}
     for name in names:
         if name not in known:
-            raise UsageError(f"--metric {name}: {side.key.task} has {', '.join(known)}")
+            hint = registry.nearest(name, known)
+            raise UsageError(f"{flag} {name}: no such metric{hint}; {side.key.task} has {', '.join(known)}")
     return [known[name] for name in names] or [metric for metric in known.values() if not metric.variant]
 
 
-def _change(metric: Metric, points: float) -> float:
-    return points * _POINT.get(metric.unit, 1.0)
+def _in_unit(metric: Metric, change: float | Mapping[str, float]) -> float:
+    if isinstance(change, Mapping):
+        return change[metric.name]
+    return change * _POINT.get(metric.unit, 1.0)
 
 
-def _of_one(metric: Metric, side: LoadedRun, points: float, correlation: float) -> MetricSampleSize:
-    change = _change(metric, points)
+def _of_one(
+    metric: Metric, side: LoadedRun, wanted: float | Mapping[str, float], correlation: float
+) -> MetricSampleSize:
+    change = _in_unit(metric, wanted)
     if (reason := metric.reason(side.records)) is not None:
         return MetricSampleSize(metric, change, 0, 0, reason=reason)
     sums = ClusterSums.of(metric, side.records)
@@ -135,8 +146,8 @@ def _of_one(metric: Metric, side: LoadedRun, points: float, correlation: float) 
     return MetricSampleSize(metric, change, sums.clusters, sums.n, Spread(se, freedom, sums.clusters, sums.n))
 
 
-def _of_pair(found: Difference, metric: Metric, points: float) -> MetricSampleSize:
-    size = MetricSampleSize(metric, _change(metric, points), found.clusters, found.n, found.spread)
+def _of_pair(found: Difference, metric: Metric, change: float | Mapping[str, float]) -> MetricSampleSize:
+    size = MetricSampleSize(metric, _in_unit(metric, change), found.clusters, found.n, found.spread)
     return dataclasses.replace(size, reason=found.reason) if found.spread is None else size
 
 
@@ -146,7 +157,11 @@ def _complete(item: MetricSampleSize, alpha: float, power: float, margin: bool) 
         return item
     if not (spread.se > 0 or (spread.unseen if margin else spread.added)):
         return dataclasses.replace(item, reason="all clusters alike: no variance to plan with")
-    now = (spread.shown_margin if margin else spread.detectable)(alpha, power)
+    if item.change > spread.width:
+        return dataclasses.replace(item, reason=f"its whole range is {spread.width:g}: plan for less")
+    now: float | None = (spread.shown_margin if margin else spread.detectable)(alpha, power)
+    if now is not None and now > spread.width:
+        now = None  # not even the largest possible drop
     need = needed(item.change, spread, alpha, power, margin=margin)
     return dataclasses.replace(item, now=now, needed=need)
 

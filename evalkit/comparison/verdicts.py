@@ -218,13 +218,15 @@ def _undecided(result: MetricResult, alpha: float) -> str | None:
     difference, worst = result.difference, result.difference.worst_gain
     if result.margin is not None and (worst is None or exceeds(-worst, result.margin)):
         if worst is None:
-            return f"cannot be judged: {difference.reason or 'no interval'}{_more_clusters(difference)}"
+            return (
+                f"cannot be judged: {difference.reason or 'no interval'}{more_clusters(difference.clusters)}"
+            )
         shown = f"not shown: a drop larger than {result.margin:g} is not excluded"
-        return f"{shown}; {_remedy(difference.needed_for_margin(result.margin, alpha))}"
+        return f"{shown}; {remedy(difference.needed_for_margin(result.margin, alpha))}"
     if result.max_drop is None:
         return None
     if difference.p is None:
-        return f"cannot be judged: {difference.reason}{_more_clusters(difference)}"
+        return f"cannot be judged: {difference.reason}{more_clusters(difference.clusters)}"
     return too_little(result)
 
 
@@ -240,12 +242,12 @@ def too_little(result: MetricResult) -> str | None:
     return f"too little data to show any drop; {half}"
 
 
-def _more_clusters(difference: Difference) -> str:
+def more_clusters(clusters: int) -> str:
     """What would decide where there is one cluster."""
-    return "; samples of at least 2 clusters, better 30, decide it" if difference.clusters == 1 else ""
+    return "; samples of at least 2 clusters, better 30, decide it" if clusters == 1 else ""
 
 
-def _remedy(need: SampleSize | None) -> str:
+def remedy(need: SampleSize | None) -> str:
     """What would decide a margin."""
     if need is None:
         return "no number of samples shows a margin of 0"

@@ -1,19 +1,17 @@
 """Each question asked several times in one run: seeds, names of the answers, and one record a question.
 
-Repeat r of a sample is drawn with the seed `seed + r`, mixed with the sample's id: one seed for all samples
-would draw the same numbers for all of them, and their errors would not be independent.
+Repeat r of a sample is drawn with the seed `seed + r`, mixed with the sample's id (see `Request.draw_seed`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from evalkit.contracts import Flag, Generation, Record, Request, Sample
+from evalkit.contracts import Flag, Generation, Record, Request, Sample, mixed_seed
 from evalkit.errors import DataError, UsageError
 from evalkit.near_miss import NEAR_MISS
 from evalkit.pipeline.score import Asks, score
@@ -45,9 +43,7 @@ def answer_ids(samples: Sequence[Sample], repeats: int) -> list[str]:
 
 def as_repeat(request: Request, repeat: int) -> Request:
     """The request of a repeat: with an id and a seed of its own."""
-    text = f"{request.generation.seed + repeat}\0{request.id}"
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    seed = int.from_bytes(digest[:4], "big") >> 1  # servers take 31 bits
+    seed = mixed_seed(request.generation.seed + repeat, request.id)
     return dataclasses.replace(
         request,
         id=answer_id(request.id, repeat),

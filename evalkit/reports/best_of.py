@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evalkit.comparison.best_of import BestOfComparison, BestOfTask
-from evalkit.reports.wording import signed
+from evalkit.reports.wording import clusters, signed
 from evalkit.statistics.best_of import BestOf
 from evalkit.text import one_line, table, value_text
 
@@ -37,7 +37,7 @@ def _task(task: BestOfTask) -> str:
                 task.verdict(contender).replace("_", " ") + mark,
             ]
         )
-    head = f"{task.key} · {task.samples} samples in {task.clusters} clusters that all runs answered"
+    head = f"{task.key} · {task.samples} samples in {clusters(task.clusters)} that all runs answered"
     lines = [head, table(rows, right=(1, 2, 4)), *said_of_best(task.found, len(task.names), task.best)]
     return "\n".join(lines)
 

@@ -76,9 +76,14 @@ def notes(results: list[MetricResult]) -> list[str]:
     return [f"{', '.join(names)}: {note}" for note, names in named.items()]
 
 
+def clusters(count: int) -> str:
+    """`1 cluster`, `2 clusters`."""
+    return f"{count} cluster{'' if count == 1 else 's'}"
+
+
 def counts(task: TaskComparison) -> str:
     """How much was compared."""
-    return f"{task.answered} pairs in {task.clusters} clusters"
+    return f"{task.answered} pairs in {clusters(task.clusters)}"
 
 
 def flip_title(task: TaskComparison, lost: bool) -> str:

@@ -36,6 +36,11 @@ from evalkit.statistics.resampling import ClusterSums, Resampler
 _ROUNDING = 1e-10
 #: A cluster with more than this share of the squared error dominates it.
 _DOMINANT = 0.25
+#: Graded scores scatter less than 0 and 1 with the same mean: a sample of them may be worth so many. Without
+#: a limit, seldom failures that were not seen are forgotten (79% covered where one failure in ten is whole).
+_GRADED_WORTH = 1.5
+#: With fewer single samples too few graded failures are seen to count so.
+_MANY_SINGLES = 300
 #: Up to this share an outcome is rare, and clusters full of it may not have been seen.
 _RARE_SHARE = 0.1
 
@@ -122,7 +127,8 @@ def _exact(sums: ClusterSums, value: float, error: float, unseen: bool) -> Inter
     """The interval of a bounded mean near an end of its range, or over few or unequal clusters.
 
     Clopper-Pearson on the effective number of samples, v (1 - v) / variance (Korn and Graubard 1998). It
-    holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance.
+    holds for any bounded score: of all with a given mean, those of 0 and 1 have the largest variance. Graded
+    scores of many single samples are worth more, up to `_GRADED_WORTH`.
     Degrees of freedom lie between Korn and Graubard's, which count clusters, and the effective ones: over
     unequal clusters the former cover too little, the latter too much. Where outcomes are rare, clusters seen
     to fail may be the small ones; `rare_share` says how much the others may add.
@@ -131,7 +137,8 @@ def _exact(sums: ClusterSums, value: float, error: float, unseen: bool) -> Inter
     low, high = sums.metric.mean_range
     width = high - low
     share, n = (value - low) / width, sums.n
-    effective = min(float(n), share * (1 - share) / (error / width) ** 2)
+    most = n if sums.clusters < n or n < _MANY_SINGLES else _GRADED_WORTH * n
+    effective = min(float(most), share * (1 - share) / (error / width) ** 2)
     if sums.freedom() + 1 < FEW_CLUSTERS:
         freedom = math.sqrt(sums.freedom() * (sums.clusters - 1))
         effective *= (quantile(0.975, n - 1) / quantile(0.975, freedom)) ** 2

@@ -13,7 +13,7 @@ import streamlit as st
 
 from evalkit.contracts import MAX_PIXELS
 from evalkit.data.decoding import set_max_pixels
-from evalkit_leaderboard import components, theme
+from evalkit_leaderboard import access, components, theme
 from evalkit_leaderboard.context import Context, open_context, watch
 from evalkit_leaderboard.views import compare, overview, runs, samples, task, training
 
@@ -59,7 +59,9 @@ def main(runs_folders: Sequence[Path], training_folder: Path) -> None:
         )
         for address, title, render in PAGES
     ]
-    st.navigation(pages, position="top").run()
+    chosen = st.navigation(pages, position="top")
+    access.icons_are_hidden()
+    chosen.run()
 
 
 def _arguments() -> argparse.Namespace:

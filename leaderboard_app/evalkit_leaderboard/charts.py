@@ -37,13 +37,15 @@ class Point:
     value: float
 
 
-def _dressed(chart: Chart) -> Chart:
-    """Labels in colours that can be read on the page's ground."""
+def _dressed(chart: Chart, description: str) -> Chart:
+    """Labels in colours that can be read on the page's ground, and what screen readers say of it."""
     colours = theme.palette()
     texts: dict[str, str | int] = {"labelColor": colours.text, "titleColor": colours.muted}
     texts |= {"labelFontSize": 12, "titleFontSize": 12}
     lines = {"gridColor": colours.line, "domainColor": colours.line, "tickColor": colours.line}
-    dressed: Chart = chart.configure(axis={**texts, **lines}, legend=texts)
+    dressed: Chart = chart.properties(description=description).configure(
+        axis={**texts, **lines}, legend=texts
+    )
     return dressed
 
 
@@ -116,7 +118,8 @@ def sizes(points: Sequence[Point], title: str, higher_is_better: bool) -> Chart:
         .mark_line(interpolate="step-after", strokeDash=[5, 4])
         .encode(x=x, y=y, color=alt.value(colours.muted))
     )
-    return _dressed(alt.layer(line, dots, *names).properties(height=_HEIGHT))
+    words = f"{one_line(title, 60)} against parameters of {len(points)} models; the table has the values"
+    return _dressed(alt.layer(line, dots, *names).properties(height=_HEIGHT), words)
 
 
 def labels_beside(points: Sequence[Point]) -> dict[tuple[Align, int], list[str]]:
@@ -183,7 +186,8 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
         tooltip=["label:N", "kind:N", "value:Q", "low:Q", "high:Q"],
     )
-    return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)))
+    words = f"Values of {len(frame)} models with their 95% intervals, {unit}; the table has them"
+    return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)), words)
 
 
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
@@ -215,15 +219,16 @@ def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
         shape=shape,
         tooltip=["label:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
     )
-    return _dressed(alt.layer(zero, rules, dots).properties(height=110 + 30 * len(frame)))
+    words = f"Paired differences of {len(frame)} metrics with intervals, {unit}; the table has them"
+    return _dressed(alt.layer(zero, rules, dots).properties(height=110 + 30 * len(frame)), words)
 
 
-def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart:
+def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True, dates: bool = False) -> Chart:
     """Lines, one a series, with a band where there are intervals.
 
     Args:
         frame: columns series, step, value, and low and high where there are any.
-        x, y: titles of the axes.
+        x, y: titles of the axes. dates: whether steps are times.
     """
     colours = theme.palette()
     names = list(dict.fromkeys(frame["series"]))
@@ -240,8 +245,8 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
             symbolOpacity=1,
         ),
     )
-    axis = alt.Axis(title=x, tickCount=8)
-    base = alt.Chart(frame).encode(x=alt.X("step:Q", axis=axis), color=colour)
+    axis, step = alt.Axis(title=x, tickCount=8), "step:T" if dates else "step:Q"
+    base = alt.Chart(frame).encode(x=alt.X(step, axis=axis), color=colour)
     title = one_line(y, 60)
     value = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     layers: list[alt.Chart] = []
@@ -251,6 +256,7 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True) -> Chart
     dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=names), legend=None)
     layers.append(base.mark_line(strokeWidth=2).encode(y=value, strokeDash=dash))
     if points:
-        tooltip = ["series:N", "step:Q", "value:Q"]
+        tooltip = ["series:N", step, "value:Q"]
         layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(y=value, tooltip=tooltip))
-    return _dressed(alt.layer(*layers).properties(height=320))
+    words = f"{title} by {x} of {len(names)} series; the table below has values"
+    return _dressed(alt.layer(*layers).properties(height=320), words)

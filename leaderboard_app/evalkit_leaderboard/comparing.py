@@ -118,13 +118,22 @@ def fate(result: MetricResult) -> Fate:
     return "kept" if same else "undecided"
 
 
-def said(comparison: Comparison) -> str:
-    """Whether the gate passes, and what was gained, kept and forgotten, in a line."""
-    judged = [result for result in comparison.metrics if result.judged and not result.health]
+def said(comparison: Comparison, heads: Mapping[Key, MetricResult | None] | None = None) -> str:
+    """Whether the gate passes, and what was gained, kept and forgotten, in a line.
+
+    Args:
+        heads: headlines by task; of several tasks only these are named, and whatever else was forgotten.
+    """
     several = len(comparison.tasks) > 1
     by_fate: dict[Fate, list[str]] = {name: [] for name in FATES}
-    for result in judged:
-        by_fate[fate(result)].append(f"{result.key} {result.name}" if several else result.name)
+    for result in comparison.metrics:
+        became = fate(result)
+        lost = became == "forgotten" and not result.difference.metric.variant
+        if result.health or not (result.judged or lost):
+            continue
+        if not (several and heads) or result is heads.get(result.key) or lost:
+            name = f"{result.key} {result.name}" if several else result.name
+            by_fate[became].append(name if result.judged else f"{name} (not judged)")
     words = [f"{name.capitalize()}: {_listed(by_fate[name])}" for name in FATES if by_fate[name]]
     return f"{wording.conclusion(comparison)}. {'. '.join(words)}."
 

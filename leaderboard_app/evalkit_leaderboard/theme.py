@@ -42,8 +42,8 @@ LIGHT = Palette(
     accent="#0072B2",
     best="#DCEEF9",
     published="#FBF6EA",
-    good="#0072B2",
-    bad="#B84A00",
+    good="#00609A",
+    bad="#A54300",
     series=LIGHT_SERIES,
 )
 DARK = Palette(
@@ -76,7 +76,7 @@ def options() -> dict[str, str]:
     found = {
         "theme.baseRadius": "0.4rem",
         "theme.headingFontWeights": "[650,600,600,600,600,600]",
-        "theme.headingFontSizes": '["1.7rem","1.35rem","1.15rem","1rem","1rem","1rem"]',
+        "theme.headingFontSizes": '["1.7rem","1.2rem","1.1rem","1rem","1rem","1rem"]',
     }
     themes: tuple[tuple[Literal["light", "dark"], Palette], ...] = (("light", LIGHT), ("dark", DARK))
     for name, colours in themes:
@@ -96,6 +96,7 @@ def styles(colours: Palette) -> str:
     """The style sheet of the app's own tables and boxes."""
     return f"""<style>
 .stMainBlockContainer {{ padding: 3.6rem 2rem 4rem; max-width: 1680px; }}
+.stMultiSelect span[title] {{ color: {colours.background} !important; }}
 .ek-scroll {{ overflow: auto; max-height: 75vh; border: 1px solid {colours.line}; border-radius: .4rem; }}
 .ek {{ border-collapse: separate; border-spacing: 0; width: 100%; font-size: .86rem; line-height: 1.25;
   font-variant-numeric: tabular-nums; color: {colours.text}; margin: 0; }}

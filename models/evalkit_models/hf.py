@@ -15,8 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.batch_config import BATCHING
-from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.contracts import (
+    GENERATION_FIELDS,
+    Failure,
+    Generation,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+)
 from evalkit.errors import ImageError, ModelError, UsageError
+from evalkit.near_names import unknown_setting
 from evalkit.reasoning import TAGS, decoded_with_tags, opened_by
 from evalkit_models.hf_finite import where_it_began
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
@@ -142,7 +152,7 @@ class HuggingFaceModel:
             return_tensors="pt",
         ).to(self._model.device, self._model.dtype)
         if generation.temperature > 0:
-            torch.manual_seed(_seed(generation.seed, batch[0][0].id))
+            torch.manual_seed(batch[0][0].draw_seed)
         with torch.inference_mode():
             check = FiniteBeams(generation.num_beams)
             settings = {**self._settings(generation), "logits_processor": [check]}
@@ -228,12 +238,6 @@ def _content(parts: Sequence[str | int]) -> list[dict[str, str]]:
     return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
 
 
-def _seed(seed: int, identifier: str) -> int:
-    """A stream of random numbers for each request, whatever was asked before it."""
-    digest = hashlib.sha256(f"{seed}\0{identifier}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:7], "big")
-
-
 def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
 
@@ -265,7 +269,7 @@ class HuggingFaceFamily:
         if options.template != "auto":
             raise UsageError(f"--template has no meaning with {spec}: its processor writes the conversations")
         if options.extra:
-            raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
+            raise unknown_setting("--gen", next(iter(options.extra)), GENERATION_FIELDS, "generation")
         folder, commit = checkpoint_folder(options.checkpoint or name, options.revision, options.offline)
         loaded = load(spec, folder, options.dtype, options.device)
         shown = Path(name).expanduser().resolve().name if Path(name).expanduser().is_dir() else name

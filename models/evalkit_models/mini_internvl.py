@@ -17,8 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.batch_config import BATCHING
-from evalkit.contracts import Failure, Generation, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.contracts import (
+    GENERATION_FIELDS,
+    Failure,
+    Generation,
+    Model,
+    ModelInfo,
+    ModelOptions,
+    Request,
+    Response,
+)
 from evalkit.errors import CheckpointError, ImageError, ModelError, UsageError
+from evalkit.near_names import unknown_setting
 from evalkit_models.costs import costs
 from evalkit_models.image_prefetcher import ImagePrefetcher, Prefetched
 from mini_internvl import (
@@ -117,7 +127,7 @@ class MiniInternVLModel:
             if isinstance(prompt, Failure):
                 yield request.id, Response(error=prompt)
             else:
-                prompts.append((request, dataclasses.replace(prompt, seed=request.generation.seed)))
+                prompts.append((request, dataclasses.replace(prompt, seed=request.draw_seed)))
         if not prompts:
             return
         started = time.perf_counter()
@@ -219,7 +229,7 @@ class MiniInternVLFamily:
         if options.base_url:
             raise UsageError(f"--base-url has no meaning with {spec}, which runs in this process")
         if options.extra:
-            raise UsageError(f"--gen {next(iter(options.extra))}: not a setting of generation")
+            raise unknown_setting("--gen", next(iter(options.extra)), GENERATION_FIELDS, "generation")
         import mini_internvl
 
         previous = os.environ.get("HF_HUB_OFFLINE")

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evalkit.contracts import Failure, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.contracts import GENERATION_FIELDS, Failure, Model, ModelInfo, ModelOptions, Request, Response
 from evalkit.errors import DataError, UsageError
+from evalkit.near_names import unknown_setting
 from evalkit_models.numbered_rows import place
 from evalkit_models.prediction_files import read
 from evalkit_models.prediction_rows import Answer, Recogniser
@@ -153,8 +154,8 @@ class PredictionsFamily:
         extra = dict(options.extra)
         id_field, text_field = extra.pop("id_field", None), extra.pop("text_field", None)
         if extra:
-            known = "id_field, text_field and the settings of generation"
-            raise UsageError(f"--gen {next(iter(extra))}: {SCHEME}FILE knows {known}")
+            known = ("id_field", "text_field", *GENERATION_FIELDS)
+            raise unknown_setting("--gen", next(iter(extra)), known, f"{SCHEME}FILE")
         name = spec.removeprefix(SCHEME)
         if not name:
             raise UsageError(f"--model {SCHEME}: name a file, {SCHEME}FILE")

@@ -249,7 +249,7 @@ class ServedModel:
         settings: dict[str, Any] = {
             "max_tokens": generation.max_new_tokens,
             "temperature": generation.temperature,
-            "seed": generation.seed,
+            "seed": request.draw_seed if generation.temperature > 0 else generation.seed,
         }
         if generation.temperature > 0:
             settings["top_p"] = generation.top_p

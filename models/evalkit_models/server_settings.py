@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evalkit.errors import UsageError
+from evalkit.contracts import GENERATION_FIELDS
 from evalkit.key_values import choice, number
-from evalkit.registry import nearest
+from evalkit.near_names import unknown_setting
 from evalkit.request_form import KEYS, RequestForm
 
 #: Settings that change no answer, or are in the model's own settings: a run may go on with other spellings.
@@ -54,10 +54,7 @@ class ServerSettings:
         own = {key: text for key, text in given.items() if key not in KEYS}
         for key in own:
             if key not in known:
-                names = (*known, *KEYS)
-                raise UsageError(
-                    f"--gen {key}: a served model knows {', '.join(names)} and the settings of generation"
-                    f"{nearest(key, (*names, 'max_new_tokens', 'temperature', 'top_p'))}"
-                )
+                names = (*known, *KEYS, *GENERATION_FIELDS)
+                raise unknown_setting("--gen", key, names, "a served model")
         values = {key: known[key](f"--gen {key}", text) for key, text in own.items()}
         return cls(form=RequestForm.parse(model, given), **values)

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from evalkit.cli.main import COMMANDS, invoke
+from evalkit import registry
+from evalkit.cli.main import COMMANDS, cli, invoke
 from evalkit.text import one_line, visible
 
 HEAVY = {
@@ -464,3 +467,67 @@ def test_ascii_streams_do_not_break_the_report(bench) -> None:
     )
     assert done.returncode == 0 and b"accuracy" in done.stdout and not done.stderr
     assert json.loads((Path(bench.result["run"]) / "summary.json").read_text())
+
+
+def _commands(
+    command: click.Command, path: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from _commands(below, (*path, name))
+
+
+def test_every_command_has_an_example() -> None:
+    """A line of the help that can be typed, of the command itself; a group may show one of its commands."""
+    lacking = []
+    for path, command in _commands(cli, ("evalkit",)):
+        lines = [line.strip() for line in (command.help or "").splitlines()]
+        if not any(line.startswith(" ".join(path)) for line in lines):
+            lacking.append(" ".join(path))
+    assert lacking == []
+
+
+def test_the_list_of_tasks_fits_a_terminal_and_says_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["list", "tasks"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 100
+    unwrapped = " ".join(out.split())
+    for name, factory in registry.tasks().items():
+        assert f"\n{name} " in f"\n{out}" and factory.about and factory.about in unwrapped
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--gen", "max_tokens=5"], "--gen max_tokens: no such setting (nearest: max_new_tokens"),
+        (["--gen", "top-pp=1"], "--gen top_pp: no such setting (nearest: top_p"),
+    ],
+)
+@pytest.mark.parametrize("model", ["mini-internvl-tiny", "predictions:answers.jsonl", "openai:m"])
+def test_an_unknown_setting_names_the_nearest(
+    model: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    place = ["-t", "drivelm", "--split", "miniature", "-o", str(tmp_path)]
+    place += ["--base-url", "http://127.0.0.1:9/v1"] if model.startswith("openai") else []
+    assert invoke(["run", "-m", model, *place, *arguments]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["./nofolder", "no/such/folder", "~/nofolder", "/no/folder", "..\\folder"])
+def test_a_missing_folder_is_no_unknown_model(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "-m", spec, "-t", "drivelm", "--split", "miniature"]) == 3
+    said = capsys.readouterr().err
+    assert "no such folder" in said and "unknown model" not in said
+
+
+def test_a_file_in_place_of_a_folder_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert (
+        invoke(["run", "-m", str(tmp_path / "model.safetensors"), "-t", "drivelm", "--split", "miniature"])
+        == 3
+    )
+    assert "is a file, not a folder" in capsys.readouterr().err

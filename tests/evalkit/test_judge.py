@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,6 +279,33 @@ def test_the_key_is_sent_and_never_written(
         dict(judge_of(server, tmp_path).replies({"x": JudgeQuestion("", "new")}))
     assert "sk-secret" not in str(caught.value)
     assert "sk-" not in (tmp_path / "judge.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        ("http://judge.example/v1", ["EVALKIT_JUDGE_KEY", "OPENAI_API_KEY"]),
+        (
+            "https://mine.openai.azure.com/openai/v1",
+            ["EVALKIT_JUDGE_KEY", "AZURE_OPENAI_API_KEY", "OPENAI_API_KEY"],
+        ),
+    ],
+)
+def test_the_key_is_that_of_the_first_variable_that_is_set(
+    address: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str | None] = []
+    monkeypatch.setattr(
+        "evalkit.judge.ChatApi", lambda url, key, *more: taken.append(key) or SimpleNamespace(address=url)
+    )
+    for name in ("AZURE_OPENAI_API_KEY", *KEY_VARIABLES):
+        monkeypatch.setenv(name, f"key of {name}")
+    for name in names:
+        Judge(address, "judge", tmp_path / "judge.jsonl")
+        assert taken.pop() == f"key of {name}"
+        monkeypatch.delenv(name)
+    Judge(address, "judge", tmp_path / "judge.jsonl")
+    assert taken == [None]
 
 
 @pytest.mark.parametrize("key", ["sk-\nsecret", "sk-gehéim"])

@@ -42,7 +42,7 @@ def test_settings_of_a_judge() -> None:
     assert found["temperature"] == 0 and found["seed"] == 3 and found["reasoning_effort"] == "low"
     assert "max_tokens" not in found
     for item, said in (
-        ("wrokers=3", "a judge knows"),
+        ("wrokers=3", "a judge has"),
         ("temperature=x", "write a number"),
         ("x", "KEY=VALUE"),
     ):

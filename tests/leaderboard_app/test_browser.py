@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
+WIDE = {"width": 1440, "height": 900}
 PAGES = ("", "task", "compare", "samples", "training", "runs")
 ROWS = "table.ek tbody tr"
 #: Milliseconds to wait for what must come; a busy machine takes long.
@@ -85,8 +86,10 @@ class Visit:
 
     def expect_rows(self, names: list[str]) -> None:
         """Wait until the first table has these rows."""
-        table = "document.querySelector('table.ek')"
-        rows = f"[...{table}.querySelectorAll('tbody tr')].map(row => row.querySelector('th').title)"
+        rows = (
+            "[...document.querySelectorAll('table.ek')].slice(0, 1).flatMap(table => "
+            "[...table.querySelectorAll('tbody tr')].map(row => row.querySelector('th').title))"
+        )
         self.page.wait_for_function(f"names => JSON.stringify({rows}) === JSON.stringify(names)", arg=names)
         self.settle()
 
@@ -126,6 +129,54 @@ def test_every_page_opens(
     ground = seen.page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 21, 28)")
     assert not seen.problems and not seen.foreign
+    context.close()
+
+
+#: Fetched by `make axe` from npm; it is no part of the package.
+AXE = Path(os.environ.get("AXE", Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_page(browser: Browser, site: str, scheme: str) -> None:
+    if not AXE.is_file():
+        pytest.skip("no axe-core: `make axe` fetches it from npm, or set AXE to its axe.min.js")
+    context = browser.new_context(viewport=LAPTOP, color_scheme=scheme)  # type: ignore[arg-type]
+    seen, script = Visit(context, site), AXE.read_text(encoding="utf-8")
+    found = []
+    for name in PAGES:
+        seen.open(f"{site}/{name}")
+        seen.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
+        seen.page.evaluate(script)
+        for size in (WIDE, PHONE):
+            seen.page.set_viewport_size(size)  # type: ignore[arg-type]
+            seen.settle()
+            report = seen.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            found += [
+                f"{name or 'overview'}, {size['width']} wide: {one['id']}: {one['nodes'][0]['html']}"
+                for one in report["violations"]
+                if one["impact"] in ("serious", "critical") or one["id"] == "heading-order"
+            ]
+    assert not found, "\n".join(found)
+    seen.page.set_viewport_size(LAPTOP)  # type: ignore[arg-type]
+    seen.open(site)
+    assert seen.page.get_by_role("button", name="Rows", exact=True).count() == 1, "icons are no words"
+    context.close()
+
+
+def test_a_header_sorts_and_comes_into_view(browser: Browser, site: str) -> None:
+    context = browser.new_context(viewport=PHONE)
+    seen = Visit(context, site)
+    seen.page.wait_for_function("document.ekPressed")
+    seen.page.locator("button[data-sort^='dior-rsvg']").first.dispatch_event("click")
+    seen.page.wait_for_selector("th[aria-sort=descending] button[data-sort^='dior-rsvg']")
+    seen.page.wait_for_function(
+        "(() => { const head = document.querySelector('th[aria-sort]').getBoundingClientRect();"
+        "return head.left >= 0 && head.right <= innerWidth; })()"
+    )
+    assert "sort=dior-rsvg" in seen.page.url
+    seen.page.locator("button[data-sort^='dior-rsvg']").first.dispatch_event("click")
+    seen.page.wait_for_selector("th[aria-sort=ascending] button[data-sort^='dior-rsvg']")
+    assert not seen.problems
     context.close()
 
 
@@ -171,6 +222,7 @@ def test_from_a_figure_to_its_sample_with_boxes(visit: Visit) -> None:
     visit.page.keyboard.press("ArrowRight")
     visit.page.get_by_text("sample 2 of").wait_for()
     visit.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
+    visit.page.get_by_label("Outcome").focus()  # a select box leaves the arrows alone while it is closed
     visit.page.keyboard.press("ArrowLeft")
     visit.page.get_by_text("sample 1 of").wait_for()
     fit = image.evaluate("image => image.clientWidth")

@@ -205,7 +205,7 @@ def test_unknown_addresses_are_left_out(real_tree: Path) -> None:
 def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> None:
     app = page("task", real_tree, task="rsvqa-lr")
     content = html(app)
-    headings = [element.value for element in app.subheader]
+    headings = [element.value for element in app.header]
     assert "Table 11: remote sensing" in headings and "Values and their 95% intervals" in headings
     assert "SkyEyeGPT" in content and ">good" in content and "limited" in content
     assert "rsvqa-lr|v1|miniature" in content
@@ -269,7 +269,7 @@ def test_the_task_page_takes_the_comparisons_own_answer(tree: Path) -> None:
 
 def test_task_page_splits_figures_by_tag(real_tree: Path) -> None:
     app = page("task", real_tree, task="drivelm", tag="question_type", tagmetric="accuracy")
-    assert not failed(app) and "By tag" in [element.value for element in app.subheader]
+    assert not failed(app) and "By tag" in [element.value for element in app.header]
     assert 'aria-label="accuracy by question_type"' in html(app) and ">perception" in html(app)
 
 
@@ -314,6 +314,7 @@ def test_compare_takes_several_with_margins_and_says_which_is_best(real_tree: Pa
     table = content.split('aria-label="gained, kept, forgotten"')[1].split("</table>")[0]
     assert table.count("<td") == 2 and ">forgotten<" in table and ">kept<" in table
     assert "a drop larger than 5 is shown" in unescape(content)
+    assert "presence (not judged)" in content, "a drop that no threshold names is named all the same"
     best = content.split('aria-label="the best of several"')[1].split("</table>")[0]
     assert "tuned@step-300" in best and "by luck alone" in content
     wrong = page("compare", real_tree, target="rsvqa-lr@miniature", margin="nothing=5")
@@ -391,8 +392,14 @@ def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> N
 
 def test_samples_where_models_disagree(real_tree: Path) -> None:
     keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
-    app = page("samples", real_tree, run=keys["good"], other=keys["worse"])
-    assert not failed(app) and "Answer of worse" in html(app) and "its accuracy" in html(app)
+    app = page("samples", real_tree, run=keys["good"], other=keys["worse"], disagree="1")
+    assert not failed(app) and "Answer of worse" in html(app) and "accuracy of worse" in html(app)
+
+
+def test_samples_from_a_comparison_have_both_answers_whether_they_agree_or_not(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
+    app = page("samples", real_tree, run=keys["good"], other=keys["worse"], sample="0")
+    assert not failed(app) and "Answer of worse" in html(app) and given(app, "sample") == ["0"]
 
 
 def test_samples_without_fitting_say_so(real_tree: Path) -> None:
@@ -428,6 +435,33 @@ def test_training_shows_checkpoints_changes_and_losses(real_tree: Path) -> None:
     assert "step-100" in content and "significant" in content and "trend:" in content
     assert "299 lines, step 299" in content
     assert app.selectbox(key="q-value").value == "loss"
+
+
+def test_training_takes_the_base_as_step_0_and_shows_the_validation_loss(
+    real_tree: Path, tmp_path: Path
+) -> None:
+    tree = small_tree(real_tree, tmp_path, "worse", "tuned@step-100", "tuned@step-200")
+    log = tmp_path / "checkpoints" / "tuned" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    lines = [{"step": step, "loss": 3 / step} for step in range(1, 9)]
+    lines += [{"step": 4, "validation_loss": 0.875}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    app = page("training", tree, base=row_key("worse", "worse"), changes="1")
+    assert not failed(app)
+    scores, losses = (part.split("</table>")[0] for part in html(app).split('by training step"')[1:])
+    assert scores.split("<td>")[1].startswith("0</td>"), "the base stands first"
+    assert "validation" in losses and "0.875" in losses
+    assert "tuned@step-200" in html(app).split('aria-label="history of')[1] and "worse, step 0" in str(
+        app.toggle
+    )
+
+
+def test_training_shows_a_models_scores_over_dates(real_tree: Path) -> None:
+    app = page("training", real_tree, target="rsvqa-lr@miniature", dates="1")
+    (folder,) = real_tree.glob("tuned@step-200/rsvqa-lr@miniature/2*")
+    created = json.loads((folder / "manifest.json").read_text())["created"]
+    table = html(app).split('by date"')[1].split("</table>")[0]
+    assert not failed(app) and table.count("<tr") == 4 and created[:16].replace("T", " ") in table
 
 
 def test_training_shows_the_first_metric_that_all_runs_have(real_tree: Path) -> None:

@@ -58,6 +58,21 @@ def test_bonett_price() -> None:
     assert bonett_price(0, 0, 20)[1] == pytest.approx(math.sqrt(2 / 22 / 22))
 
 
+def test_a_paired_table_of_the_literature() -> None:
+    """Cavo and others 2012: 16 lost, 6 won of 161, by the R package contingencytables.
+
+    Wald_CI_BonettPrice_paired_2x2: -0.1195 to -0.0032; McNemar_exact_cond_test_paired_2x2: P = 0.052479;
+    McNemar_midP_test_paired_2x2: P = 0.034690.
+    """
+    middle, error = bonett_price(6, 16, 161)
+    ends = [middle + sign * 1.959964 * error for sign in (-1, 1)]
+    assert ends == pytest.approx([-0.1195, -0.0032], abs=5e-5)
+    base = np.array([1.0] * 75 + [0.0] * 86)
+    new = np.array([1.0] * 59 + [0.0] * 16 + [1.0] * 6 + [0.0] * 80)
+    assert mcnemar(base, new).p == pytest.approx(0.052479, abs=5e-7)
+    assert binom.cdf(6, 22, 0.5) * 2 - binom.pmf(6, 22, 0.5) == pytest.approx(0.034690, abs=5e-7)
+
+
 def test_korn_graubard() -> None:
     """40 clusters of 5, of which ten hold all 24 failures.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
+from clustered_worlds import CLUSTERED
+from clustered_worlds import world as clustered_world
 from edge_worlds import WORLDS, coverage, world
 
 from evalkit.contracts import Record
@@ -39,6 +43,15 @@ def test_intervals_cover_at_the_edges(place: tuple[str, str, int, float, float])
     experiments, least = 100, BEST_KNOWN.get(place, 0.935)
     share, _ = coverage(*world(*place), experiments, resamples=300)
     assert share >= least - 2 * np.sqrt(least * (1 - least) / experiments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "clusters"), CLUSTERED, ids=str)
+def test_intervals_of_corpus_metrics_cover(kind: str, clusters: int) -> None:
+    """As `test_intervals_cover_at_the_edges`."""
+    place, experiments = clustered_world(kind), 100
+    share, _ = coverage(partial(place.draw, clusters=clusters), place.truth, experiments, resamples=300)
+    assert share >= 0.935 - 2 * np.sqrt(0.935 * 0.065 / experiments)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mini_internvl_train.conversations import Conversation, DataSet, parse_line, read_lines
 from mini_internvl_train.errors import TrainingDataError
+from mini_internvl_train.line_forms import internvl_line
 
 TURNS = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cat."}]
 MESSAGES = [{"role": "user", "content": "<image>\nWhat?"}, {"role": "assistant", "content": "A cat."}]
@@ -53,6 +54,22 @@ def test_a_system_key_is_the_system_turn(tmp_path: Path, line: dict[str, Any]) -
     (sample,) = read(tmp_path, json.dumps({**line, "system": "Be short."}))
     assert (sample.turns[0].role, sample.turns[0].text) == ("system", "Be short.")
     assert len(sample.turns) == 3
+
+
+def test_what_a_key_of_another_program_means_for_a_line() -> None:
+    line = {"image": "a.png", "conversations": TURNS}
+    ignored = "id width height width_list height_list length source category type split"
+    for key in ignored.split():
+        assert internvl_line({**line, key: 7}, "line 1").unread == (), key
+    decisive = "tools objects rejected_response rejected_messages chosen rejected loss kto_tag"
+    for key in decisive.split():
+        with pytest.raises(TrainingDataError, match=f"line 1: '{key}' is not read"):
+            internvl_line({**line, key: 7}, "line 1")
+        assert internvl_line({**line, key: None}, "line 1").unread == ()
+    assert internvl_line({**line, "mood": 7, "note": "", "more": "b"}, "line 1").unread == ("mood", "more")
+    for value in ("b.WEBP", ["b.mp4"], {"at": ["x", {"y": "b.flac"}]}):
+        with pytest.raises(TrainingDataError, match="'mood' is not read"):
+            internvl_line({**line, "mood": value}, "line 1")
 
 
 def test_history_comes_first(tmp_path: Path) -> None:

@@ -68,7 +68,11 @@ def run(
     skip_bad: bool,
     evaluation: list[str],
 ) -> int:
-    """Train RECIPE, or continue the training in its output folder."""
+    """Train RECIPE, or continue the training in its output folder.
+
+    \b
+    evalkit train run drivelm-1b --set data.meta=data/drivelm/meta.json
+    """
     given = settings_given({"output": output, "data.skip_bad": skip_bad or None})
     with training_errors():
         from mini_internvl_train.fine_tuning import train as train_recipe
@@ -88,7 +92,11 @@ def run(
 @json_flag
 @terminal.verbosity
 def plan(recipe: str, settings: tuple[str, ...], flops: float | None, devices: int, as_json: bool) -> int:
-    """Estimate what training RECIPE takes."""
+    """Estimate what training RECIPE takes.
+
+    \b
+    evalkit train plan drivelm-1b --devices 8
+    """
     with training_errors():
         from mini_internvl_train.plan import plan_lines, plan_of, rate_of
 
@@ -113,6 +121,9 @@ def merge(checkpoint: Path, output: Path | None, base: str | None) -> int:
     """Write CHECKPOINT (step-000100, or another program's adapter) as a model.
 
     The logits of a step's model are checked against the unmerged ones.
+
+    \b
+    evalkit train merge work/step-000100 -o work/merged
     """
     with training_errors():
         from mini_internvl_train.merge import merge as fold
@@ -189,6 +200,9 @@ def convert(name: str, data_root: Path, output: Path, split: str | None, repeat:
 
     The others are published instruction files: geochat, fit-rs, pmc-vqa, pmc-oa, general (the paper's
     general sets).
+
+    \b
+    evalkit train convert drivelm --data-root data -o data/drivelm-train
     """
     from evalkit.errors import UsageError
     from evalkit.registry import nearest
@@ -214,7 +228,11 @@ def convert(name: str, data_root: Path, output: Path, split: str | None, repeat:
 @set_flag
 @terminal.verbosity
 def distill(recipe: str, settings: tuple[str, ...]) -> int:
-    """Distil by RECIPE (default: the packaged `distill`), or go on where its output folder left off."""
+    """Distil by RECIPE (default: the packaged `distill`), or go on where its output folder left off.
+
+    \b
+    evalkit train distill --set output=distilled
+    """
     with training_errors():
         from mini_internvl_train.distill import distill as run_distillation
         from mini_internvl_train.distill import read_distillation

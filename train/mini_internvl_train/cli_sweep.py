@@ -66,7 +66,11 @@ def sweep(recipe: str, varied: tuple[str, ...], **flags: Any) -> int:
       help="Values of the setting trainable; repeatable. Default: full, frozen_vit, lora.")  # fmt: skip
 @_sweep_flags
 def compare_methods(recipe: str, methods: tuple[str, ...], **flags: Any) -> int:
-    """`evalkit train sweep RECIPE --vary trainable=full,frozen_vit,lora`."""
+    """`evalkit train sweep RECIPE --vary trainable=full,frozen_vit,lora`.
+
+    \b
+    evalkit train compare-methods drivelm-1b --eval-task drivelm
+    """
     from mini_internvl_train.sweep import METHODS
 
     chosen = [name.replace("-", "_") for name in comma_list(methods)]

@@ -99,7 +99,7 @@ def render(context: Context) -> None:
                 components.box(outcome, warn=True)
                 return
             outcomes[key] = outcome
-    _summary(outcomes, sides, base)
+    _summary(context, outcomes, sides, base)
     _all_tasks(context, outcomes, sides)
     if len(outcomes) > 1:
         _best_of(sides, base, list(outcomes), chosen)
@@ -221,7 +221,7 @@ def _cached(told: str, names: tuple[str, str], chosen: Settings, _base: Runs, _n
     return or_reason(lambda: compare_over(_base, _new, names, chosen))
 
 
-def _summary(outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: str) -> None:
+def _summary(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: str) -> None:
     """A sentence for each side: how many metrics were gained, kept, forgotten."""
     for key, outcome in outcomes.items():
         if outcome.comparison is None:
@@ -229,7 +229,9 @@ def _summary(outcomes: Mapping[str, Outcome], sides: Mapping[str, Side], base: s
             reason = "; ".join(whys) or "they have no task in common, or are the same runs"
             components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
             continue
-        text = f"{sides[key].name} against {sides[base].name}: {comparing.said(outcome.comparison)}"
+        heads = {t.key: headline(context, outcome.comparison, t.key) for t in outcome.comparison.tasks}
+        said = comparing.said(outcome.comparison, heads)
+        text = f"{sides[key].name} against {sides[base].name}: {said}"
         components.box(text, warn=outcome.comparison.verdict == "regression")
         components.notes(f"{task}: not comparable: {why}" for task, why in outcome.refused.items())
 
@@ -239,7 +241,7 @@ def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping
     compared = {key: outcome.comparison for key, outcome in outcomes.items() if outcome.comparison}
     if not compared:
         return
-    st.subheader("Gained, kept, forgotten", anchor=False)
+    st.header("Gained, kept, forgotten", anchor=False)
     header = [HtmlCell("Task", "ek-name"), *(HtmlCell(escape(sides[key].name, 60)) for key in compared)]
     rows: dict[Key, list[MetricResult | None]] = {}
     for place, comparison in enumerate(compared.values()):
@@ -288,7 +290,7 @@ def _fate_cell(result: MetricResult | None) -> HtmlCell:
 
 def _best_of(sides: Mapping[str, Side], base: str, news: Sequence[str], chosen: Settings) -> None:
     """Which is best, and is it better than luck would have it?"""
-    st.subheader(f"The best of {len(news)}", anchor=False)
+    st.header(f"The best of {len(news)}", anchor=False)
     told = "\n".join(comparing.stamps(sides[key].runs) for key in (base, *news))
     names = (sides[base].name, tuple(sides[key].name for key in news))
     with st.spinner("Choosing among them"):

@@ -56,7 +56,7 @@ def show(
 
 
 def _forest(results: Sequence[MetricResult], several: bool) -> None:
-    st.subheader("Paired differences", anchor=False)
+    st.header("Paired differences", anchor=False)
     units: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         row = _forest_row(result, several)
@@ -111,7 +111,7 @@ def _metric_table(results: Sequence[MetricResult]) -> None:
 
 
 def _flips(task: TaskComparison, links: Links) -> None:
-    st.subheader("What changed", anchor=False)
+    st.header("What changed", anchor=False)
     sides = {wording.flip_title(task, True): task.flips.right_to_wrong}
     sides[wording.flip_title(task, False)] = task.flips.wrong_to_right
     if not any(sides.values()):

@@ -231,7 +231,7 @@ def _downloads(shown: exports.Shown) -> None:
 
 
 def _plot(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column]) -> None:
-    st.subheader("Score against parameters", anchor=False)
+    st.header("Score against parameters", anchor=False)
     names = [AVERAGE, *map(str, columns)]
     name = state.choose("plot", "Metric", names, AVERAGE)
     column = next((column for column in columns if str(column) == name), None)
@@ -250,6 +250,6 @@ def _printed() -> None:
     tables = {table.title: table for table in registry.published_tables()}
     if not tables:
         return
-    st.subheader("The paper's tables as printed", anchor=False)
+    st.header("The paper's tables as printed", anchor=False)
     title = state.choose("printed", "Table", list(tables), next(iter(tables)), label_visibility="collapsed")
     paper_tables.show(tables[title], rows_are="Name")

@@ -201,7 +201,7 @@ def _failures(run: Run) -> None:
 
 
 def _provenance(run: Run, key: str) -> None:
-    st.subheader("Where the values come from", anchor=False)
+    st.header("Where the values come from", anchor=False)
     if run.status == "broken":
         components.box(f"Broken: {run.reason}", warn=True)
         components.facts({"folder": run.path})

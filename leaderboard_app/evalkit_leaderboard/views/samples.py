@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from evalkit import registry
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.task import Region, Task
 from evalkit.text import one_line, visible
-from evalkit_leaderboard import components, overlays, records, state, theme
+from evalkit_leaderboard import components, keys, overlays, records, state, theme
 from evalkit_leaderboard.components import Quote, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
@@ -40,9 +41,9 @@ def render(context: Context) -> None:
             "evalkit run -m mini-internvl-tiny -t dior-rsvg --split miniature",
         )
         return
-    keys, names = _choices(scored)
+    ordered, names = _choices(scored)
     key = state.choose_named(
-        "run", "Run", keys, keys[0], names.__getitem__, context.why_not, ("sample", "other")
+        "run", "Run", ordered, ordered[0], names.__getitem__, context.why_not, ("sample", "other")
     )
     if key is None:
         return
@@ -92,18 +93,18 @@ def _filter(
         same = [k for k, r in scored.items() if k != key and (r.task, r.split) == (run.task, run.split)]
         chosen = state.choose_named(
             "other",
-            "Only samples where this run disagrees with",
+            "Answers of another run beside",
             ["", *same],
             "",
             lambda k: names.get(k, _NONE),
             lambda k: f"Nothing to set beside: {context.why_not(k) if k not in scored else _other_target(k)}",
-            ("sample",),
         )
+        disagree = bool(chosen) and state.switch("disagree", "Only samples where the two disagree", **_anew())
         if chosen is None:
             raise RunFolderError(f"Nothing to set beside: run {state.given('other')} is not here")
         if chosen:
             other = scored[chosen]
-    folder = other.folder if other is not None else None
+    folder = other.folder if other is not None and disagree else None
     return Filter(score, outcome, tags, flag, text, folder), other  # type: ignore[arg-type]
 
 
@@ -150,11 +151,12 @@ def _browse(run: Run, wanted: Filter, other: Run | None) -> None:
         return
     line = st.container(horizontal=True, vertical_alignment="center")
     with line:
-        if st.button("Previous", shortcut="Left", disabled=place == 0):
+        if st.button("Previous", key="previous", help="also the key ←", disabled=place == 0):
             _go(table, rows[place - 1])
-        if st.button("Next", shortcut="Right", disabled=place == len(rows) - 1):
+        if st.button("Next", key="next", help="also the key →", disabled=place == len(rows) - 1):
             _go(table, rows[place + 1])
         st.text(f"sample {place + 1:,} of {len(rows):,}")
+    keys.listen()
     found = table.sample(int(rows[place]))
     if "sample" not in st.query_params:
         st.query_params["sample"] = found.record.id
@@ -239,7 +241,11 @@ def _task(name: str, protocol: str) -> Task | None:
 
 
 def _legend(regions: Sequence[Region], sizes: Sequence[tuple[int, int]]) -> None:
-    words = " · ".join(f"{width} × {height} pixels" for width, height in dict.fromkeys(sizes))
+    counts = Counter(sizes)
+    words = " · ".join(
+        f"{f'{count} images of ' if len(sizes) > 1 else ''}{width} × {height} pixels"
+        for (width, height), count in counts.items()
+    )
     roles = {region.role for region in regions}
     for role, colour, kind, style in (
         ("target", theme.TARGET_COLOUR, "", "green, solid"),
@@ -266,7 +272,9 @@ def _texts(found: Sample, other: Run | None) -> None:
         if row is not None:
             theirs = table.sample(row)
             items.append(Quote(f"Answer of {other.model}", theirs.record.text, theirs.lengths["text"]))
-            facts = {f"its {name}": f"{value:g}" for name, value in theirs.record.scores.items()}
+            facts = {f"{name} of {other.model}": f"{value:g}" for name, value in theirs.record.scores.items()}
+        else:
+            components.note(f"{other.model} has no such sample.")
     if record.error is not None:
         components.box(f"No answer: {record.error.kind}: {record.error.message}", warn=True)
     components.quotes(*items)

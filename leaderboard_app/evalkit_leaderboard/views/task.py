@@ -118,7 +118,7 @@ def _paper_tables(context: Context, info: TaskInfo, split: str) -> None:
     for suite in catalogue.tables_of(info.name):
         table = catalogue.paper_table(suite, among)
         if table is not None:
-            st.subheader(table.title, anchor=False)
+            st.header(table.title, anchor=False)
             paper_tables.show(table, measured)
             other = catalogue.paper_table(suite, apart)
             paper_tables.show_apart(other, measured)
@@ -133,7 +133,7 @@ def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
     metrics = [c.metric for c in columns if any(_point(row, c) for row in matrix.rows)]
     if not metrics:
         return
-    st.subheader("Values and their 95% intervals", anchor=False)
+    st.header("Values and their 95% intervals", anchor=False)
     usual = info.headline if info.headline in metrics else metrics[0]
     metric = state.choose("metric", "Metric", metrics, usual)
     column = Column(info.name, split, metric)
@@ -179,7 +179,7 @@ def _groups(context: Context, keys: Mapping[str, str]) -> None:
     tags = list(dict.fromkeys(tag for groups in found.values() for tag in groups))
     if not tags:
         return
-    st.subheader("By tag", anchor=False)
+    st.header("By tag", anchor=False)
     left, right = st.columns(2)
     with left:
         tag = state.choose("tag", "Tag", tags, tags[0])
@@ -233,7 +233,7 @@ def _summary(run: Run) -> dict[str, Any]:
 
 
 def _protocol(context: Context, info: TaskInfo, keys: Mapping[str, str]) -> None:
-    st.subheader("Protocol, data and prompt", anchor=False)
+    st.header("Protocol, data and prompt", anchor=False)
     try:
         task = registry.task(info.name)
     except EvalkitError:

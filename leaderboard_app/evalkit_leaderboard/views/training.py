@@ -13,13 +13,15 @@ import streamlit as st
 from evalkit.comparison.history import History, history, usual_metric
 from evalkit.store import load_run
 from evalkit.text import one_line
-from evalkit_leaderboard import charts, components, logs, state
+from evalkit_leaderboard import charts, components, logs, settings, state
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.numbers import interval, shown, signed
 from evalkit_leaderboard.runs import Run, or_reason, stamp
 
-#: What the names of checkpoints begin with, where that says nothing more.
+#: Runs whose values are shown; below: what the names of checkpoints begin with, where that says nothing more.
+_VALIDATION = "validation_loss"
+_WHOLE = ("complete", "excerpt", "partial")
 _CHECKPOINT = re.compile(r"@(step|checkpoint|epoch|iter)$")
 
 
@@ -31,7 +33,7 @@ def render(context: Context) -> None:
 
 
 def _scores(context: Context) -> None:
-    st.subheader("Scores over checkpoints", anchor=False)
+    st.header("Scores over checkpoints", anchor=False)
     found = _series(context.runs)
     if not found:
         components.box(
@@ -59,20 +61,52 @@ def _scores(context: Context) -> None:
     names = state.choose_several(
         "models", "Models and methods", list(lines), list(lines)[:5], lambda name: labels.get(name, name)
     )
-    chosen = {name: lines[name] for name in names}
+    base = _base(context, target, lines)
+    chosen = {name: lines[name] if base is None else [base, *lines[name]] for name in names}
+    by_date = state.switch("dates", "Over dates: every run by the time it began, not by step")
+    if by_date:
+        chosen = {name: _dated(context.runs, target, name) for name in names}
     frame, by_step = _frame(chosen, metric, labels)
+    if by_date:
+        frame = _by_date(chosen, metric, labels)
     if frame.empty:
         components.box(f"No value of {metric} for these models.")
         return
     if headline in metrics and metric == usual != headline:
         components.note(f"{metric} stands in for {headline}, the headline: not every run has a value of it.")
     unit = next((r.metrics[metric].unit for runs in chosen.values() for r in runs if metric in r.metrics), "")
-    axis = "training step" if by_step else "checkpoint"
-    st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})"), width="stretch")
+    axis = "date" if by_date else "training step" if by_step else "checkpoint"
+    st.altair_chart(charts.curves(frame, axis, f"{metric} ({unit})", dates=by_date), width="stretch")
+    components.values(frame, axis, f"{metric} ({unit})")
     components.note("Bands are 95% intervals of each value; what changed is tested below on paired samples.")
-    if state.switch("changes", "Test every checkpoint against the first (evalkit history)"):
+    first = "the first" if base is None else f"{_plain(base.model)}, step 0"
+    if state.switch("changes", f"Test every checkpoint against {first} (evalkit history)"):
         for name, runs in chosen.items():
             _changes(name, runs, metric)
+
+
+def _base(context: Context, target: str, lines: Mapping[str, Sequence[Run]]) -> Run | None:
+    """What the training began from, as step 0: the model chosen, else the baseline, else one of its name."""
+    inside = {run.path for runs in lines.values() for run in runs}
+    rows = {
+        row.key: run
+        for row in context.matrix.rows
+        if not row.published
+        for key, run in context.side(row).items()
+        if str(key) == target and run.path not in inside and run.status in _WHOLE
+    }
+    names = {name.partition("@")[0] for name in lines}
+    usual = next((key for key, run in rows.items() if run.model in names), "")
+    baseline = settings.baseline(context.index.roots)
+    chosen = state.choose_named(
+        "base",
+        "Base, as step 0",
+        ["", *rows],
+        baseline if baseline in rows else usual,
+        lambda key: rows[key].model if key else "none",
+        lambda key: f"No model {key} has a run of {target} to begin from: it was moved or deleted.",
+    )
+    return rows.get(chosen or "")
 
 
 def _no_series(target: str) -> str:
@@ -99,7 +133,7 @@ def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
     """By task and split, then by series: the newest run of each checkpoint, in order of steps."""
     found: dict[str, dict[str, dict[tuple[str, str], Run]]] = {}
     for run in sorted(runs.values(), key=lambda run: run.created):
-        if run.metrics and run.status in ("complete", "excerpt", "partial"):
+        if run.metrics and run.status in _WHOLE:
             target = found.setdefault(f"{run.task}@{run.split}", {})
             target.setdefault(run.series, {})[run.model, run.weights] = run
     several = {
@@ -116,17 +150,36 @@ def _series(runs: Mapping[str, Run]) -> dict[str, dict[str, list[Run]]]:
 def _frame(
     lines: Mapping[str, Sequence[Run]], metric: str, labels: Mapping[str, str]
 ) -> tuple[pd.DataFrame, bool]:
-    by_step = all(run.step is not None for runs in lines.values() for run in runs)
+    # The first may be the base, which has no step of its own.
+    by_step = all(run.step is not None for runs in lines.values() for run in runs[1:])
     rows = []
     for name, runs in lines.items():
         for place, run in enumerate(runs):
             cell = run.metrics.get(metric)
             if cell is not None and cell.value is not None:
-                step = run.step if by_step else place
+                step = (run.step or 0) if by_step else place
                 low = cell.value if cell.low is None else cell.low
                 high = cell.value if cell.high is None else cell.high
                 rows.append((labels[name], step, cell.value, low, high))
     return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"]), by_step
+
+
+def _dated(runs: Mapping[str, Run], target: str, series: str) -> list[Run]:
+    """Every run of a series on a task and split, oldest first."""
+    found = [run for run in runs.values() if run.series == series and f"{run.task}@{run.split}" == target]
+    return sorted((run for run in found if run.status in _WHOLE), key=lambda run: run.created)
+
+
+def _by_date(lines: Mapping[str, Sequence[Run]], metric: str, labels: Mapping[str, str]) -> pd.DataFrame:
+    """As `_frame`, with the time that each run began; runs without one are left out."""
+    rows = []
+    for name, runs in lines.items():
+        for run in runs:
+            when, cell = pd.to_datetime(run.created, errors="coerce", utc=True), run.metrics.get(metric)
+            if cell is not None and cell.value is not None and not pd.isna(when):
+                low, high = (cell.value if end is None else end for end in (cell.low, cell.high))
+                rows.append((labels[name], when, cell.value, low, high))
+    return pd.DataFrame(rows, columns=["series", "step", "value", "low", "high"])
 
 
 def _changes(name: str, runs: Sequence[Run], metric: str) -> None:
@@ -177,7 +230,7 @@ def _history(paths: tuple[str, ...], metric: str, stamps: tuple[str, ...]) -> Hi
 
 
 def _losses(context: Context) -> None:
-    st.subheader("Training log", anchor=False)
+    st.header("Training log", anchor=False)
     found = logs.find_logs(context.training, *context.index.roots)
     if not found:
         components.box(
@@ -195,8 +248,13 @@ def _losses(context: Context) -> None:
         return
     usual = next((value for value in values if "loss" in value.lower()), values[0])
     value = state.choose("value", "Value", values, usual, _plain)
-    frame = pd.concat([_curve(name, log, value) for name, log in read.items()])
+    curves = [_curve(name, log, value) for name, log in read.items()]
+    if value == "loss":
+        held_out = [(name, log) for name, log in read.items() if _VALIDATION in log.values]
+        curves += [_curve(name, log, _VALIDATION, " · validation") for name, log in held_out]
+    frame = pd.concat(curves)
     st.altair_chart(charts.curves(frame, "training step", value, points=False), width="stretch")
+    components.values(frame, "training step", value)
     components.notes(_length(name, log) for name, log in read.items())
 
 
@@ -221,11 +279,11 @@ def _read(path: Path) -> logs.TrainingLog | None:
         return None
 
 
-def _curve(name: str, log: logs.TrainingLog, value: str) -> pd.DataFrame:
+def _curve(name: str, log: logs.TrainingLog, value: str, words: str = "") -> pd.DataFrame:
     """The value over steps, thinned to means of equal stretches where there are very many."""
     frame = pd.DataFrame({"step": log.steps, "value": log.values.get(value, [float("nan")] * len(log.steps))})
     frame = frame.dropna()
     if len(frame) > logs.POINTS:
         stretch = -(-len(frame) // logs.POINTS)
         frame = frame.groupby(pd.RangeIndex(len(frame)) // stretch).mean()
-    return frame.assign(series=_plain(name))
+    return frame.assign(series=_plain(name) + words)

@@ -78,6 +78,7 @@ class BddX(PaperTask):
 
     name = "bdd-x"
     title = "BDD-X"
+    about = "Driving clips: captions of action and reason, speed and angle"
     splits = ("test", "val", "train")
     generation = Generation(max_new_tokens=100)
     image_policy = ImagePolicy(max_tiles=1)

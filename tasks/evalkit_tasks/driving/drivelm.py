@@ -105,6 +105,7 @@ class DriveLM(PaperTask):
 
     name = "drivelm"
     title = "DriveLM-nuScenes"
+    about = "Driving scenes by six cameras: perception to planning"
     splits = ("val", "train", "sample")
     template = "<image>\n{question} " + TAG_SENTENCE
     generation = Generation(max_new_tokens=200)

@@ -65,6 +65,7 @@ class MMERealWorldDriving(ProtocolTask):
 
     name = "mme-realworld-driving"
     title = "MME-RealWorld (autonomous driving)"
+    about = "Driving scenes, very large images, multiple choice"
     settings: ClassVar = {
         "paper": Settings(
             f"{{question}}选项如下所示:\n{{choices}}\n{_ASK}{' ' * 12}{_RESPOND} \nThe best answer is:",

@@ -44,6 +44,7 @@ class AI2D(ChoiceTask):
 
     name = "ai2d"
     title = "AI2D"
+    about = "Science diagrams, multiple choice"
     settings: ClassVar = {
         "paper": Settings("{question}", 10, 6),
         "vlmevalkit": Settings("{question}", VLMEVALKIT_TOKENS, 6, VLMEVALKIT_TILES),

@@ -53,6 +53,7 @@ class ChartQA(ProtocolTask):
 
     name = "chartqa"
     title = "ChartQA"
+    about = "Charts, short answers, numbers within 5%"
     splits = ("test", "val")
     settings: ClassVar = {
         "paper": Settings("{question} " + SHORT_ANSWER, 100, 12),

@@ -97,6 +97,7 @@ class DocVQA(ProtocolTask):
 
     name = "docvqa"
     title = "DocVQA"
+    about = "Scanned documents, short answers"
     splits = ("val", "test")
     settings = _settings(tiles=18)
     protocols = (*settings, "internvl")
@@ -157,6 +158,7 @@ class InfographicVQA(DocVQA):
 
     name = "infovqa"
     title = "InfoVQA"
+    about = "Infographics, short answers"
     settings = _settings(tiles=24)
     hub_configuration = "InfographicVQA"
     image_field = "image_local_name"

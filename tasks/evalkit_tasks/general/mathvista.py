@@ -67,6 +67,7 @@ class MathVista(ProtocolTask):
 
     name = "mathvista"
     title = "MathVista"
+    about = "Mathematics in pictures and charts"
     splits = ("testmini",)
     settings: ClassVar = {
         "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 6),

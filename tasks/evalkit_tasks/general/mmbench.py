@@ -110,6 +110,7 @@ class MMBench(ProtocolTask):
 
     name = "mmbench"
     title = "MMBench"
+    about = "Abilities by multiple choice, choices rotated"
     splits = ("dev-en", "dev-cn", "test-en", "test-cn")
     settings: ClassVar = {
         "paper": Settings("{question}", 100, 6),

@@ -52,6 +52,7 @@ class MMMU(ChoiceTask):
 
     name = "mmmu"
     title = "MMMU"
+    about = "College subjects, multiple choice and open"
     splits = ("val",)
     settings: ClassVar = {
         "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 12),

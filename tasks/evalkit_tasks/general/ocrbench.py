@@ -50,6 +50,7 @@ class OCRBench(ProtocolTask):
 
     name = "ocrbench"
     title = "OCRBench"
+    about = "Text in images, counted of 1,000"
     settings: ClassVar = {
         "paper": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS_2024, 24),
         "vlmevalkit": Settings("{question}\n" + SHORT_ANSWER, VLMEVALKIT_TOKENS, 24, VLMEVALKIT_TILES),

@@ -41,6 +41,7 @@ class TextVQA(ProtocolTask):
 
     name = "textvqa"
     title = "TextVQA"
+    about = "Text in photographs, short answers"
     splits = ("val",)
     settings: ClassVar = {
         "paper": Settings("{question} " + SHORT_ANSWER, 10, 6),

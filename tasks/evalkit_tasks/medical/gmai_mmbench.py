@@ -63,6 +63,7 @@ class GmaiMmbench(ProtocolTask):
 
     name = "gmai-mmbench"
     title = "GMAI-MMBench"
+    about = "Medical images, multiple choice"
     splits = ("val", "test")
     settings: ClassVar = {
         "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 6),

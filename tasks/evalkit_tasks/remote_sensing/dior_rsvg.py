@@ -70,6 +70,7 @@ class DiorRsvg(PaperTask):
 
     name = "dior-rsvg"
     title = "DIOR-RSVG"
+    about = "Aerial images: the box of a described object"
     splits = ("test", "val", GEOCHAT)
     protocols = ("paper", "refcoco", "internvl")
     same_scorer = INTERNVL_IS_PAPER

@@ -202,6 +202,7 @@ class RsvqaLr(_Rsvqa):
 
     name = "rsvqa-lr"
     title = "RSVQA-LR"
+    about = "Satellite images of 10 m: land use, presence, counts"
     splits = ("test", "val")
     layout = _Layout(
         prefixes={"test": "LR_split_test", "val": "LR_split_val"},
@@ -222,6 +223,7 @@ class RsvqaHr(_Rsvqa):
 
     name = "rsvqa-hr"
     title = "RSVQA-HR"
+    about = "Aerial images of 15 cm: presence, counts, areas"
     splits = ("test1", "test2", "val")
     layout = _Layout(
         prefixes={

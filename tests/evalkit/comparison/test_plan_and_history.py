@@ -65,11 +65,40 @@ def test_plan_from_one_run_and_what_is_assumed(tmp_path: Path, capsys: pytest.Ca
     assert "answers of two models assumed to correlate by 0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--detect", "--margin"])
+def test_plan_takes_a_metrics_own_unit_as_compare_does(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = write_run(tmp_path, "a", Answers(outcomes(0.8, 600, seed=1)))
+    two = write_run(tmp_path, "b", Answers(outcomes(0.8, 600, seed=2)))
+    given = ["plan", "-t", "toy", "--run", str(one), "--json"]
+    found = []
+    for arguments in ([flag, "accuracy=2"], [flag, "2", "--metric", "accuracy"]):
+        assert invoke([*given, *arguments]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0]["metrics"] == found[1]["metrics"] and found[0][flag[2:]] == {"accuracy": 2}
+    assert invoke([*given, flag, "accuracy=2,rmse=0.5"]) == 0
+    changes = {m["metric"]: m["detect"] for m in json.loads(capsys.readouterr().out)["metrics"]}
+    assert changes == {"accuracy": 2, "rmse": 0.5}
+    for wrong, said in (
+        ("acuracy=2", f"{flag} acuracy: no such metric (nearest: accuracy)"),
+        ("accuracy=x", "write a number"),
+        ("x", "write a number"),
+    ):
+        assert invoke([*given, flag, wrong]) == 2
+        assert said in capsys.readouterr().err
+    kept = ["compare", str(one), str(two), "--margin", "accuracy=2", "--json"]
+    assert invoke(kept) in (0, 1, 5)  # the same words are a threshold of a comparison
+
+
 def test_plan_says_what_it_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_run(tmp_path, "a", Answers(np.ones(50)))
     assert invoke(["plan", "-t", "toy", "--detect", "1", "--run", str(path), "--json"]) == 0
     metrics = {m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]}
     assert metrics["accuracy"]["clusters"] is None and "no variance" in metrics["accuracy"]["reason"]
+    assert invoke(["plan", "-t", "toy", "--detect", "200", "--run", str(path), "--json"]) == 0
+    metrics = {m["metric"]: m for m in json.loads(capsys.readouterr().out)["metrics"]}
+    assert metrics["accuracy"]["samples"] is None
     for arguments, message in (
         (["--detect", "0"], "larger than 0"),
         (["--detect", "1", "--metric", "bleu"], "toy has accuracy, rmse"),

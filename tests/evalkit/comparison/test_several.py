@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from stored_runs import Answers, Toy, junit_cases, write_run
 
+import evalkit
 from evalkit.comparison import runs as reading
-from evalkit.comparison.best_of import compare_best_of
+from evalkit.comparison.best_of import best_of_json, compare_best_of
 from evalkit.comparison.history import find_series, history
 from evalkit.comparison.recipes import compare_recipes, expand
 from evalkit.errors import UsageError
@@ -295,3 +296,40 @@ def test_from_python(checkpoints: Any, cli: Any) -> None:
         {key: base}, [{key: path} for path in runs], names=("b", ["x", "y"]), resamples=500
     )
     assert found.tasks[0].best in ("x", "y") and found.verdict == "pass"
+
+
+def test_python_compares_several_runs(checkpoints: Any, tmp_path: Path) -> None:
+    base, runs = checkpoints(0.0, 0.13, -0.3)
+    settings = {"output": tmp_path, "resamples": 500}
+    best = evalkit.compare(base, *runs, best_of=True, **settings)
+    assert best.verdict == "pass" and best.tasks[0].best == str(runs[1])
+    for listed in (
+        evalkit.compare(base, runs, best_of=True, **settings),
+        evalkit.compare(base, new=runs, best_of=True, **settings),
+    ):
+        assert best_of_json(listed) == best_of_json(best)
+    assert evalkit.compare("base", "step-*", best_of=True, **settings).tasks[0].best == "step-1"
+    loaded = [evalkit.load_run(run) for run in (base, *runs)]
+    many = evalkit.compare(*loaded, **settings)
+    assert [each.verdict for each in many.each] == ["pass", "pass", "regression"]
+    recipes = evalkit.compare(base_runs=[base], new_runs=runs, **settings)
+    assert recipes.new == tuple(map(str, runs))
+    with pytest.raises(UsageError, match="--metric"):
+        evalkit.compare(base, runs[0], metric="accuracy")
+    with pytest.raises(UsageError, match="BASE NEW"):
+        evalkit.compare(base)
+    with pytest.raises(TypeError, match="best"):
+        evalkit.compare(base, *runs, best=True)
+
+
+def test_what_would_decide_between_several_is_said(cli: Any, checkpoints: Any, tmp_path: Path) -> None:
+    base, runs = checkpoints(0.0, 0.0)
+    status, out, _ = cli("compare", base, *runs, "--best-of", "--margin", "accuracy=0.5")
+    assert status == 5 and "samples" in out.splitlines()[-2] and "show it where nothing is lost" in out
+    status, _, err = cli("compare", base, base, *runs, "--best-of")
+    assert status == 2 and "this is BASE itself: leave it out" in err
+    one = [write_run(tmp_path, name, Answers(np.ones(20), per_cluster=20)) for name in ("x", "y", "z")]
+    status, out, _ = cli("compare", *one, "--best-of")
+    assert status == 5 and "in 1 cluster " in out and "better 30, decide it" in out
+    status, out, _ = cli("compare", *one[:2])
+    assert status == 5 and "better 30, decide it" in out

@@ -74,6 +74,7 @@ def test_both_signals_follow_their_labels(text: str, speed: float | None, angle:
 def test_a_question_for_one_signal_takes_the_first_number_unless_both_are_marked() -> None:
     assert read_signal("The angle will be 2.5", "angle") == 2.5
     assert read_signal("Of course, the speed is 3", "angle") == 3.0
+    assert read_signal("Speed: 7", "angle") == read_signal("Course: 7", "speed") == 7.0
     assert read_signal("Speed: 7 Course: 1.5", "angle") == 1.5
     assert read_signal("Course: 1.5 Speed: 7", "speed") == 7.0
 

@@ -17,7 +17,6 @@ from evalkit.contracts import Generation, Message, Model, ModelOptions, Request,
 from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import CheckpointError, UsageError
 from evalkit.store import load_run
-from evalkit_models import hf
 from evalkit_models.hf import FAMILY
 
 
@@ -242,5 +241,25 @@ def test_the_revision_is_pinned(folders: dict[str, Path], tmp_path: Path) -> Non
     assert load(folders["llava"], checkpoint=str(place)).info.name.endswith(f"@{commit}")
 
 
-def test_a_draw_does_not_depend_on_what_was_asked_before() -> None:
-    assert hf._seed(1, "a") != hf._seed(2, "a") != hf._seed(2, "b") and hf._seed(1, "a") == hf._seed(1, "a")
+def test_each_question_is_drawn_by_itself(folders: dict[str, Path]) -> None:
+    """Not as its neighbours were, and alike whatever is asked before it."""
+    model = load(folders["qwen2-vl"])
+    same = [ask(name, "what is it", temperature=1.5, seed=1, max_new_tokens=8) for name in "abcd"]
+    together = answers(model, same)
+    assert len({found.text for found in together.values()}) > 1
+    assert answers(model, same[2:3])["c"].text == together["c"].text
+
+
+def test_repeats(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry, "families", lambda: (FAMILY,))
+    chosen = ["-m", f"hf:{folders['qwen2-vl']}", "-t", "rsvqa-lr", "-o", str(tmp_path), "--device", "cpu"]
+    drawn = ["--repeats", "2", "--gen", "temperature=1.5", "--gen", "max_new_tokens=4"]
+    assert invoke(["run", *chosen, *drawn, "--split", "miniature", "--limit", "2", "--json", "-q"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert run["repeats"]["seeds"] == [0, 1] and run["counts"]["answered"] == 2
+    assert len(load_run(run["run"]).responses()) == 4

@@ -318,3 +318,22 @@ def test_a_large_body_that_is_turned_away_is_told_its_size(
     bench.server.behave = lambda body, attempt: completion("Yes") if "Is 3 it" not in str(body) else (404, {})
     assert bench.run("--no-resume", "--batch-size", "1") == 4
     assert bench.result["counts"]["answered"] == 19  # the address was right for the others
+
+
+def test_answers_are_drawn_independently(bench: Bench) -> None:
+    """Each question by a seed of its own, the same in the same run; of repeats each answer."""
+    drawn = ("--gen", "temperature=0.7", "--no-resume")
+
+    def seeds(*flags: str) -> list[int]:
+        bench.server.bodies.clear()
+        assert bench.run(*flags) == 0, bench.err
+        return sorted(body["seed"] for body in bench.server.bodies)
+
+    first = seeds(*drawn, "--seed", "3")
+    assert len(set(first)) == len(first) == bench.result["counts"]["expected"]
+    assert max(first) < 2**31
+    assert seeds(*drawn, "--seed", "3") == first != seeds(*drawn, "--seed", "4")
+    assert len(set(seeds("--seed", "3"))) == 1  # nothing is drawn
+    twice = seeds(*drawn, "--repeats", "2")
+    assert len(set(twice)) == len(twice) == 2 * len(first)
+    assert bench.result["repeats"]["seeds"] == [0, 1]

@@ -28,8 +28,16 @@ def write(folder: Path, name: str, text: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("field", ["text", "answer", "prediction", "response", "output"])
-@pytest.mark.parametrize("key", ["id", "question_id", "index"])
+IDS = ("id", "question_id", "index", "sample_id", "pid", "qid", "data_id", "uid")
+TEXTS = (
+    *("text", "answer", "prediction", "response", "output"),
+    *("pred", "model_answer", "model_output", "generated_text", "raw_output"),
+)
+
+
+@pytest.mark.parametrize(
+    ("key", "field"), [*(("id", field) for field in TEXTS), *((key, "text") for key in IDS[1:])]
+)
 def test_field_names(tmp_path: Path, key: str, field: str) -> None:
     rows = [{key: 7, field: "a"}, {key: "8", field: ""}]
     lines = write(tmp_path, "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -38,6 +46,22 @@ def test_field_names(tmp_path: Path, key: str, field: str) -> None:
     tabs = write(tmp_path, "a.tsv", f"{key}\t{field}\r\n7\ta\r\n8\t\r\n")
     for path in (lines, listed, commas, tabs):
         assert texts(path, "7", "8", "9") == {"7": "a", "8": "", "9": None}
+
+
+def test_of_several_ids_the_first_in_the_order_of_the_names_counts(tmp_path: Path) -> None:
+    for place, key in enumerate(IDS):
+        row = {name: name for name in reversed(IDS[place:])} | {"answer": "a"}
+        path = write(tmp_path, f"{key}.jsonl", json.dumps(row))
+        assert texts(path, *IDS) == {name: "a" if name == key else None for name in IDS}
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [("index", "prediction"), ("pid", "response"), ("question_id", "text")],
+)
+def test_a_form_of_a_harness_says_which_field_is_the_answer(tmp_path: Path, key: str, field: str) -> None:
+    row = {"id": "other", key: "own", field: "a", "answer": "the target", "output": "log", "question": "?"}
+    assert texts(write(tmp_path, "a.jsonl", json.dumps(row)), "own", "other") == {"own": "a", "other": None}
 
 
 def test_content_decides_between_list_and_lines(tmp_path: Path) -> None:

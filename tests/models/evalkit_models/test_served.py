@@ -188,7 +188,8 @@ def test_what_the_protocol_cannot_carry_is_refused(server: Server) -> None:
     ("reply", "text", "finish"),
     [
         (completion("a", "length"), "a", "length"),
-        (completion("a", "eos"), "a", "stop"),
+        *((completion("a", name), "a", "stop") for name in ("eos", "eos_token", "stop_sequence")),
+        (completion("a", "max_tokens"), "a", "length"),
         (completion("", "stop"), "", "stop"),
         (completion("a", None), "a", None),
         (completion("a", None, {"prompt_tokens": 1, "completion_tokens": 100}), "a", "length"),
@@ -428,7 +429,7 @@ def test_a_password_in_the_address_is_sent_and_nowhere_else(bench: Bench) -> Non
     [
         (["--gen", "jpeg_quality=101"], "jpeg_quality=101: write a number from 1 to 100"),
         (["--gen", "timeout=nan"], "timeout=nan"),
-        (["--gen", "wrokers=3"], "wrokers: a served model knows jpeg_quality"),
+        (["--gen", "wrokers=3"], "wrokers: no such setting; a served model has jpeg_quality"),
         (["--gen", "send_stop=perhaps"], "write yes or no"),
         (["--dtype", "float16"], "--dtype has no meaning"),
         (["--no-prefix-caching"], "--no-prefix-caching has no meaning"),
