@@ -28,14 +28,14 @@ def test_my_own_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
     follow("my-benchmark.md", capsys)
 
 
-def test_a_model_behind_a_server(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_behind_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     (served,) = [block for block in blocks("my-server.md") if block.title == "serve.py"]
     Path("serve.py").write_text(served.text, encoding="utf-8")
     started: list[ThreadingHTTPServer] = []
-    monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: started.append(server))
-    monkeypatch.setattr("sys.argv", ["serve.py", "0"])
-    runpy.run_path("serve.py")
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ThreadingHTTPServer, "serve_forever", lambda server: started.append(server))
+        patch.setattr("sys.argv", ["serve.py", "0"])
+        runpy.run_path("serve.py")
     (server,) = started
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

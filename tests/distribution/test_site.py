@@ -74,7 +74,7 @@ def test_python_is_valid_and_imports_what_is_there(block: Block) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_data_and_settings_can_be_read(page: str) -> None:
-    readers = {"json": json.loads, "toml": tomllib.loads, "yaml": yaml.safe_load}
+    readers = {"json": json.loads, "toml": tomllib.loads, "yaml": lambda text: list(yaml.safe_load_all(text))}
     for block in blocks(page):
         if block.language in readers:
             readers[block.language](block.text)
