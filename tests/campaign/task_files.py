@@ -367,14 +367,14 @@ class Tsv(_Files):
 
 
 class Csv(Tsv):
-    """The example of a CSV table in docs/adding-a-task.md."""
+    """The example of a CSV table in docs/task-examples.md."""
 
     name = "task files: CSV"
     share = 2.0
     delimiter = ","
 
     def prepare(self) -> Iterator[File]:
-        page = toy.PAGE.read_text(encoding="utf-8")
+        page = toy.PAGE.with_name("task-examples.md").read_text(encoding="utf-8")
         code = next(
             code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Signs(" in code
         )

@@ -17,11 +17,21 @@ from campaign.driver import Campaign
 from campaign.trial import Trial, Verdict, ask, attempt, judge
 
 HERE = Path(__file__).parent
-QUICK = ("predictions: JSON Lines", "predictions: CSV", "images", "archives", "settings")
+QUICK = (
+    "predictions: JSON Lines",
+    "predictions: CSV",
+    "images",
+    "archives",
+    "settings",
+    "HTTP",
+    "judge.jsonl",
+)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rows", [QUICK, ("task files: TSV",), ("kills: run", "kills: score")], ids=" ".join)
+@pytest.mark.parametrize(
+    "rows", [QUICK, ("task files: TSV", "task files: CSV"), ("kills: run", "kills: score")], ids=" ".join
+)
 def test_a_share_holds(rows: tuple[str, ...], tmp_path: Path) -> None:
     """Some tries of each row, the same every time; `make campaign` makes others."""
     command = [

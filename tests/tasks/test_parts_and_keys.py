@@ -273,3 +273,12 @@ def test_a_count_that_is_none_is_named(
     path.write_text(json.dumps(content), encoding="utf-8")
     assert invoke(["data", "check", "rsvqa-lr", "--split", "test", "--data-root", str(tmp_path)]) == 3
     assert f"answer '{answer}' is no count: it counts as wrong" in capsys.readouterr().out
+
+
+def test_an_area_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = drawn("rsvqa-hr", tmp_path) / "USGS_split_test_answers.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    next(row for row in content["answers"] if row["answer"].endswith("m2"))["answer"] = "/"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert invoke(["data", "check", "rsvqa-hr", "--split", "test1", "--data-root", str(tmp_path)]) == 3
+    assert "answer '/' is no area: it counts as wrong" in capsys.readouterr().out

@@ -128,7 +128,7 @@ def test_packed_logits_equal_unpacked(tmp_path: Path, family: str) -> None:
     generator = torch.Generator().manual_seed(0)
     tiles = torch.randint(0, 256, (3, 3, 28, 28), dtype=torch.uint8, generator=generator)
     packed = collate([samples], tiles, "square", start.pad_id)
-    together = network.language_model.lm_head(TrainingStep(network).hidden(packed)[0])[0]
+    together = network.language_model.lm_head(TrainingStep(network).hidden(packed))[0]
     place = 0
     for sample, own in zip(samples, (tiles[:1], None, tiles[1:]), strict=True):
         alone = network(input_ids=torch.tensor([sample.input_ids]), pixel_values=own)[0]

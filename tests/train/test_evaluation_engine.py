@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,11 +32,15 @@ def test_a_checkpoint_is_evaluated_by_the_actors_of_a_cluster(
         return model
 
     monkeypatch.setattr(workflow, "ray_engine", pool)
-    folder = Path(mini_internvl.__file__).parent / "tiny"
+    folder, runs = tmp_path / "out/step-000002", tmp_path / "runs"
+    shutil.copytree(Path(mini_internvl.__file__).parent / "tiny", folder)
     settings = Evaluation(
-        ("chartqa",), split="miniature", limit=2, runs=str(tmp_path), engine="ray", cpus_per_worker=2
+        ("chartqa",), split="miniature", limit=2, runs=str(runs), engine="ray", cpus_per_worker=2
     )
-    scores = evaluate(SimpleNamespace(name="recipe", evaluation=settings), folder)  # type: ignore[arg-type]
+    recipe = SimpleNamespace(name="recipe", output=str(folder.parent), evaluation=settings)
+    scores = evaluate(recipe, folder)  # type: ignore[arg-type]
     assert scores["chartqa"]["average"] is not None and len(closed) == 1
     assert [(options.engine, options.cpus_per_worker) for options in taken] == [("ray", 2)]
-    assert [path.name for path in tmp_path.iterdir()] == ["recipe@tiny"]
+    assert [path.name for path in runs.iterdir()] == ["recipe@step-000002"]
+    (noted,) = json.loads((folder.parent / "evaluated.json").read_text())["2"].values()
+    assert Path(noted).is_relative_to(runs)

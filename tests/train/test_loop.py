@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ from safetensors.torch import load_file
 from small_training import make_recipe, write_data
 from torch import nn
 from torch.nn import functional
+from training_scripts import run_script
 
 import mini_internvl
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
@@ -30,9 +27,6 @@ from mini_internvl_train.objective import StepResult
 from mini_internvl_train.precision import store_frozen_layers
 from mini_internvl_train.recipe import Recipe, read_recipe
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-#: Child processes import what this process imports, whichever checkout is installed.
-SOURCES = [str(REPOSITORY / name) for name in ("tests", ".", "tasks", "models", "train", "leaderboard_app")]
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 
 
@@ -53,25 +47,6 @@ def distance(one: Path, other: Path) -> float:
 
 def log_lines(recipe: Recipe) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(recipe.output) / "log.jsonl").read_text().splitlines()]
-
-
-def run_script(script: str, folder: Path, launcher: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    path = folder / "script.py"
-    path.write_text(script)
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([*SOURCES, os.environ.get("PYTHONPATH", "")]),
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    return subprocess.run(
-        [sys.executable, *launcher, str(path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 def test_one_batch_overfits(tmp_path: Path) -> None:
@@ -225,24 +200,13 @@ train(read_recipe({recipe!r}, {{"output": {output!r}}}), quiet=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharded", [False, True])
-def test_two_processes_equal_one(tmp_path: Path, sharded: bool) -> None:
-    """Three packs a step for two ranks, and a sample without a picture: nobody waits for anybody.
-
-    Sharded, it runs by the launch configuration of docs/training.md.
-    """
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """Three packs a step for two ranks, and a sample without a picture: nobody waits for anybody."""
     make_recipe(tmp_path, drop_path=0.0, steps__packs_per_step=3, steps__max_steps=3, packing__enabled=False)
     write_data(tmp_path / "data", 12, text_only=(0, 3, 4))
     recipe = str(tmp_path / "recipe.yaml")
     train(read_recipe(recipe, {"output": str(tmp_path / "one")}), **QUIET)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    if sharded:
-        page = (REPOSITORY / "docs/training.md").read_text(encoding="utf-8")
-        found = re.search(r'```yaml title="fsdp.yaml"\n(.*?)```', page, re.DOTALL)
-        assert found is not None
-        (tmp_path / "fsdp.yaml").write_text(found.group(1))
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "fsdp.yaml")]
-        launcher += ["--num_processes", "2"]
     done = run_script(RANKS.format(recipe=recipe, output=str(tmp_path / "two")), tmp_path, launcher)
     assert done.returncode == 0, done.stderr[-6000:]
     assert distance(tmp_path / "one/final", tmp_path / "two/final") < 2e-6

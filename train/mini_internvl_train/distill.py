@@ -88,8 +88,6 @@ class DistillationStep(nn.Module):
         RecipeError: their patch grids differ, or one has fewer layers than are matched.
     """
 
-    _no_split_modules = ("EncoderLayer",)
-
     def __init__(self, student: InternViT, teacher: InternViT, layers: int) -> None:
         super().__init__()
         if student.config.grid != teacher.config.grid:
@@ -230,7 +228,7 @@ class EncoderDistillation(Objective):
         """Gradients of one minus the mean cosine similarity."""
         from mini_internvl.model import normalise
 
-        similar = loop.module(normalise(next(batches).to(loop.accelerator.device)))
+        similar = loop.forward(normalise(next(batches).to(loop.accelerator.device)))
         loss = (1.0 - similar).mean()
         loop.accelerator.backward(loss)
         batch = self.recipe.batch

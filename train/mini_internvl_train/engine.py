@@ -17,13 +17,14 @@ from evalkit import environment
 from mini_internvl_train.errors import TrainingError
 from mini_internvl_train.precision import emulated
 from mini_internvl_train.recipe import Precision
+from mini_internvl_train.sharding import without_accelerates_own
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
 def make_accelerator(precision: Precision, *, cpu: bool = False) -> Accelerator:
-    """Accelerate's engine for this process: one device, torchrun, or FSDP, as it was launched.
+    """Accelerate's engine for this process: one device or torchrun, as it was launched.
 
     Args:
         precision: of products. cpu: never a GPU.
@@ -44,14 +45,8 @@ def make_accelerator(precision: Precision, *, cpu: bool = False) -> Accelerator:
     cpu = cpu or not torch.accelerator.is_available()
     plain = precision == "float32" or (cpu and emulated(precision, torch.device("cpu")))
     mixed = "no" if plain else precision
-    return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[waits])
-
-
-def sharded(accelerator: Accelerator) -> bool:
-    """Whether weights are sharded over ranks (FSDP)."""
-    from accelerate.utils import DistributedType
-
-    return bool(accelerator.distributed_type == DistributedType.FSDP)
+    with without_accelerates_own():
+        return Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[waits])
 
 
 def gathered(value: Any) -> list[Any]:

@@ -5,7 +5,6 @@ A step's packs are dealt to ranks and micro-steps; its loss is normalised over a
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 from mini_internvl_train import checkpoints
 from mini_internvl_train.batches import Batch, BatchLoader, silent_batch
 from mini_internvl_train.checkpoints import Resumed
-from mini_internvl_train.engine import sharded
 from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.evaluation import check_name, check_tasks, due, evaluate, score_lines
 from mini_internvl_train.log import Scores, Validated
@@ -34,6 +32,7 @@ from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.sample_files import PlannedLines, changed_files, file_tensors
 from mini_internvl_train.samples import TrainingSet, describe
 from mini_internvl_train.selection import Selection, make_selection
+from mini_internvl_train.sharding import accumulating
 from mini_internvl_train.start import Start, learned_parameters, load_start, prepare, uses_lora
 from mini_internvl_train.step import TrainingStep
 from mini_internvl_train.validation import HeldOut, validation_loss
@@ -153,8 +152,8 @@ class FineTuning(Objective):
                 damage, found = damage or str(found), silent_batch(self.start.pad_id)
             batch = found.to(accelerator.device)
             last = micro == micro_steps - 1
-            with contextlib.nullcontext() if last else accelerator.no_sync(loop.module):
-                loss = loop.module(batch, denominator)
+            with accumulating(accelerator, loop.module, last=last):
+                loss = loop.forward(batch, denominator)
                 accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over ranks
             total += loss.detach()
             shares += step.shares
@@ -268,7 +267,7 @@ def _store_frozen(start: Start, recipe: Recipe, accelerator: Accelerator) -> Non
     network, dtype = start.network, DTYPES[recipe.precision]
     store_frozen(network, dtype)
     slow = emulated(recipe.precision, accelerator.device)
-    if sharded(accelerator) or slow:
+    if slow:
         store_frozen(network, torch.float32)  # rounded all the same: a checkpoint holds the rounded values
     if slow:
         logger.warning("this CPU has no %s matrix instructions; products are taken in float32", dtype)

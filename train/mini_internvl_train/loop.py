@@ -26,13 +26,14 @@ from evalkit.store.atomic import write_json
 from evalkit_models.mini_internvl import TRAINING
 from mini_internvl_train import checkpoints
 from mini_internvl_train.checkpoints import Resumed, State
-from mini_internvl_train.engine import Interruption, gathered, locked, make_accelerator, sharded
+from mini_internvl_train.engine import Interruption, gathered, locked, make_accelerator
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingDataError
 from mini_internvl_train.log import StepLog, TrainingLog, peak_memory
 from mini_internvl_train.objective import Objective, Say, Settings, StepResult
 from mini_internvl_train.optimizer import optimizer_state, restore_optimizers, whole
 from mini_internvl_train.selection import LOSS
 from mini_internvl_train.settings import plain
+from mini_internvl_train.sharding import Sharding, is_sharded
 from mini_internvl_train.start import learned_parameters
 from mini_internvl_train.tracking import trackers_of
 
@@ -101,13 +102,21 @@ class Loop:
     def __init__(self, settings: Settings, objective: Objective, accelerator: Accelerator, say: Say) -> None:
         self.settings, self.objective = settings, objective
         self.accelerator, self.say = accelerator, say
-        prepared: Any = accelerator.prepare(objective.step, *objective.optimizers())
-        self.module: Any = prepared[0]
-        self.optimizers: list[Any] = list(prepared[1:])
+        self.module: Any = objective.step
+        if (sharding := Sharding.asked(settings.precision)) is not None:
+            sharding.shard(objective.step, accelerator.device)
+        else:
+            self.module = accelerator.prepare(objective.step)
+        self.optimizers: list[Any] = [accelerator.prepare(each) for each in objective.optimizers()]
         self.output = Path(settings.output)
         self.done = self.samples = self.tokens = 0
         self._details: list[float] = []
         self._changed: list[str] = []
+
+    def forward(self, *inputs: Any) -> Any:
+        """The module's forward pass in the precision of the training."""
+        with self.accelerator.autocast():
+            return self.module(*inputs)
 
     def restore(self, resumed: Resumed) -> None:
         """Restores optimizers and counts from a checkpoint, whose weights are loaded already."""
@@ -281,7 +290,7 @@ class Loop:
     def save(self) -> Path:
         """Writes the checkpoint of the steps done; all ranks gather what is sharded."""
         folder, selection = self._folder(), self.objective.selection
-        if self.accelerator.is_main_process or sharded(self.accelerator):
+        if self.accelerator.is_main_process or is_sharded(self.module):
             network = self._network()
             learned = dict(learned_parameters(network))
             weights = {name: whole(tensor) for name, tensor in self.objective.saved(network).items()}

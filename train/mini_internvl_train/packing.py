@@ -1,10 +1,10 @@
 """Which samples each step sees: mix, shuffle, packs and steps, planned ahead.
 
 An epoch's mix takes each data set by its `repeat_time` and the paper's ratio of general to domain data. A
-fraction is a seeded random choice of lines, never the first ones: published files are sorted by source. Packs
-are first-fit decreasing inside shuffled windows: near-full packs, while every part of training still sees a
-random mix. All of it is a pure function of lengths, recipe and epoch, not of ranks or workers, so a resumed
-or re-sharded run sees the same packs.
+fraction is a seeded random choice of lines, never the first ones: published files are sorted by source. A
+sample goes, in its shuffled order, into the fullest of a few waiting packs that takes it: near-full packs,
+while each step sees about the mix of an arrival order (`benchmarks/packing.py`). All of it is a pure function
+of lengths, recipe and epoch, not of ranks or workers, so a resumed or re-sharded run sees the same packs.
 """
 
 from __future__ import annotations
@@ -101,8 +101,10 @@ def set_generator(seed: int, name: str, *more: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64([seed, number, *more]))
 
 
-#: Samples packed together; larger packs tighter, smaller mixes better.
-WINDOW = 512
+OPEN = 16
+"""Packs that wait for more samples; more pack no tighter and mix less."""
+FULL = 0.995
+"""Share of a bound at which a pack waits for no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,41 +179,49 @@ def plan_packs(
             raise TrainingDataError(f"sample {index}: {excess}")
     if not enabled:
         return [(index,) for index in order]
-    packs: list[tuple[int, ...]] = []
-    for start in range(0, len(order), WINDOW):
-        packs.extend(_first_fit(lengths, order[start : start + WINDOW], bounds))
-    return packs
+    full: list[tuple[int, ...]] = []
+    waiting: list[_OpenPack] = []
+    for index in order:
+        pack = _best_fit(waiting, lengths[index], bounds)
+        if pack is None:
+            pack = _OpenPack(lengths[index].regime)
+            waiting.append(pack)
+        pack.add(index, lengths[index], bounds)
+        if pack.fill >= FULL or len(waiting) > OPEN:
+            fullest = max(waiting, key=lambda each: each.fill)
+            waiting.remove(fullest)
+            full.append(tuple(fullest.samples))
+    return [*full, *(tuple(pack.samples) for pack in waiting)]
 
 
-def _first_fit(lengths: Sequence[Length], window: Sequence[int], bounds: Bounds) -> list[tuple[int, ...]]:
-    """First-fit decreasing; packs come back in the order of their first sample in the window."""
-    by_size = sorted(
-        range(len(window)), key=lambda i: (-lengths[window[i]].tiles, -lengths[window[i]].tokens, i)
-    )
-    packs: list[list[int]] = []
-    tokens: list[int] = []
-    tiles: list[int] = []
-    regimes: list[int] = []
-    for position in by_size:
-        length = lengths[window[position]]
-        for pack in range(len(packs)):
-            if (
-                regimes[pack] == length.regime
-                and tokens[pack] + length.tokens <= bounds.max_tokens
-                and tiles[pack] + length.tiles <= bounds.max_tiles
-            ):
-                break
-        else:
-            pack = len(packs)
-            packs.append([])
-            tokens.append(0)
-            tiles.append(0)
-            regimes.append(length.regime)
-        packs[pack].append(position)
-        tokens[pack] += length.tokens
-        tiles[pack] += length.tiles
-    packs.sort(key=min)
-    return [tuple(window[position] for position in sorted(pack)) for pack in packs]
+class _OpenPack:
+    """A pack that takes more samples; those of one regime alone."""
+
+    def __init__(self, regime: int) -> None:
+        self.samples: list[int] = []
+        self.regime = regime
+        self.tokens = self.tiles = 0
+        self.fill = 0.0
+
+    def add(self, index: int, length: Length, bounds: Bounds) -> None:
+        """Takes a sample, whether or not it fits."""
+        self.samples.append(index)
+        self.tokens += length.tokens
+        self.tiles += length.tiles
+        self.fill = max(self.tokens / bounds.max_tokens, self.tiles / bounds.max_tiles)
+
+    def takes(self, length: Length, bounds: Bounds) -> bool:
+        """Whether a sample fits."""
+        return (
+            self.regime == length.regime
+            and self.tokens + length.tokens <= bounds.max_tokens
+            and self.tiles + length.tiles <= bounds.max_tiles
+        )
+
+
+def _best_fit(waiting: Sequence[_OpenPack], length: Length, bounds: Bounds) -> _OpenPack | None:
+    """The fullest pack that takes a sample; the oldest of equal ones."""
+    return max((pack for pack in waiting if pack.takes(length, bounds)), key=lambda p: p.fill, default=None)
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:

@@ -33,9 +33,6 @@ class TrainingStep(nn.Module):
         shares: what each data set added to the last forward pass's loss, `[sets]`, without a gradient.
     """
 
-    #: Layers that FSDP's wrapping policy shards one by one.
-    _no_split_modules = ("EncoderLayer", "Qwen2DecoderLayer", "LlamaDecoderLayer", "Phi3DecoderLayer")
-
     def __init__(self, network: MiniInternVL, sets: int = 1) -> None:
         super().__init__()
         self.shares = torch.zeros(sets)
@@ -49,9 +46,7 @@ class TrainingStep(nn.Module):
             batch: on the network's device.
             denominator: sum of loss weights of the whole step, over all micro-steps and ranks.
         """
-        hidden, unused = self.hidden(batch)
-        loss = self.loss(hidden, batch, denominator)
-        return loss if unused is None else loss + unused
+        return self.loss(self.hidden(batch), batch, denominator)
 
     def loss(self, hidden: Tensor, batch: Batch, denominator: float) -> Tensor:
         """The step's loss contribution of one micro-batch; sets `shares`.
@@ -77,22 +72,21 @@ class TrainingStep(nn.Module):
         self.shares = nothing.index_add(0, batch.sets[:, 1:][at], weighted.detach()) / denominator
         return weighted.sum() / denominator
 
-    def hidden(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Last hidden states `[rows, length, width]`, and a zero through the encoder without images."""
+    def hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states `[rows, length, width]`."""
         network = self.network
-        unused: Tensor | None = None
         if batch.tiles is not None:
             features = network.encode_images(batch.tiles)
             embeddings = network.embed(batch.input_ids, features)
         else:
-            # every rank must use every parameter, or gradient averaging would wait for ever
+            # every rank must use every parameter, and in the same order, or ranks would wait for each other
             size = network.config.image_size
             white = torch.full((1, 3, size, size), WHITE, dtype=torch.uint8, device=batch.input_ids.device)
-            unused = network.encode_images(white).float().sum() * 0.0
-            embeddings = network.embed(batch.input_ids)
+            nothing = network.encode_images(white).sum() * 0.0
+            embeddings = network.embed(batch.input_ids) + nothing
         if torch.is_autocast_enabled(embeddings.device.type):
             embeddings = embeddings.to(torch.get_autocast_dtype(embeddings.device.type))
-        hidden = network.language_model.model(
+        hidden: Tensor = network.language_model.model(
             inputs_embeds=embeddings,
             # a mask of four dimensions is handed on as it is; this one is never read
             attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=embeddings.device),
@@ -100,7 +94,7 @@ class TrainingStep(nn.Module):
             position_ids=batch.position_ids,
             use_cache=False,
         ).last_hidden_state
-        return hidden, unused
+        return hidden
 
 
 NAME = "mini_internvl_segments"

@@ -90,7 +90,7 @@ def _costs(groups: Sequence[Group]) -> list[str]:
 def _steps(groups: Sequence[Group]) -> list[str]:
     """Scores by step (Fig. 5), where there are several evaluations; means over seeds."""
     steps = sorted({step for _, own in groups for outcome in own for step in outcome.scores})
-    if len(steps) < 2:
+    if all(len(outcome.scores) < 2 for _, own in groups for outcome in own):
         return []
     metrics = sorted({m for _, own in groups for o in own for found in o.scores.values() for m in found})
     rows = ["| metric | point | " + " | ".join(f"step {step}" for step in steps) + " |"]

@@ -16,6 +16,7 @@ from mini_internvl_train.log import Validated
 from mini_internvl_train.packing import Bounds, Pack, plan_packs, sample_weight
 from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.samples import TrainingSet
+from mini_internvl_train.sharding import reshard
 
 if TYPE_CHECKING:
     from mini_internvl_train.loop import Loop
@@ -69,7 +70,8 @@ def validation_loss(loop: Loop, loader: BatchLoader, held_out: HeldOut) -> Valid
                 found = next(batches)
                 if isinstance(found, TrainingDataError):
                     damage, found = damage or str(found), silent_batch(loader.pad_id)
-                sums[place] += loop.module(found.to(device), weight)
+                sums[place] += loop.forward(found.to(device), weight)
+    reshard(loop.module)
     loop.module.train()
     loop.agree(damage)
     losses = loop.accelerator.reduce(sums, "sum").tolist()

@@ -171,10 +171,12 @@ class _Rsvqa(PaperTask):
         )
 
     def impossible_key(self, sample: Sample) -> str | None:
-        """A count that is none; see `Task.impossible_key`."""
-        number = whole_number(str(sample.target))
-        if sample.tags["type"] == COUNT and (number is None or number < 0):
-            return f"answer {str(sample.target)[:40]!r} is no count"
+        """A count or an area that is none; see `Task.impossible_key`."""
+        kind, target = sample.tags["type"], str(sample.target)
+        if kind in (COUNT, AREA):
+            number = whole_number(target) if kind == COUNT else square_metres(target, quirk=False)
+            if number is None or number < 0:
+                return f"answer {target[:40]!r} is no {kind}"
         return super().impossible_key(sample)
 
     def metrics(self) -> Sequence[Metric]:
