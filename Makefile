@@ -4,19 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := evalkit tasks models train leaderboard_app tests benchmarks
 
-.PHONY: demo test lint types tests campaign setup clean chromium axe
+.PHONY: demo test lint types tests docs campaign setup clean chromium axe
 
 demo: $(VENV)/.installed
 	@echo "== evalkit run: the embedded model on DriveLM's miniature"
 	$(BIN)/evalkit run --model mini-internvl-tiny --task drivelm --split miniature
 	@echo
-	@echo "== adapting it to drawn medical scans (about three minutes)"
+	@echo "== adapting it to drawn medical scans (about three minutes on two cores)"
 	$(BIN)/python -m mini_internvl_train.demo demo
 	@echo
-	@echo "Next: $(BIN)/evalkit leaderboard --runs demo/runs shows both models; $(BIN)/evalkit list tasks says what"
-	@echo "can be asked; README.md tells how to evaluate a released checkpoint; 'make test' checks the project."
+	@echo "Miniatures are drawn images: they show that everything works, and are no benchmarks."
+	@echo "Next, what the adapted model still gets wrong:"
+	@echo "  $(BIN)/evalkit show demo/runs/*final/gmai-mmbench@miniature/* --wrong"
 
-test: lint types tests
+test: lint types docs tests
 	@echo
 	@echo "All checks passed. Next: 'make demo', or CONTRIBUTING.md to change something."
 
@@ -40,6 +41,12 @@ types: $(VENV)/.installed-dev
 tests: $(VENV)/.installed-dev chromium axe
 	@echo "== tests"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal --durations 15
+
+# The documentation site, in site/; a link that leads nowhere or a page that no menu names is an error.
+docs: $(VENV)/.installed-docs
+	@echo "== documentation"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
+	@echo "It is in site/. '$(BIN)/mkdocs serve' shows it at http://127.0.0.1:8000, and anew when a page is saved."
 
 # Kills, full disks and hostile inputs (docs/reliability.md); STATE=FILE keeps results, so that it can go on.
 MINUTES ?= 10
@@ -76,10 +83,15 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,video]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/bin/pip pyproject.toml constraints.txt
+	@echo "== installing evalkit with what builds its documentation (about two minutes)"
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
+
 $(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@echo "== installing evalkit with everything for development (about three minutes)"
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	@touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

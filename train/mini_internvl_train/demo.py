@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from evalkit_tasks.general.choices import vlmevalkit_prompt
@@ -103,7 +104,7 @@ def demonstrate(folder: Path) -> int:
             "data.general_meta": str(folder / "data/general/meta.json"),
         },
     )
-    final = train(recipe, say=print)
+    final = train(recipe, say=partial(print, flush=True))
     print(f"\n== {MODEL} after")
     if status := invoke(["run", "-m", MODEL, "--checkpoint", str(final), *asked, *common]):
         return status
