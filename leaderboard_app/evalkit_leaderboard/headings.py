@@ -40,7 +40,9 @@ def _printed(task: str, split: str) -> Mapping[str, tuple[str, bool]]:
 
     A table names the run and metric behind each of its cells; so it is made of a run that has every metric.
     """
-    info = catalogue.tasks()[task]
+    info = catalogue.tasks().get(task)
+    if info is None:  # not installed: the paper has no name for it
+        return {}
     metrics = {name: MetricCell(1.0, metric.unit, 1) for name, metric in info.metrics.items()}
     run = Run(task, "complete", task=task, split=split, protocol=info.protocol, metrics=metrics)
     found: dict[str, tuple[str, bool]] = {}
