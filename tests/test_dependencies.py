@@ -97,7 +97,7 @@ def imported(root: str) -> dict[str, Path]:
     """Third-party packages that a root imports, each with a file that does."""
     ours = {path.stem for folder in ("benchmarks", "tests") for path in (REPOSITORY / folder).rglob("*.py")}
     ours |= {path.parent.name for part in ROOTS for path in (REPOSITORY / part).rglob("__init__.py")}
-    ours |= {"tests", *(path.stem for path in (REPOSITORY / "shared").rglob("*.py"))}
+    ours |= {"benchmarks", "tests", *(path.stem for path in (REPOSITORY / "shared").rglob("*.py"))}
     return {
         module: path.relative_to(REPOSITORY)
         for path in (REPOSITORY / root).rglob("*.py")
