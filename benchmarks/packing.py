@@ -58,8 +58,11 @@ def measured(name: str, seed: int = 0) -> Mixing:
     order = list(range(len(lengths)))
     rng.shuffle(order)
     packed, tight = plan_packs(lengths, order, BOUNDS), first_fit_decreasing(lengths, order)
-    spread = [_spread(packs, domain) for packs in (in_arrival_order(lengths, order), packed, tight)]
-    return Mixing(*spread, _fill(packed, lengths), _fill(tight, lengths))
+    ordered = in_arrival_order(lengths, order)
+    return Mixing(
+        *(_spread(ordered, domain), _spread(packed, domain), _spread(tight, domain)),
+        *(_fill(packed, lengths), _fill(tight, lengths)),
+    )
 
 
 def in_arrival_order(lengths: Sequence[Length], order: Sequence[int]) -> list[Pack]:
@@ -94,7 +97,7 @@ def first_fit_decreasing(lengths: Sequence[Length], order: Sequence[int]) -> lis
 
 
 def _fits(pack: Pack, lengths: Sequence[Length]) -> bool:
-    tokens, tiles = (sum(getattr(lengths[i], name) for i in pack) for name in ("tokens", "tiles"))
+    tokens, tiles = sum(lengths[i].tokens for i in pack), sum(lengths[i].tiles for i in pack)
     return tokens <= BOUNDS.max_tokens and tiles <= BOUNDS.max_tiles
 
 
@@ -106,9 +109,8 @@ def _spread(packs: Sequence[Pack], domain: int) -> float:
 
 
 def _fill(packs: Sequence[Pack], lengths: Sequence[Length]) -> float:
-    tokens, tiles = (
-        sum(getattr(lengths[i], name) for pack in packs for i in pack) for name in ("tokens", "tiles")
-    )
+    tokens = sum(lengths[i].tokens for pack in packs for i in pack)
+    tiles = sum(lengths[i].tiles for pack in packs for i in pack)
     return max(tokens / BOUNDS.max_tokens, tiles / BOUNDS.max_tiles) / len(packs)
 
 

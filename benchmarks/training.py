@@ -50,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 class FullHeadStep(TrainingStep):
     """The same loss with the language head at every position."""
 
-    def loss(self, hidden: Tensor, labels: Tensor, weights: Tensor, denominator: float) -> Tensor:
+    def loss(self, hidden: Tensor, batch: Batch, denominator: float) -> Tensor:
         """See `TrainingStep.loss`."""
         head: Any = self.network.language_model
         logits = head.lm_head(hidden[:, :-1]).float()
-        targets = labels[:, 1:].reshape(-1)
+        targets = batch.labels[:, 1:].reshape(-1)
         losses = nn.functional.cross_entropy(
             logits.flatten(0, 1), targets, reduction="none", ignore_index=IGNORED
         )
-        return (losses * weights[:, 1:].reshape(-1)).sum() / denominator
+        return (losses * batch.weights[:, 1:].reshape(-1)).sum() / denominator
 
 
 def packing_ratio() -> None:
