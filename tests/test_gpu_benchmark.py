@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -31,6 +32,16 @@ def test_parts_are_kept_and_not_measured_twice(tmp_path: Path) -> None:
     status, text, second = run(out, "feeding", "int8", minutes="0")
     assert status == 1 and second == first
     assert "no time was left for: int8" in text
-    out.write_text(json.dumps({**first, "machine": {**first["machine"], "cores": -1}}))
-    status, text, _ = run(out, "feeding")
-    assert status == 1 and "another machine" in text
+
+
+def test_figures_of_another_machine_are_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(PROGRAM.parent))
+    start = importlib.import_module("gpu").start
+    out = tmp_path / "gpu.json"
+    assert start(out, {"cores": 2}) == {"machine": {"cores": 2}, "parts": {}}
+    out.write_text(json.dumps({"machine": {"cores": 2}, "parts": {"int8": {}}}))
+    assert start(out, {"cores": 2})["parts"] == {"int8": {}}
+    with pytest.raises(SystemExit, match="another machine"):
+        start(out, {"cores": 4})

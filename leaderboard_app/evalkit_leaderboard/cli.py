@@ -64,10 +64,8 @@ def leaderboard(
         raise UsageError(
             f"`evalkit leaderboard` needs the package {lacking[0]}: {install_command('leaderboard')}"
         )
-    for root in runs:
-        if said := remark(root):
-            click.echo(f"warning: {said}", err=True)
     if folder is not None:
+        _remark(runs)
         return _export(runs, folder, with_images, max_pixels)
     if with_images:
         raise UsageError("--with-images: has no meaning without --export")
@@ -77,12 +75,19 @@ def leaderboard(
         raise UsageError(f"--address {address}: no free port from {PORT} on; give --port, or another address")
     if port is not None and not is_free(address, port):
         raise UsageError(f"--port {port}: taken on {address}; choose another, or leave --port out")
+    _remark(runs)
     place = f"http://{_shown(address)}:{chosen}" + (f"/{base}" if base else "")
     click.echo(f"leaderboard of {', '.join(map(str, runs))}: {place}  (Ctrl-C ends it)")
     status = serve(command(runs, training, address, chosen, max_pixels, base))
     if status not in (0, -2, 130):
         raise SetupError(f"the leaderboard ended with status {status}; its messages are above")
     return 0
+
+
+def _remark(runs: tuple[Path, ...]) -> None:
+    for root in runs:
+        if said := remark(root):
+            click.echo(f"warning: {said}", err=True)
 
 
 def _export(runs: tuple[Path, ...], folder: Path, with_images: bool, max_pixels: int) -> int:

