@@ -63,7 +63,7 @@ def _rows(path: Path, text: str) -> Iterable[Any]:
         if isinstance(content, Mapping):
             return ({"id": name, "rating": rating} for name, rating in content.items())
         return content if isinstance(content, list) else ()
-    return (strict_json.loads(line) for line in text.splitlines() if line.strip())
+    return (strict_json.loads(line) for line in text.split("\n") if line.strip())
 
 
 def _field(row: Any, names: Sequence[str], where: str) -> Any:

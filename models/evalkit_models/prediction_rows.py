@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ class Recogniser:
 
 
 def _plain(name: object) -> str:
-    return str(name).strip().lower().replace("_", "").replace("-", "").replace(" ", "")
+    plain = str(name).strip().lower().replace("_", "").replace(" ", "")
+    return re.sub(r"(?<=\w)-(?=\w)", "", plain)  # a hyphen joins words; one at an end is damage
 
 
 def is_field(name: object) -> bool:

@@ -12,6 +12,8 @@ import pytest
 from chat_server import Server, completion
 
 from evalkit.cli.main import invoke
+from evalkit.errors import DataError
+from evalkit.pipeline.judge_labels import read_labels
 from evalkit.statistics import Clusters
 from evalkit.statistics.prediction_powered import corrected_mean
 
@@ -135,6 +137,14 @@ def test_broken_labels_are_refused_before_anything_is_asked(
     (tmp_path / "people.csv").write_text(content)
     assert said in drivelm("--judge-labels", tmp_path / "people.csv", status=3)
     assert not server.bodies
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x1c", "\u2028"])
+def test_a_line_of_labels_ends_at_a_line_feed_alone(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "people.jsonl"
+    path.write_text(f'{{"id": "a", "rating": 1}}{end}{{"id": "b", "rating": 2}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"people\.jsonl"):
+        read_labels(path)
 
 
 def test_a_rating_outside_of_the_scale_is_refused(drivelm: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from evalkit.contracts import ModelOptions, Request
 from evalkit.errors import DataError, EvalkitError, UsageError
+from evalkit_models.prediction_rows import is_field
 from evalkit_models.predictions import FAMILY, Predictions
 
 
@@ -328,3 +329,8 @@ def test_an_answer_that_begins_with_an_equals_sign(tmp_path: Path) -> None:
         book.active.append(row)
     book.save(tmp_path / "a.xlsx")
     assert texts(tmp_path / "a.xlsx", "1", "2", "3") == {"1": "=5", "2": "x", "3": ""}
+
+
+def test_a_hyphen_joins_words_of_a_column_and_one_at_its_end_is_damage() -> None:
+    names = ("id", "question_id", "question-id", "Question ID", "-id", "id-")
+    assert [is_field(name) for name in names] == [True, True, True, True, False, False]
