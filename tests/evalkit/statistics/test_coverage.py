@@ -30,11 +30,11 @@ def coverage(place: World, clusters: int, experiments: int, clustered: bool = Tr
     ("kind", "clusters", "experiments"),
     [
         ("mean", 40, 2000),
-        ("mean", 200, 1500),
-        ("ratio", 150, 1500),
-        ("rmse", 150, 1500),
-        ("cider", 150, 1500),
-        ("composite", 150, 300),
+        ("mean", 200, 1000),
+        ("ratio", 150, 1000),
+        ("rmse", 150, 1000),
+        ("cider", 150, 1000),
+        ("composite", 150, 200),
     ],
 )
 def test_clustered_intervals_cover(kind: str, clusters: int, experiments: int) -> None:
