@@ -43,7 +43,7 @@ def test_a_drop_planned_for_is_called_as_often_as_promised(place: PowerWorld, dr
     assert pilot.spread is not None
     need = needed(100 * drop, pilot.spread, 0.05 / place.metrics)
     assert need is not None
-    experiments = 200
+    experiments = 250
     found = called(place, need.clusters, drop, experiments, resamples=2000)
     assert 0.78 - noise(0.78, experiments) <= found <= 0.84 + noise(0.84, experiments)
 
