@@ -198,7 +198,7 @@ while killed < kills or len(folders) < 3:
 
 @pytest.mark.slow
 def test_many_kills_leave_the_records_of_an_undisturbed_run(command, tmp_path: Path) -> None:
-    samples, kills = 300, 12
+    samples, kills = 300, 8
     arguments = command("fake:0.001", samples=samples)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kept = tmp_path / "runs" / "fake" / "yes-no@test"

@@ -136,7 +136,7 @@ def test_every_page_opens(
 AXE = Path(os.environ.get("AXE", Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", os.environ.get("AXE_SCHEMES", "light").split(","))  # also dark: slow
 def test_axe_finds_nothing_serious_on_any_page(browser: Browser, site: str, scheme: str) -> None:
     if not AXE.is_file():
         pytest.skip("no axe-core: `make axe` fetches it from npm, or set AXE to its axe.min.js")

@@ -54,7 +54,6 @@ if PartialState().is_main_process:
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-lora": ("qwen2", {"trainable": "lora", "precision": "bf16", "lora__encoder": True}),
     "internlm2-full": ("internlm2", {"precision": "bf16", "gradient_checkpointing": True}),
-    "phi3-full": ("phi3", {"data__validation": 0.2, "validation__every": 1}),
     "phi3-lora": ("phi3", {"trainable": "lora", "precision": "bf16"}),
 }
 

@@ -322,7 +322,7 @@ def test_ranks_share_the_repeats_of_a_question(ground: Ground, processes: Ranks)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("world", [3])
 def test_torchrun_starts_again_what_a_killed_rank_left(ground: Ground, processes: Ranks, world: int) -> None:
     processes.wish(delay="0.1")
     launcher = processes.by_torchrun(world, restarts=2)
