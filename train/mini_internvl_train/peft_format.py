@@ -92,12 +92,7 @@ def write_peft(
     settings: dict[str, Any] = {
         "peft_type": "LORA",
         "base_model_name_or_path": base["model"],
-        "r": lora.rank,
-        "lora_alpha": lora.alpha,
-        "lora_dropout": lora.dropout,
-        "use_rslora": lora.rslora,
-        "use_dora": lora.dora,
-        "bias": "none",
+        **lora.peft_settings(),
         "inference_mode": True,
         "target_modules": _targets(modules, native),
         "modules_to_save": [projector] if whole else None,

@@ -87,6 +87,17 @@ class Lora:
     def __post_init__(self) -> None:
         check_bounds(self)
 
+    def peft_settings(self) -> dict[str, Any]:
+        """By PEFT's names; which modules are adapted is not among them."""
+        return {
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "lora_dropout": self.dropout,
+            "use_rslora": self.rslora,
+            "use_dora": self.dora,
+            "bias": "none",
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

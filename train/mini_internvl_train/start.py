@@ -227,14 +227,7 @@ def add_lora(network: MiniInternVL, lora: Lora, seed: int = 0, encoder_layers: i
     from peft import LoraConfig, inject_adapter_in_model
 
     language, encoder = lora_targets(network.config.family, lora)
-    settings: dict[str, Any] = {
-        "r": lora.rank,
-        "lora_alpha": lora.alpha,
-        "lora_dropout": lora.dropout,
-        "use_rslora": lora.rslora,
-        "use_dora": lora.dora,
-        "bias": "none",
-    }
+    settings = lora.peft_settings()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if language:
