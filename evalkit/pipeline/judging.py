@@ -32,7 +32,9 @@ class Judging:
 
         self._options = options
         settings, times = options.settings, range(options.repeats)
-        self._judges = [Judge(options.url, options.model, replies, settings, repeat=n) for n in times] if ask else []
+        self._judges = (
+            [Judge(options.url, options.model, replies, settings, repeat=n) for n in times] if ask else []
+        )
         judges: Sequence[Judge | StoredReplies] = self._judges or [
             StoredReplies(options.model, replies, settings, repeat=n) for n in times
         ]

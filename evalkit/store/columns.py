@@ -1,7 +1,7 @@
 """Columns of an Arrow table made from Python values.
 
-`pyarrow.array` imports pandas wherever it is installed, which takes longer than the whole of a small run. Made
-from their buffers, columns need no pandas, and a large table takes a third of the time.
+`pyarrow.array` imports pandas wherever it is installed, which takes longer than the rest of a small run. Made
+from their buffers, columns need no pandas.
 """
 
 from __future__ import annotations
