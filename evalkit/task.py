@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from evalkit import earlier_tasks
 from evalkit.answers import ParsedAnswer, failed_record, record
@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-_ROLES: Final = ("user", "assistant")
+_ROLES: Final[tuple[Literal["user"], Literal["assistant"]]] = ("user", "assistant")
 
 
 class Task(ABC):
@@ -119,7 +119,7 @@ class Task(ABC):
         The default treats every turn but the last as user and assistant alternating.
         """
         texts = (*sample.turns[:-1], self.template.format(question=sample.turns[-1]))
-        messages = [Message(role, text) for role, text in zip(cycle(_ROLES), texts, strict=False)]
+        messages = map(Message, cycle(_ROLES), texts)
         return Request(sample.id, tuple(messages), sample.images, self.generation, self.image_policy)
 
     def filtered(self, text: str) -> str:

@@ -12,7 +12,6 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -27,7 +26,7 @@ from evalkit.store.atomic import disk_error, sync_folder
 
 log = logging.getLogger(__name__)
 
-#: Lines that are not flushed to the disk itself yet: a killed process loses none, a power cut at most these.
+#: Lines between two flushes to the disk itself: a killed process loses none, a power cut at most these.
 _BATCH = 64
 _SECONDS = 1.0
 
@@ -124,10 +123,8 @@ class ResponseLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pending = self._flushing = 0
+        self._pending = 0
         self._flushed = time.monotonic()
-        self._disk = ThreadPoolExecutor(1, "flush")
-        self._flush: Future[None] | None = None
         try:
             self._file = path.open("ab", buffering=0)
             self._size = _cut_torn_line(path)
@@ -136,11 +133,7 @@ class ResponseLog:
             raise disk_error(error, path) from None
 
     def append(self, identifier: str, request_key: str, response: Response) -> None:
-        """Hand one line to the operating system.
-
-        A thread flushes half a batch to the disk while the other half is written, so that answers wait for a
-        disk only where they come faster than it flushes.
-        """
+        """Hand one line to the operating system; it is flushed to the disk a batch at a time."""
         stored = StoredResponse(identifier, request_key, response, time.time())
         data = stored.to_json().encode("ascii") + b"\n"
         try:
@@ -150,41 +143,25 @@ class ResponseLog:
             raise disk_error(error, self.path) from None
         self._size += len(data)
         self._pending += 1
-        if self._flush is not None and (self._flush.done() or self._pending + self._flushing >= _BATCH):
-            self._end_flush()
-        late = time.monotonic() - self._flushed >= _SECONDS
-        if self._flush is None and (late or self._pending >= _BATCH // 2):
-            self._begin_flush()
+        if self._pending >= _BATCH or time.monotonic() - self._flushed >= _SECONDS:
+            self.flush()
 
     def flush(self) -> None:
         """Write every line so far to the disk itself, so that a power cut does not lose it."""
-        self._end_flush()
         if self._pending:
-            self._begin_flush()
-            self._end_flush()
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise disk_error(error, self.path) from None
+        self._pending = 0
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         """Flush and close."""
         try:
             self.flush()
         finally:
-            self._disk.shutdown()
             self._file.close()
-
-    def _begin_flush(self) -> None:
-        self._flushing, self._pending = self._pending, 0
-        self._flushed = time.monotonic()
-        self._flush = self._disk.submit(os.fsync, self._file.fileno())
-
-    def _end_flush(self) -> None:
-        """Wait for the flush that is under way, if there is one."""
-        under_way, self._flush = self._flush, None
-        if under_way is not None:
-            try:
-                under_way.result()
-            except OSError as error:
-                raise disk_error(error, self.path) from None
-            self._flushing = 0
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)

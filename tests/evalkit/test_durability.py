@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,34 +69,6 @@ def test_responses_are_flushed_a_batch_at_a_time_and_at_the_end(
     assert (path, whole) in flushed, "what was cut off does not come back"
 
 
-def test_no_more_than_a_batch_of_lines_waits_for_a_slow_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log, written, safe, may_end = ResponseLog(tmp_path / "responses-0.jsonl"), 0, 0, threading.Event()
-    real, wait = os.fsync, log._end_flush
-
-    def slow(descriptor: int) -> None:
-        nonlocal safe
-        covered = written
-        assert may_end.wait(60)
-        real(descriptor)
-        safe = covered
-
-    def waiting() -> None:
-        may_end.set()
-        wait()
-
-    monkeypatch.setattr(os, "fsync", slow)
-    monkeypatch.setattr(log, "_end_flush", waiting)
-    for number in range(200):
-        log.append(str(number), "key", Response("yes", "stop"))
-        written += 1
-        assert written - safe <= 64
-        may_end.clear()
-    may_end.set()
-    log.close()
-
-
 def test_a_disk_that_refuses_to_flush_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -105,7 +76,7 @@ def test_a_disk_that_refuses_to_flush_stops_the_run(tmp_path: Path, monkeypatch:
     log = ResponseLog(tmp_path / "responses-0.jsonl")
     monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(RunFolderError, match="disk is full"):
-        for number in range(65):
+        for number in range(64):
             log.append(str(number), "key", Response("yes", "stop"))
     monkeypatch.undo()
     log.close()
