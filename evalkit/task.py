@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 
-_ROLES: Final[tuple[Literal["user"], Literal["assistant"]]] = ("user", "assistant")
+_ROLES: Final[tuple[Literal["user", "assistant"], ...]] = ("user", "assistant")
 
 
 class Task(ABC):
