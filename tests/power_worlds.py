@@ -187,7 +187,7 @@ ALONE = (
     (PowerWorld(30, 0.9, icc=0.1, churn=0.02, unequal=True), 0.03),
     (PowerWorld(30, 0.7, icc=0.3, churn=0.05, metrics=1, unequal=True), 0.04),
     (PowerWorld(30, 0.7, icc=0.3, churn=0.05, unequal=True), 0.04),
-    (PowerWorld(100, 0.9, icc=0.2, churn=0.02, metrics=1, unequal=True), 0.04),
+    (PowerWorld(100, 0.9, icc=0.2, churn=0.02, metrics=1, unequal=True), 0.025),
     (PowerWorld(100, icc=0.1, unequal=True), 0.04),
 )
 #: A world of six metrics under Holm's procedure, and the drop.
