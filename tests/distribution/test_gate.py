@@ -1,4 +1,4 @@
-"""The workflows, the action and the gate of docs/gates.md, run as by a runner (`make lint` checks their form)."""
+"""The workflows, the action and the gate of docs/gates.md, run as by a runner; lint checks their form."""
 
 from __future__ import annotations
 
