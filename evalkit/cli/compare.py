@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import completion, terminal
-from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
+from evalkit.cli.options import (
+    FOLDER,
+    fitting,
+    given,
+    include_flag,
+    json_flag,
+    model_flag,
+    option_flags,
+    output_flag,
+)
 from evalkit.cli.outcomes import print_outcome
 from evalkit.cli.terminal import flag
 from evalkit.pipeline.comparison_options import ComparisonOptions
@@ -104,15 +113,16 @@ def compare(
 
 def print_refusal(reason: str, style: str) -> None:
     """Print that nothing can be compared, in the formats for machines."""
-    from evalkit import reports
     from evalkit.comparison.compare import refusal_json
+    from evalkit.reports.junit import refusal_junit
+    from evalkit.reports.markdown import refusal_markdown
 
     if style == "json":
         terminal.print_json(refusal_json(reason))
     elif style == "markdown":
-        click.echo(reports.refusal_markdown(reason).rstrip("\n"))
+        click.echo(refusal_markdown(reason).rstrip("\n"))
     elif style == "junit":
-        click.echo(reports.refusal_junit(reason).rstrip("\n"))
+        click.echo(refusal_junit(reason).rstrip("\n"))
 
 
 @click.command(short_help="Run, compare with the baseline, pass or fail (for CI).")
@@ -148,7 +158,7 @@ def check(
 
     style = "json" if as_json else style
     policy = load(policy_file or find(Path()))
-    told = given(flags)
+    told = given(fitting(model, flags))
     judged = {name: told.pop(name) for name in options_of(ComparisonOptions) if name in told}
     run = {**policy.run, **told}
     output = run.pop("output", policy.output)
