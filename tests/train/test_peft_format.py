@@ -70,9 +70,7 @@ def test_adapters_of_internlm2_are_those_of_its_fused_layer(settings: dict[str, 
     whole.qkv.weight.data = torch.cat([part.weight.data for part in parts])
     lora = Lora(rank=3, alpha=4, dropout=0.5, **settings)
     for module, targets in ((attention, ["q_proj", "k_proj", "v_proj"]), (whole, ["qkv"])):
-        peft.inject_adapter_in_model(
-            peft.LoraConfig(target_modules=targets, **lora.peft_settings()), module
-        )
+        peft.inject_adapter_in_model(peft.LoraConfig(target_modules=targets, **lora.peft_settings()), module)
     share_first_matrices(attention)
     a, b = whole.qkv.lora_A["default"].weight, whole.qkv.lora_B["default"].weight
     a.data.copy_(attention.q_proj.lora_A["default"].weight.data)

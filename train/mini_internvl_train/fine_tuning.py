@@ -113,6 +113,7 @@ class FineTuning(Objective):
         _store_frozen(start, recipe, accelerator)
         say(describe(samples.lengths))
         for line in (
+            *samples.kept,
             *parts_lines(start.network),
             *memory_lines(start.network, recipe, order, samples.lengths),
         ):

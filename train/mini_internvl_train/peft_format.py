@@ -1,8 +1,8 @@
 """An adapter as PEFT stores it, beside the training's own files, so that other programs open it.
 
-Names are those of the layout that the base is stored in. The 2B's queries, keys and values share their first
-matrix (`shared_lora`): over the released layers they are one change of the fused rows. The native layout holds
-them apart, and the encoder's as well, which are trained fused: each has the same first matrix there.
+Names are those of the layout that the base is stored in. The 2B's queries, keys and values share their
+first matrix (`shared_lora`): over the released layers they are one change of the fused rows. The native
+layout holds them apart, and the encoder's as well, which are trained fused: there each has that matrix.
 """
 
 from __future__ import annotations

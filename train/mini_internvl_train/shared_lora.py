@@ -1,7 +1,8 @@
 """One first matrix for the adapters of several layers: an adapter on the fused layer that they are cut from.
 
-InternLM2's released layers hold queries, keys and values as one matrix, which InternVL's trainer adapts as a
-whole: `[Bq; Bk; Bv] A`. Here the three are layers apart, so their adapters have one A and drop the same inputs.
+InternLM2's released layers hold queries, keys and values as one matrix, which InternVL's trainer adapts as
+a whole: `[Bq; Bk; Bv] A`. Here the three are layers apart: their adapters have one A and drop the same
+inputs.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mini_internvl_train.encoding import ConversationEncoder
 from mini_internvl_train.errors import RecipeError
+from mini_internvl_train.new_tokens import add_tokens
 from mini_internvl_train.recipe import Lora, Recipe, Trainable
 from mini_internvl_train.sample_images import Tiling
 from mini_internvl_train.shared_lora import FUSED, share_first_matrices
@@ -60,6 +61,9 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     network, template = load_with_prompt(name, dtype="float32")
     if network.tokenizer is None or network.image_token_id is None or network.folder is None:
         raise RecipeError(f"model: {name} has no tokenizer files, which training needs")
+    files = companion_files(network.folder)
+    if recipe.tokens:
+        files = add_tokens(network, files, recipe.tokens)
     # a saved checkpoint states the settings that it was trained with
     config = replace(network.config, max_dynamic_patch=recipe.data.max_tiles)
     network.config = config
@@ -75,9 +79,9 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     return Start(
         network,
         encoder,
-        Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels),
+        Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels, recipe.data.frames),
         network.tokenizer.pad_id or 0,
-        companion_files(network.folder),
+        files,
         read_config(network.folder)[1],
     )
 
