@@ -171,7 +171,7 @@ class Loop:
         return self.done if best is None else best
 
     def _conclude(self, log: TrainingLog) -> None:
-        """Evaluates the checkpoint of the final model where it was not due; notes its step if it was chosen."""
+        """Evaluates the final model's checkpoint where it was not due; notes its step if it was chosen."""
         main = self.accelerator.is_main_process
         if gathered(main and self.objective.lacks_scores(self._chosen))[0]:
             self._evaluate(log, self._chosen)
