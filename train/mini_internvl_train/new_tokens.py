@@ -79,14 +79,16 @@ def _with_size(files: Mapping[str, bytes], rows: int) -> dict[str, bytes]:
 def _grow(network: ChatModel, known: int, used: int, rows: int) -> None:
     """Tables of `rows` rows, of which those from `known` to `used` are the mean of the known ones."""
     language: Any = network.language_model
-    embedding, head = language.get_input_embeddings(), language.lm_head
-    tied = head.weight is embedding.weight
-    embedding.weight = nn.Parameter(_grown(embedding.weight.data, known, used))
-    head.weight = embedding.weight if tied else nn.Parameter(_grown(head.weight.data, known, used))
-    embedding.num_embeddings = head.out_features = rows
-    language.config.vocab_size = rows
-    language.vocab_size = rows
-    language.model.vocab_size = rows
+    tied = language.lm_head.weight is language.get_input_embeddings().weight
+    table = _grown(language.get_input_embeddings().weight.data, known, used)
+    embedding = nn.Embedding(*table.shape, _weight=table)
+    head = nn.Linear(table.shape[1], rows, bias=False, device="meta")
+    head.weight = (
+        embedding.weight if tied else nn.Parameter(_grown(language.lm_head.weight.data, known, used))
+    )
+    language.set_input_embeddings(embedding)
+    language.lm_head = head
+    language.config.update({"vocab_size": rows})
     network.config = replace(network.config, llm={**network.config.llm, "vocab_size": rows})
 
 

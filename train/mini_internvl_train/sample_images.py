@@ -114,8 +114,8 @@ def check_video(path: str, clip: tuple[float, float] | None, where: str, max_pix
 
 
 @lru_cache(maxsize=4096)  # a sample is looked at again when its pack is built
-def _video_header(path: str, modified: int) -> tuple[int, int, float | None]:
-    """Width, height and seconds; `modified` tells a repaired file."""
+def _video_header(path: str, _modified: int) -> tuple[int, int, float | None]:
+    """Width, height and seconds; the time of its last change tells a repaired file."""
     import av
 
     with av.open(path) as container:
