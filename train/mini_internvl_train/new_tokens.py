@@ -81,7 +81,8 @@ def _grow(network: ChatModel, known: int, used: int, rows: int) -> None:
     language: Any = network.language_model
     tied = language.lm_head.weight is language.get_input_embeddings().weight
     table = _grown(language.get_input_embeddings().weight.data, known, used)
-    embedding = nn.Embedding.from_pretrained(table, freeze=False)
+    embedding = nn.Embedding(rows, table.shape[1], device="meta")
+    embedding.weight = nn.Parameter(table)
     head = nn.Linear(table.shape[1], rows, bias=False, device="meta")
     head.weight = (
         embedding.weight if tied else nn.Parameter(_grown(language.lm_head.weight.data, known, used))
