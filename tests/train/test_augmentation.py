@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from small_training import make_recipe
 
-from mini_internvl_train.augmentation import Change, boxes_of, moved
+from mini_internvl_train.augmentation import ImageChange, boxes_of, moved
 from mini_internvl_train.plan import plan_data
 from mini_internvl_train.samples import TrainingSet
 from mini_internvl_train.start import load_start
@@ -86,16 +86,18 @@ def test_draws_repeat_and_follow_seed_and_epoch(tmp_path: Path) -> None:
     assert drawn != [other.augmented(0, epoch).change for epoch in range(EPOCHS)]
     kept = data_of(tmp_path, ("What?", "it"), entry={"augment": False}, **settings)
     plain = data_of(tmp_path, ("What?", "it"))
-    assert kept.augmented(0, 0).change == plain.augmented(0, 0).change == data.sample(0).change == Change()
+    assert (
+        kept.augmented(0, 0).change == plain.augmented(0, 0).change == data.sample(0).change == ImageChange()
+    )
 
 
 def test_pixels_are_changed() -> None:
     image = Image.new("RGB", (4, 2), (10, 10, 10))
     image.putpixel((0, 0), (200, 100, 0))
-    assert Change(flip=True).of(image).getpixel((3, 0)) == (200, 100, 0)
-    assert Change(crop=(0.5, 0.0, 1.0, 1.0)).of(image).size == (2, 2)
-    assert Change(colour=(0.5, 1.0, 1.0)).of(image).getpixel((0, 0)) == (100, 50, 0)
-    grey = Change(colour=(1.0, 1.0, 0.0)).of(image).getpixel((0, 0))
+    assert ImageChange(flip=True).of(image).getpixel((3, 0)) == (200, 100, 0)
+    assert ImageChange(crop=(0.5, 0.0, 1.0, 1.0)).of(image).size == (2, 2)
+    assert ImageChange(colour=(0.5, 1.0, 1.0)).of(image).getpixel((0, 0)) == (100, 50, 0)
+    grey = ImageChange(colour=(1.0, 1.0, 0.0)).of(image).getpixel((0, 0))
     assert isinstance(grey, tuple) and len(set(grey)) == 1
 
 

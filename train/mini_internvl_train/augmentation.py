@@ -38,7 +38,7 @@ _SIDES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ImageChange:
     """What is done to each image of a sample, in this order.
 
     Attributes:
@@ -70,7 +70,7 @@ class Change:
         return image
 
 
-UNCHANGED = Change()
+UNCHANGED = ImageChange()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,14 @@ class Augmentation:
         encoded: Encoded,
         epoch: int,
         encode: Callable[[Conversation], Encoded],
-    ) -> tuple[Conversation, Encoded, Change]:
+    ) -> tuple[Conversation, Encoded, ImageChange]:
         """A sample as it is learned from in an epoch.
 
         Args:
             conversation, encoded: of the sample. encode: gives ids of a changed text.
         """
         draw = random.Random(f"{self.seed}/{epoch}/{conversation.id}")
-        change = Change(quality=draw.randint(75, 100) if conversation.augment else None)
+        change = ImageChange(quality=draw.randint(75, 100) if conversation.augment else None)
         settings = self.settings
         if conversation.as_is or not (conversation.images or conversation.video) or not settings.changes:
             return conversation, encoded, change

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mini_internvl_train.augmentation import UNCHANGED, Augmentation, Change
+from mini_internvl_train.augmentation import UNCHANGED, Augmentation, ImageChange
 from mini_internvl_train.conversations import (
     BadLines,
     Conversation,
@@ -52,7 +52,7 @@ class TrainingSample:
     conversation: Conversation
     grids: tuple[tuple[int, int], ...]
     encoded: Encoded
-    change: Change = UNCHANGED
+    change: ImageChange = UNCHANGED
 
 
 class TrainingSet:
