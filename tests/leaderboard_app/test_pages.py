@@ -196,10 +196,42 @@ def test_overview_has_the_papers_tables_whole(real_tree: Path) -> None:
     assert '72.8</span><span class="ek-sub">89.4%' in html(app)
 
 
-def test_unknown_addresses_are_left_out(real_tree: Path) -> None:
-    nonsense = {"sort": "../../etc", "size": "<b>", "columns": "x", "page": "-7", "rankall": "perhaps"}
-    app = page("overview", real_tree, **nonsense)
-    assert not failed(app) and "good" in rows_of(app)
+@pytest.mark.parametrize(
+    ("name", "query", "said"),
+    [
+        ("overview", {"sort": "../../etc"}, "Sort by: ../../etc is not offered here"),
+        ("overview", {"size": "<b>"}, "Parameters: &lt;b&gt; is not offered"),
+        ("overview", {"columns": ["x", "dior-rsvg@miniature:mean_iou"]}, "Columns: x is not offered"),
+        ("overview", {"splits": "x"}, "Splits: x is not offered"),
+        ("overview", {"rankall": "perhaps"}, "rankall=perhaps in the address is neither 1 nor 0"),
+        ("task", {"task": "rsvqa-lr", "metric": "x"}, "Metric: x is not offered"),
+        ("training", {"metric": "x"}, "Metric: x is not offered"),
+        ("samples", {"outcome": "wrnog"}, "Outcome: wrnog is not offered"),
+        ("samples", {"score": "x"}, "Score: x is not offered"),
+        ("runs", {"status": "x"}, "Status: x is not offered"),
+    ],
+)
+def test_what_an_address_names_and_is_not_offered_is_said_and_not_replaced(
+    real_tree: Path, name: str, query: dict[str, str | list[str]], said: str
+) -> None:
+    app = page(name, real_tree, **query)
+    assert not failed(app) and said in html(app)
+    unshown = {
+        "overview": "models by tasks",
+        "task": "vegaLite",
+        "training": "Bands are 95% intervals",
+        "samples": "ek-quotes",
+    }
+    assert unshown.get(name, "Where the values come from") not in html(app)
+    for key, value in query.items():
+        assert value in (given(app, key), given(app, key)[0]), "what was named stands in the address"
+
+
+@run_again
+def test_another_task_takes_the_choices_below_it_along(real_tree: Path) -> None:
+    app = page("task", real_tree, task="dior-rsvg", metric="mean_iou")
+    app.selectbox(key="q-task").set_value("rsvqa-lr").run()
+    assert not failed(app) and "is not offered" not in html(app) and "metric" not in app.query_params
 
 
 def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> None:
@@ -363,7 +395,7 @@ def test_an_address_of_what_is_not_here_shows_nothing_else(real_tree: Path) -> N
     app = page("samples", real_tree, run=key, sample="5", outcome="wrong")
     assert "Sample 5 does not fit" in html(app) and "ek-quotes" not in html(app)
     app = page("samples", real_tree, run=key, other="doesnotexist")
-    assert "Nothing to set beside: run doesnotexist" in html(app) and "ek-quotes" not in html(app)
+    assert "Nothing to set beside: Run doesnotexist" in html(app) and "ek-quotes" not in html(app)
     app = page("compare", real_tree, base=key, new="doesnotexist")
     assert "Run doesnotexist is not under" in html(app) and "verdicts" not in html(app)
     app = page("compare", real_tree, target="rsvqa-lr@miniature", base=key_of(real_tree, "good", "drivelm"))
@@ -400,6 +432,26 @@ def test_samples_from_a_comparison_have_both_answers_whether_they_agree_or_not(r
     keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
     app = page("samples", real_tree, run=keys["good"], other=keys["worse"], sample="0")
     assert not failed(app) and "Answer of worse" in html(app) and given(app, "sample") == ["0"]
+
+
+@run_again
+def test_samples_have_buttons_for_outcomes_disagreement_and_tags(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
+    app = page("samples", real_tree, run=keys["worse"])
+
+    def found(**query: str) -> int:
+        shown = page("samples", real_tree, run=keys["worse"], **query)
+        (words,) = (str(text.value) for text in shown.text if "sample 1 of" in str(text.value))
+        return int(words.rsplit(" ", 1)[1])
+
+    buttons = next(group for group in app.button_group if group.label == "Outcome")
+    counts = dict(option.replace("\\", "").rsplit(" ", 1) for option in buttons.options)
+    assert int(counts["wrong"]) == found(outcome="wrong") > 0 and "near miss" not in counts
+    assert int(counts["wrong"]) + int(counts["right"]) == int(counts["all"]) == found()
+    assert {"presence", "count"} <= set(next(g for g in app.button_group if g.label == "Tag type").options)
+    assert found(**{"tag.type": "count", "outcome": "wrong"}) < int(counts["wrong"])
+    differ = page("samples", real_tree, run=keys["worse"], disagree="1")
+    assert "Answer of " in html(differ) and given(differ, "other")[0], "the newest comparable run is beside"
 
 
 def test_samples_without_fitting_say_so(real_tree: Path) -> None:

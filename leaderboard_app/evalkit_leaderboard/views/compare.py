@@ -26,6 +26,8 @@ from evalkit_leaderboard.views import compare_details
 from evalkit_leaderboard.views.compare_details import Links
 
 ALL = "all tasks"
+#: What is chosen anew with other sides.
+_BELOW = ("detail", "task", "flips")
 #: Sides among which the newest comparable pair is looked for.
 _LOOKED_AT = 40
 _ALLOWED = (
@@ -73,24 +75,20 @@ def render(context: Context) -> None:
         )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        target = state.choose_named(
+        target = state.choose(
             "target",
             "Tasks",
             list(by_target),
             _usual_target(context, by_target),
-            str,
-            _no_pair,
-            ("base", "new"),
+            why=_no_pair,
+            below=("base", "new", *_BELOW),
         )
         with st.popover("Level, margins and fields", icon=":material/tune:"):
             chosen = _settings()
-    if target is None or chosen is None:
+    if chosen is None:
         return
     sides = by_target[target]
-    found = _sides(context, target, sides)
-    if found is None:
-        return
-    base, news = found
+    base, news = _sides(context, target, sides)
     outcomes: dict[str, Outcome] = {}
     with st.spinner("Comparing sample by sample"):
         for key in news:
@@ -164,30 +162,37 @@ def _items(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _sides(context: Context, target: str, sides: Mapping[str, Side]) -> tuple[str, list[str]] | None:
-    """The base and what is compared with it, or None where one that was named is not here."""
+def _sides(context: Context, target: str, sides: Mapping[str, Side]) -> tuple[str, list[str]]:
+    """The base and what is compared with it."""
     usual_base, usual_new = _usual_pair(context, sides)
     names = {key: side.name for key, side in sides.items()}
     left, right = st.columns(2)
     with left:
-        base = state.choose_named(
-            "base", "Base", list(sides), usual_base, names.__getitem__, partial(_why_not, context, target, "")
+        base = state.choose(
+            "base",
+            "Base",
+            list(sides),
+            usual_base,
+            names.__getitem__,
+            partial(_why_not, context, target, ""),
+            below=_BELOW,
         )
     others = [key for key in sides if key != base]
     with right:
         usual = usual_new if usual_new in others else others[0]
-        news = state.choose_several_named(
-            "new", "New", others, usual, names.__getitem__, partial(_why_not, context, target, base)
+        news = state.choose_several(
+            "new",
+            "New",
+            others,
+            [usual],
+            names.__getitem__,
+            partial(_why_not, context, target, base),
+            below=_BELOW,
         )
-    if base is None or news is None:
-        return None
-    if not news:
-        components.box("Choose one or more runs to set beside the base.")
-        return None
     return base, news
 
 
-def _why_not(context: Context, target: str, base: str | None, key: str) -> str:
+def _why_not(context: Context, target: str, base: str, key: str) -> str:
     if key == base:
         return f"Run {key} is the base itself."
     if target == ALL and key not in context.runs:

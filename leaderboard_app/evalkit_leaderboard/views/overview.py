@@ -60,7 +60,8 @@ def render(context: Context) -> None:
     sorting = Sorting(chosen.name, chosen.worst_first)
     overview_table.show(context, rows, columns, baseline, sorting, everything, averages)
     _downloads(exports.Shown(matrix, rows, columns, everything, averages))
-    _plot(matrix, rows, columns)
+    with state.said():
+        _plot(matrix, rows, columns)
     _printed()
 
 
@@ -91,7 +92,7 @@ def _baseline(context: Context) -> Row | None:
     keys = sorted(rows, key=lambda key: newest[key])
     roots = context.index.roots
     with st.container(width=260):
-        key = state.choose_named(
+        key = state.choose(
             "baseline",
             "Baseline",
             ["", *keys],
@@ -99,9 +100,8 @@ def _baseline(context: Context) -> Row | None:
             lambda key: rows[key].label if key else "none",
             lambda key: f"No model {key} is measured under {context.index.where}: it was moved or deleted.",
         )
-    if key is not None:
-        settings.set_baseline(roots, key)
-    return rows.get(key or "")
+    settings.set_baseline(roots, key)
+    return rows.get(key)
 
 
 def _columns(matrix: Matrix) -> tuple[list[Column], bool]:
@@ -113,12 +113,13 @@ def _columns(matrix: Matrix) -> tuple[list[Column], bool]:
         _EVERY: partial(default_columns, matrix, every_task=True),
         **{titles.get(n, f"Table {n}"): partial(table_columns, matrix, n) for n in tables(matrix)},
     }
-    name = state.choose("benchmarks", "Benchmarks", list(sets), next(iter(sets)))
-    scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL)
+    order = ("sort", "reverse", "plot")
+    name = state.choose("benchmarks", "Benchmarks", list(sets), next(iter(sets)), below=order)
+    scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL, below=("columns", *order))
     fitting = [c for c in matrix.columns if scope == _ALL or (c.split == MINIATURE) == (scope == _DRAWN)]
     by_name = {str(column): column for column in fitting}
     chosen_names = state.choose_several(
-        "columns", "Columns", list(by_name), placeholder="those of the benchmarks; choose others"
+        "columns", "Columns", list(by_name), below=order, placeholder="those of the benchmarks; choose others"
     )
     chosen = [by_name[name] for name in chosen_names]
     if chosen:

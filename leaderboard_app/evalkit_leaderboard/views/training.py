@@ -28,8 +28,9 @@ _CHECKPOINT = re.compile(r"@(step|checkpoint|epoch|iter)$")
 def render(context: Context) -> None:
     """The page."""
     st.title("Training and history", anchor=False)
-    _scores(context)
-    _losses(context)
+    for part in (_scores, _losses):
+        with state.said():
+            part(context)
 
 
 def _scores(context: Context) -> None:
@@ -44,11 +45,14 @@ def _scores(context: Context) -> None:
         return
     left, right = st.columns(2)
     with left:
-        target = state.choose_named(
-            "target", "Task and split", list(found), next(iter(found)), str, _no_series, ("metric", "models")
+        target = state.choose(
+            "target",
+            "Task and split",
+            list(found),
+            next(iter(found)),
+            why=_no_series,
+            below=("metric", "models", "base"),
         )
-    if target is None:
-        return
     lines = found[target]
     measured = [run for runs in lines.values() for run in runs]
     metrics = list(dict.fromkeys(name for run in measured for name in run.metrics))
@@ -98,7 +102,7 @@ def _base(context: Context, target: str, lines: Mapping[str, Sequence[Run]]) -> 
     names = {name.partition("@")[0] for name in lines}
     usual = next((key for key, run in rows.items() if run.model in names), "")
     baseline = settings.baseline(context.index.roots)
-    chosen = state.choose_named(
+    chosen = state.choose(
         "base",
         "Base, as step 0",
         ["", *rows],
@@ -106,7 +110,7 @@ def _base(context: Context, target: str, lines: Mapping[str, Sequence[Run]]) -> 
         lambda key: rows[key].model if key else "none",
         lambda key: f"No model {key} has a run of {target} to begin from: it was moved or deleted.",
     )
-    return rows.get(chosen or "")
+    return rows.get(chosen)
 
 
 def _no_series(target: str) -> str:
@@ -240,7 +244,9 @@ def _losses(context: Context) -> None:
         )
         return
     names = {_log_name(path, context): path for path in found}
-    chosen = state.choose_several("logs", "Training runs", list(names), list(names)[:3], _plain)
+    chosen = state.choose_several(
+        "logs", "Training runs", list(names), list(names)[:3], _plain, below=("value",)
+    )
     read = {name: log for name in chosen if (log := _read(names[name])) is not None}
     values = list(dict.fromkeys(value for log in read.values() for value in log.values))
     if not values:
