@@ -15,6 +15,7 @@ from evalkit_leaderboard import theme
 from evalkit_leaderboard.exports import MEASURED, PUBLISHED
 from evalkit_leaderboard.matrix import Column, Row
 from evalkit_leaderboard.numbers import magnitude
+from evalkit_leaderboard.sweeps import KINDS, Scores, drawn, kind_of
 
 Chart = alt.LayerChart | alt.FacetChart
 Align = Literal["left", "right"]
@@ -260,3 +261,70 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True, dates: b
         layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(y=value, tooltip=tooltip))
     words = f"{title} by {x} of {len(names)} series; the table below has values"
     return _dressed(alt.layer(*layers).properties(height=320), words)
+
+
+def sweep(scores: Scores, setting: str) -> Chart:
+    """A metric with its interval at each point of a sweep; small marks are single seeds.
+
+    The x axis has the values of the setting where they are numbers, else the points' names.
+    """
+    colours = theme.palette()
+    points = drawn(scores)
+    numbers = all(point.x is not None for point in points)
+    frame = pd.DataFrame(
+        {
+            "point": one_line(point.label, 60),
+            "x": point.x,
+            "value": point.value,
+            "low": point.value if point.ci95 is None else point.ci95[0],
+            "high": point.value if point.ci95 is None else point.ci95[1],
+            "verdict": kind_of(scores, point),
+        }
+        for point in points
+    )
+    seeds = pd.DataFrame(
+        [
+            {"point": one_line(point.label, 60), "x": point.x, "seed": run}
+            for point in points
+            for run in point.runs
+            if run is not None and len(point.runs) > 1
+        ],
+        columns=["point", "x", "seed"],
+    )
+    scale = alt.Scale(zero=False, padding=30)
+    x = (
+        alt.X("x:Q", title=one_line(setting, 60), scale=scale, axis=alt.Axis(tickCount=8))
+        if numbers
+        else alt.X(
+            "point:N", title=one_line(setting, 60), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=160)
+        )
+    )
+    title = one_line(f"{scores.metric} ({scores.unit})", 60)
+    base = alt.Chart(frame).encode(
+        x=x,
+        color=alt.Color(
+            "verdict:N",
+            scale=alt.Scale(
+                domain=list(KINDS),
+                range=[colours.text, colours.good, colours.bad, colours.muted, colours.muted],
+            ),
+            legend=alt.Legend(title=None, orient="top", columns=5),
+        ),
+    )
+    rules = base.mark_rule(strokeWidth=2.5).encode(
+        y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    shape = alt.Shape(
+        "verdict:N",
+        scale=alt.Scale(
+            domain=list(KINDS), range=["square", "triangle-up", "triangle-down", "circle", "cross"]
+        ),
+    )
+    dots = base.mark_point(filled=True, size=110, opacity=1).encode(
+        y=alt.Y("value:Q", title=title),
+        shape=shape,
+        tooltip=["point:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
+    )
+    single = alt.Chart(seeds).mark_tick(color=colours.muted, thickness=2, size=14).encode(x=x, y="seed:Q")
+    words = f"{title} with 95% intervals at {len(frame)} points of a sweep over {setting}; the table has them"
+    return _dressed(alt.layer(rules, single, dots).properties(height=320), words)

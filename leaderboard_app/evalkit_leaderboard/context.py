@@ -8,9 +8,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from evalkit.comparison import Key
 from evalkit_leaderboard import matrix
-from evalkit_leaderboard.comparing import Runs
+from evalkit_leaderboard.comparing import Runs, side
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.matrix import Matrix, Row
 from evalkit_leaderboard.runs import Run
@@ -40,8 +39,7 @@ class Context:
 
     def side(self, row: Row) -> Runs:
         """The runs that the values of a row come from, by task and split."""
-        cells = ((column, self.runs.get(cell.run)) for column, cell in row.cells.items())
-        return {Key(column.task, column.split): run for column, run in cells if run is not None}
+        return side(row, self.runs)
 
     def why_not(self, key: str) -> str:
         """What is said of the id of a run that a page cannot show."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
+from written_sweep import sweep_scores, write_sweep
 
 from evalkit import compare
 from evalkit.errors import NotComparableError
@@ -24,6 +25,7 @@ from evalkit_leaderboard import context
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.matrix import row_key
 from evalkit_leaderboard.runs import Run
+from mini_internvl_train import sweep_table
 
 #: AppTest of older releases cannot run a page with segmented controls a second time.
 run_again = pytest.mark.skipif(
@@ -506,6 +508,32 @@ def test_training_takes_the_base_as_step_0_and_shows_the_validation_loss(
     assert "tuned@step-200" in html(app).split('aria-label="history of')[1] and "worse, step 0" in str(
         app.toggle
     )
+
+
+def test_training_draws_a_sweep_and_says_what_the_sweep_prints(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "checkpoints" / "ratio")
+    app = page("training", tmp_path / "runs")
+    assert not failed(app)
+    for place, scores in enumerate(sweep_scores()):
+        printed = [
+            row.split(" | ")[2:] for row in sweep_table._scores(sweep_scores()) if f"| {scores.key} " in row
+        ]
+        name = f"{scores.key}: {scores.metric}"
+        app = page("training", tmp_path / "runs", scores=name) if place else app
+        table = html(app).split('aria-label="sweep over data.share"')[1].split("</table>")[0]
+        rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr")[2:]]
+        assert [[unescape(cell) for cell in row] for row in rows] == [
+            [cell.removesuffix(" |").strip() for cell in row] for row in printed
+        ]
+        (chart,) = app.get("vega_lite_chart")
+        spec = json.loads(chart.proto.spec)
+        assert '"field": "x", ' in json.dumps(spec) and '"title": "data.share"' in json.dumps(spec)
+    assert "another seed may differ" in html(app)
+    for content in ("{", '{"varied": {}}', path.read_text().replace("0.312", '"x"')):
+        path.write_text(content)
+        assert f"{path}: " in html(page("training", tmp_path / "runs"))
+    gone = page("training", tmp_path / "runs", sweep="gone")
+    assert "No sweep gone is here" in html(gone) and "No training log" in html(gone)
 
 
 def test_training_shows_a_models_scores_over_dates(real_tree: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 
-from evalkit.comparison import Comparison, Key, MetricResult, Thresholds
+from evalkit.comparison import Key, MetricResult, Thresholds
 from evalkit.comparison.best_of import BestOfComparison, compare_best_of
 from evalkit.errors import UsageError
 from evalkit.pipeline.comparison_options import as_level
@@ -16,7 +15,18 @@ from evalkit.reports import wording
 from evalkit.reports.best_of import said_of_best
 from evalkit.text import one_line
 from evalkit_leaderboard import comparing, components, settings, state
-from evalkit_leaderboard.comparing import FATES, Fate, Outcome, Runs, Settings, compare_over, fate
+from evalkit_leaderboard.comparing import (
+    ALL,
+    FATES,
+    Fate,
+    Outcome,
+    Runs,
+    Settings,
+    Side,
+    compare_over,
+    fate,
+    headline,
+)
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
@@ -25,7 +35,6 @@ from evalkit_leaderboard.runs import Run, or_reason
 from evalkit_leaderboard.views import compare_details
 from evalkit_leaderboard.views.compare_details import Links
 
-ALL = "all tasks"
 #: What is chosen anew with other sides.
 _BELOW = ("detail", "task", "flips")
 #: Sides among which the newest comparable pair is looked for.
@@ -49,19 +58,6 @@ _WORDS: Mapping[Fate, str] = {
     "kept": "kept (a larger drop than the margin is excluded, or all samples are the same)",
     "undecided": "undecided",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A model with its run of each task, or one run."""
-
-    name: str
-    runs: Runs
-
-    @property
-    def created(self) -> str:
-        """When the newest of its runs began."""
-        return max(run.created for run in self.runs.values())
 
 
 def render(context: Context) -> None:
@@ -234,7 +230,9 @@ def _summary(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[s
             reason = "; ".join(whys) or "they have no task in common, or are the same runs"
             components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
             continue
-        heads = {t.key: headline(context, outcome.comparison, t.key) for t in outcome.comparison.tasks}
+        heads = {
+            t.key: headline(context.matrix.infos, outcome.comparison, t.key) for t in outcome.comparison.tasks
+        }
         said = comparing.said(outcome.comparison, heads)
         text = f"{sides[key].name} against {sides[base].name}: {said}"
         components.box(text, warn=outcome.comparison.verdict == "regression")
@@ -251,7 +249,9 @@ def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping
     rows: dict[Key, list[MetricResult | None]] = {}
     for place, comparison in enumerate(compared.values()):
         for task in comparison.tasks:
-            rows.setdefault(task.key, [None] * len(compared))[place] = headline(context, comparison, task.key)
+            rows.setdefault(task.key, [None] * len(compared))[place] = headline(
+                context.matrix.infos, comparison, task.key
+            )
     body = []
     for key, results in sorted(rows.items(), key=lambda item: _worst(item[1])):
         name = next((result.name for result in results if result is not None), "")
@@ -266,15 +266,6 @@ def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping
         f"By each task's headline; {legend}. Level {first.alpha:g}, Holm over the metrics judged of all "
         "tasks. Without a margin nothing but equal samples shows that a value was kept."
     )
-
-
-def headline(context: Context, comparison: Comparison, key: Key) -> MetricResult | None:
-    """The task's headline, or the first metric after it with a difference."""
-    mine = [r for r in comparison.metrics if r.key == key and not r.health]
-    usable = [result for result in mine if result.difference.difference is not None]
-    info = context.matrix.infos.get(key.task)
-    wanted = info.headline if info is not None else ""
-    return next((r for r in usable if r.name == wanted), next(iter(usable), None))
 
 
 def _worst(results: Sequence[MetricResult | None]) -> int:
@@ -359,7 +350,7 @@ def _details(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[s
     if len(compared) > 1:
         key = state.choose("detail", "In detail", list(compared), key, lambda k: sides[k].name)
     comparison = compared[key]
-    heads = {task.key: headline(context, comparison, task.key) for task in comparison.tasks}
+    heads = {task.key: headline(context.matrix.infos, comparison, task.key) for task in comparison.tasks}
     keys = {run.path: name for name, run in context.runs.items()}
     links = {k: Links(keys[sides[base].runs[k].path], keys[sides[key].runs[k].path]) for k in heads}
     compare_details.show(comparison, heads, links)
