@@ -33,7 +33,7 @@ from evalkit_leaderboard.serving import LOOPBACK, PORT, base_of, command, free_p
     type=FOLDER,
     default=Path("checkpoints"),
     show_default=True,
-    help="Folder of training outputs, for loss curves.",
+    help="Folder of training outputs, for loss curves and sweeps.",
 )
 @flag("--export", "folder", type=FOLDER, metavar="DIR",
       help="Write the board into DIR as static files that need no server, and end.")  # fmt: skip
