@@ -22,7 +22,7 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SweepPoint:
     """A task's metric at one point of a sweep.
 
     Attributes:
@@ -51,7 +51,7 @@ class Scores:
     metric: str
     unit: str
     n: int
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
 
     @property
     def name(self) -> str:
@@ -113,10 +113,12 @@ def _scores(
     return Scores(task, _text(content["metric"]), _text(content["unit"]), int(_number(content["n"])), points)
 
 
-def _point(content: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]], numeric: str | None) -> Point:
+def _point(
+    content: Mapping[str, Any], values: Mapping[str, Mapping[str, Any]], numeric: str | None
+) -> SweepPoint:
     label = _text(content["label"])
     verdict = content["verdict"] or content["reason"] or ""
-    return Point(
+    return SweepPoint(
         label,
         None if numeric is None else _number(values[label][numeric]),
         _optional(content["value"]),
@@ -161,7 +163,7 @@ def header(sweep: Sweep) -> tuple[str, ...]:
     return "point", "value, 95% interval", f"against {sweep.base}", "p (Holm)", "verdict"
 
 
-def cells(point: Point) -> list[str]:
+def cells(point: SweepPoint) -> list[str]:
     """A row as `sweep.md` has it."""
     seeds = f" ({len(point.runs)} seeds)" if len(point.runs) > 1 else ""
     value = "-" if point.value is None else f"{point.value:.4g}"
@@ -176,12 +178,12 @@ def _shown(ends: Interval | None, sign: str = "") -> str:
     return "" if ends is None else f" [{', '.join(f'{end:{sign}.4g}' for end in ends)}]"
 
 
-def drawn(scores: Scores) -> Sequence[Point]:
+def drawn(scores: Scores) -> Sequence[SweepPoint]:
     """The points that a plot has a mark for."""
     return [point for point in scores.points if point.value is not None]
 
 
-def kind_of(scores: Scores, point: Point) -> str:
+def kind_of(scores: Scores, point: SweepPoint) -> str:
     """What the sweep says of a point, one of `KINDS`."""
     if point == scores.points[0]:
         return "base"
