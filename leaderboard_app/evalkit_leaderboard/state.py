@@ -158,7 +158,7 @@ def choose_several(
         args=(name, *below),
         **settings,
     )
-    _write(name, [*values, *gone], [] if why else usual)
+    _write(name, list(dict.fromkeys([*_given(name), *wanted])) if gone else values, [] if why else usual)
     if gone:
         raise NotHere("; ".join(why(value) if why else _not_offered(label, value) for value in gone))
     return [known[value] for value in values]

@@ -88,14 +88,12 @@ def _greeting(context: Context) -> None:
 def _baseline(context: Context) -> Row | None:
     """The row that all others are compared with: of the address, else the one chosen last."""
     rows = {row.key: row for row in context.matrix.rows if not row.published}
-    newest = {key: max(run.created for run in context.side(row).values()) for key, row in rows.items()}
-    keys = sorted(rows, key=lambda key: newest[key])
     roots = context.index.roots
     with st.container(width=260):
         key = state.choose(
             "baseline",
             "Baseline",
-            ["", *keys],
+            ["", *context.newest],
             settings.baseline(roots),
             lambda key: rows[key].label if key else "none",
             lambda key: f"No model {key} is measured under {context.index.where}: it was moved or deleted.",
@@ -221,14 +219,15 @@ def measured_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def _downloads(shown: exports.Shown) -> None:
-    files: Mapping[str, tuple[str, str, str]] = {
-        "CSV": ("leaderboard.csv", "text/csv", exports.to_csv(shown.rows, shown.columns)),
-        "Markdown": ("leaderboard.md", "text/markdown", exports.to_markdown(shown)),
-        "LaTeX": ("leaderboard.tex", "text/x-tex", exports.to_latex(shown)),
+    """Files of the table, which are made when they are asked for."""
+    files: Mapping[str, tuple[str, str, Callable[[], str]]] = {
+        "CSV": ("leaderboard.csv", "text/csv", lambda: exports.to_csv(shown.rows, shown.columns)),
+        "Markdown": ("leaderboard.md", "text/markdown", lambda: exports.to_markdown(shown)),
+        "LaTeX": ("leaderboard.tex", "text/x-tex", lambda: exports.to_latex(shown)),
     }
     with st.container(horizontal=True):
-        for label, (name, kind, content) in files.items():
-            st.download_button(label, content, name, kind, icon=":material/download:", on_click="ignore")
+        for label, (name, kind, make) in files.items():
+            st.download_button(label, make, name, kind, icon=":material/download:", on_click="ignore")
 
 
 def _plot(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column]) -> None:
