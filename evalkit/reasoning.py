@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -69,9 +70,12 @@ def split_reasoning(text: str, tags: Tags = TAGS, open_end: bool = True) -> Spli
     return SplitAnswer(text.strip(), "\n".join(part.strip() for part in removed).strip(), unfinished)
 
 
+_ANY_TAG = re.compile("|".join(re.escape(tag) for pair in TAGS for tag in pair))
+
+
 def holds_reasoning(text: str) -> bool:
     """Whether an answer has a think tag."""
-    return any(tag in text for pair in TAGS for tag in pair)
+    return _ANY_TAG.search(text) is not None
 
 
 def opened_by(prompt: str) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, Literal
 
 from evalkit import earlier_tasks
 from evalkit.answers import ParsedAnswer, failed_record, record
@@ -48,6 +49,9 @@ __all__ = [
     "failed_record",
     "record",
 ]
+
+
+_ROLES: Final[tuple[Literal["user", "assistant"], ...]] = ("user", "assistant")
 
 
 class Task(ABC):
@@ -114,10 +118,9 @@ class Task(ABC):
 
         The default treats every turn but the last as user and assistant alternating.
         """
-        roles = ("user", "assistant")
         texts = (*sample.turns[:-1], self.template.format(question=sample.turns[-1]))
-        messages = tuple(Message(roles[i % 2], text) for i, text in enumerate(texts))  # type: ignore[arg-type]
-        return Request(sample.id, messages, sample.images, self.generation, self.image_policy)
+        messages = map(Message, cycle(_ROLES), texts)
+        return Request(sample.id, tuple(messages), sample.images, self.generation, self.image_policy)
 
     def filtered(self, text: str) -> str:
         """The answer as the protocol's filter hands it on, reasoning included; default: unchanged."""

@@ -104,15 +104,16 @@ def compare(
 
 def print_refusal(reason: str, style: str) -> None:
     """Print that nothing can be compared, in the formats for machines."""
-    from evalkit import reports
     from evalkit.comparison.compare import refusal_json
+    from evalkit.reports.junit import refusal_junit
+    from evalkit.reports.markdown import refusal_markdown
 
     if style == "json":
         terminal.print_json(refusal_json(reason))
     elif style == "markdown":
-        click.echo(reports.refusal_markdown(reason).rstrip("\n"))
+        click.echo(refusal_markdown(reason).rstrip("\n"))
     elif style == "junit":
-        click.echo(reports.refusal_junit(reason).rstrip("\n"))
+        click.echo(refusal_junit(reason).rstrip("\n"))
 
 
 @click.command(short_help="Run, compare with the baseline, pass or fail (for CI).")

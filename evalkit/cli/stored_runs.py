@@ -69,9 +69,9 @@ def show(run: Path, sample_id: str | None, failed: bool, wrong: bool, near_miss:
 
 
 def _rows(stored: StoredRun) -> list[dict[str, Any]]:
-    from evalkit.store.records import read_table
+    from evalkit.store.records import read_table, rows_of
 
-    return [_decoded(row) for row in read_table(stored.path).to_pylist()]
+    return [_decoded(row) for row in rows_of(read_table(stored.path))]
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:

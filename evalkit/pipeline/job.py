@@ -21,7 +21,7 @@ from evalkit.pipeline.options import RunOptions, options_of
 from evalkit.pipeline.overrides import Overrides, parse_gen
 from evalkit.pipeline.plan import select, unique
 from evalkit.pipeline.repeats import answer_ids, as_repeat, must_draw
-from evalkit.pipeline.signature import data_hash, older_data_hash, signature, subset_hash
+from evalkit.pipeline.signature import data_hashes, signature, subset_hash
 from evalkit.reasoning import ReasoningMode, unusual_mode
 from evalkit.task import MINIATURE, Task
 
@@ -67,6 +67,15 @@ class Job:
     def generation(self) -> Generation:
         """The settings of generation, with the user's, of the first sample."""
         return self.overrides.apply(build_request(self.task, self.samples[0])).generation
+
+    @cached_property
+    def prompts(self) -> str:
+        """Hash (32 digits) over every text that is sent."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            for message in build_request(self.task, sample).messages:
+                digest.update(f"{message.role}\0{message.text}\0".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()[:32]
 
     @property
     def limited(self) -> bool:
@@ -222,14 +231,15 @@ def make_job(name: str, options: RunOptions) -> Job:
     if impossible:
         log.warning("%s: %s %s: %d of %d samples count as wrong whatever is answered (sample %s: %s)",
                     root, name, split, len(impossible), len(chosen), *impossible[0])  # fmt: skip
+    data, older_data = data_hashes(every)
     return Job(
         task=task,
         split=split,
         root=root,
         samples=chosen,
         every=every,
-        data=data_hash(every),
-        older_data=older_data_hash(every),
+        data=data,
+        older_data=older_data,
         subset=subset_hash(chosen) if len(chosen) < len(every) else None,
         overrides=overrides,
         nonstandard=overrides.changed(build_request(task, sample) for sample in chosen),

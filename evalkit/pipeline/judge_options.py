@@ -10,7 +10,6 @@ from evalkit.contracts import Json
 from evalkit.errors import ServerError, UsageError
 from evalkit.judge_settings import JudgeSettings
 from evalkit.key_values import as_items
-from evalkit.openai_client import check_address
 from evalkit.request_form import without_secrets
 
 
@@ -68,6 +67,8 @@ def judge_options(
         return None
     if not url or not model:
         raise UsageError("--judge URL and --judge-model NAME belong together")
+    from evalkit.openai_client import check_address
+
     options = JudgeOptions(url, model, as_items(gen), repeats or 1)
     _ = options.settings
     try:

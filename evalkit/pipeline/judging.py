@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.contracts import Failure, Json
 from evalkit.errors import JudgeError
-from evalkit.judge import Judge, StoredReplies
 from evalkit.pipeline.judge_options import JudgeOptions
 from evalkit.task import JudgeQuestion
+
+if TYPE_CHECKING:
+    from evalkit.judge import Judge, StoredReplies
 
 
 class Judging:
@@ -26,13 +28,16 @@ class Judging:
     """
 
     def __init__(self, options: JudgeOptions, replies: Path, ask: bool) -> None:
+        from evalkit.judge import Judge, StoredReplies
+
         self._options = options
         settings, times = options.settings, range(options.repeats)
-        judges: Sequence[Judge | StoredReplies] = (
-            [Judge(options.url, options.model, replies, settings, repeat=n) for n in times]
-            if ask
-            else [StoredReplies(options.model, replies, settings, repeat=n) for n in times]
+        self._judges = (
+            [Judge(options.url, options.model, replies, settings, repeat=n) for n in times] if ask else []
         )
+        judges: Sequence[Judge | StoredReplies] = self._judges or [
+            StoredReplies(options.model, replies, settings, repeat=n) for n in times
+        ]
         self.rounds = [_Round(self, judge) for judge in judges]
         self._asked = 0
         self._failures: Counter[str] = Counter()
@@ -71,9 +76,8 @@ class Judging:
             content |= {"failures": dict(self._failures), "reason": self.stopped or self._first}
         if self.stopped:
             content["stopped"] = True
-        asked = [each.judge for each in self.rounds if isinstance(each.judge, Judge)]
-        if sent := sum(judge.sent for judge in asked):
-            content |= {"sent": sent, "again": sum(judge.again for judge in asked)}
+        if sent := sum(judge.sent for judge in self._judges):
+            content |= {"sent": sent, "again": sum(judge.again for judge in self._judges)}
         return content
 
 

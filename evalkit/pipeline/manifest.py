@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +14,7 @@ from evalkit.data.images import file_digest
 from evalkit.doors import cause
 from evalkit.environment import git_revision, hardware, versions
 from evalkit.errors import RunFolderError
-from evalkit.pipeline.job import Job, build_request
+from evalkit.pipeline.job import Job
 from evalkit.pipeline.judge_options import without_password
 from evalkit.pipeline.options import RunOptions, options_of, stored
 from evalkit.pipeline.overrides import parse_gen
@@ -99,11 +98,7 @@ def data_json(job: Job) -> dict[str, Json]:
 
 def prompt_json(job: Job) -> dict[str, Json]:
     """The task's own prompt hash, and a hash over every text that is sent."""
-    digest = hashlib.sha256()
-    for sample in job.samples:
-        for message in build_request(job.task, sample).messages:
-            digest.update(f"{message.role}\0{message.text}\0".encode("utf-8", "surrogatepass"))
-    return {"fingerprint": job.task.prompt_fingerprint(), "hash": digest.hexdigest()[:32]}
+    return {"fingerprint": job.task.prompt_fingerprint(), "hash": job.prompts}
 
 
 def session(info: ModelInfo, options: RunOptions) -> dict[str, Json]:

@@ -51,17 +51,31 @@ def score(
     asked = [(sample, as_scored(each, reasoning, task.strips_reasoning)) for sample, each in asked]
     records = _with_near_misses(task, asked, _records(task, asked, judge))
     records = [_with_reasoning(*each) for each in zip(records, asked, strict=True)]
+    shown = _Shown()
     return [
         Scored(
-            record=record,
-            response=stored.response,
-            request_key=stored.request_key,
-            question=sample.turns[-1] if sample.turns else "",
-            images=tuple(name for image in sample.images for name in image_reference(image)),
-            image_key=image_key(sample.images),
+            record,
+            stored.response,
+            stored.request_key,
+            sample.turns[-1] if sample.turns else "",
+            *shown(sample),
         )
         for record, (sample, stored) in zip(records, answered, strict=True)
     ]
+
+
+class _Shown:
+    """Where a sample's images are, and their content hash; found once for samples that share them."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], tuple[tuple[str, ...], str]] = {}
+
+    def __call__(self, sample: Sample) -> tuple[tuple[str, ...], str]:
+        handles = tuple(map(id, sample.images))  # the samples outlive this
+        if handles not in self._known:
+            places = tuple(name for image in sample.images for name in image_reference(image))
+            self._known[handles] = places, image_key(sample.images)
+        return self._known[handles]
 
 
 def _with_reasoning(record: Record, asked: tuple[Sample, Response]) -> Record:

@@ -12,25 +12,28 @@ from evalkit.task import Task
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
-def data_hash(samples: Iterable[Sample]) -> str:
+def data_hashes(samples: Iterable[Sample]) -> tuple[str, str]:
     """Content hash (32 digits) of all that a split asks and that scoring reads, in order.
 
     Covers ids, texts, targets, tags and the samples' further data (options, question types). Images are in
     the hashes of the requests.
+
+    Returns:
+        The hash, and the one that runs of earlier versions have: of ids, texts and targets alone.
     """
-    return _content_hash([s.id, s.turns, s.target, dict(s.tags), dict(s.data)] for s in samples)
+    digest, older = hashlib.sha256(), hashlib.sha256()
+    for sample in samples:
+        row = _json([sample.id, sample.turns, sample.target])
+        older.update(f"{row}\n".encode("ascii"))
+        digest.update(f"{row[:-1]}, {_object(sample.tags)}, {_object(sample.data)}]\n".encode("ascii"))
+    return digest.hexdigest()[:32], older.hexdigest()[:32]
 
 
-def older_data_hash(samples: Iterable[Sample]) -> str:
-    """The hash that runs of earlier versions have in place of `data_hash`: ids, texts and targets alone."""
-    return _content_hash([sample.id, sample.turns, sample.target] for sample in samples)
+_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
-def _content_hash(rows: Iterable[Json]) -> str:
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(row, sort_keys=True, default=str).encode("ascii") + b"\n")
-    return digest.hexdigest()[:32]
+def _object(values: Mapping[str, Json]) -> str:
+    return _json(dict(values)) if values else "{}"
 
 
 def subset_hash(samples: Iterable[Sample]) -> str:

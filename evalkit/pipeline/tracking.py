@@ -9,7 +9,7 @@ from typing import Any
 from evalkit.contracts import Json
 from evalkit.pipeline.options import RunSettings
 from evalkit.pipeline.results import RunResult
-from evalkit.store.records import read_table
+from evalkit.store.records import read_table, rows_of
 from evalkit.trackers.base import TrackedRun, Trackers
 
 #: Columns of the table of samples; the scores come after them.
@@ -60,7 +60,7 @@ def _run(result: RunResult, offline: bool) -> TrackedRun:
 
 def _samples(result: RunResult) -> tuple[list[str], list[list[Json]]]:
     """Columns and rows."""
-    rows = read_table(result.path).to_pylist()
+    rows = list(rows_of(read_table(result.path)))
     scores = list(dict.fromkeys(name for row in rows for name, _ in row["scores"]))
     lines = []
     for row in rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage,
 from evalkit.doors import cause
 from evalkit.errors import ImageError, RunFolderError
 from evalkit.store.atomic import write_whole
+from evalkit.store.columns import list_column, map_column, number_column, text_column
 from evalkit.text import command
 
 if TYPE_CHECKING:
@@ -132,31 +133,48 @@ def _plain(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _row(scored: Scored) -> dict[str, Any]:
-    record, response = scored.record, scored.response
-    return {
-        "id": _plain(record.id),
-        "cluster": _plain(record.cluster),
-        "text": _plain(record.text),
-        "prediction": json.dumps(record.prediction),
-        "target": json.dumps(record.target),
-        "scores": [(name, float(value)) for name, value in record.scores.items()],
-        "tags": [(_plain(name), _plain(value)) for name, value in record.tags.items()],
-        "flags": list(record.flags),
-        "data": json.dumps(dict(record.data)),
-        "error_kind": record.error.kind if record.error else None,
-        "error_message": _plain(record.error.message) if record.error else None,
-        "finish": response.finish,
-        "prompt_tokens": response.prompt_tokens,
-        "visual_tokens": response.visual_tokens,
-        "new_tokens": response.new_tokens,
-        "seconds": response.seconds,
-        "request_key": scored.request_key,
-        "images": [_plain(image) for image in scored.images],
-        "image_key": scored.image_key,
-        "question": _plain(scored.question),
-        "repeats": json.dumps([_repeat(each) for each in record.repeats]) if record.repeats else None,
+def _batch(part: Sequence[Scored], schema: pa.Schema) -> pa.RecordBatch:
+    """Some rows of the table."""
+    import pyarrow as pa
+
+    records, responses = [each.record for each in part], [each.response for each in part]
+
+    def text(values: Iterable[str | None]) -> pa.Array:
+        return text_column([value and _plain(value) for value in values])
+
+    def number(name: str) -> pa.Array:
+        return number_column([getattr(response, name) for response in responses], schema.field(name).type)
+
+    scores, tags = schema.field("scores").type, schema.field("tags").type
+    columns = {
+        "id": text(record.id for record in records),
+        "cluster": text(record.cluster for record in records),
+        "text": text(record.text for record in records),
+        "prediction": text_column([json.dumps(record.prediction) for record in records]),
+        "target": text_column([json.dumps(record.target) for record in records]),
+        "scores": map_column([list(record.scores.items()) for record in records], scores),
+        "tags": map_column([_tags(record) for record in records], tags),
+        "flags": list_column([record.flags for record in records]),
+        "data": text_column([json.dumps(dict(record.data)) if record.data else "{}" for record in records]),
+        "error_kind": text(record.error.kind if record.error else None for record in records),
+        "error_message": text(record.error.message if record.error else None for record in records),
+        "finish": text_column([response.finish for response in responses]),
+        **{name: number(name) for name in ("prompt_tokens", "visual_tokens", "new_tokens", "seconds")},
+        "request_key": text_column([each.request_key for each in part]),
+        "images": list_column([[_plain(name) for name in each.images] for each in part]),
+        "image_key": text_column([each.image_key for each in part]),
+        "question": text(each.question for each in part),
+        "repeats": text_column([_repeats(record) for record in records]),
     }
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _tags(record: Record) -> list[tuple[str, str]]:
+    return [(_plain(name), _plain(value)) for name, value in record.tags.items()]
+
+
+def _repeats(record: Record) -> str | None:
+    return json.dumps([_repeat(each) for each in record.repeats]) if record.repeats else None
 
 
 def _repeat(record: Record) -> dict[str, Json]:
@@ -179,16 +197,15 @@ def write_records(folder: Path, scored: Iterable[Scored]) -> None:
     Raises:
         RunFolderError: the disk is full or refuses.
     """
-    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     schema = _schema()
-    rows = map(_row, scored)
+    rows = iter(scored)
 
     def write(scratch: Path) -> None:
         with parquet.ParquetWriter(scratch, schema, compression="zstd") as writer:
             while part := list(islice(rows, _ROWS_AT_ONCE)):
-                writer.write_table(pa.Table.from_pylist(part, schema=schema))
+                writer.write_batch(_batch(part, schema))
 
     write_whole(folder / RECORDS_NAME, write)
 
@@ -209,13 +226,16 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
     try:
-        table = parquet.read_table(path, columns=schema.names if columns else None)
+        with parquet.ParquetFile(path) as file:  # `read_table` of Arrow imports its data sets, and pandas
+            table = file.read(schema.names if columns else None)
         for name in _LATER:
             if name in schema.names and name not in table.column_names:
                 table = table.append_column(name, pa.nulls(len(table), pa.string()))
         if absent := [name for name in schema.names if name not in table.column_names]:
             raise pa.ArrowInvalid(f"column {absent[0]} missing")
-        table = table.select(schema.names).cast(schema)
+        table = table.select(schema.names)
+        if not table.schema.equals(schema):
+            table = table.cast(schema)
         table.validate(full=True)
     except Exception as error:  # Arrow raises many kinds
         raise _broken(folder, cause(error)) from None
@@ -227,6 +247,14 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def _broken(folder: Path, cause: str) -> RunFolderError:
     path = folder / RECORDS_NAME
     return RunFolderError(f"{path}: broken ({cause}); make it again: `{command('score', folder)}`")
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows of a table, several times as fast as its `to_pylist`, with part of it in memory at a time."""
+    names = table.column_names
+    for batch in table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        columns = [column.to_pylist() for column in batch.columns]
+        yield from (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
 
 def read_column(folder: Path, name: str) -> dict[str, Any]:
@@ -257,8 +285,7 @@ def read_records(folder: Path) -> list[Record]:
         RunFolderError: see `read_table`; a cell that should hold JSON does not.
     """
     try:
-        batches = read_table(folder).to_batches(max_chunksize=_ROWS_AT_ONCE)
-        return [record_of(row) for batch in batches for row in batch.to_pylist()]
+        return [record_of(row) for row in rows_of(read_table(folder))]
     except RunFolderError:
         raise
     except Exception as error:

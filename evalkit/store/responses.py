@@ -72,7 +72,7 @@ class StoredResponse:
         Raises:
             ValueError: not a response.
         """
-        item = json.loads(line)
+        item = json.loads(line.decode("utf-8", "surrogatepass"))
         if not isinstance(item, dict):
             raise ValueError("not an object")
         identifier, key, text = item.get("id"), item.get("request_key"), item.get("text", "")

@@ -6,9 +6,11 @@ model that is compared, and the signature says so. No code of a repository is ru
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -29,6 +31,7 @@ from evalkit.errors import ImageError, ModelError, UsageError
 from evalkit.near_names import unknown_setting
 from evalkit.reasoning import TAGS, decoded_with_tags, opened_by
 from evalkit_models.hf_finite import where_it_began
+from evalkit_models.hf_inputs import InputMaker, Prompt
 from evalkit_models.hf_loading import Loaded, checkpoint_folder, load
 from evalkit_models.image_prefetcher import ImagePrefetcher
 from evalkit_models.messages import MarksError, messages
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
 
 SCHEME = "hf:"
 
-#: A request, its prompt as text, and its images.
-Prompt = tuple[Request, str, Sequence["Image"]]
-
 
 class HuggingFaceModel:
     """A loaded model and its processor."""
@@ -50,12 +50,14 @@ class HuggingFaceModel:
     def __init__(self, loaded: Loaded, name: str, revision: str | None, batch_size: int | None) -> None:
         self._model = loaded.model
         self._processor = loaded.processor
+        self._inputs = InputMaker(loaded.processor)
+        self._tokenizer = copy.deepcopy(loaded.processor.tokenizer)  # the other is in use by a thread
         on_gpu = self._model.device.type == "cuda"
         self._batch = batch_size or (
             BATCHING.hf_conversations_on_gpu if on_gpu else BATCHING.hf_conversations_on_cpu
         )
         self._image_token = getattr(loaded.processor, "image_token_id", None)
-        self._tags = _special_tags(loaded.processor.tokenizer)
+        self._tags = _special_tags(self._tokenizer)
         self._images = ImagePrefetcher(_open_images)
         self._info = ModelInfo(
             name=name,
@@ -83,23 +85,33 @@ class HuggingFaceModel:
         """Answer batch by batch; what cannot be read or rendered is its requests' error."""
         for generation, alike in groupby(requests, key=lambda request: request.generation):
             rows = 1 if generation.temperature > 0 else self._batch  # a draw must not depend on its batch
-            waiting: list[Prompt] = []
-            for batch in self._images.batches(alike, rows):
-                for request, images in ((r, ready.images) for ready in batch for r in ready.requests):
-                    prompt = images if isinstance(images, Failure) else self._prompt(request, images)
-                    if isinstance(prompt, Failure):
-                        yield request.id, Response(error=prompt)
-                        continue
-                    waiting.append(prompt)
-                    if len(waiting) == rows:
-                        yield from self._answer(waiting, generation)
-                        waiting = []
-            if waiting:
-                yield from self._answer(waiting, generation)
+            failed: dict[str, Failure] = {}
+            for batch, inputs in self._inputs.ahead(self._batches(alike, rows, failed)):
+                yield from self._answer(batch, inputs, generation)
+            yield from ((name, Response(error=failure)) for name, failure in failed.items())
 
     def close(self) -> None:
         """End the threads."""
         self._images.close()
+        self._inputs.close()
+
+    def _batches(
+        self, requests: Iterator[Request], rows: int, failed: dict[str, Failure]
+    ) -> Iterator[list[Prompt]]:
+        """Prompts of the requests, `rows` at a time; why others have none goes into `failed`."""
+        waiting: list[Prompt] = []
+        for batch in self._images.batches(requests, rows):
+            for request, images in ((r, ready.images) for ready in batch for r in ready.requests):
+                prompt = images if isinstance(images, Failure) else self._prompt(request, images)
+                if isinstance(prompt, Failure):
+                    failed[request.id] = prompt
+                    continue
+                waiting.append(prompt)
+                if len(waiting) == rows:
+                    yield waiting
+                    waiting = []
+        if waiting:
+            yield waiting
 
     def _prompt(self, request: Request, images: Sequence[Image]) -> Prompt | Failure:
         try:
@@ -110,49 +122,46 @@ class HuggingFaceModel:
             text = self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         except Exception as error:  # the template is a program of the checkpoint's authors
             return Failure("prompt", f"the chat template fails: {_cause(error)}")
-        return request, text, images
+        return Prompt(request, text, images)
 
-    def _answer(self, batch: Sequence[Prompt], generation: Generation) -> Iterator[tuple[str, Response]]:
+    def _answer(
+        self, batch: Sequence[Prompt], inputs: Future[Any], generation: Generation
+    ) -> Iterator[tuple[str, Response]]:
         """Answers of a batch; where it breaks on one conversation, only that one fails."""
         started = time.perf_counter()
         try:
-            answers = self._generate(batch, generation)
+            answers = self._generate(batch, inputs.result(), generation)
         except NotFiniteError as error:
             raise ModelError(
-                f"sample {batch[error.place][0].id}: the output of the {error.part} is not finite "
+                f"sample {batch[error.place].request.id}: the output of the {error.part} is not finite "
                 f"(NaN or infinity): the weights are damaged, or {self._info.dtype} is too small for them "
                 "(--dtype float32)"
             ) from None
         except Exception as error:  # processors and models raise nearly anything for images they dislike
             if len(batch) == 1:
                 kind = "memory" if type(error).__name__ == "OutOfMemoryError" else "model"
-                yield batch[0][0].id, Response(error=Failure(kind, _cause(error)))
+                yield batch[0].request.id, Response(error=Failure(kind, _cause(error)))
                 return
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
-                yield from self._answer(half, generation)
+                yield from self._answer(half, self._inputs.begin(half), generation)
             return
         seconds = (time.perf_counter() - started) / len(batch)
         for (request, asked, _), (tokens, prompt, visual) in zip(batch, answers, strict=True):
             opened = opened_by(asked)
             yield request.id, self._response(tokens, opened, prompt, visual, generation, seconds)
 
-    def _generate(self, batch: Sequence[Prompt], generation: Generation) -> list[tuple[list[int], int, int]]:
+    def _generate(
+        self, batch: Sequence[Prompt], made: Any, generation: Generation
+    ) -> list[tuple[list[int], int, int]]:
         """New tokens, prompt tokens and visual tokens of each conversation."""
         import torch
 
         from mini_internvl.finite import FiniteBeams
 
-        images = [list(shown) for _, _, shown in batch]
-        inputs = self._processor(
-            text=[text for _, text, _ in batch],
-            images=images if any(images) else None,
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-        ).to(self._model.device, self._model.dtype)
+        inputs = made.to(self._model.device, self._model.dtype)
         if generation.temperature > 0:
-            torch.manual_seed(batch[0][0].draw_seed)
+            torch.manual_seed(batch[0].request.draw_seed)
         with torch.inference_mode():
             check = FiniteBeams(generation.num_beams)
             settings = {**self._settings(generation), "logits_processor": [check]}
@@ -179,7 +188,7 @@ class HuggingFaceModel:
         if generation.temperature > 0:
             settings |= {"temperature": generation.temperature, "top_p": generation.top_p, "top_k": 0}
         if generation.stop:
-            settings |= {"stop_strings": list(generation.stop), "tokenizer": self._processor.tokenizer}
+            settings |= {"stop_strings": list(generation.stop), "tokenizer": self._tokenizer}
         return settings
 
     def _response(
@@ -199,7 +208,7 @@ class HuggingFaceModel:
         pad = self._model.generation_config.pad_token_id
         while place is None and kept and kept[-1] == pad:  # after a stop text, which is not a token
             kept.pop()
-        decode = partial(self._processor.tokenizer.decode, skip_special_tokens=True)
+        decode = partial(self._tokenizer.decode, skip_special_tokens=True)
         text = opened + decoded_with_tags(kept, self._tags, decode)
         cuts = [at for mark in generation.stop if (at := text.find(mark)) >= 0]
         ended = place is not None or bool(cuts)

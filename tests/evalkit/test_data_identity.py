@@ -12,21 +12,22 @@ from PIL import Image
 
 from evalkit import registry
 from evalkit.data.locate import locate
-from evalkit.pipeline.signature import data_hash, older_data_hash
+from evalkit.pipeline.signature import data_hashes
 
 
 @pytest.mark.parametrize("name", ["ocrbench", "chartqa", "mmbench", "rsvqa-lr", "drivelm", "mathvista"])
 def test_tags_and_further_data_count_in_every_task(name: str) -> None:
     task = registry.task(name)
     samples = list(task.samples("miniature", locate(task, "miniature", None, True)))
-    before, older = data_hash(samples), older_data_hash(samples)
-    assert data_hash(samples) == before != older
+    before, older = data_hashes(samples)
+    assert data_hashes(samples) == (before, older) and before != older
     first = samples[0]
     changes: list[dict[str, Any]] = [{"tags": {**first.tags, "category": "other"}}]
     changes += [{"data": {**first.data, name: "other"}} for name in (*first.data, "options")]
     for change in changes:
         changed = [dataclasses.replace(first, **change), *samples[1:]]
-        assert data_hash(changed) != before and older_data_hash(changed) == older
+        now, as_earlier = data_hashes(changed)
+        assert now != before and as_earlier == older
 
 
 def _pair(bench: Any) -> tuple[Path, Path]:

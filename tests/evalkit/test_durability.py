@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from chat_server import Server
 
 from evalkit.contracts import Response
+from evalkit.errors import RunFolderError
 from evalkit.judge import Judge
 from evalkit.store import ResponseLog
 from evalkit.store.atomic import write_json
@@ -65,6 +67,19 @@ def test_responses_are_flushed_a_batch_at_a_time_and_at_the_end(
     ResponseLog(path).close()
     assert path.stat().st_size == whole
     assert (path, whole) in flushed, "what was cut off does not come back"
+
+
+def test_a_disk_that_refuses_to_flush_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    log = ResponseLog(tmp_path / "responses-0.jsonl")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RunFolderError, match="disk is full"):
+        for number in range(64):
+            log.append(str(number), "key", Response("yes", "stop"))
+    monkeypatch.undo()
+    log.close()
 
 
 def test_a_judges_reply_is_flushed(tmp_path: Path, flushed: list[tuple[Path, int]], server: Server) -> None:

@@ -31,7 +31,7 @@ from evalkit.metrics.control import (
 from evalkit.metrics.package_variants import NltkBleu, RougeScoreL
 from evalkit.task import MINIATURE, DataFile, DataSource, record
 from evalkit_tasks.base import PaperTask, drawn
-from evalkit_tasks.general.settings import image_file
+from evalkit_tasks.general.settings import ImageFiles
 
 #: Frames taken of a video, evenly spread.
 FRAMES = 8
@@ -92,9 +92,10 @@ class BddX(PaperTask):
         found = next((path for name in _names(split) if (path := root / name).is_file()), None)
         if found is None:
             raise DataError(f"{self.name}: {root} holds none of {', '.join(_names(split))}")
+        files = ImageFiles(root)
         items = read_jsonl(found) if found.suffix == ".jsonl" else read_json_items(found)
         for position, item in enumerate(items):
-            yield from _clip(item, f"{found}: item {position}", root)
+            yield from _clip(item, f"{found}: item {position}", files)
 
     def score(self, sample: Sample, response: Response) -> Record:
         """See `Task.score`."""
@@ -149,14 +150,14 @@ def _clip_of(r: Record) -> str:
     return r.cluster
 
 
-def _clip(item: object, where: str, root: Path) -> Iterator[Sample]:
+def _clip(item: object, where: str, files: ImageFiles) -> Iterator[Sample]:
     """The samples of one conversation."""
     row = fields(item, ("id", "conversations"), where)
     clip, turns = id_of(row, "id", where), _turns(row["conversations"], where)
     kinds = KINDS.get(len(turns))
     if kinds is None:
         raise DataError(f"{where}: {len(turns)} question-answer turns, not 3 or 4: not a BDD-X conversation")
-    images = _images(row, root, where)
+    images = _images(row, files, where)
     first = _question(turns[0][0])
     history = first[: first.rfind("\n") + 1]
     frames = "".join(f"Frame{number}: <image>\n" for number in range(1, len(images) + 1))
@@ -180,14 +181,14 @@ def _question(text: str) -> str:
     return _IMAGE_LINES.sub("", text)
 
 
-def _images(row: Mapping[str, Any], root: Path, where: str) -> tuple[ImageHandle, ...]:
+def _images(row: Mapping[str, Any], files: ImageFiles, where: str) -> tuple[ImageHandle, ...]:
     if "image" in row:
         names = [row["image"]] if isinstance(row["image"], str) else row["image"]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise DataError(f"{where}: image must be a list of image paths")
-        return tuple(image_file(root, name) for name in names)
+        return tuple(files.find(name) for name in names)
     if isinstance(video := row.get("video"), str):
-        return tuple(VideoFrame(str(root / video), position, FRAMES) for position in range(FRAMES))
+        return tuple(VideoFrame(str(files.root / video), position, FRAMES) for position in range(FRAMES))
     raise DataError(f"{where}: neither image nor video: not a BDD-X conversation")
 
 

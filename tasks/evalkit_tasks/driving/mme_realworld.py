@@ -23,10 +23,10 @@ from evalkit_tasks.general.rows import Row, listed_items, literal_list, tsv_rows
 from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
+    ImageFiles,
     ProtocolTask,
     Settings,
     each_once,
-    image_file,
     lacking,
 )
 
@@ -147,6 +147,7 @@ class MMERealWorldDriving(ProtocolTask):
             raise lacking(self, root, (*_JSON, *_TSV))
 
     def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
+        files = ImageFiles(root)
         for item, where in listed_items(path):
             found = _unified(item, where)
             if found["Subtask"] != SUBTASK:
@@ -156,7 +157,7 @@ class MMERealWorldDriving(ProtocolTask):
             if not isinstance(found["Answer choices"], list) or not found["Answer choices"]:
                 raise DataError(f"{where}: field 'Answer choices' is not a list: not the official file")
             name = text_of(found, "Image", where)
-            image = image_file(root, name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
+            image = files.find(name, f"data/{name}", f"images/{name}", f"MME-RealWorld/{name}")
             choices = texts_of(found, "Answer choices", where)
             identity = id_of(found, "Question_id", where)
             question, answer = (text_of(found, key, where) for key in ("Text", "Ground truth"))

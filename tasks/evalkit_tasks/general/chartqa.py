@@ -24,9 +24,9 @@ from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
+    ImageFiles,
     ProtocolTask,
     Settings,
-    image_file,
     lacking,
 )
 
@@ -100,18 +100,19 @@ def _in_subset(subset: str, item: Record) -> bool:
 
 
 def _read(path: Path, root: Path, split: str, subset: str) -> Iterator[Sample]:
+    files = ImageFiles(root)
     if path.suffix == ".jsonl":
         for row, item in enumerate(read_jsonl(path)):
             found, where = fields(item, ("image", "question", "answer"), item.where), item.where
             name, question = text_of(found, "image", where), text_of(found, "question", where)
-            image = image_file(root, name)
+            image = files.find(name)
             yield _sample(subset, row, question, texts_of(found, "answer", where), image, name)
         return
+    folder = path.parent.relative_to(root) / "png"
     for row, (item, where) in enumerate(listed_items(path)):
         found = fields(item, ("imgname", "query", "label"), where)
         name = text_of(found, "imgname", where)
-        folder = path.parent.relative_to(root) / "png"
-        image = image_file(root, str(folder / name), f"{split}/png/{name}", f"png/{name}")
+        image = files.find(f"{folder}/{name}", f"{split}/png/{name}", f"png/{name}")
         answers = texts_of(found, "label", where)
         yield _sample(subset, row, text_of(found, "query", where), answers, image, name)
 

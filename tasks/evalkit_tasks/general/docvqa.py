@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, NamedTuple
 
 from evalkit.contracts import Record, Response, Sample
@@ -23,11 +23,11 @@ from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
+    ImageFiles,
     ProtocolTask,
     Settings,
     answered,
     each_once,
-    image_file,
     lacking,
 )
 
@@ -136,12 +136,13 @@ class DocVQA(ProtocolTask):
         content = fields(read_json(path), ("data",), str(path))
         if not isinstance(content["data"], list):
             raise DataError(f"{path}: field 'data' is not a list: not the official file")
+        files, folders = ImageFiles(root), self.names(split).folders
         for number, item in enumerate(content["data"]):
             where = f"{path} item {number}"
             found = fields(item, ("questionId", "question", self.image_field), where)
             name = text_of(found, self.image_field, where)
-            folders = [f"{folder}{Path(name).name}" for folder in self.names(split).folders]
-            image = image_file(root, *folders, name)
+            base = PurePath(name).name
+            image = files.find(*(f"{folder}{base}" for folder in folders), name)
             identity = _identity(found["questionId"], where)
             question, target = text_of(found, "question", where), _answers(found, split, where)
             yield Sample(identity, (question,), (image,), target, name)

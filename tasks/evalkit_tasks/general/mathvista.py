@@ -24,10 +24,10 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     VLMEVALKIT_TOKENS_2024,
+    ImageFiles,
     ProtocolTask,
     Settings,
     each_once,
-    image_file,
     lacking,
 )
 
@@ -131,11 +131,12 @@ class MathVista(ProtocolTask):
             items = read_json(path)
             if not isinstance(items, dict):
                 raise DataError(f"{path}: expected an object by question: not the official file")
+            files = ImageFiles(root)
             for identity, item in items.items():
                 where = f"{path} question {identity}"
                 found = fields(item, (*_FIELDS, "image"), where)
                 name = text_of(found, "image", where)
-                yield _sample(str(identity), found, image_file(root, name, f"data/{name}"), name, where)
+                yield _sample(str(identity), found, files.find(name, f"data/{name}"), name, where)
         elif (path := root / _TSV).exists():
             for row in tsv_rows(path, ("index", *_FIELDS)):
                 cells = {**row.cells, "query": row.cells["question"]}  # its question is the whole query

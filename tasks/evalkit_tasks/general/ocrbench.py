@@ -30,9 +30,9 @@ from evalkit_tasks.general.settings import (
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
     VLMEVALKIT_TOKENS_2024,
+    ImageFiles,
     ProtocolTask,
     Settings,
-    image_file,
     lacking,
 )
 
@@ -105,10 +105,11 @@ class OCRBench(ProtocolTask):
         return (_OfThousand("score", "right", unit="score", scale=1000.0, binary=True),)
 
     def _from_list(self, path: Path, root: Path) -> Iterator[Sample]:
+        files = ImageFiles(root)
         for number, (item, where) in enumerate(listed_items(path)):
             found = fields(item, ("image_path", "question", "answers", "type"), where)
             name = text_of(found, "image_path", where)
-            image = image_file(root, name, f"OCRBench_Images/{name}", f"images/{name}")
+            image = files.find(name, f"OCRBench_Images/{name}", f"images/{name}")
             answers = texts_of(found, "answers", where)
             question, kind = text_of(found, "question", where), text_of(found, "type", where)
             yield self._sample(str(number), question, answers, kind, image, name, where)

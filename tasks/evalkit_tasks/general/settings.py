@@ -54,20 +54,36 @@ def lacking(task: Task, root: Path, names: Sequence[str]) -> DataError:
     )
 
 
-def image_file(root: Path, *candidates: str) -> ImageFile:
-    """The first of the paths that exists under `root`; else the first, which fails when it is opened.
+class ImageFiles:
+    """Handles of the images under a data root, each looked for once while a split is read."""
 
-    Lists made on other machines carry their folders ("data/chartqa/test/png/1.png"), so leading folders are
-    dropped one by one.
-    """
-    relative = [Path(candidate.lstrip("/\\")) for candidate in candidates]
-    for path in relative:
-        if ".." in path.parts:
-            raise DataError(f"{path}: an image's path must lie under the data root {root}")
-        for start in range(len(path.parts)):
-            if (place := root.joinpath(*path.parts[start:])).is_file():
-                return ImageFile(str(place))
-    return ImageFile(str(root / relative[0]))
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._found: dict[tuple[str, ...], ImageFile] = {}
+
+    def find(self, *candidates: str) -> ImageFile:
+        """The first of the paths that exists under the root; else the first, which fails when it is opened.
+
+        Lists made on other machines carry their folders ("data/chartqa/test/png/1.png"), so leading folders
+        are dropped one by one.
+        """
+        if candidates not in self._found:
+            self._found[candidates] = self._look_for(candidates)
+        return self._found[candidates]
+
+    def _look_for(self, candidates: Sequence[str]) -> ImageFile:
+        for candidate in candidates:
+            path = _relative(candidate)
+            if ".." in path.parts:
+                raise DataError(f"{path}: an image's path must lie under the data root {self.root}")
+            for start in range(len(path.parts)):
+                if (place := self.root.joinpath(*path.parts[start:])).is_file():
+                    return ImageFile(str(place))
+        return ImageFile(str(self.root / _relative(candidates[0])))
+
+
+def _relative(candidate: str) -> Path:
+    return Path(candidate.lstrip("/\\"))
 
 
 def each_once(samples: Iterable[Sample], root: Path) -> Iterator[Sample]:

@@ -23,10 +23,10 @@ from evalkit_tasks.general.settings import (
     SHORT_ANSWER,
     VLMEVALKIT_TILES,
     VLMEVALKIT_TOKENS,
+    ImageFiles,
     ProtocolTask,
     Settings,
     each_once,
-    image_file,
     lacking,
 )
 
@@ -80,11 +80,12 @@ class TextVQA(ProtocolTask):
             content = fields(read_json(path), ("data",), str(path))
             if not isinstance(content["data"], list):
                 raise DataError(f"{path}: field 'data' is not a list: not the official file")
+            files = ImageFiles(root)
             for number, item in enumerate(content["data"]):
                 where = f"{path} item {number}"
                 found = fields(item, ("question_id", "image_id", "question", "answers"), where)
                 name = text_of(found, "image_id", where)
-                image = image_file(root, f"train_images/{name}.jpg")
+                image = files.find(f"train_images/{name}.jpg")
                 yield _sample(found, image, name, where)
         elif parquet := parquet_files(root, "validation"):
             for row in parquet_rows(parquet, ("question_id", "question", "answers", "image")):

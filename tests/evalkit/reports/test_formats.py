@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from evalkit.reports import refusal_junit, refusal_markdown
+from evalkit.reports.junit import refusal_junit
+from evalkit.reports.markdown import refusal_markdown
 from evalkit.reports.wording import signed
 
 NASTY = 'run\x00s <a> & "b" | `c`\nnext \ud800 \uffff ]]>'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,30 @@ def test_it_is_what_transformers_says(folders: dict[str, Path]) -> None:
     tokens = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     (response,) = answers(load(folder), [ask("a", "What is it?", shown)]).values()
     assert response.text == processor.decode(tokens, skip_special_tokens=True)
+
+
+def test_the_next_input_is_made_while_the_network_works(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = load(folders["internvl"], batch_size=1)
+    begun, generate, make = threading.Semaphore(0), model._model.generate, model._inputs._make
+    left = ["second", "third", ""]
+
+    def counted(batch: Any) -> Any:
+        begun.release()
+        return make(batch)
+
+    def slow(**inputs: Any) -> Any:
+        assert begun.acquire(timeout=60)
+        if left.pop(0):
+            assert begun.acquire(timeout=60), "the input of the next batch waits for this one's answer"
+            begun.release()
+        return generate(**inputs)
+
+    monkeypatch.setattr(model._inputs, "_make", counted)
+    monkeypatch.setattr(model._model, "generate", slow)
+    asked = [ask(name, "What is it?", picture(place)) for place, name in enumerate("abc")]
+    assert all(response.error is None for response in answers(model, asked).values())
 
 
 @pytest.mark.slow
