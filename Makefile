@@ -26,11 +26,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/vulture
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml examples/gate/*.yml
-	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions check/action.yml
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jactionlint --profile correctness --strict-exit \
+	  .github/workflows/*.yml .github/dependabot.yml check/action.yml examples/gate/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
-	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 types: $(VENV)/.installed-dev

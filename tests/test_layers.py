@@ -85,6 +85,20 @@ def test_the_rooms_of_evalkit_import_in_one_direction() -> None:
     assert order.index("metrics") < order.index("pipeline") < order.index("cli")
 
 
+def test_both_ways_to_decode_an_image_refuse_the_same() -> None:
+    names = {"FORMATS", "_TEXTS", "_MOST_OF_JPEG", "_LARGE", "_check_whole", "_without_text"}
+    shared: list[dict[str, list[str]]] = []
+    for file in (ROOMS["evalkit"] / "data/decoding.py", ROOMS["mini_internvl"] / "decoding.py"):
+        found = {}
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                found[node.name] = [ast.dump(part) for part in node.body]
+            elif isinstance(node, ast.Assign):
+                found[ast.unparse(node.targets[0])] = [ast.dump(node.value)]
+        shared.append({name: found[name] for name in names})
+    assert shared[0] == shared[1]
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_class_name_stands_twice_in_a_package(room: str) -> None:
     places: dict[str, list[str]] = defaultdict(list)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import completion, terminal
-from evalkit.cli.options import FOLDER, given, include_flag, json_flag, model_flag, option_flags, output_flag
+from evalkit.cli.options import (
+    FOLDER,
+    fitting,
+    given,
+    include_flag,
+    json_flag,
+    model_flag,
+    option_flags,
+    output_flag,
+)
 from evalkit.cli.outcomes import print_outcome
 from evalkit.cli.terminal import flag
 from evalkit.pipeline.comparison_options import ComparisonOptions
@@ -149,7 +158,7 @@ def check(
 
     style = "json" if as_json else style
     policy = load(policy_file or find(Path()))
-    told = given(flags)
+    told = given(fitting(model, flags))
     judged = {name: told.pop(name) for name in options_of(ComparisonOptions) if name in told}
     run = {**policy.run, **told}
     output = run.pop("output", policy.output)

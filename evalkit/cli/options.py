@@ -88,6 +88,23 @@ def given(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if context.get_parameter_source(name) != default}
 
 
+def fitting(model: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags, less what the environment sets and the model's family has no use for.
+
+    A variable is a default for every model: `EVALKIT_BASE_URL` does not stop one that runs in this process.
+    A flag that is typed stays, for the family to refuse.
+    """
+    from evalkit import registry
+
+    source, environment = (
+        click.get_current_context().get_parameter_source,
+        click.core.ParameterSource.ENVIRONMENT,
+    )
+    defaults = {name for name in flags if source(name) == environment}
+    unused = defaults.intersection(getattr(registry.family(model), "unused", ())) if defaults else ()
+    return {name: value for name, value in flags.items() if name not in unused}
+
+
 def model_flag(command: F) -> F:
     """`--model`."""
     return flag(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import completion, terminal
-from evalkit.cli.options import MaxErrors, given, include_flag, json_flag, model_flag, option_flags
+from evalkit.cli.options import MaxErrors, fitting, given, include_flag, json_flag, model_flag, option_flags
 from evalkit.cli.terminal import flag
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(
 
     errors = MaxErrors.parse(max_errors)
     rank = from_environment(os.environ) if ranks else None
-    options = RunOptions(model, rank=rank, **flags)
+    options = RunOptions(model, rank=rank, **fitting(model, flags))
     options.check()
     targets = registry.targets(tasks, options.split)
     for target in targets:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evalkit.cli import completion, terminal
-from evalkit.cli.options import FOLDER, data_flags, include_flag, json_flag, judge_flags, option_flags
+from evalkit.cli.options import (
+    FOLDER,
+    data_flags,
+    fitting,
+    include_flag,
+    json_flag,
+    judge_flags,
+    option_flags,
+)
 from evalkit.cli.terminal import flag
 from evalkit.text import one_line, table, visible
 
@@ -258,10 +266,14 @@ def reproduce(path: Path, output: Path, as_json: bool, **flags: Any) -> int:
     evalkit reproduce runs/mini-internvl-2b/drivelm@val/…
     """
     from evalkit import registry
+    from evalkit.pipeline.manifest import stored_options
     from evalkit.pipeline.options import RunOptions
     from evalkit.pipeline.reproduce import reproduce as run_again
+    from evalkit.pipeline.results import load_run
 
-    where = RunOptions("", quiet=as_json, **flags)
+    stored = load_run(path).stored
+    _, asked = stored_options(stored.manifest, stored.path, data_root=None, offline=False)
+    where = RunOptions("", quiet=as_json, **fitting(asked.model, flags))
     where.check()
     with terminal.interruptible():
         found = run_again(path, where, registry.included_tasks(), output)

@@ -2,6 +2,9 @@
 
 `--max-pixels` is a limit of the whole process. It is set from the option before an image is opened: by
 `make_job`, by `LoadModel` in each worker process and Ray actor, by `evalkit data check` and the leaderboard.
+
+What refuses a damaged file stands a second time in `mini_internvl/decoding.py`: neither package may import
+the other, as each is used without it. tests/test_layers.py holds both to the same text.
 """
 
 from __future__ import annotations

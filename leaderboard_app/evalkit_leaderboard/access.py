@@ -1,4 +1,4 @@
-"""What screen readers need that Streamlit leaves out: icons are pictures, not words of a button's name."""
+"""What screen readers need that Streamlit leaves out: icons are images, not words of a button's name."""
 
 from __future__ import annotations
 

@@ -254,6 +254,8 @@ def _cause(error: Exception) -> str:
 class HuggingFaceFamily:
     """Finds `hf:HUB-ID` and `hf:FOLDER`."""
 
+    unused = ("base_url", "compile")
+
     def names(self) -> Sequence[str]:
         """The scheme."""
         return (f"{SCHEME}HUB-ID|FOLDER",)

@@ -195,6 +195,8 @@ def _response(answer: Answer | MiniInternVLError, seconds: float) -> Response:
 class MiniInternVLFamily:
     """Finds released names, checkpoint folders and hub ids."""
 
+    unused = ("base_url",)
+
     def names(self) -> Sequence[str]:
         """Short names of the released checkpoints."""
         return tuple(RELEASES)

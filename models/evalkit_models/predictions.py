@@ -132,6 +132,8 @@ class Predictions:
 class PredictionsFamily:
     """Finds `predictions:FILE`."""
 
+    unused = ("base_url", "compile")
+
     def names(self) -> Sequence[str]:
         """The scheme."""
         return (f"{SCHEME}FILE",)
@@ -146,7 +148,7 @@ class PredictionsFamily:
         Raises:
             UsageError: a setting that stored texts cannot follow. DataError: see `Predictions`.
         """
-        for flag in ("checkpoint", "revision", "base_url", "compile"):
+        for flag in ("checkpoint", "revision", *self.unused):
             if getattr(options, flag):
                 raise UsageError(f"--{flag.replace('_', '-')} has no meaning with {SCHEME}FILE")
         if options.template != "auto":

@@ -315,6 +315,7 @@ class ServedFamily:
     """
 
     served = True
+    unused = ("compile", "device", "devices", "engine", "prefix_caching")
 
     def names(self) -> Sequence[str]:
         """The scheme."""

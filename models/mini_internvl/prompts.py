@@ -195,7 +195,7 @@ def check_text(text: str) -> None:
     except UnicodeEncodeError as error:
         raise PromptError(
             f"the prompt holds half of a character (U+{ord(text[error.start]):04X}) after "
-            f"{text[: error.start][-30:]!r}: mend the text"
+            f"{text[: error.start][-30:]!r}: fix the text"
         ) from None
 
 

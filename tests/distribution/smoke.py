@@ -2,7 +2,8 @@
 
     python tests/distribution/smoke.py dist/*.whl [--extras train,video] [--without-torch]
 
-Needs nothing but Python and a package index. `--without-torch` installs by the commands of docs/install.md.
+Needs nothing but Python and a package index. Each extra is installed alone, in an environment of its own that
+sees the default one's packages. `--without-torch` installs by the commands of docs/install.md.
 """
 
 from __future__ import annotations
@@ -16,35 +17,42 @@ import sys
 import tempfile
 import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-#: What an extra is for: a module that only it brings, and a command that imports it.
-PROBES = {
-    "api": ["python", "-c", "import openai, evalkit.openai_sdk"],
-    "leaderboard": ["evalkit", "leaderboard", "--help"],
-    "ray": ["python", "-c", "import ray, evalkit.engines.ray_nodes"],
-    "train": ["evalkit", "train", "--help"],
-    "video": ["python", "-c", "import av, evalkit.data.images"],
-}
 
 
 class Place:
-    """An empty folder with an environment of its own."""
+    """A folder with an environment of its own, and one to work in.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: an empty one. base: whose packages this environment sees too, and where its commands work.
+    """
+
+    def __init__(self, folder: Path, base: Place | None = None) -> None:
         venv.create(folder / "env", with_pip=True)
         self.bin = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
-        self.work = folder / "work"
-        self.work.mkdir()
+        self.work = base.work if base is not None else folder / "work"
+        self.work.mkdir(exist_ok=True)
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "EVALKIT"))
         }
         self.variables = {**kept, "EVALKIT_CACHE": str(folder / "cache"), "HF_HOME": str(folder / "hub")}
         self.variables["PATH"] = f"{self.bin}{os.pathsep}{kept.get('PATH', '')}"
+        if base is not None:
+            see_too = f"import site; site.addsitedir({str(base.packages)!r})\n"
+            (self.packages / "of_the_base.pth").write_text(see_too, encoding="utf-8")
+
+    @property
+    def packages(self) -> Path:
+        """Where pip puts packages."""
+        program = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        python = self.bin / ("python.exe" if os.name == "nt" else "python")
+        return Path(subprocess.check_output([str(python), "-c", program], text=True).strip())
 
     def run(self, *command: str, expected: tuple[int, ...] = (0,)) -> str:
-        """Output of a command.
+        """Output of a command; of its errors, where it is to fail.
 
         Raises:
             SystemExit: another exit status.
@@ -59,6 +67,103 @@ class Place:
         if done.returncode not in expected:
             raise SystemExit(f"status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
         return done.stdout if 0 in expected else done.stderr
+
+    def install(self, *wanted: str) -> None:
+        """What pip is told to install, in the tested versions."""
+        self.run("python", "-m", "pip", "install", "-c", str(REPOSITORY / "constraints.txt"), *wanted)
+
+    def evalkit(self, *arguments: str, expected: tuple[int, ...] = (0,)) -> str:
+        """Output of the command, whichever environment it was installed in."""
+        return self.run("python", "-m", "evalkit", *arguments, expected=expected)
+
+
+# ------------------------------------------------------------------------------------------------- the extras
+
+
+def use_api(place: Place) -> None:
+    """A served model: the server that is not there is what is missing, not a package."""
+    asked = (
+        "-m",
+        "openai:m",
+        "--base-url",
+        "http://127.0.0.1:9/v1",
+        "-t",
+        "chartqa@miniature",
+        "--limit",
+        "1",
+    )
+    said = place.evalkit("run", *asked, expected=(3,))
+    assert "http://127.0.0.1:9" in said and "pip install" not in said, said
+
+
+def use_leaderboard(place: Place) -> None:
+    """The board as static files."""
+    place.evalkit("leaderboard", "--runs", "runs", "--export", "site")
+    assert "drivelm" in (place.work / "site" / "index.html").read_text(encoding="utf-8")
+
+
+def use_ray(place: Place) -> None:
+    """A run on a cluster of this machine."""
+    place.evalkit("run", *MAIN_JOB, "--limit", "4", "--engine", "ray", "--no-resume")
+
+
+def use_train(place: Place) -> None:
+    """Two steps, and the checkpoint evaluated."""
+    lines = [
+        {
+            "id": number,
+            "conversations": [{"from": "human", "value": "Say a colour."}, {"from": "gpt", "value": "red"}],
+        }
+        for number in range(8)
+    ]
+    (place.work / "colours.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    meta = {"colours": {"root": ".", "annotation": "colours.jsonl"}}
+    (place.work / "colours.json").write_text(json.dumps(meta), encoding="utf-8")
+    settings = {
+        "name": "smoke",
+        "model": "mini-internvl-tiny",
+        "output": "checkpoints",
+        "data": {"meta": "colours.json"},
+        "optimizer": {"lr": 1e-4},
+        "packing": {"max_tiles": 4, "max_tokens": 400},
+        "steps": {"packs_per_step": 1, "max_steps": 2},
+        "checkpoints": {"every": 2, "keep": 1},
+        "precision": "float32",
+    }
+    (place.work / "recipe.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+    place.evalkit("train", "recipe.yaml")
+    place.evalkit("run", *MAIN_JOB, "--limit", "1", "--checkpoint", "checkpoints/final")
+
+
+def use_video(place: Place) -> None:
+    """A frame of a film that is made here."""
+    place.run("python", "-c", _FILM)
+
+
+_FILM = """
+import av, numpy
+from evalkit.data.images import VideoFrame
+with av.open("film.mp4", "w") as film:
+    stream = film.add_stream("mpeg4", rate=5)
+    stream.width = stream.height = 64
+    for number in range(5):
+        grey = numpy.full((64, 64, 3), 50 * number, dtype=numpy.uint8)
+        film.mux(stream.encode(av.VideoFrame.from_ndarray(grey)))
+    film.mux(stream.encode())
+assert abs(VideoFrame("film.mp4", 2, 5).open().getpixel((9, 9))[0] - 100) < 9
+"""
+
+MAIN_JOB = ("-m", "mini-internvl-tiny", "-t", "drivelm", "--split", "miniature")
+#: What is done with each extra.
+USES: dict[str, Callable[[Place], None]] = {
+    "api": use_api,
+    "leaderboard": use_leaderboard,
+    "ray": use_ray,
+    "train": use_train,
+    "video": use_video,
+}
+
+# -------------------------------------------------------------------------------------------- what all have
 
 
 def commands_without_torch(wheel: Path) -> list[list[str]]:
@@ -108,7 +213,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("wheel", type=Path)
-    parser.add_argument("--extras", default="", help="comma list")
+    parser.add_argument("--extras", default="", help=f"comma list of {', '.join(USES)}")
     parser.add_argument("--without-torch", action="store_true")
     given = parser.parse_args()
     wheel = given.wheel.resolve()
@@ -119,17 +224,18 @@ def main() -> None:
                 place.run("python", "-m", "pip", *arguments)
             place.run("python", "-c", "import torch", expected=(1,))
         else:
-            place.run("python", "-m", "pip", "install", "-c", str(REPOSITORY / "constraints.txt"), str(wheel))
+            place.install(str(wheel))
         check_the_command(place)
         for task in ("chartqa", "drivelm"):
             score_stored_answers(place, task)
         if not given.without_torch:
             place.run("evalkit", "doctor")
-            main_job = ("-m", "mini-internvl-tiny", "-t", "drivelm", "--split", "miniature")
-            place.run("evalkit", "run", *main_job, "--limit", "4")
+            place.run("evalkit", "run", *MAIN_JOB, "--limit", "4")
         for extra in filter(None, given.extras.split(",")):
-            place.run("python", "-m", "pip", "install", f"{wheel}[{extra}]")
-            place.run(*PROBES[extra])
+            print(f"== {extra}")
+            alone = Place(Path(folder) / extra, place)
+            alone.install(f"{wheel}[{extra}]")
+            USES[extra](alone)
     print("all of it works")
 
 

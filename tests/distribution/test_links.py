@@ -1,8 +1,9 @@
-"""Links of the pages lead somewhere, also where the README is read on a package index."""
+"""Links of the pages lead somewhere, on a package index too; the project has one address."""
 
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,24 +46,32 @@ def test_links_lead_to_files(page: Path) -> None:
     assert not dead
 
 
-def test_the_readme_has_only_whole_addresses() -> None:
-    found = list(links(REPOSITORY / "README.md"))
-    assert found and not [link for link in found if not link.startswith(("https://", "#"))]
+def test_the_readme_has_only_whole_links_on_an_index() -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    whole = runpy.run_path(str(REPOSITORY / "setup.py"))["whole_links"](readme, HOME)
+    shown = re.findall(r"\]\(([^)\s]+)\)", whole)
+    assert len(shown) == len(re.findall(r"\]\(", readme))
+    assert not [link for link in shown if not link.startswith(("https://", "#"))]
+    assert {f"{HOME}/blob/main/docs/install.md", f"{HOME}/blob/main/CONTRIBUTING.md"} <= set(shown)
+    assert re.search(rf"!\[[^\]]*\]\({HOME}/raw/main/docs/images/", whole)
 
 
-def test_one_address_of_the_project_stands_everywhere() -> None:
-    names = (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*.cff"), REPOSITORY / "pyproject.toml")
-    folders = (".github", "docs", "examples", "check", "evalkit")
-    texts = [path.read_text(encoding="utf-8") for path in names]
-    texts += [
-        path.read_text(encoding="utf-8")
-        for folder in folders
-        for path in (REPOSITORY / folder).rglob("*")
-        if path.suffix in (".md", ".yml", ".py")
-    ]
-    owner = HOME.removeprefix("https://github.com/").split("/")[0]
-    assert {
-        found
-        for text in texts
-        for found in re.findall(r"[\w-]+(?=/evalkit(?:/check@|\b/(?:blob|tree|issues|security)))", text)
-    } == {owner}
+def test_no_other_address_of_the_project_stands_anywhere() -> None:
+    """Each mention of a repository or a site called evalkit is that of pyproject.toml's urls."""
+    owner = HOME.removeprefix("https://github.com/").removesuffix("/evalkit")
+    pattern = r"github\.com[/:]([\w-]+)/evalkit\b|([\w-]+)\.github\.io/evalkit\b|([\w-]+)/evalkit/check@"
+    found = {}
+    for path in mentions():
+        for match in re.finditer(pattern, path.read_text(encoding="utf-8")):
+            found[next(filter(None, match.groups()))] = str(path)
+    assert found.keys() == {owner}, found
+
+
+def mentions() -> Iterator[Path]:
+    """Files that a reader sees or a machine follows."""
+    yield from (path for path in REPOSITORY.iterdir() if path.suffix in (".md", ".cff", ".toml", ".yml"))
+    code = ("benchmarks", "evalkit", "leaderboard_app", "models", "tasks", "train")
+    for folder in (".github", "check", "docs", "examples", *code):
+        for path in (REPOSITORY / folder).rglob("*"):
+            if path.suffix in (".md", ".yml", ".yaml", ".py", ".toml", ".ipynb"):
+                yield path

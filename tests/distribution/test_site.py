@@ -26,6 +26,8 @@ else:
     import tomli as tomllib
 
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+_PYPROJECT = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+HOME = _PYPROJECT["project"]["urls"]["Homepage"]
 PROJECT_PAGES = ("CHANGELOG", "CONTRIBUTING", "SECURITY")
 OURS = ("evalkit", "mini_internvl")
 #: A command, and what may stand before it: a prompt, variables, a launcher.
@@ -36,7 +38,7 @@ _COMMAND = re.compile(rf"(?:\$ |\w+\$ +)?(?:\w+=\S+ |{_LAUNCHER})*evalkit (.*)")
 def test_every_page_is_in_the_menu() -> None:
     menu = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2]
     assert sorted(re.findall(r": (\S+\.md)$", menu, re.MULTILINE)) == sorted(
-        [*PAGES, *(f"https://github.com/mini-internvl/evalkit/blob/main/{name}.md" for name in PROJECT_PAGES)]
+        [*PAGES, *(f"{HOME}/blob/main/{name}.md" for name in PROJECT_PAGES)]
     )
 
 

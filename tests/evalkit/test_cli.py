@@ -176,6 +176,40 @@ def test_every_flag_from_the_environment(bench, monkeypatch: pytest.MonkeyPatch)
     assert bench.result["counts"]["expected"] == 7
 
 
+def test_a_variable_is_a_default_for_the_models_that_use_it(bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BASE_URL": "http://x", "COMPILE": "1", "DEVICE": "cpu"}.items():
+        monkeypatch.setenv(f"EVALKIT_{name}", value)
+    bench.family.unused = ("base_url", "compile")
+    assert bench.run() == 0
+    options = bench.family.options
+    assert (options.base_url, options.compile, options.device) == (None, False, "cpu")
+    assert (
+        bench.cli("reproduce", bench.result["run"], "--include", bench.task, "-o", bench.output / "again")
+        == 0
+    )
+    bench.family.model = None
+    assert bench.run("--base-url", "http://y") == 0
+    assert bench.family.options.base_url == "http://y"  # what is typed is for the family to refuse
+
+
+@pytest.mark.parametrize(
+    "model", ["mini-internvl-tiny", "hf:owner/name", "predictions:answers.jsonl", "openai:m"]
+)
+def test_what_a_model_has_no_use_for_is_refused_where_it_is_typed(
+    model: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    typed = {
+        "base_url": ["--base-url", "http://127.0.0.1:9/v1"], "compile": ["--compile"],
+        "device": ["--device", "cpu"], "devices": ["--devices", "2"], "engine": ["--engine", "ray"],
+        "prefix_caching": ["--no-prefix-caching"],
+    }  # fmt: skip
+    place = ["-t", "chartqa", "--split", "miniature", "-o", str(tmp_path)]
+    place += typed["base_url"] if model.startswith("openai") else []
+    for name in registry.family(model).unused:
+        assert invoke(["run", "-m", model, *place, *typed[name]]) == 2
+        assert "no meaning with" in capsys.readouterr().err
+
+
 def test_the_data_root_may_hold_a_folder_for_each_task(bench) -> None:
     above = bench.folder.parent
     bench.folder.rename(above / "yes-no")

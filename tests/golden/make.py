@@ -1,9 +1,10 @@
 """Makes the golden set again, through the command line and the files it writes.
 
-    python tests/golden/make.py            check: make everything again, and say what differs
-    python tests/golden/make.py --write    replace the stored results
-    python tests/golden/make.py --draw     draw the answers anew (needed only when a miniature changes)
+    python tests/golden/make.py [NAME …]          check: make it again, and say what differs
+    python tests/golden/make.py --write [NAME …]  replace the stored results
+    python tests/golden/make.py --draw [NAME …]   draw the answers anew (needed only when a miniature changes)
 
+NAME is a file here without its ending: a task, `tiny_model` or `training`. Without one, all are meant.
 One file a task holds its miniature's drawn answers and what every protocol makes of them; `tiny_model.jsonl`
 holds answers of the packaged model, `training.json` loss curves. Numbers change only on purpose:
 whoever writes the set anew says why in the changelog.
@@ -11,6 +12,7 @@ whoever writes the set anew says why in the changelog.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import hashlib
@@ -35,6 +37,8 @@ NAMES = ("task", "split", "metric")
 #: Two sets of answers to each question, so that there is something to compare.
 SETS = ("a", "b")
 TINY = "mini-internvl-tiny"
+#: Names of the files that belong to no task.
+TINY_MODEL, TRAINING = "tiny_model", "training"
 TINY_SAMPLES = 14
 #: Runs of the packaged model beside the usual one: name to options, then the tasks that have them.
 TINY_RUNS: Mapping[str, tuple[str, ...]] = {
@@ -632,13 +636,24 @@ def check_trainings(work: Path) -> list[str]:
     return list(differences(read_trainings(), trainings(work), "training", relative=1e-4))
 
 
-def make(work: Path, anew: bool) -> None:
-    """Write everything."""
+def make(names: Sequence[str], work: Path, anew: bool) -> None:
+    """Write the files of these names."""
     for task in tasks():
-        answers = draw_answers(task, work) if anew else read_task(task)[0]
-        write_task(task, answers, score_task(task, answers, work))
-    write_lines(FOLDER / "tiny_model.jsonl", [{"run": name, **one} for name, one in tiny_model(work).items()])
-    (FOLDER / "training.json").write_text(json.dumps(trainings(work), indent=1) + "\n")
+        if task in names:
+            answers = draw_answers(task, work) if anew else read_task(task)[0]
+            write_task(task, answers, score_task(task, answers, work))
+    if TINY_MODEL in names:
+        lines = [{"run": name, **one} for name, one in tiny_model(work).items()]
+        write_lines(FOLDER / f"{TINY_MODEL}.jsonl", lines)
+    if TRAINING in names:
+        (FOLDER / f"{TRAINING}.json").write_text(json.dumps(trainings(work), indent=1) + "\n")
+
+
+def check(names: Sequence[str], work: Path) -> list[str]:
+    """What the files of these names differ in."""
+    found = [line for task in tasks() if task in names for line in check_task(task, work)]
+    found += check_tiny_model(work) if TINY_MODEL in names else []
+    return found + (check_trainings(work) if TRAINING in names else [])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -648,11 +663,21 @@ def main(arguments: Sequence[str]) -> int:
             del os.environ[name]
         work = Path(folder)
         os.environ["EVALKIT_CACHE"] = str(work / "cache")
-        if "--write" in arguments or "--draw" in arguments:
-            make(work, anew="--draw" in arguments)
+        every = [*tasks(), TINY_MODEL, TRAINING]
+        parser = argparse.ArgumentParser(
+            description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument("--write", action="store_true")
+        parser.add_argument("--draw", action="store_true")
+        parser.add_argument("names", metavar="NAME", nargs="*")
+        given = parser.parse_args(arguments)
+        if unknown := [name for name in given.names if name not in every]:
+            parser.error(f"no such file: {', '.join(unknown)}; there are {', '.join(every)}")
+        names = given.names or every
+        if given.write or given.draw:
+            make(names, work, anew=given.draw)
             return 0
-        found = [line for task in tasks() for line in check_task(task, work)]
-        found += check_tiny_model(work) + check_trainings(work)
+        found = check(names, work)
         print("\n".join(found) or "nothing differs")
         return 1 if found else 0
 

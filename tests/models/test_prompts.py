@@ -167,5 +167,5 @@ def test_published_system_message_is_read_and_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3"])
 def test_half_of_a_character_is_named_by_every_tokenizer(family: str, tmp_path: Path) -> None:
     model = mini_internvl.load(write_checkpoint(tmp_path / "model", family), device="cpu")
-    with pytest.raises(PromptError, match=r"U\+DFFF\) after .*mend the text"):
+    with pytest.raises(PromptError, match=r"U\+DFFF\) after .*fix the text"):
         model.chat(None, "Is it \udfff?", max_new_tokens=1)

@@ -1,4 +1,4 @@
-"""A sweep as one SVG picture: a panel a task, a mark with its 95% interval a point, small marks for seeds."""
+"""A sweep as one SVG image: a panel a task, a mark with its 95% interval a point, small marks for seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INK, FAINT, MARK = "#333333", "#d9d9d9", "#1f5fa8"
 
 
 def draw(scores: Sequence[TaskScores], labels: Sequence[str]) -> str:
-    """The picture.
+    """The image.
 
     Args:
         scores: of the tasks. labels: of all points, in their order; one without a value has no mark.

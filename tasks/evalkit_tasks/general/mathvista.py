@@ -67,7 +67,7 @@ class MathVista(ProtocolTask):
 
     name = "mathvista"
     title = "MathVista"
-    about = "Mathematics in pictures and charts"
+    about = "Mathematics about images and charts"
     splits = ("testmini",)
     settings: ClassVar = {
         "paper": Settings("{question}", VLMEVALKIT_TOKENS_2024, 6),

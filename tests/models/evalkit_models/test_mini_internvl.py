@@ -105,5 +105,5 @@ def test_half_of_a_character_in_a_question_fails_alone(model: Model) -> None:
     broken = Request("half", (Message("user", "Is it \ud800?"),), (), requests[0].generation)
     found = answers(model, [requests[0], broken, requests[1]])
     failure = found.pop("half")[-1]
-    assert failure.kind == "prompt" and "U+D800" in failure.message and "mend the text" in failure.message
+    assert failure.kind == "prompt" and "U+D800" in failure.message and "fix the text" in failure.message
     assert found == answers(model, requests)
