@@ -4,8 +4,8 @@
 
 Makes a tree of invented runs (removed afterwards), reads it as the app does, then opens the app in a headless
 Chromium where there is one. The baseline of each reading is what it replaces: every run read from its folder;
-that of the first page is a script of one title, served by the same Streamlit. With `--task` all runs are of that
-task. Processor seconds in the browser are those of browser and server together.
+that of the first page is a script of one title, served by the same Streamlit. With `--task` all runs are of
+that task. Processor seconds in the browser are those of browser and server together.
 """
 
 from __future__ import annotations
@@ -217,6 +217,9 @@ def visit(chrome: Browser, address: str, what: str, selector: str) -> Page:
     time.sleep(_STARTED)
     for visitor in ("first", "later", "later", "later"):
         page = chrome.new_page(viewport={"width": 1366, "height": 768})
+        for other in page.context.browser.contexts if page.context.browser else ():
+            if other is not page.context:
+                other.close()  # an open page looks for new runs, which would be counted
         with clocked(f"{what}, {visitor}"):
             page.goto(address)
             page.wait_for_selector(selector, timeout=60_000)
@@ -232,7 +235,7 @@ def clocked(what: str) -> Iterator[None]:
 
 
 def below() -> float:
-    """Processor seconds of the processes that this one has started, and of theirs; 0 where /proc is missing."""
+    """Processor seconds of the processes below this one; 0 where /proc is missing."""
     parents: dict[int, tuple[int, float]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
