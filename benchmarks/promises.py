@@ -13,16 +13,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("", "tests"))
 
 from clustered_worlds import CLUSTERED
 from clustered_worlds import world as clustered
 from edge_worlds import ERROR_WORLDS, MACRO_WORLDS, WORLDS, coverage, error_world, macro_world, world
-from power_worlds import GATES, PLANNED, called, falsely_failed, gate, one_way
-
-from evalkit.statistics import Resampler, needed
+from power_worlds import ALONE, GATES, PLANNED, called, called_alone, falsely_failed, gate, one_way
 
 
 def coverages(experiments: int) -> Iterator[str]:
@@ -66,17 +62,18 @@ def differences(experiments: int) -> Iterator[str]:
 
 
 def powers(experiments: int) -> Iterator[str]:
-    """How often a drop is called for which the task was planned."""
-    yield "| questions an image | icc | metrics | drop | images planned | called, % |"
-    yield "|---|---|---|---|---|---|"
-    for place, drop in PLANNED:
-        pilot = place.compare(np.random.default_rng(1), 20_000 // place.questions, 0.0, Resampler(0, 100))[0]
-        assert pilot.spread is not None
-        need = needed(100 * drop, pilot.spread, 0.05 / place.metrics)
-        assert need is not None
-        share = called(place, need.clusters, drop, experiments, resamples=4000)
-        cells = (place.questions, f"{place.icc:g}", place.metrics, f"{100 * drop:g}", need.clusters)
-        yield f"| {' | '.join(map(str, cells))} | {100 * share:.1f} |"
+    """How often a planned drop is called: of the pooled average alone, and by the gate over all metrics."""
+    yield "| questions an image | right, % | icc | churn, % | metrics | drop | images planned | called, % |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for places, share in ((ALONE, called_alone), (PLANNED, called)):
+        for place, drop in places:
+            need = place.needed(drop, 40_000)
+            found = share(place, need, drop, experiments, resamples=4000)
+            questions = f"1 to {place.questions}" if place.unequal else place.questions
+            cells = (questions, f"{100 * place.right:g}", f"{place.icc:g}", f"{100 * place.churn:g}")
+            cells += (place.metrics, f"{100 * drop:g}", need, f"{100 * found:.1f}")
+            yield f"| {' | '.join(map(str, cells))} |"
+        yield "with the gate over all metrics:" if places is ALONE else ""
 
 
 def gates(experiments: int) -> Iterator[str]:

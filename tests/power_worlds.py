@@ -11,13 +11,13 @@ import numpy as np
 
 from evalkit.comparison.runs import Key
 from evalkit.comparison.verdicts import MetricResult, Thresholds, decide
-from evalkit.metrics.base import Accuracy, Metric, macro_mean
-from evalkit.statistics import Difference, Resampler
+from evalkit.metrics.base import Accuracy, macro_mean
+from evalkit.statistics import Difference, Resampler, needed
 from evalkit.statistics.changes import spread
 from evalkit.statistics.functional import standard_error
 from evalkit.statistics.paired import between
 from evalkit.statistics.power import Spread
-from evalkit.statistics.resampling import Clusters
+from evalkit.statistics.resampling import Clusters, effective_clusters
 from evalkit.statistics.swaps import PairedSums, swap
 
 KEY = Key("invented", "test")
@@ -64,22 +64,32 @@ class PowerWorld:
         won = self.churn / (1 - self.right)
         return base.astype(float), np.where(base, draws >= lost, draws < won).astype(float), kinds, owners
 
+    def pooled(self, rng: np.random.Generator, images: int, drop: float, resampler: Resampler) -> Difference:
+        """The difference of the pooled average alone."""
+        base, new, _, owners = self.draw(rng, images, drop)
+        return accuracy("average", base, new, Clusters(owners, images), resampler)
+
     def compare(
         self, rng: np.random.Generator, images: int, drop: float, resampler: Resampler
     ) -> list[Difference]:
         """Differences of the task's metrics, the pooled average first."""
         base, new, kinds, owners = self.draw(rng, images, drop)
-        clusters, ones = Clusters(owners, images), np.ones(len(base))
-
-        def differ(metric: Metric, chosen: np.ndarray) -> Difference:
-            sides = [np.stack([side[chosen], ones[chosen]], axis=1) for side in (base, new)]
-            return tested(PairedSums(metric, sides[0], sides[1]), clusters.only(chosen), resampler)
-
-        found = [differ(Accuracy("average"), ones > 0)]
+        clusters = Clusters(owners, images)
+        found = [accuracy("average", base, new, clusters, resampler)]
         if self.metrics > 1:
-            found += [differ(Accuracy(name), kinds == place) for place, name in enumerate(KINDS)]
+            for place, name in enumerate(KINDS):
+                chosen = kinds == place
+                found.append(accuracy(name, base[chosen], new[chosen], clusters.only(chosen), resampler))
             found.append(self._macro(base, new, kinds, clusters, resampler))
         return found
+
+    def needed(self, drop: float, images: int, seed: int = 1) -> int:
+        """Images planned for a drop, from two runs over many `images` that differ by chance alone."""
+        seen = self.pooled(np.random.default_rng(seed), images, 0.0, Resampler(0, 100)).spread
+        assert seen is not None
+        planned = needed(100 * drop, seen, 0.05 / self.metrics)
+        assert planned is not None
+        return planned.clusters
 
     def _macro(
         self, base: np.ndarray, new: np.ndarray, kinds: np.ndarray, clusters: Clusters, resampler: Resampler
@@ -102,7 +112,8 @@ def tested(rows: PairedSums, clusters: Clusters, resampler: Resampler) -> Differ
     before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     p = swap(pair, after - before, resampler).p() if before != after else 1.0
     se = standard_error(pair.sums() @ pair.slope(pair.sums().sum(axis=0)))
-    seen = Spread(se, clusters.count - 1, clusters.count, len(rows.base))
+    freedom = effective_clusters(clusters.sizes()) - 1
+    seen = Spread(se, freedom, clusters.count, len(rows.base))
     planned = spread(metric, rows.base, rows.new, clusters, seen)
     return Difference(
         metric,
@@ -112,9 +123,17 @@ def tested(rows: PairedSums, clusters: Clusters, resampler: Resampler) -> Differ
         clusters.count,
         p=p,
         se=se,
-        freedom=seen.freedom,
+        freedom=clusters.count - 1,
         spread=planned,
     )
+
+
+def accuracy(
+    name: str, base: np.ndarray, new: np.ndarray, clusters: Clusters, resampler: Resampler
+) -> Difference:
+    """The difference of the accuracy of outcomes [n] each."""
+    sides = [np.stack([side, np.ones(len(side))], axis=1) for side in (base, new)]
+    return tested(PairedSums(Accuracy(name), sides[0], sides[1]), clusters, resampler)
 
 
 def verdicts(found: list[Difference]) -> dict[str, MetricResult]:
@@ -135,11 +154,45 @@ def called(
     return hits / experiments
 
 
-#: A world, and the drop that is planned for.
-PLANNED = (
+def called_alone(
+    place: PowerWorld, images: int, drop: float, experiments: int, seed: int = 0, resamples: int = 2000
+) -> float:
+    """Share of experiments in which the pooled average is called at the strictest of Holm's levels."""
+    rng, hits = np.random.default_rng(seed), 0
+    for number in range(experiments):
+        if number % 50 == 0:
+            resampler = Resampler(number, resamples)
+        found = place.pooled(rng, images, drop, resampler)
+        assert found.p is not None and found.base is not None and found.new is not None
+        hits += found.p <= 0.05 / place.metrics and found.new < found.base
+    return hits / experiments
+
+
+#: A world, and the drop that is planned for: the pooled average alone.
+ALONE = (
     (PowerWorld(1, metrics=1), 0.04),
-    (PowerWorld(1), 0.06),
+    (PowerWorld(4, 0.9, icc=0.1, churn=0.005, metrics=1), 0.02),
+    (PowerWorld(4, 0.9, icc=0.1, churn=0.005), 0.02),
+    (PowerWorld(4, icc=0.1, churn=0.1), 0.04),
+    (PowerWorld(10, 0.9, icc=0.2, churn=0.005, metrics=1), 0.02),
+    (PowerWorld(10, 0.9, icc=0.2, churn=0.005), 0.02),
     (PowerWorld(10, icc=0.2, metrics=1), 0.03),
+    (PowerWorld(20, icc=0.1), 0.04),
+    (PowerWorld(20, icc=0.3, metrics=1), 0.04),
+    (PowerWorld(12, churn=0.03, unequal=True), 0.04),
+    (PowerWorld(12, icc=0.1, churn=0.05, unequal=True), 0.08),
+    (PowerWorld(30, 0.9, icc=0.1, churn=0.005, metrics=1, unequal=True), 0.02),
+    (PowerWorld(30, 0.9, icc=0.1, churn=0.005, unequal=True), 0.02),
+    (PowerWorld(30, 0.9, icc=0.1, churn=0.02, metrics=1, unequal=True), 0.03),
+    (PowerWorld(30, 0.9, icc=0.1, churn=0.02, unequal=True), 0.03),
+    (PowerWorld(30, 0.7, icc=0.3, churn=0.05, metrics=1, unequal=True), 0.04),
+    (PowerWorld(30, 0.7, icc=0.3, churn=0.05, unequal=True), 0.04),
+    (PowerWorld(100, 0.9, icc=0.2, churn=0.02, metrics=1, unequal=True), 0.025),
+    (PowerWorld(100, icc=0.1, unequal=True), 0.04),
+)
+#: A world of six metrics under Holm's procedure, and the drop.
+PLANNED = (
+    (PowerWorld(1), 0.06),
     (PowerWorld(10, icc=0.2), 0.04),
     (PowerWorld(1, 0.97, churn=0.005), 0.02),
     (PowerWorld(30, 0.9, icc=0.1, churn=0.02, unequal=True), 0.03),

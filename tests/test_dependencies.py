@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -95,6 +96,7 @@ def imports(path: Path) -> Iterator[str]:
             yield node.module.split(".")[0]
 
 
+@functools.cache
 def imported(root: str) -> dict[str, Path]:
     """Third-party packages that a root imports, each with a file that does."""
     ours = {path.stem for folder in ("benchmarks", "tests") for path in (REPOSITORY / folder).rglob("*.py")}

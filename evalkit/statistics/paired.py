@@ -190,7 +190,7 @@ def between(
         reason = "undefined in most resamples: no interval"
         if not found.se:
             reason = "no sample changed, and no range bounds a change: no interval"
-    seen = Spread(found.se, found.freedom, clusters.count, n)
+    seen = Spread(found.se, worth, clusters.count, n)
     return Difference(
         metric, before, after, n, clusters.count,
         found.ci95, found.interval, found.p, found.se, found.freedom, None, reason,

@@ -1,6 +1,8 @@
 """Writes a folder of InternVL2-1B's published layout, key names and shapes with random bfloat16 weights.
 
-    python tests/models/make_released_layout.py FOLDER
+    python tests/models/make_released_layout.py FOLDER [LAYERS]
+
+LAYERS of each stack, in place of all 24.
 
 What the weights say is noise; what loading and answering cost is real.
 """
@@ -88,18 +90,20 @@ CONFIG: dict[str, Any] = {
         "use_flash_attn": True,
     },
 }
+PARTS = ("llm_config", "vision_config")
 BASE_TOKENS = 151643
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 MARKUP = ("<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 
 
-def make(folder: Path) -> int:
+def make(folder: Path, layers: int = 24) -> int:
     """Writes config.json, model.safetensors and tokenizer files; returns the bytes of the weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2), encoding="utf-8")
+    config = {**CONFIG, **{part: {**CONFIG[part], "num_hidden_layers": layers} for part in PARTS}}
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     _write_tokenizer(folder)
     with torch.device("meta"):
-        network = MiniInternVL(MiniInternVLConfig.from_dict(CONFIG))
+        network = MiniInternVL(MiniInternVLConfig.from_dict(config))
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     return _write_weights(folder / "model.safetensors", shapes)
 
@@ -113,15 +117,15 @@ def _write_weights(path: Path, shapes: dict[str, torch.Size]) -> int:
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    generator = torch.Generator().manual_seed(0)
+    noise = torch.empty(1 << 20, dtype=torch.bfloat16)
+    noise.normal_(std=0.02, generator=torch.Generator().manual_seed(0))
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
-            tensor = torch.empty(shape, dtype=torch.bfloat16)
             if "norm" in name and name.endswith("weight"):
-                tensor.fill_(1.0)
-            else:
-                tensor.normal_(std=0.02, generator=generator)
+                tensor = torch.ones(shape, dtype=torch.bfloat16)
+            else:  # the same noise again and again: drawing a billion numbers takes longer than all else
+                tensor = noise.repeat(shape.numel() // len(noise) + 1)[: shape.numel()]
             file.write(tensor.view(torch.uint8).numpy().data)
     return end
 
@@ -160,5 +164,5 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    size = make(Path(sys.argv[1]))
+    size = make(Path(sys.argv[1]), *map(int, sys.argv[2:3]))
     sys.stdout.write(f"{sys.argv[1]}: {size / 1e9:.2f} GB of weights\n")

@@ -230,8 +230,8 @@ def test_lower_case_is_refused_where_unicode_versions_differ() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 105))
-def test_a_hundred_thousand_captions_equal_the_jar(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(100, 102))
+def test_forty_thousand_captions_equal_the_jar(seed: int) -> None:
     rng = random.Random(seed)
     captions = [wild_caption(rng) if rng.random() < 0.8 else prose_caption(rng) for _ in range(21_000)]
     captions = [text for text in captions if certain(text)]
@@ -240,11 +240,14 @@ def test_a_hundred_thousand_captions_equal_the_jar(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pattern", ["{}", "a{}b", "{}.", "x {} 1"])
-def test_every_character_equals_the_jar(pattern: str) -> None:
-    characters = (
+def test_every_character_equals_the_jar() -> None:
+    """Inside a word; those before Han also alone, before a point and between words."""
+    characters = [
         chr(code) for code in range(0x30000) if unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")
-    )
-    captions = [text for text in map(pattern.format, characters) if certain(text)]
-    assert len(captions) > 50_000
+    ]
+    letters = [character for character in characters if ord(character) < 0x3400]
+    captions = [f"a{character}b" for character in characters]
+    captions += [pattern.format(character) for pattern in ("{}", "{}.", "x {} 1") for character in letters]
+    captions = [text for text in captions if certain(text)]
+    assert len(captions) > 80_000
     assert_equal_to_jar(captions)

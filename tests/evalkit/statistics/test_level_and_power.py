@@ -30,7 +30,7 @@ def result(pair: PairedSums, found: Judgement, samples: int) -> Difference:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_under_the_null_a_metric_is_called_at_most_alpha(kind: str) -> None:
-    rng, experiments = np.random.default_rng(2), 150 if kind == "composite" else 1200
+    rng, experiments = np.random.default_rng(2), 100 if kind == "composite" else 1000
     fired = outside = 0
     for number in range(experiments):
         if number % 50 == 0:
@@ -47,7 +47,7 @@ def test_under_the_null_a_metric_is_called_at_most_alpha(kind: str) -> None:
 
 def test_under_the_null_at_most_alpha_of_gates_fail() -> None:
     """All kinds of metrics judged together; Holm holds the chance that any of them fails the gate."""
-    rng, experiments, failed = np.random.default_rng(3), 600, 0
+    rng, experiments, failed = np.random.default_rng(3), 300, 0
     kinds = [kind for kind in KINDS if kind != "composite"]
     for number in range(experiments):
         if number % 50 == 0:
