@@ -191,6 +191,28 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)), words)
 
 
+def coverage(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Shares of intervals that hold the value, beside the 95% that they promise; rows as of `intervals`."""
+    colours = theme.palette()
+    frame = pd.DataFrame(list(rows), columns=["label", "value", "low", "high"])
+    y = alt.Y("label:N", sort=list(frame["label"]), axis=_NAMES)
+    title = "intervals that hold the value, %"
+    scale = alt.Scale(domain=[min(85.0, *frame["low"]), 100.0], nice=False)
+    x = alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=8))
+    base = alt.Chart(frame).encode(y=y, color=alt.value(colours.series[0]))
+    promised = (
+        alt.Chart(pd.DataFrame({"x": [95.0]}))
+        .mark_rule(strokeDash=[4, 3], strokeWidth=2)
+        .encode(x="x:Q", color=alt.value(colours.muted))
+    )
+    rules = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
+    dots = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x="value:Q", tooltip=["label:N", "value:Q", "low:Q", "high:Q"]
+    )
+    words = f"Coverage of the 95% intervals of {len(frame)} runs; the table has the values"
+    return _dressed(alt.layer(promised, rules, dots).properties(height=90 + 28 * len(frame)), words)
+
+
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     """Paired differences with intervals around zero; rows have label, verdict, value, low, high."""
     colours = theme.palette()

@@ -300,6 +300,14 @@ def test_the_task_page_takes_the_comparisons_own_answer(tree: Path) -> None:
     assert "dtype (fp32 | bf16) differs" in said and f"no: {said}" in unescape(row)
 
 
+def test_task_page_checks_its_intervals_when_asked(real_tree: Path) -> None:
+    plain = page("task", real_tree, task="rsvqa-lr", metric="average")
+    assert "Reliability of the intervals" not in [element.value for element in plain.header]
+    app = page("task", real_tree, task="rsvqa-lr", metric="average", trust="1")
+    table = html(app).split('aria-label="reliability of the intervals of average"')[1].split("</table>")[0]
+    assert not failed(app) and 'title="good"' in table and ">400<" in table and "%" in table
+
+
 def test_task_page_splits_figures_by_tag(real_tree: Path) -> None:
     app = page("task", real_tree, task="drivelm", tag="question_type", tagmetric="accuracy")
     assert not failed(app) and "By tag" in [element.value for element in app.header]

@@ -21,7 +21,7 @@ from evalkit_leaderboard.marks import alike, is_ranked
 from evalkit_leaderboard.matrix import Column, Matrix, Row
 from evalkit_leaderboard.numbers import shown
 from evalkit_leaderboard.runs import Run
-from evalkit_leaderboard.views import paper_tables
+from evalkit_leaderboard.views import paper_tables, trust
 from evalkit_leaderboard.views.paper_tables import Measurement
 
 #: Values of a tag that are shown.
@@ -72,7 +72,8 @@ def render(context: Context) -> None:
         )
     _paper_tables(context, info, split)
     with state.said():
-        _interval_plot(matrix, info, split)
+        metric = _interval_plot(matrix, info, split)
+        trust.render(context, keys, metric)
     with state.said():
         _groups(context, keys)
     _protocol(context, info, keys)
@@ -130,11 +131,12 @@ def _alike(split: str, chosen: str) -> bool:
     return (split in PARTS) == (chosen in PARTS)
 
 
-def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
+def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> str:
+    """Values with their intervals; the metric that was chosen, empty where there is none."""
     columns = [c for c in matrix.columns if (c.task, c.split) == (info.name, split)]
     metrics = [c.metric for c in columns if any(_point(row, c) for row in matrix.rows)]
     if not metrics:
-        return
+        return ""
     st.header("Values and their 95% intervals", anchor=False)
     usual = info.headline if info.headline in metrics else metrics[0]
     metric = state.choose("metric", "Metric", metrics, usual)
@@ -150,6 +152,7 @@ def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
     if len(points) > _MOST_ROWS:
         words.append(f"The best {_MOST_ROWS} of {len(points):,} rows.")
     components.notes(words)
+    return metric
 
 
 def _point(row: Row, column: Column) -> dict[str, Any] | None:
