@@ -186,7 +186,7 @@ def network(folder: Path) -> Path:
         make_vlm(
             "internvl", folder, spread=0.02, tile={"size": 448, "patch": 14, "most": 12},
             vision={**vision, "num_attention_heads": 6},
-            **text, num_attention_heads=8, num_key_value_heads=2,
+            **text, num_attention_heads=8, num_key_value_heads=2, vocab_size=512,
         )  # fmt: skip
         path = folder / "preprocessor_config.json"
         colours = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

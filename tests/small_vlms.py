@@ -118,7 +118,7 @@ def _model(
 ) -> Any:
     import transformers
 
-    text = {**_TEXT, **changes, "vocab_size": len(tokenizer)}
+    text = {"vocab_size": len(tokenizer), **_TEXT, **changes}
 
     def number(token: str) -> int:
         return int(tokenizer.convert_tokens_to_ids(token))
