@@ -51,9 +51,17 @@ def test_three_methods_from_one_checkpoint(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_a_training_that_fails_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_recipe(tmp_path, steps__max_steps=2, optimizer__stop_norm=1e-6)
+def test_two_trainings_at_once_and_one_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In processes of their own; both need the base model's scores, and one takes them."""
+    make_recipe(tmp_path, steps__max_steps=1)
+    varied = ["--vary", "optimizer.stop_norm=1e-6,1000", "--at-once", "2"]
+    flags = ["--eval-task", "docvqa", "--eval-split", "miniature", "--eval-limit", "2"]
+    runs = tmp_path / "runs"
     recipe = str(tmp_path / "recipe.yaml")
-    assert invoke(["train", "compare-methods", recipe, "--method", "full"]) == 3
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "training ended with status 1: step 1: gradient norm" in told
+    assert invoke(["train", "sweep", recipe, *varied, *flags, "--runs", str(runs), "-o", str(tmp_path)]) == 3
+    shown = capsys.readouterr()
+    told = shown.err.splitlines()
+    assert ["training in" in line for line in told[:2]] == [True, True]
+    assert any("training ended with status 1: step 1: gradient norm" in line for line in told)
+    assert "step 1: gradient norm" in shown.out
+    assert len(list(runs.glob("*@step-000000"))) == len(list(runs.glob("*@step-000001"))) == 1

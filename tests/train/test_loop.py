@@ -71,9 +71,10 @@ def test_one_batch_overfits(tmp_path: Path) -> None:
 
 
 def test_a_resumed_training_is_bit_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = make_recipe(tmp_path, output=str(tmp_path / "whole"))
+    changes = {"augment__flip": 0.5, "augment__colour": 0.4, "augment__crop": 0.3}
+    whole = make_recipe(tmp_path, output=str(tmp_path / "whole"), **changes)
     train(whole, **QUIET)
-    broken = make_recipe(tmp_path, output=str(tmp_path / "broken"))
+    broken = make_recipe(tmp_path, output=str(tmp_path / "broken"), **changes)
     step = Loop._step
 
     def fails_at_five(self: Loop, *arguments: Any) -> bool:
@@ -306,7 +307,7 @@ def test_sigterm_finishes_the_step_and_saves(tmp_path: Path, monkeypatch: pytest
     ("family", "changes"),
     [
         ("qwen2", {}),
-        ("internlm2", {}),
+        ("internlm2", {"tokens": ["<loc_0>", "<loc_1>"]}),
         ("qwen2", {"trainable": "lora", "precision": "bf16"}),
         ("qwen2", {"trainable": "frozen_vit", "precision": "bf16"}),
     ],

@@ -12,11 +12,14 @@ import small_networks as networks
 import torch
 from safetensors.torch import load_file, save_file
 from small_training import WRITERS, make_recipe, write_checkpoint
+from torch import nn
 
 import mini_internvl
 from evalkit.cli.main import invoke
 from mini_internvl.errors import CheckpointError
 from mini_internvl_train.fine_tuning import train
+from mini_internvl_train.recipe import Lora
+from mini_internvl_train.shared_lora import share_first_matrices
 
 QUIET: dict[str, Any] = {"say": lambda line: None, "quiet": True}
 FAMILIES = ("qwen2", "internlm2", "phi3", "qwen3")
@@ -48,9 +51,46 @@ def test_a_step_is_an_adapter_that_runs_on_its_base(family: str, tmp_path: Path)
     stored = load_file(step / "adapter_model.safetensors")
     assert any("attention.wqkv.lora_B" in name for name in stored) == (family == "internlm2")
     assert "base_model.model.mlp1.3.weight" in stored
+    assert {len(tensor) for name, tensor in stored.items() if name.endswith("lora_A.weight")} == {16}
     other = write_checkpoint(tmp_path / "other", family, seed=1)
     with pytest.raises(CheckpointError, match="other weights, settings or tokenizer than the base"):
         mini_internvl.load(step, folder=other)
+
+
+@pytest.mark.parametrize("settings", [{}, {"rslora": True}, {"dora": True}])
+def test_adapters_of_internlm2_are_those_of_its_fused_layer(settings: dict[str, bool]) -> None:
+    """As PEFT adapts one layer that holds queries, keys and values: outputs and gradients, with dropout."""
+    torch.manual_seed(0)
+    attention: Any = nn.Module()
+    for name, rows in (("q_proj", 8), ("k_proj", 4), ("v_proj", 4)):
+        attention.add_module(name, nn.Linear(6, rows, bias=False))
+    whole: Any = nn.Module()
+    whole.add_module("qkv", nn.Linear(6, 16, bias=False))
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    whole.qkv.weight.data = torch.cat([part.weight.data for part in parts])
+    lora = Lora(rank=3, alpha=4, dropout=0.5, **settings)
+    for module, targets in ((attention, ["q_proj", "k_proj", "v_proj"]), (whole, ["qkv"])):
+        peft.inject_adapter_in_model(peft.LoraConfig(target_modules=targets, **lora.peft_settings()), module)
+    share_first_matrices(attention)
+    a, b = whole.qkv.lora_A["default"].weight, whole.qkv.lora_B["default"].weight
+    a.data.copy_(attention.q_proj.lora_A["default"].weight.data)
+    b.data.normal_()
+    parts = [attention.q_proj, attention.k_proj, attention.v_proj]
+    for part, rows in zip(parts, b.data.split([8, 4, 4]), strict=True):
+        part.lora_B["default"].weight.data.copy_(rows)
+    for _ in range(2):  # each pass draws anew
+        x = torch.randn(5, 6)
+        torch.manual_seed(1)
+        expected = whole.qkv(x)
+        torch.manual_seed(1)
+        found = torch.cat([part(x) for part in parts], dim=-1)
+        assert torch.allclose(found, expected, atol=1e-6)
+        found.square().sum().backward()
+        expected.square().sum().backward()
+    shared = attention.v_proj.lora_A["default"].weight
+    assert torch.allclose(shared.grad, a.grad, atol=1e-4)
+    learned = sum(p.numel() for name, p in attention.named_parameters() if "lora_" in name)
+    assert learned == sum(p.numel() for name, p in whole.named_parameters() if "lora_" in name)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "phi3"])

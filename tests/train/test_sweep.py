@@ -17,8 +17,11 @@ from evalkit.metrics.base import Accuracy
 from evalkit.statistics import estimate
 from evalkit.statistics.recipe import recipe_value
 from mini_internvl_train.errors import RecipeError
+from mini_internvl_train.fine_tuning import FineTuning
+from mini_internvl_train.log import Validated
 from mini_internvl_train.packing import SamplePool, mix
 from mini_internvl_train.sweep import parse_varied, plan_sweep
+from mini_internvl_train.sweep_scores import evaluated_runs
 
 FLAGS = ("--eval-task", "docvqa", "--eval-split", "miniature", "--eval-limit", "5")
 
@@ -32,10 +35,13 @@ def test_values_are_combined_and_seeds_are_repeats(tmp_path: Path) -> None:
     ]  # fmt: skip
     recipes = [recipe for point in points for recipe in point.recipes]
     assert [each.seed for each in recipes] == [1, 2] * 4
-    assert recipes[1].name == "small-share=0.5,full,seed=2"
-    assert Path(recipes[1].output) == Path(recipe.output) / "share=0.5,full,seed=2"
+    assert recipes[1].name == "small-share-0.5--full--seed-2"
+    assert Path(recipes[1].output) == Path(recipe.output) / "share-0.5--full--seed-2"
     assert len({each.name for each in recipes}) == len({each.output for each in recipes}) == 8
     assert {(each.data.share, each.trainable) for each in recipes[:2]} == {(0.5, "full")}
+    earlier = Path(recipe.output) / "share=0.5,full,seed=2"  # as folders were called before
+    earlier.mkdir(parents=True)
+    assert Path(plan_sweep(tmp_path / "recipe.yaml", {}, varied)[0].recipes[1].output) == earlier
     (alone,) = plan_sweep(tmp_path / "recipe.yaml", {}, [parse_varied("seed=1,2")])
     assert alone.label == "all seeds"
     assert [each.seed for each in alone.recipes] == [1, 2]
@@ -120,6 +126,14 @@ def test_a_sweep_trains_compares_and_goes_on(tmp_path: Path, capsys: pytest.Capt
     assert json.loads((folder / "sweep.json").read_text()) == found
     assert "against general_ratio=0" in (folder / "sweep.md").read_text()
     assert (folder / "sweep.svg").read_text().count('r="4"') == 2
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == [
+        "small-general_ratio-0--seed-1@step-000000",  # the base model of all four
+        *(f"small-general_ratio-{ratio}--seed-{seed}@step-000001" for ratio in ("0", "0.5") for seed in "12"),
+    ]
+    for training in trainings:
+        assert training["scores"].keys() == {"0", "1"}
+        assert training["scores"]["0"] == trainings[0]["scores"]["0"]
     logs = sorted(folder.glob("*/log.jsonl"))
     before = [_losses(path) for path in logs]
     assert len(before) == 4
@@ -131,6 +145,27 @@ def test_a_sweep_trains_compares_and_goes_on(tmp_path: Path, capsys: pytest.Capt
 
 def _losses(log: Path) -> list[float]:
     return [line["loss"] for line in map(json.loads, log.read_text().splitlines()) if "loss" in line]
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_scores_are_of_the_checkpoint_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The best by the loss on held-out samples, which no evaluation was due for."""
+    make_recipe(tmp_path, steps__max_steps=3, data__validation=0.2)
+    losses = [3.0, 1.0, 2.0, 2.0]
+    monkeypatch.setattr(
+        FineTuning, "validate", lambda self, loop: Validated(losses[loop.done], {"colours": (1.0, 2)})
+    )
+    best = ("--set", "validation.best=loss", "--set", "validation.every=1")
+    assert _sweep(tmp_path, "--vary", "seed=1", *best, "--set", "validation.patience=2") == 0
+    folder = tmp_path / "sweep/seed-1"
+    runs = evaluated_runs(folder)
+    assert [path.parts[-3:-1][0] for path in runs.values()] == ["small-seed-1@step-000001"]
+    (task,) = json.loads(capsys.readouterr().out)["scores"]
+    value = json.loads((next(iter(runs.values())) / "summary.json").read_text())["metrics"]["anls"]["value"]
+    assert task["points"][0]["runs"] == [value]
+    assert json.loads((folder / "evaluated.json").read_text()).keys() == {"0", "1", "3"}
 
 
 @pytest.mark.usefixtures("in_this_process")

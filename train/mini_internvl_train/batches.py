@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.packing import Pack, token_weight
 from mini_internvl_train.recipe import Recipe, Weighting
 from mini_internvl_train.sample_images import THREADS, Tiling, sample_tiles
-from mini_internvl_train.samples import TrainingSet
+from mini_internvl_train.samples import TrainingSample, TrainingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class BatchLoader:
         data, order: the samples and their packs by step.
         tiling: how images are cut. pad_id: fills rows.
         rank, ranks: this process among all; a step's packs are dealt to the ranks in turn.
-        augmented: whether images are changed as their data sets say.
+        augmented: whether images are changed as recipe and data sets say.
     """
 
     data: TrainingSet
@@ -167,18 +167,12 @@ class BatchLoader:
 
     def batch(self, packs: Sequence[Pack]) -> Batch:
         """One micro-batch."""
-        rows = [[self.data.sample(index) for index in pack.samples] for pack in packs]
+        rows = [[self._sample(index, pack.epoch) for index in pack.samples] for pack in packs]
         tiles = [
             part
-            for pack, row in zip(packs, rows, strict=True)
+            for row in rows
             for sample in row
-            for part in sample_tiles(
-                sample.conversation if self.augmented else replace(sample.conversation, augment=False),
-                sample.grids,
-                self.tiling,
-                seed=self.recipe.seed,
-                epoch=pack.epoch,
-            )
+            for part in sample_tiles(sample.conversation, sample.grids, self.tiling, sample.change.of)
         ]
         return collate(
             [[sample.encoded for sample in row] for row in rows],
@@ -187,3 +181,6 @@ class BatchLoader:
             self.pad_id,
             [[self.data.owner(index) for index in pack.samples] for pack in packs],
         )
+
+    def _sample(self, index: int, epoch: int) -> TrainingSample:
+        return self.data.augmented(index, epoch) if self.augmented else self.data.sample(index)

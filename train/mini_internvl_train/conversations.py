@@ -24,6 +24,7 @@ from evalkit.doors import cause
 from mini_internvl.images import MAX_TILES
 from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.line_forms import internvl_line
+from mini_internvl_train.recipe import MAX_FRAMES
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,10 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
-KEYS = ("root", "annotation", "repeat_time", "max_dynamic_patch", "data_augment", "length")
+KEYS = (
+    *("root", "annotation", "repeat_time", "max_dynamic_patch", "data_augment", "length"),
+    *("frames", "augment"),
+)
 """Keys of a meta file's entry; `length` is informational: lines are counted."""
 
 
@@ -54,7 +58,9 @@ class Conversation:
         images: image paths in the order of their `<image>` marks. video: path of a video, or None.
         clip: (start, end) seconds of the video, or None for all of it.
         max_tiles: bound of the data set, or None for the recipe's.
+        frames: of a video by the data set, or None for the recipe's.
         augment: whether images are re-encoded as JPEG at random quality (data_augment).
+        as_is: whether the recipe's `augment` leaves the images alone.
         where: file and line.
     """
 
@@ -64,7 +70,9 @@ class Conversation:
     video: str | None = None
     clip: tuple[float, float] | None = None
     max_tiles: int | None = None
+    frames: int | None = None
     augment: bool = False
+    as_is: bool = False
     where: str = ""
 
 
@@ -78,12 +86,13 @@ class DataSet:
     repeat_time: float = 1.0
     data_augment: bool = False
     max_dynamic_patch: int | None = None
+    frames: int | None = None
+    augment: bool = True
 
     def fingerprint(self) -> str:
         """Content hash of the annotation file with the entry's settings (16 hexadecimal digits)."""
-        digest = hashlib.sha256(
-            json.dumps([self.name, self.repeat_time, self.data_augment, self.max_dynamic_patch]).encode()
-        )
+        settings = [self.name, self.repeat_time, self.data_augment, self.max_dynamic_patch]
+        digest = hashlib.sha256(json.dumps([*settings, self.frames, self.augment]).encode())
         digest.update(self.annotation.read_bytes())
         return digest.hexdigest()[:16]
 
@@ -151,6 +160,11 @@ def _data_set(path: Path, name: str, entry: Any) -> DataSet:
     tiles = entry.get("max_dynamic_patch")
     if tiles is not None and (not isinstance(tiles, int) or not 1 <= tiles <= MAX_TILES):
         raise TrainingDataError(f"{where}: max_dynamic_patch {tiles!r} is not a number from 1 to {MAX_TILES}")
+    frames = entry.get("frames")
+    if frames is not None and (type(frames) is not int or not 1 <= frames <= MAX_FRAMES):
+        raise TrainingDataError(f"{where}: frames {frames!r} is not a number from 1 to {MAX_FRAMES}")
+    if not isinstance(entry.get("augment", True), bool):
+        raise TrainingDataError(f"{where}: augment {entry['augment']!r} is neither true nor false")
     return DataSet(
         name=name,
         root=_located(path, str(entry["root"])),
@@ -158,6 +172,8 @@ def _data_set(path: Path, name: str, entry: Any) -> DataSet:
         repeat_time=float(repeat),
         data_augment=bool(entry.get("data_augment", False)),
         max_dynamic_patch=tiles,
+        frames=frames,
+        augment=entry.get("augment", True),
     )
 
 
@@ -269,7 +285,9 @@ def parse_line(data_set: DataSet, line: Line) -> Conversation:
         video=None if video is None else str(data_set.root / video),
         clip=_clip(raw.get("clip"), where),
         max_tiles=data_set.max_dynamic_patch,
+        frames=data_set.frames,
         augment=data_set.data_augment,
+        as_is=not data_set.augment,
         where=where,
     )
 

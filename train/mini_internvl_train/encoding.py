@@ -81,9 +81,10 @@ class ConversationEncoder:
         if all(label == IGNORED for label in labels):
             raise TrainingDataError(f"{conversation.where}: no token would be trained")
         if len(ids) > self.max_tokens:
+            fewer = "max_tiles" if conversation.video is None else "frames"
             raise TrainingDataError(
                 f"{conversation.where}: {len(ids)} tokens, more than max_tokens {self.max_tokens}: "
-                "lower max_tiles or raise max_tokens"
+                f"lower {fewer} or raise max_tokens"
             )
         return Encoded(tuple(ids), tuple(labels), tuple(tile_counts))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.store import find_runs
 from evalkit.store.atomic import read_json, write_json
-from mini_internvl_train.checkpoints import step_of
+from mini_internvl_train.checkpoints import checkpoints, step_of
 from mini_internvl_train.errors import RecipeError
 from mini_internvl_train.log import Scores
 from mini_internvl_train.merge import is_adapter, merge
 from mini_internvl_train.recipe import Evaluation, Recipe
+from mini_internvl_train.settings import plain
 
 EVALUATED = "evaluated.json"
 """In a training's folder: the run folder of each task, by step."""
+WITHOUT_END = -1.0
+"""Patience of who waits for another training's scores."""
 
 if TYPE_CHECKING:
     from evalkit.contracts import Model, ModelOptions
@@ -79,7 +84,7 @@ def _settings(evaluation: Evaluation) -> dict[str, Any]:
     return {name: getattr(evaluation, name) for name in options_of(RunSettings)}
 
 
-def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
+def evaluate(recipe: Recipe, checkpoint: Path, shared: Path | None = None) -> Scores:
     """Runs the recipe's tasks on a saved checkpoint.
 
     The model is called `<recipe>@step-000100` and its manifest names the checkpoint folder, which is how
@@ -88,6 +93,8 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
     Args:
         recipe: its `evaluation` says what is run.
         checkpoint: a step's folder; an adapter is folded into its base first.
+        shared: folder in which trainings keep the scores of step 0 for each other: one base model is
+            evaluated once, under the name of the training that came first.
 
     Returns:
         Value by task and metric; None where it cannot be computed.
@@ -95,35 +102,77 @@ def evaluate(recipe: Recipe, checkpoint: Path) -> Scores:
     Raises:
         EvalkitError: data missing, or a run that failed.
     """
-    import evalkit
-
     folder = checkpoint
     if is_adapter(checkpoint):
         folder = checkpoint.parent / "merged" / checkpoint.name
         folder.parent.mkdir(exist_ok=True)
         merge(checkpoint, folder)
-    settings = _settings(recipe.evaluation)
-    model = _model(recipe.evaluation, folder, f"{recipe.name}@{checkpoint.name}")
+    step, name = step_of(checkpoint), f"{recipe.name}@{checkpoint.name}"
+    if step or shared is None:
+        found = _run_tasks(recipe.evaluation, folder, name)
+    else:
+        found = _run_once(recipe.evaluation, folder, name, shared)
+    _remember(Path(recipe.output), step, found["runs"])
+    scores: Scores = found["scores"]
+    return scores
+
+
+def _run_tasks(evaluation: Evaluation, folder: Path, name: str) -> dict[str, Any]:
+    """`scores` by task and metric, and `runs`, the run folder of each task."""
+    import evalkit
+
+    settings = _settings(evaluation)
+    model = _model(evaluation, folder, name)
     scores: dict[str, dict[str, float | None]] = {}
     runs: dict[str, str] = {}
     try:
-        for task in recipe.evaluation.tasks:
+        for task in evaluation.tasks:
             result = evalkit.run(
-                model, task, **settings, checkpoint=folder, output=recipe.evaluation.runs, quiet=True
+                model, task, **settings, checkpoint=folder, output=evaluation.runs, quiet=True
             )
             scores[task] = {name: metric.value for name, metric in result.metrics.items()}
             runs[task] = str(result.path.resolve())
     finally:
         model.close()
-    _remember(Path(recipe.output), step_of(checkpoint), runs)
-    return scores
+    return {"scores": scores, "runs": runs}
+
+
+def _run_once(evaluation: Evaluation, folder: Path, name: str, shared: Path) -> dict[str, Any]:
+    """`_run_tasks`, or what another training found for the same files and settings; waits while it looks."""
+    from evalkit.store import lock
+    from mini_internvl.identity import checkpoint_identity
+    from mini_internvl.weights import fingerprint, weight_files
+
+    identity = checkpoint_identity(folder, fingerprint(weight_files(folder)))
+    settings = json.dumps([identity, plain(evaluation)], sort_keys=True)
+    place = shared / hashlib.sha256(settings.encode()).hexdigest()[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    held = lock.acquire(place, WITHOUT_END, "give another --output")
+    try:
+        known = place / EVALUATED
+        if known.is_file():
+            found: dict[str, Any] = read_json(known)
+            if all(Path(run).is_dir() for run in found["runs"].values()):
+                return found
+        found = _run_tasks(evaluation, folder, name)
+        write_json(known, found)
+        return found
+    finally:
+        held.release()
+
+
+def is_evaluated(recipe: Recipe, step: int) -> bool:
+    """Whether the runs of a step's checkpoint are known."""
+    path = Path(recipe.output) / EVALUATED
+    return path.is_file() and str(step) in read_json(path)
 
 
 def _remember(output: Path, step: int, runs: Mapping[str, str]) -> None:
-    """Notes the run folders of a step; a later step of an older training is forgotten."""
+    """Notes the run folders of a step; later steps of an older training are forgotten."""
     path = output / EVALUATED
     known = read_json(path) if path.is_file() else {}
-    kept = {number: found for number, found in known.items() if int(number) < step}
+    newest = max((step_of(folder) for folder in checkpoints(output)), default=step)
+    kept = {number: found for number, found in known.items() if int(number) <= newest}
     write_json(path, {**kept, str(step): dict(runs)})
 
 

@@ -18,7 +18,7 @@ from mini_internvl_train import checkpoints
 from mini_internvl_train.batches import Batch, BatchLoader, silent_batch
 from mini_internvl_train.checkpoints import Resumed
 from mini_internvl_train.errors import TrainingDataError
-from mini_internvl_train.evaluation import check_name, check_tasks, due, evaluate, score_lines
+from mini_internvl_train.evaluation import check_name, check_tasks, due, evaluate, is_evaluated, score_lines
 from mini_internvl_train.log import Scores, Validated
 from mini_internvl_train.loop import Loop, run
 from mini_internvl_train.merge import merge
@@ -43,13 +43,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def train(recipe: Recipe, *, say: Say = logger.info, quiet: bool = False) -> Path:
+def train(recipe: Recipe, *, say: Say = logger.info, quiet: bool = False, shared: Path | None = None) -> Path:
     """Fine-tunes, and continues from the newest checkpoint of the output folder if there is one.
 
     Args:
         recipe: everything.
         say: where tables and messages go, line by line (main process only).
         quiet: no progress bar.
+        shared: folder in which trainings keep the scores of the base model for each other.
 
     Returns:
         The folder of the final model, in the released layout and the recipe's precision.
@@ -60,7 +61,7 @@ def train(recipe: Recipe, *, say: Say = logger.info, quiet: bool = False) -> Pat
     """
 
     def make(accelerator: Accelerator, resumed: Resumed | None, say: Say) -> FineTuning:
-        return FineTuning.begin(recipe, accelerator, resumed, say)
+        return FineTuning.begin(recipe, accelerator, resumed, say, shared)
 
     return run(recipe, make, say=say, quiet=quiet)
 
@@ -73,6 +74,7 @@ class FineTuning(Objective):
         samples: the training set. order: its packs by step.
         base: the start checkpoint and the SHA-256 of its weights, to which adapters belong.
         left_out: samples that were damaged in any step so far.
+        shared: as of `train`.
     """
 
     recipe: Recipe
@@ -85,6 +87,7 @@ class FineTuning(Objective):
     selection: Selection | None = None
     changes: Sequence[str] = ()
     left_out: Sequence[int] = ()
+    shared: Path | None = None
 
     def __post_init__(self) -> None:
         self.step = TrainingStep(self.start.network, len(self.samples.set_names))
@@ -93,7 +96,14 @@ class FineTuning(Objective):
         self.held_out = HeldOut(self.samples, self.recipe)
 
     @classmethod
-    def begin(cls, recipe: Recipe, accelerator: Accelerator, resumed: Resumed | None, say: Say) -> FineTuning:
+    def begin(
+        cls,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        resumed: Resumed | None,
+        say: Say,
+        shared: Path | None,
+    ) -> FineTuning:
         """Loads everything, with the weights of a checkpoint if there is one."""
         adapter = uses_lora(recipe.trainable)
         if accelerator.is_main_process:
@@ -113,6 +123,7 @@ class FineTuning(Objective):
         _store_frozen(start, recipe, accelerator)
         say(describe(samples.lengths))
         for line in (
+            *samples.kept,
             *parts_lines(start.network),
             *memory_lines(start.network, recipe, order, samples.lengths),
         ):
@@ -120,7 +131,7 @@ class FineTuning(Objective):
         start.network.train()
         ranks = (accelerator.process_index, accelerator.num_processes)
         loader = BatchLoader(samples, order, recipe, start.tiling, start.pad_id, *ranks)
-        return cls(recipe, start, samples, order, loader, base, say, selection, changes, left_out)
+        return cls(recipe, start, samples, order, loader, base, say, selection, changes, left_out, shared)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """AdamW over what learns."""
@@ -240,9 +251,13 @@ class FineTuning(Objective):
         """By the recipe's `evaluation`."""
         return due(self.recipe.evaluation, step, self.total_steps)
 
+    def lacks_scores(self, step: int) -> bool:
+        """Whether the recipe's tasks were not run on it."""
+        return bool(self.recipe.evaluation.tasks) and not is_evaluated(self.recipe, step)
+
     def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
         """Scores of the recipe's tasks, by the harness."""
-        scores = evaluate(self.recipe, folder)
+        scores = evaluate(self.recipe, folder, self.shared)
         for line in score_lines(checkpoints.step_of(folder), scores):
             self.say(line)
         return scores

@@ -141,7 +141,7 @@ class TrainingLog:
         self._scalars({"validation/loss": found.loss, **by_set}, step)
 
     def note(self, step: int, **content: Any) -> None:
-        """A line on something that happened after a step: `best_step`, `resumed`, `stopped_early`."""
+        """A line on something that happened after a step: `best_step`, `resumed`, `final_step`."""
         if self._main:
             self._write({"step": step, **content})
 
@@ -208,7 +208,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         raise ResumeError(f"{path}: a log that cannot be read ({cause(error)}); move it away") from None
 
 
-_MADE_AGAIN = {"evaluation", "validation", "best_step", "stopped_early"}
+_MADE_AGAIN = {"evaluation", "validation", "best_step", "stopped_early", "final_step"}
 
 
 def truncate(path: Path, done: int) -> None:

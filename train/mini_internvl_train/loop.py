@@ -161,6 +161,22 @@ class Loop:
                 f"{selection.best}"
             )
             log.note(self.done, stopped_early=True)
+        self._conclude(log)
+
+    @property
+    def _chosen(self) -> int:
+        """The step whose checkpoint becomes the final model."""
+        selection = self.objective.selection
+        best = None if selection is None else selection.best
+        return self.done if best is None else best
+
+    def _conclude(self, log: TrainingLog) -> None:
+        """Evaluates the final model's checkpoint where it was not due; notes its step if it was chosen."""
+        main = self.accelerator.is_main_process
+        if gathered(main and self.objective.lacks_scores(self._chosen))[0]:
+            self._evaluate(log, self._chosen)
+        if self.objective.selection is not None:
+            log.note(self.done, final_step=self._chosen)
 
     def _checked(self, log: TrainingLog, *, due: bool = False, saved: bool = False) -> None:
         """Validation, checkpoint and evaluation after the steps done, as far as they are due.
@@ -180,7 +196,7 @@ class Loop:
         if better:
             self._point_best(log)
         if evaluates:
-            self._evaluate(log)
+            self._evaluate(log, self.done)
 
     def _validate(self, log: TrainingLog) -> bool:
         """Takes the loss on held-out samples if it is due; returns whether it decides and is the best."""
@@ -320,10 +336,9 @@ class Loop:
 
     def finish(self) -> Path:
         """Writes `final/`: the model alone."""
-        final, chosen = self.output / "final", self._folder()
+        final, chosen = self.output / "final", checkpoints.step_folder(self.output, self._chosen)
         selection, said = self.objective.selection, ""
         if selection is not None and selection.best is not None:
-            chosen = checkpoints.step_folder(self.output, selection.best)
             said = (
                 f", of step {selection.best}: {selection.by} {selection.values[selection.best]:.4g} is best"
             )
@@ -338,21 +353,22 @@ class Loop:
         self.accelerator.end_training()
         return final
 
-    def _evaluate(self, log: TrainingLog) -> None:
+    def _evaluate(self, log: TrainingLog, step: int) -> None:
+        folder = checkpoints.step_folder(self.output, step)
         value, selection = math.nan, self.objective.selection
         if self.accelerator.is_main_process:
             try:
-                scores = self.objective.evaluate(self._folder(), self._details)
+                scores = self.objective.evaluate(folder, self._details)
             except EvalkitError as error:  # a checkpoint can be evaluated later; the training is worth more
-                logger.warning("step %d: evaluation failed, training continues: %s", self.done, error)
+                logger.warning("step %d: evaluation failed, training continues: %s", step, error)
             else:
                 if scores:
-                    log.evaluation(self.done, scores)
+                    log.evaluation(step, scores)
                 if selection is not None and selection.by != LOSS:
                     value = selection.value_in(scores)
         self.accelerator.wait_for_everyone()
         decides = selection is not None and selection.by != LOSS
-        if selection is not None and decides and selection.add(self.done, gathered(value)[0]):
+        if selection is not None and decides and selection.add(step, gathered(value)[0]):
             self._point_best(log)
 
     def _network(self) -> nn.Module:

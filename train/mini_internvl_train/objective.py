@@ -154,6 +154,10 @@ class Objective(ABC):
         """Whether the checkpoint after `step` steps is evaluated; 0 is the start."""
         return False
 
+    def lacks_scores(self, step: int) -> bool:
+        """Whether a checkpoint should have been evaluated by the end and was not."""
+        return False
+
     def evaluate(self, folder: Path, details: Sequence[float]) -> Scores:
         """Scores of a checkpoint, on the main process.
 

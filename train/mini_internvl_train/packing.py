@@ -152,7 +152,8 @@ class Bounds:
             return None
         return (
             f"{length.tokens} tokens and {length.tiles} tiles exceed a pack of {self.max_tokens} tokens and "
-            f"{self.max_tiles} tiles: raise packing.max_tokens and packing.max_tiles, or lower max_tiles"
+            f"{self.max_tiles} tiles: raise packing.max_tokens and packing.max_tiles, or lower max_tiles (of "
+            "videos: frames)"
         )
 
 

@@ -1,13 +1,12 @@
 """An adapter as PEFT stores it, beside the training's own files, so that other programs open it.
 
-Names are those of the layout that the base is stored in. The 2B is trained with queries, keys and values
-apart, while its released layers hold them fused: their changes are then one of their ranks' sum. The native
-layout holds the encoder's apart, which are trained fused: each has the same first matrix there.
+Names are those of the layout that the base is stored in. The 2B's queries, keys and values share their
+first matrix (`shared_lora`): over the released layers they are one change of the fused rows. The native
+layout holds them apart, and the encoder's as well, which are trained fused: there each has that matrix.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from mini_internvl_train.checkpoints import save_tensors, write_json
 from mini_internvl_train.recipe import Lora
+from mini_internvl_train.shared_lora import FUSED
 
 if TYPE_CHECKING:
     from mini_internvl import MiniInternVLConfig
@@ -58,15 +58,8 @@ def write_peft(
     """
     from mini_internvl.adapters import BASE_FINGERPRINT, WEIGHTS
 
-    changes = {
-        name.removesuffix(_A): Change(
-            tensor, learned[name.removesuffix(_A) + _B], learned.get(name.removesuffix(_A) + _MAGNITUDE)
-        )
-        for name, tensor in learned.items()
-        if name.endswith(_A)
-    }
-    fused = config.family == "internlm2" and not native
-    if fused:
+    changes = _changes(learned)
+    if config.family == "internlm2" and not native:
         changes = _fused(changes, config)
     stored: dict[str, Tensor] = {}
     modules: list[str] = []
@@ -87,8 +80,6 @@ def write_peft(
         {"format": "pt", BASE_FINGERPRINT: base["fingerprint"]},
     )
     projector = "multi_modal_projector" if native else "mlp1"
-    ranks = [len(change.a) for module, change in changes.items() if module.endswith(".q_proj")]
-    wide = max(ranks, default=lora.rank)
     settings: dict[str, Any] = {
         "peft_type": "LORA",
         "base_model_name_or_path": base["model"],
@@ -96,16 +87,22 @@ def write_peft(
         "inference_mode": True,
         "target_modules": _targets(modules, native),
         "modules_to_save": [projector] if whole else None,
-        "rank_pattern": {"wqkv": wide} if fused else {},
-        "alpha_pattern": {"wqkv": _alpha(lora, wide)} if fused else {},
     }
     write_json(folder / "adapter_config.json", settings)
 
 
-def _alpha(lora: Lora, rank: int) -> float:
-    """The alpha by which a rank has the scale that training had."""
-    times = rank / lora.rank
-    return lora.alpha * (math.sqrt(times) if lora.rslora else times)
+def _changes(learned: Mapping[str, Tensor]) -> dict[str, Change]:
+    """The change of each layer; where several share the first matrix, it stands under the first of them."""
+    found = {}
+    for name, b in learned.items():
+        if not name.endswith(_B):
+            continue
+        module = name.removesuffix(_B)
+        stem = module.rpartition(".")[0]
+        owners = [module, *(f"{stem}.{other}" for other in FUSED)]
+        a = next(learned[owner + _A] for owner in owners if owner + _A in learned)
+        found[module] = Change(a, b, learned.get(module + _MAGNITUDE))
+    return found
 
 
 def _targets(modules: list[str], native: bool) -> str | list[str]:
@@ -122,7 +119,7 @@ def _named(
 ) -> Iterator[tuple[str, Change]]:
     """A layer's change under the names of the layout of the base."""
     if not (native and module.endswith(".attn.qkv")):
-        yield _name(module, config, native), change
+        yield _name(module, config, native), Change(change.a.clone(), change.b, change.magnitude)
         return
     magnitudes: tuple[Tensor | None, ...] = (None, None, None)
     if change.magnitude is not None:
@@ -153,31 +150,25 @@ def _sources(module: str) -> list[str]:
 
 
 def _fused(changes: Mapping[str, Change], config: MiniInternVLConfig) -> dict[str, Change]:
-    """q, k and v as one change of the fused rows; it stands under the name of q."""
+    """q, k and v as one change of the fused rows, 0 in those that are not adapted; it is named as q's is."""
     from mini_internvl.layout import fuse_wqkv
 
     found: dict[str, Change] = {}
     for module, change in changes.items():
-        if not module.endswith((".q_proj", ".k_proj", ".v_proj")):
+        stem, _, layer = module.rpartition(".")
+        if layer not in FUSED:
             found[module] = change
             continue
-        stem = module.removesuffix(module[-6:])
-        if f"{stem}q_proj" in found:
+        if f"{stem}.q_proj" in found:
             continue
-        parts = {x: changes.get(f"{stem}{x}_proj") for x in "qkv"}
-        known = [part for part in parts.values() if part is not None]
-        rank, place, wide = len(known[0].a), 0, []
-        for x, part in parts.items():  # [B, 0, 0], [0, B, 0], [0, 0, B]; rows that are not adapted stay 0
-            row = torch.zeros(_rows(x, config), rank * len(known), dtype=known[0].b.dtype)
-            if part is not None:
-                row[:, place : place + rank] = part.b
-                place += rank
-            wide.append(row)
-        magnitudes = [part.magnitude for part in known if part.magnitude is not None]
-        found[f"{stem}q_proj"] = Change(
-            torch.cat([part.a for part in known]),
-            fuse_wqkv(wide, config),
-            fuse_wqkv(magnitudes, config) if magnitudes else None,
+        parts = {name: changes.get(f"{stem}.{name}") for name in FUSED}
+        rows = [
+            torch.zeros(_rows(name, config), len(change.a), dtype=change.b.dtype) if part is None else part.b
+            for name, part in parts.items()
+        ]
+        magnitudes = [part.magnitude for part in parts.values() if part and part.magnitude is not None]
+        found[f"{stem}.q_proj"] = Change(
+            change.a, fuse_wqkv(rows, config), fuse_wqkv(magnitudes, config) if magnitudes else None
         )
     return found
 
@@ -185,5 +176,5 @@ def _fused(changes: Mapping[str, Change], config: MiniInternVLConfig) -> dict[st
 def _rows(part: str, config: MiniInternVLConfig) -> int:
     """Rows of queries, keys or values."""
     heads = int(config.llm["num_attention_heads"])
-    own = heads if part == "q" else int(config.llm.get("num_key_value_heads") or heads)
+    own = heads if part == "q_proj" else int(config.llm.get("num_key_value_heads") or heads)
     return own * (int(config.llm["hidden_size"]) // heads)

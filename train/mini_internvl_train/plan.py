@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mini_internvl_train.augmentation import Augmentation
 from mini_internvl_train.packing import Bounds, Length, PackOrder
 from mini_internvl_train.precision import DTYPES, emulated
 from mini_internvl_train.recipe import Precision, Recipe
@@ -75,8 +76,9 @@ def plan_data(
     """The training set, and its packs by step; with the lines of the training that is continued."""
     rotary: Any = start.network.language_model.model.rotary_emb
     bounds = Bounds(recipe.packing.max_tokens, recipe.packing.max_tiles)
+    augmentation = Augmentation(recipe.augment, recipe.seed, recipe.data.max_pixels)
     data = read_training_set(
-        recipe.data, start.encoder, start.tiling, rotary.regime, bounds, recipe.seed, planned
+        recipe.data, start.encoder, start.tiling, rotary.regime, bounds, recipe.seed, planned, augmentation
     )
     return data, PackOrder(data.lengths, data.epoch(recipe.data, recipe.seed), recipe, data.damaged)
 

@@ -24,6 +24,8 @@ from mini_internvl_train.settings import plain
 
 PARTS = "parts.json"
 """What a training says of itself beside its log: how many parameters learn, and whose memory is counted."""
+SHARED = "base"
+"""Beside the trainings' folders: scores of the base model, which all of them need."""
 FAILED = "evalkit train: "
 """Marks a child's last message among those of its launcher."""
 SAYS_EVERY = 60.0
@@ -172,7 +174,7 @@ def train_here(recipe: Recipe) -> None:
         memory_of = "GPU" if torch.cuda.is_available() else "process"
         (output / PARTS).write_text(json.dumps({"learns": learns, "memory_of": memory_of}), encoding="utf-8")
         del start
-    train(recipe, say=lambda line: None, quiet=True)
+    train(recipe, say=lambda line: None, quiet=True, shared=output.parent / SHARED)
 
 
 def _child(path: str, *included: str) -> None:

@@ -30,6 +30,9 @@ Precision = Literal["bf16", "fp16", "float32"]
 TINY = 1e-12
 """Least value of what must be above 0."""
 
+MAX_FRAMES = 128
+"""Most frames of a video."""
+
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -53,6 +56,10 @@ class Data:
     max_tiles: Annotated[
         int, Setting("Most tiles of an image; a set's own `max_dynamic_patch` wins.", 1, MAX_TILES)
     ] = 12
+    frames: Annotated[
+        int,
+        Setting("Frames of a video, evenly spread, a tile each; a set's own `frames` wins.", 1, MAX_FRAMES),
+    ] = 8
     max_tokens: Annotated[
         int, Setting("Longer samples are errors; a sample is never cut inside an image.", 1)
     ] = 8192
@@ -68,6 +75,34 @@ class Data:
         share = self.validation
         if isinstance(share, float) and not 0 < share < 1:
             raise RecipeError(f"validation: {share!r} is neither a share above 0 and below 1 nor a meta file")
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """Random changes of images, drawn for each sample and epoch from the seed.
+
+    `augment: false` of a meta entry leaves its set alone.
+    """
+
+    flip: Annotated[
+        float,
+        Setting("Share of samples whose images are mirrored; never with boxes or words such as left.", 0, 1),
+    ] = 0.0
+    colour: Annotated[
+        float, Setting("Brightness, contrast and saturation change by up to this share.", 0, 0.9)
+    ] = 0.0
+    crop: Annotated[
+        float,
+        Setting("Up to this share of height and width is cut off; boxes stay whole and move along.", 0, 0.9),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+    @property
+    def changes(self) -> bool:
+        """Whether any of them is asked for."""
+        return bool(self.flip or self.colour or self.crop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +259,10 @@ class Recipe:
     model: Annotated[str, Setting("Checkpoint to start from: a name, a folder or a Hub id.")]
     output: Annotated[str, Setting("Folder of checkpoints, log and plan.")]
     data: Data
+    augment: Augment = field(default_factory=Augment)
+    tokens: Annotated[
+        tuple[str, ...], Setting("Added to the vocabulary; their embeddings start at the mean of all others.")
+    ] = ()
     trainable: Annotated[Trainable, Setting("Which parameters learn.")] = "full"
     lora: Lora = field(default_factory=Lora)
     optimizer: Optimizer = field(default_factory=Optimizer)
@@ -241,7 +280,7 @@ class Recipe:
     drop_path: Annotated[
         float, Setting("Stochastic depth of the vision encoder, rising linearly to this value.", 0, 0.99)
     ] = 0.1
-    seed: Annotated[int, Setting("Of data order, dropout and drop path.", 0)] = 42
+    seed: Annotated[int, Setting("Of data order, augmentation, dropout and drop path.", 0)] = 42
     log_to: Annotated[
         tuple[str, ...], Setting("Trackers of the training: wandb, mlflow, trackio, tensorboard.")
     ] = ()
@@ -260,6 +299,8 @@ class Recipe:
             raise RecipeError("lora: its settings need trainable: lora or lora_projector")
         if self.parts.encoder_layers and not (self.trainable == "full" or (adapts and self.lora.encoder)):
             raise RecipeError("parts.encoder_layers needs trainable: full, or adapters with lora.encoder")
+        if self.tokens and self.trainable not in ("full", "frozen_vit"):
+            raise RecipeError("tokens: their embeddings learn with trainable: full or frozen_vit alone")
         best = self.validation.best
         if data.validation is None and (self.validation.every or best == "loss"):
             raise RecipeError("validation needs data.validation, a share to hold out or a meta file")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.util import find_spec
@@ -23,42 +22,43 @@ from mini_internvl_train.errors import TrainingDataError, TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
-VIDEO_FRAMES = 8
-"""Frames taken of a video file, one tile each."""
-
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How images are tiled: the checkpoint's settings and the recipe's bound."""
+    """How images are tiled and videos shown: the checkpoint's settings and the recipe's bounds."""
 
     tile_size: int
     max_tiles: int
     thumbnail: bool = True
     max_pixels: int = MAX_PIXELS
+    frames: int = 8
 
 
-def expand_video(conversation: Conversation) -> Conversation:
-    """A video conversation with one `Frame<i>: <image>` line a frame in place of `<video>`."""
+def expand_video(conversation: Conversation, frames: int) -> Conversation:
+    """A video conversation with one `Frame<i>: <image>` line a frame in place of `<video>`.
+
+    Args:
+        frames: how many, unless the data set says.
+    """
     if conversation.video is None:
         return conversation
-    marks = "\n".join(f"Frame{i}: <image>" for i in range(1, VIDEO_FRAMES + 1))
+    count = conversation.frames or frames
+    marks = "\n".join(f"Frame{i}: <image>" for i in range(1, count + 1))
     turns = tuple(
         Turn(t.role, t.text.replace("<video>", marks)) if t.role == "user" else t for t in conversation.turns
     )
-    return replace(conversation, turns=turns)
+    return replace(conversation, turns=turns, frames=count)
 
 
 def image_grids(conversation: Conversation, tiling: Tiling) -> list[tuple[int, int]]:
     """The grid of every image; several images share the bound, a video frame is one tile.
 
     Raises:
-        TrainingDataError: an image is missing or cannot be read, with file and line of the sample.
+        TrainingDataError: an image or video is missing or cannot be read, with file and line of the sample.
     """
     if conversation.video is not None:
-        check_decoder(conversation.where)
-        if not Path(conversation.video).is_file():
-            raise TrainingDataError(f"{conversation.where}: video {conversation.video} missing")
-        return [(1, 1)] * VIDEO_FRAMES
+        check_video(conversation.video, conversation.clip, conversation.where, tiling.max_pixels)
+        return [(1, 1)] * (conversation.frames or tiling.frames)
     bound = conversation.max_tiles or tiling.max_tiles
     each = max(1, bound // max(1, len(conversation.images)))
     return [
@@ -89,6 +89,41 @@ def check_decoder(where: str) -> None:
     """Raises TrainingError if PyAV is not installed: not the sample's fault, so it is never skipped."""
     if find_spec("av") is None:
         raise TrainingError(f"{where}: video needs PyAV: {install_command('video')}")
+
+
+def check_video(path: str, clip: tuple[float, float] | None, where: str, max_pixels: int) -> None:
+    """Reads the header of a video.
+
+    Raises:
+        TrainingDataError: the file is missing, no video, too large, or shorter than where the clip begins.
+        TrainingError: PyAV is not installed.
+    """
+    check_decoder(where)
+    try:
+        width, height, seconds = _video_header(path, Path(path).stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise TrainingDataError(f"{where}: video {path} missing") from None
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise TrainingDataError(f"{where}: video {path} cannot be decoded ({error})") from None
+    if width * height > max_pixels:
+        raise TrainingDataError(
+            f"{where}: video {path} has {width} x {height} pixels, more than {max_pixels}"
+        )
+    if clip is not None and seconds is not None and clip[0] > seconds:
+        raise TrainingDataError(f"{where}: video {path} has no frame within the clip {clip}")
+
+
+@lru_cache(maxsize=4096)  # a sample is looked at again when its pack is built
+def _video_header(path: str, _modified: int) -> tuple[int, int, float | None]:
+    """Width, height and seconds; the time of its last change tells a repaired file."""
+    import av
+
+    with av.open(path) as container:
+        if not container.streams.video:
+            raise ValueError("it holds no video stream")
+        stream = container.streams.video[0]
+        seconds = None if container.duration is None else container.duration / av.time_base
+        return stream.width, stream.height, seconds
 
 
 def video_frames(path: str, clip: tuple[float, float] | None, count: int, where: str) -> list[Image.Image]:
@@ -148,34 +183,27 @@ def sample_tiles(
     conversation: Conversation,
     grids: tuple[tuple[int, int], ...],
     tiling: Tiling,
-    *,
-    seed: int,
-    epoch: int,
+    change: Callable[[Image.Image], Image.Image],
 ) -> list[Tensor]:
     """uint8 tiles of each image, in order.
+
+    Args:
+        conversation, grids: of the sample. change: of each image before it is cut.
 
     Raises:
         TrainingDataError: an image cannot be decoded, with file and line of the sample.
     """
     try:
-        images = _open(conversation, tiling.max_pixels)
+        images = _open(conversation, tiling)
     except ImageError as error:
         raise TrainingDataError(f"{conversation.where}: {error}") from None
-    if conversation.augment:
-        quality = jpeg_quality(seed, epoch, conversation.id)
-        images = [_recompressed(image, quality) for image in images]
     return [
-        tile_image(image, tile_size=tiling.tile_size, thumbnail=tiling.thumbnail, grid=grid)
+        tile_image(change(image), tile_size=tiling.tile_size, thumbnail=tiling.thumbnail, grid=grid)
         for image, grid in zip(images, grids, strict=True)
     ]
 
 
-def jpeg_quality(seed: int, epoch: int, sample_id: str) -> int:
-    """Quality of the data_augment re-encoding, uniform over 75..100; a function of seed, epoch and sample."""
-    return random.Random(f"{seed}/{epoch}/{sample_id}").randint(75, 100)
-
-
-def line_damage(data_set: DataSet, max_pixels: int, line: Line) -> str | None:
+def line_damage(data_set: DataSet, tiling: Tiling, line: Line) -> str | None:
     """The damage to the pixels of a line's images, with file and line; None if all can be decoded.
 
     A header does not show that a file is truncated. A line that cannot be parsed has no images yet.
@@ -186,11 +214,11 @@ def line_damage(data_set: DataSet, max_pixels: int, line: Line) -> str | None:
         return None
     if conversation.video is not None:
         try:
-            _open(conversation, max_pixels)
+            _open(conversation, tiling)
         except TrainingDataError as error:
             return str(error)
         return None
-    found = next(filter(None, (_image_damage(path, max_pixels) for path in conversation.images)), None)
+    found = next(filter(None, (_image_damage(path, tiling.max_pixels) for path in conversation.images)), None)
     return None if found is None else f"{conversation.where}: {found}"
 
 
@@ -203,14 +231,9 @@ def _image_damage(path: str, max_pixels: int) -> str | None:
     return None
 
 
-def _open(conversation: Conversation, max_pixels: int) -> list[Image.Image]:
+def _open(conversation: Conversation, tiling: Tiling) -> list[Image.Image]:
     if conversation.video is None:
-        return [open_image(path, max_pixels) for path in conversation.images]
-    frames = video_frames(conversation.video, conversation.clip, VIDEO_FRAMES, conversation.where)
+        return [open_image(path, tiling.max_pixels) for path in conversation.images]
+    count = conversation.frames or tiling.frames
+    frames = video_frames(conversation.video, conversation.clip, count, conversation.where)
     return [open_image(frame) for frame in frames]
-
-
-def _recompressed(image: Image.Image, quality: int) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return open_image(buffer.getvalue())

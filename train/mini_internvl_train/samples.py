@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from mini_internvl_train.augmentation import UNCHANGED, Augmentation, ImageChange
 from mini_internvl_train.conversations import (
     BadLines,
     Conversation,
@@ -45,11 +47,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """One sample: its conversation with video frames expanded, its images' grids, its ids."""
+    """One sample: its conversation with video frames expanded, its images' grids and change, its ids."""
 
     conversation: Conversation
     grids: tuple[tuple[int, int], ...]
     encoded: Encoded
+    change: ImageChange = UNCHANGED
 
 
 class TrainingSet:
@@ -62,6 +65,7 @@ class TrainingSet:
         held_fingerprints: the same, of validation's own.
         files: of each sample, a hash of the sizes of its images' files.
         looks: of each sample, a hash of which images it shows; of its text where it shows none.
+        kept: what samples do not get of the changes of images that are asked for.
         bad: lines skipped under `skip_bad`. damaged: samples of damaged images, by what is wrong.
     """
 
@@ -72,7 +76,9 @@ class TrainingSet:
         regime: Callable[[int], int],
         bounds: Bounds | None,
         planned: PlannedLines | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
+        self.kept: list[str] = []
         self.lengths: list[Length] = []
         self.domain: list[SamplePool] = []
         self.general: list[SamplePool] = []
@@ -87,6 +93,7 @@ class TrainingSet:
         self._regime = regime
         self._bounds = bounds
         self._planned = planned
+        self._augmentation = augmentation
         self._sets: list[DataSet] = []
         self._owners, self._numbers = array("l"), array("q")
         self._offsets, self._sizes = array("q"), array("q")  # of each line, in bytes
@@ -129,11 +136,12 @@ class TrainingSet:
         first = len(self)
         digest = hashlib.sha256(data_set.fingerprint().encode())
         self._sets.append(data_set)
-        damages = _damages(data_set, self._tiling.max_pixels) if skip_bad else _no_damages()
+        damages = _damages(data_set, self._tiling) if skip_bad else _no_damages()
+        kept = Counter[str]()
         known = self._planned if learned else None
         for line, damage in zip(read_lines(data_set), damages, strict=False):
             with left_out(self.bad if skip_bad else None):
-                conversation = expand_video(parse_line(data_set, line))
+                conversation = expand_video(parse_line(data_set, line), self._tiling.frames)
                 planned = None if known is None else known.find(len(self._sets) - 1, line.number)
                 if known is not None and planned is None:
                     logger.warning("%s: was left out and stays so", conversation.where)
@@ -146,6 +154,8 @@ class TrainingSet:
                     length, damage = planned, str(error)
                 if damage is not None:
                     self.damaged[len(self)] = damage
+                if self._augmentation is not None and learned:
+                    kept.update(self._augmentation.kept(conversation))
                 digest.update(f"{line.number} {length.tokens} {length.tiles} {length.trained}\n".encode())
                 self.files.append(_number(*_file_sizes(conversation)))
                 self.looks.append(_number(*_shown(conversation)))
@@ -154,9 +164,25 @@ class TrainingSet:
                 self._numbers.append(line.number)
                 self._offsets.append(line.offset)
                 self._sizes.append(len(line.content))
+        whole = len(self) - first
+        self.kept += [f"{n} of {whole} samples of {data_set.name} are {what}" for what, n in kept.items()]
         fingerprints = self.fingerprints if learned else self.held_fingerprints
         fingerprints[data_set.name] = digest.hexdigest()[:16]
         return SamplePool(data_set.name, range(first, len(self)), data_set.repeat_time)
+
+    def augmented(self, index: int, epoch: int) -> TrainingSample:
+        """One sample as it is learned from in an epoch, with its images changed at random; see `sample`."""
+        sample = self.sample(index)
+        if self._augmentation is None:
+            return sample
+
+        def encode(conversation: Conversation) -> Encoded:
+            return self._encoder.encode(conversation, sample.encoded.tile_counts)
+
+        conversation, encoded, change = self._augmentation.draw(
+            sample.conversation, sample.encoded, epoch, encode
+        )
+        return TrainingSample(conversation, sample.grids, encoded, change)
 
     def sample(self, index: int) -> TrainingSample:
         """One sample, read again from its file.
@@ -198,7 +224,7 @@ class TrainingSet:
         return self.sample(index).conversation.id
 
     def _read(self, data_set: DataSet, line: Line) -> TrainingSample:
-        return self._encoded(expand_video(parse_line(data_set, line)))
+        return self._encoded(expand_video(parse_line(data_set, line), self._tiling.frames))
 
     def _encoded(self, conversation: Conversation) -> TrainingSample:
         grids = image_grids(conversation, self._tiling)
@@ -226,6 +252,7 @@ def read_training_set(
     bounds: Bounds | None = None,
     seed: int = 0,
     planned: PlannedLines | None = None,
+    augmentation: Augmentation | None = None,
 ) -> TrainingSet:
     """Indexes all data sets of a recipe.
 
@@ -236,11 +263,12 @@ def read_training_set(
         bounds: of a pack, which every sample has to fit.
         seed: of the choice of held-out samples.
         planned: lines of the training that is continued.
+        augmentation: draws changes of images.
 
     Raises:
         TrainingDataError: a bad line or image, unless the recipe skips bad ones.
     """
-    found = TrainingSet(encoder, tiling, regime, bounds, planned)
+    found = TrainingSet(encoder, tiling, regime, bounds, planned, augmentation)
     for pools, meta in ((found.domain, data.meta), (found.general, data.general_meta)):
         for data_set in read_meta(meta) if meta is not None else ():
             if data_set.name in found.fingerprints:
@@ -271,10 +299,10 @@ def _hold_out(found: TrainingSet, data: Data, seed: int) -> None:
             found.held_out += [held for _, held in halves if held.indices]
 
 
-def _damages(data_set: DataSet, max_pixels: int) -> Iterator[str | None]:
+def _damages(data_set: DataSet, tiling: Tiling) -> Iterator[str | None]:
     """For each line, what is wrong with the pixels of its images."""
     with ThreadPoolExecutor(THREADS, thread_name_prefix="check") as threads:
-        yield from threads.map(partial(line_damage, data_set, max_pixels), read_lines(data_set))
+        yield from threads.map(partial(line_damage, data_set, tiling), read_lines(data_set))
 
 
 def _no_damages() -> Iterator[None]:

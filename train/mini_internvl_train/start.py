@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from mini_internvl_train.encoding import ConversationEncoder
 from mini_internvl_train.errors import RecipeError
+from mini_internvl_train.new_tokens import add_tokens
 from mini_internvl_train.recipe import Lora, Recipe, Trainable
 from mini_internvl_train.sample_images import Tiling
+from mini_internvl_train.shared_lora import FUSED, share_first_matrices
 
 if TYPE_CHECKING:
     from mini_internvl import ChatModel, MiniInternVL
@@ -59,6 +61,9 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     network, template = load_with_prompt(name, dtype="float32")
     if network.tokenizer is None or network.image_token_id is None or network.folder is None:
         raise RecipeError(f"model: {name} has no tokenizer files, which training needs")
+    files = companion_files(network.folder)
+    if recipe.tokens:
+        files = add_tokens(network, files, recipe.tokens)
     # a saved checkpoint states the settings that it was trained with
     config = replace(network.config, max_dynamic_patch=recipe.data.max_tiles)
     network.config = config
@@ -74,9 +79,9 @@ def load_start(recipe: Recipe, model: str | Path | None = None) -> Start:
     return Start(
         network,
         encoder,
-        Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels),
+        Tiling(config.image_size, bound, config.use_thumbnail, recipe.data.max_pixels, recipe.data.frames),
         network.tokenizer.pad_id or 0,
-        companion_files(network.folder),
+        files,
         read_config(network.folder)[1],
     )
 
@@ -233,6 +238,8 @@ def add_lora(network: MiniInternVL, lora: Lora, seed: int = 0, encoder_layers: i
         if language:
             config = LoraConfig(target_modules=list(language), **settings)
             inject_adapter_in_model(config, network.language_model.model)
+            if network.config.family == "internlm2":
+                share_first_matrices(network.language_model.model)
         if encoder:
             layers = network.config.vision.num_hidden_layers
             places = "|".join(str(i) for i in range(layers - (encoder_layers or layers), layers))
@@ -253,8 +260,8 @@ def lora_targets(family: str, lora: Lora) -> tuple[tuple[str, ...], tuple[str, .
     if unknown := [name for name in lora.targets if name not in (*language, *encoder)]:
         hint = "; with lora.encoder it is" if unknown[0] in ENCODER_TARGETS else ""
         raise RecipeError(f"lora.targets: {unknown[0]} is none of {', '.join((*language, *encoder))}{hint}")
-    apart = [name for name in ("q_proj", "k_proj", "v_proj") if name in lora.targets]
-    if family == "internlm2" and lora.dora and 0 < len(apart) < 3:
+    fused = [name for name in FUSED if name in lora.targets]
+    if family == "internlm2" and lora.dora and 0 < len(fused) < len(FUSED):
         raise RecipeError("lora.targets: with DoRA the fused q, k and v of InternLM2 are adapted together")
     chosen = tuple(name for name in encoder if name in lora.targets)
     return tuple(name for name in language if name in lora.targets), chosen or encoder

@@ -216,11 +216,16 @@ def sweep_json(found: Sweep) -> dict[str, Any]:
 
 
 def _own(recipe: Recipe, values: Mapping[str, Any], output: Path | None) -> Recipe:
-    """The recipe of one training, with a name and a folder of its own."""
-    slug = ",".join(_named(key, value) for key, value in values.items())
-    slug = re.sub(r"[^A-Za-z0-9.=,_+-]+", "_", slug)
-    folder = (output or Path(recipe.output)) / slug
-    return dataclasses.replace(recipe, name=f"{recipe.name}-{slug}", output=str(folder))
+    """The recipe of one training, with a name and a folder of its own.
+
+    A folder of the form `general_ratio=0.25,seed=2`, as sweeps began with, is continued.
+    """
+    parent = output or Path(recipe.output)
+    named = [_named(key, value) for key, value in values.items()]
+    slug = re.sub(r"[^A-Za-z0-9._+-]+", "_", "--".join(named).replace("=", "-"))
+    earlier = re.sub(r"[^A-Za-z0-9.=,_+-]+", "_", ",".join(named))
+    slug = earlier if (parent / earlier).is_dir() else slug
+    return dataclasses.replace(recipe, name=f"{recipe.name}-{slug}", output=str(parent / slug))
 
 
 def _check_distinct(recipes: Sequence[Recipe]) -> None:

@@ -24,6 +24,7 @@ from evalkit.statistics.intervals import Interval
 from evalkit.statistics.recipe import recipe_difference, recipe_value
 from mini_internvl_train.errors import TrainingError
 from mini_internvl_train.evaluation import EVALUATED
+from mini_internvl_train.log import LOG, read_log
 
 ALPHA = 0.05
 RESAMPLES = 2000
@@ -83,7 +84,9 @@ class TaskScores:
 
 
 def evaluated_runs(output: Path) -> dict[Key, Path]:
-    """The run folders of a training's last evaluation, by task and split; none if nothing was evaluated.
+    """The run folders of a training's final model, by task and split; none if it was not evaluated.
+
+    The final model is the best checkpoint where `validation.best` chooses, else the last.
 
     Raises:
         TrainingError: the file that names them is damaged.
@@ -91,9 +94,12 @@ def evaluated_runs(output: Path) -> dict[Key, Path]:
     path = output / EVALUATED
     if not path.is_file():
         return {}
+    log = read_log(output / LOG)
+    last = max((line["step"] for line in log if "loss" in line), default=0)
+    chosen = [last, *(line["final_step"] for line in log if "final_step" in line)]
     try:
         steps: Mapping[str, Mapping[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-        runs = steps[max(steps, key=int)]
+        runs = steps.get(str(chosen[-1]), {})
         found = [Path(run) for run in runs.values()]
     except Exception as error:
         raise TrainingError(

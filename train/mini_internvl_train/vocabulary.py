@@ -9,20 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+_FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
 
 
-def with_tokens(files: Mapping[str, bytes], tokens: Sequence[str], first: int) -> dict[str, bytes]:
-    """Tokenizer files to which special tokens were added.
+def with_tokens(
+    files: Mapping[str, bytes], tokens: Sequence[str], first: int, *, special: bool = True
+) -> dict[str, bytes]:
+    """Tokenizer files to which tokens were added.
 
     Args:
         files: contents by name, as they stand beside a checkpoint's weights.
         tokens: none of them in the vocabulary. first: the id of the first; the others follow.
+        special: whether decoding may leave them out.
 
     Returns:
         All files, the changed ones rewritten.
     """
     ids = {token: first + place for place, token in enumerate(tokens)}
+    flags = {**_FLAGS, "special": special}
     changed = dict(files)
 
     def rewrite(name: str, content: Mapping[str, Any]) -> None:
@@ -32,16 +36,18 @@ def with_tokens(files: Mapping[str, bytes], tokens: Sequence[str], first: int) -
     settings = json.loads(files.get("tokenizer_config.json", b"{}"))
     decoder = settings.get("added_tokens_decoder")
     if decoder or "added_tokens.json" not in files:
-        new = {str(i): {"content": token, **_FLAGS} for token, i in ids.items()}
+        new = {str(i): {"content": token, **flags} for token, i in ids.items()}
         settings["added_tokens_decoder"] = {**(decoder or {}), **new}
-    settings["additional_special_tokens"] = _extended(settings, tokens)
+    if special:
+        settings["additional_special_tokens"] = _extended(settings, tokens)
     rewrite("tokenizer_config.json", settings)
     rewrite("added_tokens.json", {**json.loads(files.get("added_tokens.json", b"{}")), **ids})
-    roles = json.loads(files.get("special_tokens_map.json", b"{}"))
-    rewrite("special_tokens_map.json", {**roles, "additional_special_tokens": _extended(roles, tokens)})
+    if special:
+        roles = json.loads(files.get("special_tokens_map.json", b"{}"))
+        rewrite("special_tokens_map.json", {**roles, "additional_special_tokens": _extended(roles, tokens)})
     if "tokenizer.json" in files:
         fast = json.loads(files["tokenizer.json"])
-        added = [{"id": i, "content": token, **_FLAGS} for token, i in ids.items()]
+        added = [{"id": i, "content": token, **flags} for token, i in ids.items()]
         rewrite("tokenizer.json", {**fast, "added_tokens": [*(fast.get("added_tokens") or ()), *added]})
     return changed
 
