@@ -164,7 +164,7 @@ WORDS = st.sampled_from(
 
 
 @given(WORDS | st.text("aAbZ09 .,:'%-*$\"", max_size=6), st.lists(WORDS, min_size=1, max_size=2))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_plain_words_are_told_apart_as_all_others(text: str, truth: list[str]) -> None:
     sample = Sample("s", ("q",), (), truth, "c")
     found = corrected(text, sample)
