@@ -4,6 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := evalkit tasks models train leaderboard_app tests benchmarks
 
+# pip would compile every module of every package, of which a third is ever imported; an import compiles it then.
+PIP_INSTALL = $(BIN)/pip install -q --no-compile -c constraints.txt
+# Where this is set, each of hundreds of processes compiles its imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint types tests docs campaign setup clean chromium axe
 
 demo: $(VENV)/.installed
@@ -79,17 +84,17 @@ $(VENV)/bin/pip:
 
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@echo "== installing evalkit (about two minutes)"
-	$(BIN)/pip install -q -c constraints.txt -e '.[train,video]'
+	$(PIP_INSTALL) -e '.[train,video]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@echo "== installing evalkit with what builds its documentation (about two minutes)"
-	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	$(PIP_INSTALL) -e '.[docs]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt
 	@echo "== installing evalkit with everything for development (about three minutes)"
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-docs
 
 clean:

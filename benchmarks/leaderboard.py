@@ -1,9 +1,11 @@
 """How long the leaderboard takes to open and to answer a filter over thousands of runs.
 
-    python benchmarks/leaderboard.py [--runs 2000] [--records 2500] [--folder DIR]
+    python benchmarks/leaderboard.py [--runs 2000] [--records 2500] [--task NAME] [--folder DIR]
 
 Makes a tree of invented runs (removed afterwards), reads it as the app does, then opens the app in a headless
-Chromium where there is one. The baseline of each reading is what it replaces: every run read from its folder.
+Chromium where there is one. The baseline of each reading is what it replaces: every run read from its folder;
+that of the first page is a script of one title, served by the same Streamlit. With `--task` all runs are of
+that task. Processor seconds in the browser are those of browser and server together.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,10 +33,10 @@ from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.matrix import build, default_columns
 from evalkit_leaderboard.records import Filter
 from evalkit_leaderboard.runs import read_run
-from evalkit_leaderboard.serving import served
+from evalkit_leaderboard.serving import LOOPBACK, free_port, served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 _VARIANTS = 4
 #: Seconds between the start of the server and the first visit, as a person takes to open the address.
@@ -40,9 +44,8 @@ _STARTED = 8.0
 _WORDS = ("the", "car", "left", "white", "slowly", "while", "people", "wait", "near", "crossing", "trees")
 
 
-def make_tree(root: Path, runs: int, rows: int) -> None:
-    """Runs of invented models on every task, each with its own copy of one of a few record tables."""
-    names = list(registry.tasks())
+def make_tree(root: Path, runs: int, rows: int, names: Sequence[str]) -> None:
+    """Runs of invented models on tasks, each with its own copy of one of a few record tables."""
     rng = np.random.default_rng(0)
     templates = root.with_name(f"{root.name}-templates")
     for name in names:
@@ -51,7 +54,7 @@ def make_tree(root: Path, runs: int, rows: int) -> None:
             folder.mkdir(parents=True)
             write_records(folder, [scored(row, rng) for row in range(rows)])
     for number in range(runs):
-        model, name = f"model-{number // len(names):03}", names[number % len(names)]
+        model, name = f"model-{number // len(names):04}", names[number % len(names)]
         folder = root / model / f"{name}@miniature" / f"20260101-{number:06}-{number:06x}"
         folder.mkdir(parents=True)
         shutil.copyfile(
@@ -165,13 +168,13 @@ def make_overview(root: Path) -> None:
 
     app = AppTest.from_function(_overview, args=(str(root),), default_timeout=300).run()
     print(f"overview made again          {timed(app.run)}")
-    texts = iter(("model-01", "model-012", "model-0"))
+    texts = iter(("model-001", "model-0012", "model-0"))
     search = timed(lambda: app.text_input(key="q-search").set_value(next(texts)).run())
     print(f"overview after a search      {search}")
 
 
 def open_in_browser(root: Path, cache: Path) -> None:
-    """Seconds until the overview's table stands, and until a search has narrowed it."""
+    """Seconds until the overview's table stands, and until a search has narrowed or a header sorted it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         print("no Chromium here: the app was not opened in a browser")
@@ -183,30 +186,89 @@ def open_in_browser(root: Path, cache: Path) -> None:
     environment = {**os.environ, "EVALKIT_CACHE": str(cache.parent)}
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        with bare(root.with_name("bare.py"), environment) as address:
+            visit(chrome, address, "bare Streamlit", "h1")
         for folder, what in ((empty, "no runs"), (root, "all runs")):
             with served([folder], empty, environment) as address:
-                time.sleep(_STARTED)
-                for visit in ("first", "later", "later"):
-                    page = chrome.new_page(viewport={"width": 1366, "height": 768})
-                    started = time.perf_counter()
-                    page.goto(address)
-                    page.wait_for_selector("table.ek tbody tr", timeout=60_000)
-                    print(f"{f'overview, {what}, {visit}':<28} {time.perf_counter() - started:8.3f} s")
+                page = visit(chrome, address, f"overview, {what}", "table.ek tbody tr")
                 if folder == root:
                     filter_rows(page)
+                    sort_rows(page)
         chrome.close()
+
+
+@contextmanager
+def bare(script: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Address of a page of one title."""
+    script.write_text("import streamlit as st\nst.title('nothing')\n")
+    port = free_port(LOOPBACK, 18501)
+    flags = ["--server.headless=true", f"--server.port={port}", "--browser.gatherUsageStats=false"]
+    command = [sys.executable, "-m", "streamlit", "run", str(script), *flags, "--server.fileWatcherType=none"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    try:
+        yield f"http://{LOOPBACK}:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def visit(chrome: Browser, address: str, what: str, selector: str) -> Page:
+    """Open a page several times, as its first and later visitors do; the last one."""
+    time.sleep(_STARTED)
+    for visitor in ("first", "later", "later", "later"):
+        page = chrome.new_page(viewport={"width": 1366, "height": 768})
+        for other in page.context.browser.contexts if page.context.browser else ():
+            if other is not page.context:
+                other.close()  # an open page looks for new runs, which would be counted
+        with clocked(f"{what}, {visitor}"):
+            page.goto(address)
+            page.wait_for_selector(selector, timeout=60_000)
+    return page
+
+
+@contextmanager
+def clocked(what: str) -> Iterator[None]:
+    """Print what a block takes, of the clock and of the processors of all processes below this one."""
+    wall, processor = time.perf_counter(), below()
+    yield
+    print(f"{what:<28} {Times(time.perf_counter() - wall, below() - processor)}")
+
+
+def below() -> float:
+    """Processor seconds of the processes below this one; 0 where /proc is missing."""
+    parents: dict[int, tuple[int, float]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            ticks = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+            parents[int(path.parent.name)] = int(fields[1]), ticks
+    mine, grown = {os.getpid()}, True
+    while grown:
+        found = mine | {pid for pid, (parent, _) in parents.items() if parent in mine}
+        mine, grown = found, len(found) > len(mine)
+    return sum(ticks for pid, (_, ticks) in parents.items() if pid in mine and pid != os.getpid())
 
 
 def filter_rows(page: Page) -> None:
     """Seconds from a search's Enter to the narrower table."""
     rows = "document.querySelectorAll('table.ek tbody tr').length"
-    for text in ("model-01", "model-012"):
+    for text in ("model-001", "model-0012", ""):
         before = page.evaluate(rows)
         page.get_by_label("Search models").fill(text)
-        started = time.perf_counter()
-        page.get_by_label("Search models").press("Enter")
-        page.wait_for_function(f"{rows} != {before}", timeout=60_000)
-        print(f"{f'filter by {text}':<28} {time.perf_counter() - started:8.3f} s")
+        with clocked(f"filter by {text!r}"):
+            page.get_by_label("Search models").press("Enter")
+            page.wait_for_function(f"{rows} != {before}", timeout=60_000)
+
+
+def sort_rows(page: Page) -> None:
+    """Seconds from a header's press to the sorted table."""
+    page.wait_for_function("!!document.ekPressed")
+    for _ in range(3):
+        order = page.locator("th[aria-sort]").first.get_attribute("aria-sort")
+        other = "ascending" if order == "descending" else "descending"
+        with clocked(f"sort, {other}"):
+            page.locator("th[aria-sort] button").first.dispatch_event("click")
+            page.wait_for_selector(f"th[aria-sort={other}]", timeout=60_000)
 
 
 def main() -> None:
@@ -216,11 +278,14 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--records", type=int, default=2500, help="a run")
+    parser.add_argument(
+        "--task", choices=sorted(registry.tasks()), help="of all runs; default: every task in turn"
+    )
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder, prefix="evalkit-leaderboard-") as scratch:
         root, cache = Path(scratch) / "runs", Path(scratch) / "cache/leaderboard"
-        make_tree(root, given.runs, given.records)
+        make_tree(root, given.runs, given.records, [given.task] if given.task else list(registry.tasks()))
         files = subprocess.run(["du", "-sh", str(root)], capture_output=True, text=True, check=False).stdout
         load = (
             f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""

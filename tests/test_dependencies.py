@@ -63,7 +63,6 @@ USED_OTHERWISE = {
     "mkdocs-material": ("mkdocs.yml", "name: material"),
     "mkdocstrings": ("mkdocs.yml", "mkdocstrings:"),
     "mypy": ("Makefile", "mypy"),
-    "pre-commit": (".pre-commit-config.yaml", "repos:"),
     "pylatexenc": ("tests/leaderboard_app/test_downloads.py", 'importorskip("pylatexenc.'),
     "pytest-timeout": ("pyproject.toml", "\ntimeout ="),
     "pytest-xdist": ("Makefile", "pytest -n"),

@@ -13,7 +13,7 @@ import streamlit as st
 
 from evalkit.contracts import MAX_PIXELS
 from evalkit.data.decoding import set_max_pixels
-from evalkit_leaderboard import access, components, theme
+from evalkit_leaderboard import access, components, state, theme
 from evalkit_leaderboard.context import Context, open_context, watch
 from evalkit_leaderboard.views import compare, overview, runs, samples, task, training
 
@@ -36,7 +36,8 @@ def guarded(render: Render, runs_folders: Sequence[Path], training_folder: Path)
     """Show a page; whatever goes wrong is one line, and the rest of the app goes on."""
     try:
         context = open_context(runs_folders, training_folder)
-        render(context)
+        with state.said():
+            render(context)
     except Exception as error:
         log.exception("a page failed")
         cause = f"{type(error).__name__}: {error}".splitlines()[0]

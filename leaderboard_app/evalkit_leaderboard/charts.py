@@ -15,6 +15,7 @@ from evalkit_leaderboard import theme
 from evalkit_leaderboard.exports import MEASURED, PUBLISHED
 from evalkit_leaderboard.matrix import Column, Row
 from evalkit_leaderboard.numbers import magnitude
+from evalkit_leaderboard.sweeps import KINDS, Scores, drawn, kind_of
 
 Chart = alt.LayerChart | alt.FacetChart
 Align = Literal["left", "right"]
@@ -190,6 +191,28 @@ def intervals(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     return _dressed(alt.layer(rules, dots).properties(height=110 + 26 * len(frame)), words)
 
 
+def coverage(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Shares of intervals that hold the value, beside the 95% that they promise; rows as of `intervals`."""
+    colours = theme.palette()
+    frame = pd.DataFrame(list(rows), columns=["label", "value", "low", "high"])
+    y = alt.Y("label:N", sort=list(frame["label"]), axis=_NAMES)
+    title = "intervals that hold the value, %"
+    scale = alt.Scale(domain=[min(85.0, *frame["low"]), 100.0], nice=False)
+    x = alt.X("low:Q", title=title, scale=scale, axis=alt.Axis(tickCount=8))
+    base = alt.Chart(frame).encode(y=y, color=alt.value(colours.series[0]))
+    promised = (
+        alt.Chart(pd.DataFrame({"x": [95.0]}))
+        .mark_rule(strokeDash=[4, 3], strokeWidth=2)
+        .encode(x="x:Q", color=alt.value(colours.muted))
+    )
+    rules = base.mark_rule(strokeWidth=2).encode(x=x, x2="high:Q")
+    dots = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x="value:Q", tooltip=["label:N", "value:Q", "low:Q", "high:Q"]
+    )
+    words = f"Coverage of the 95% intervals of {len(frame)} runs; the table has the values"
+    return _dressed(alt.layer(promised, rules, dots).properties(height=90 + 28 * len(frame)), words)
+
+
 def forest(rows: Sequence[Mapping[str, Any]], unit: str) -> Chart:
     """Paired differences with intervals around zero; rows have label, verdict, value, low, high."""
     colours = theme.palette()
@@ -260,3 +283,70 @@ def curves(frame: pd.DataFrame, x: str, y: str, *, points: bool = True, dates: b
         layers.append(base.mark_point(filled=True, size=60, opacity=1).encode(y=value, tooltip=tooltip))
     words = f"{title} by {x} of {len(names)} series; the table below has values"
     return _dressed(alt.layer(*layers).properties(height=320), words)
+
+
+def sweep(scores: Scores, setting: str) -> Chart:
+    """A metric with its interval at each point of a sweep; small marks are single seeds.
+
+    The x axis has the values of the setting where they are numbers, else the points' names.
+    """
+    colours = theme.palette()
+    points = drawn(scores)
+    numbers = all(point.x is not None for point in points)
+    frame = pd.DataFrame(
+        {
+            "point": one_line(point.label, 60),
+            "x": point.x,
+            "value": point.value,
+            "low": point.value if point.ci95 is None else point.ci95[0],
+            "high": point.value if point.ci95 is None else point.ci95[1],
+            "verdict": kind_of(scores, point),
+        }
+        for point in points
+    )
+    seeds = pd.DataFrame(
+        [
+            {"point": one_line(point.label, 60), "x": point.x, "seed": run}
+            for point in points
+            for run in point.runs
+            if run is not None and len(point.runs) > 1
+        ],
+        columns=["point", "x", "seed"],
+    )
+    scale = alt.Scale(zero=False, padding=30)
+    x = (
+        alt.X("x:Q", title=one_line(setting, 60), scale=scale, axis=alt.Axis(tickCount=8))
+        if numbers
+        else alt.X(
+            "point:N", title=one_line(setting, 60), sort=None, axis=alt.Axis(labelAngle=0, labelLimit=160)
+        )
+    )
+    title = one_line(f"{scores.metric} ({scores.unit})", 60)
+    base = alt.Chart(frame).encode(
+        x=x,
+        color=alt.Color(
+            "verdict:N",
+            scale=alt.Scale(
+                domain=list(KINDS),
+                range=[colours.text, colours.good, colours.bad, colours.muted, colours.muted],
+            ),
+            legend=alt.Legend(title=None, orient="top", columns=5),
+        ),
+    )
+    rules = base.mark_rule(strokeWidth=2.5).encode(
+        y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    shape = alt.Shape(
+        "verdict:N",
+        scale=alt.Scale(
+            domain=list(KINDS), range=["square", "triangle-up", "triangle-down", "circle", "cross"]
+        ),
+    )
+    dots = base.mark_point(filled=True, size=110, opacity=1).encode(
+        y=alt.Y("value:Q", title=title),
+        shape=shape,
+        tooltip=["point:N", "verdict:N", "value:Q", "low:Q", "high:Q"],
+    )
+    single = alt.Chart(seeds).mark_tick(color=colours.muted, thickness=2, size=14).encode(x=x, y="seed:Q")
+    words = f"{title} with 95% intervals at {len(frame)} points of a sweep over {setting}; the table has them"
+    return _dressed(alt.layer(rules, single, dots).properties(height=320), words)

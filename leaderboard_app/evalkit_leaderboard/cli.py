@@ -33,7 +33,7 @@ from evalkit_leaderboard.serving import LOOPBACK, PORT, base_of, command, free_p
     type=FOLDER,
     default=Path("checkpoints"),
     show_default=True,
-    help="Folder of training outputs, for loss curves.",
+    help="Folder of training outputs, for loss curves and sweeps.",
 )
 @flag("--export", "folder", type=FOLDER, metavar="DIR",
       help="Write the board into DIR as static files that need no server, and end.")  # fmt: skip
@@ -66,7 +66,7 @@ def leaderboard(
         )
     if folder is not None:
         _remark(runs)
-        return _export(runs, folder, with_images, max_pixels)
+        return _export(runs, training, folder, with_images, max_pixels)
     if with_images:
         raise UsageError("--with-images: has no meaning without --export")
     base = base_of(base_path)
@@ -90,7 +90,7 @@ def _remark(runs: tuple[Path, ...]) -> None:
             click.echo(f"warning: {said}", err=True)
 
 
-def _export(runs: tuple[Path, ...], folder: Path, with_images: bool, max_pixels: int) -> int:
+def _export(runs: tuple[Path, ...], training: Path, folder: Path, with_images: bool, max_pixels: int) -> int:
     from evalkit.data.decoding import set_max_pixels
     from evalkit_leaderboard.exported.board import export_board
     from evalkit_leaderboard.index import Index
@@ -99,7 +99,8 @@ def _export(runs: tuple[Path, ...], folder: Path, with_images: bool, max_pixels:
     index = Index([root.absolute() for root in runs])
     index.refresh()
     try:
-        size = export_board(index.runs, folder, f"evalkit leaderboard: {runs[0].name}", with_images)
+        title = f"evalkit leaderboard: {runs[0].name}"
+        size = export_board(index.runs, folder, title, with_images, (training, *runs))
     except OSError as error:
         raise SetupError(f"--export {folder}: cannot be written ({error.strerror})") from error
     images = ", and images" if with_images else ""

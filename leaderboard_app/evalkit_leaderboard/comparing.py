@@ -14,11 +14,15 @@ from evalkit.comparison.runs import LoadedRun, load_for_comparison, pair
 from evalkit.comparison.verdicts import exceeds
 from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.reports import wording
+from evalkit_leaderboard.catalogue import TaskInfo
+from evalkit_leaderboard.matrix import Row
 from evalkit_leaderboard.runs import Run, or_reason, stamp
 
 #: A side's run of each task and split.
 Runs = Mapping[Key, Run]
 Fate = Literal["gained", "kept", "forgotten", "undecided"]
+#: Of a comparison over every task that both sides have.
+ALL = "all tasks"
 FATES: tuple[Fate, ...] = ("forgotten", "gained", "kept", "undecided")
 
 
@@ -46,6 +50,34 @@ class Outcome:
 
     comparison: Comparison | None
     refused: Mapping[Key, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A model with its run of each task, or one run."""
+
+    name: str
+    runs: Runs
+
+    @property
+    def created(self) -> str:
+        """When the newest of its runs began."""
+        return max(run.created for run in self.runs.values())
+
+
+def side(row: Row, runs: Mapping[str, Run]) -> Runs:
+    """The runs that the values of a row come from, by task and split."""
+    cells = ((column, runs.get(cell.run)) for column, cell in row.cells.items())
+    return {Key(column.task, column.split): run for column, run in cells if run is not None}
+
+
+def headline(infos: Mapping[str, TaskInfo], comparison: Comparison, key: Key) -> MetricResult | None:
+    """The task's headline, or the first metric after it with a difference."""
+    mine = [r for r in comparison.metrics if r.key == key and not r.health]
+    usable = [result for result in mine if result.difference.difference is not None]
+    info = infos.get(key.task)
+    wanted = info.headline if info is not None else ""
+    return next((r for r in usable if r.name == wanted), next(iter(usable), None))
 
 
 def stamps(runs: Runs) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import streamlit as st
@@ -14,15 +13,10 @@ from evalkit.text import one_line, visible
 from evalkit_leaderboard.exports import MEASURED, PUBLISHED
 from evalkit_leaderboard.marks import Mark
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 #: Characters of a text shown on a page; more stays in the run folder.
 LONGEST_TEXT = 20_000
 #: A text of no more characters leaves room for another one beside it.
 _SHORT = 40
-#: Rows of a curve's table, less one.
-_POINTS = 12
 
 
 def escape(text: object, width: int = 0) -> str:
@@ -107,22 +101,15 @@ def notes(texts: Iterable[str]) -> None:
         st.html(f'<div class="ek-note">{lines}</div>')
 
 
-def values(frame: pd.DataFrame, x: str, y: str) -> None:
-    """What a chart of curves shows, as a table below it: the first and last values and some between."""
+def values(rows: Iterable[tuple[str, str, str]], x: str, y: str) -> None:
+    """What a chart of curves shows, as a table below it: series, x and y."""
     with st.expander("The same as a table"):
         header = [HtmlCell("Series", "ek-name"), HtmlCell(escape(x)), HtmlCell(escape(y, 60))]
-        rows: list[tuple[str, Sequence[HtmlCell]]] = []
-        for name, points in frame.groupby("series", sort=False):
-            places = sorted({round(i * (len(points) - 1) / _POINTS) for i in range(_POINTS + 1)})
-            for step, value in points[["step", "value"]].iloc[places].itertuples(index=False):
-                where = str(step)[:16] if hasattr(step, "isoformat") else f"{step:g}"
-                cells = [
-                    HtmlCell(escape(name, 80), "ek-name"),
-                    HtmlCell(where),
-                    HtmlCell(f"{value:.4g}"),
-                ]
-                rows.append(("", cells))
-        table(header, rows, f"{y} by {x}")
+        shown = [
+            ("", [HtmlCell(escape(name, 80), "ek-name"), HtmlCell(where), HtmlCell(value)])
+            for name, where, value in rows
+        ]
+        table(header, shown, f"{y} by {x}")
 
 
 def facts(items: Mapping[str, object]) -> None:

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from evalkit.comparison import Key
 from evalkit_leaderboard import matrix
-from evalkit_leaderboard.comparing import Runs
+from evalkit_leaderboard.comparing import Runs, side
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.matrix import Matrix, Row
 from evalkit_leaderboard.runs import Run
 from evalkit_leaderboard.verdicts import Verdicts
 
-#: Seconds between two looks for new runs while a page is open.
-EVERY = 4.0
+#: Seconds between two looks for new runs while a page is open; what is younger than that, less a little, is
+#: not looked for again, whatever is pressed.
+EVERY, _FRESH = 4.0, 3.5
 #: The same while comparisons are being made.
 SOON = 1.0
 
@@ -40,8 +40,7 @@ class Context:
 
     def side(self, row: Row) -> Runs:
         """The runs that the values of a row come from, by task and split."""
-        cells = ((column, self.runs.get(cell.run)) for column, cell in row.cells.items())
-        return {Key(column.task, column.split): run for column, run in cells if run is not None}
+        return side(row, self.runs)
 
     def why_not(self, key: str) -> str:
         """What is said of the id of a run that a page cannot show."""
@@ -55,6 +54,18 @@ class Context:
     def matrix(self) -> Matrix:
         """Models by tasks."""
         return _matrix(self.index.where, self.version, self.runs)
+
+    @property
+    def newest(self) -> Mapping[str, str]:
+        """When the newest run of each row measured here began, by the row's key; the oldest first."""
+        return _newest(self.index.where, self.version, self.matrix, self.runs)
+
+
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _newest(roots: str, version: int, _matrix: Matrix, _runs: Mapping[str, Run]) -> Mapping[str, str]:
+    rows = [row for row in _matrix.rows if not row.published]
+    found = {row.key: max(run.created for run in side(row, _runs).values()) for row in rows}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
@@ -70,7 +81,7 @@ def _matrix(roots: str, version: int, _runs: Mapping[str, Run]) -> Matrix:
 def open_context(runs: Sequence[Path], training: Path) -> Context:
     """Look at the folders and take note of what is there now."""
     index = _open_index(tuple(folder.absolute() for folder in runs))
-    index.refresh()
+    index.refresh(_FRESH)
     version = index.version  # before the runs: a look in between then only costs one more
     verdicts = _verdicts()
     return Context(index, training, index.runs, version, verdicts, verdicts.version)
@@ -88,6 +99,6 @@ def watch(context: Context) -> None:
 
 
 def _look(context: Context) -> None:
-    context.index.refresh()
+    context.index.refresh(_FRESH)
     if context.index.version != context.version or context.verdicts.version != context.compared:
         st.rerun(scope="app")

@@ -15,7 +15,7 @@ _DEPTH = 3
 #: Bytes read of a log; a longer one shows its end.
 _MOST = 64 << 20
 #: Points of a curve; longer ones are thinned to means of equal stretches.
-POINTS = 1500
+POINTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,27 @@ class TrainingLog:
     broken: int
 
 
-def find_logs(*roots: Path) -> list[Path]:
-    """Training logs under folders, each once."""
+def named(file: str, *roots: Path) -> dict[str, Path]:
+    """Files of a name under folders, each once, by the folder that holds it as seen from its root."""
+    found: dict[str, Path] = {}
+    for root in roots:
+        for path in find(file, root):
+            if path not in found.values():
+                name = str(path.parent.relative_to(root)) if path.parent != root else root.name
+                if name in found:
+                    name = f"{name} ({len(found) + 1})"
+                found[name] = path
+    return found
+
+
+def find(file: str, *roots: Path) -> list[Path]:
+    """Files of a name under folders, each once."""
     found: dict[Path, None] = {}
     for root in roots:
         base = str(root)
         for place, folders, files in os.walk(base):
-            if LOG in files and (Path(place) / LOG).is_file():
-                found[Path(place) / LOG] = None
+            if file in files and (Path(place) / file).is_file():
+                found[Path(place) / file] = None
             depth = place[len(base) :].count(os.sep)
             folders[:] = (
                 [] if depth >= _DEPTH else sorted(name for name in folders if not name.startswith("."))

@@ -128,6 +128,15 @@ class Table:
             rows: Rows = connection.execute(query, parameters).fetchnumpy()["row"]
             return rows
 
+    def counts(self, score: str) -> dict[Outcome, int]:
+        """How many samples of each outcome there are by a score."""
+        conditions = [_conditions(Filter(score, outcome)) for outcome in OUTCOMES]
+        parts = ", ".join(
+            f"count(*) FILTER (WHERE {' AND '.join(where) or 'true'})" for where, _ in conditions
+        )
+        (row,) = self._ask(f"SELECT {parts} FROM records", [p for _, given in conditions for p in given])
+        return dict(zip(OUTCOMES, map(int, row), strict=True))
+
     def preview(self, rows: Sequence[int], score: str) -> list[dict[str, Any]]:
         """What a list shows of these rows."""
         names = ("row", "id", "score", "question", "target", "answer", "flags")

@@ -1,13 +1,15 @@
 """What the reader chose, kept in the address so that a view can be shared.
 
-A widget takes its first value from the address and writes each later one there. How something is shown may be
-left out without a word where the app does not offer it; what names a run, a sample or a task never becomes
-another one.
+A widget takes its first value from the address and writes each later one there. What the address names and
+the app does not offer never becomes something else: it is said, and the part of the page that would show it
+waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import streamlit as st
@@ -54,46 +56,43 @@ def _format(known: Mapping[str, str], shown: Callable[[str], str]) -> Callable[[
     return lambda value: one_line(shown(known.get(value, value)), _WIDTH)
 
 
+class NotHere(Exception):
+    """The address names what is not offered here; nothing takes its place."""
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """Say what is not here in place of the part of a page that would show it; the rest goes on."""
+    try:
+        yield
+    except NotHere as gone:
+        components.box(str(gone), warn=True)
+
+
 def choose(
     name: str,
     label: str,
     choices: Sequence[str],
     default: str,
     shown: Callable[[str], str] = str,
+    why: Callable[[str], str] | None = None,
+    below: tuple[str, ...] = (),
     **settings: Any,
 ) -> str:
-    """A select box of plain texts."""
-    key, known = _key(name), _addressable(choices)
-    if st.session_state.get(key) not in known:
-        given = next((value for value in _given(name) if value in known), _plain(default))
-        st.session_state[key] = given
-    value = str(st.selectbox(label, list(known), key=key, format_func=_format(known, shown), **settings))
-    _write(name, [value], [_plain(default)])
-    return known[value]
-
-
-def choose_named(
-    name: str,
-    label: str,
-    choices: Sequence[str],
-    usual: str,
-    shown: Callable[[str], str],
-    why: Callable[[str], str],
-    below: tuple[str, ...] = (),
-) -> str | None:
-    """A select box of what an address names: runs, tasks, splits. Its choice always stands in the address.
+    """A select box of plain texts.
 
     Args:
-        why: what is said of a name that is not among the choices. below: names in the address that belong to
-            the choice and go with it when the reader chooses another.
+        why: of what an address names (runs, tasks, splits): what is said of one that is not here. Such a
+            choice stands in the address always, others only where they are not the default.
+        below: names in the address that belong to the choice and go with it when the reader chooses another.
 
-    Returns:
-        None where what was named is not here; that has been said, and nothing takes its place.
+    Raises:
+        NotHere: the address names none of the choices.
     """
     key, known = _key(name), _addressable(choices)
     held = st.session_state.get(key)
     # A choice that has gone stands in the address as well; another page's left-over does not.
-    wanted = str(held if held in known else (_given(name) or [_plain(usual)])[0])
+    wanted = str(held if held in known else (_given(name) or [_plain(default)])[0])
     st.session_state[key] = wanted if wanted in known else None
     value = st.selectbox(
         label,
@@ -104,20 +103,29 @@ def choose_named(
         placeholder="choose another",
         on_change=forget,
         args=below,
+        **settings,
     )
-    _write(name, [wanted], [""])
+    _write(name, [wanted], ["" if why else _plain(default)])
     if value is None:
-        components.box(why(wanted), warn=True)
-        return None
+        raise NotHere(why(wanted) if why else _not_offered(label, wanted))
     return known[value]
 
 
+def _not_offered(label: str, wanted: str) -> str:
+    return f"{label}: {wanted} is not offered here; choose another"
+
+
 def forget(*names: str) -> None:
-    """Take names out of the address and from their widgets, when another choice ends them."""
+    """Take names out of the address and from their widgets, when another choice ends them.
+
+    A name that ends in a dot stands for all that begin with it.
+    """
     for name in names:
-        st.session_state.pop(_key(name), None)
-        if name in st.query_params:
-            del st.query_params[name]
+        whole = [one for one in st.query_params if one.startswith(name)] if name.endswith(".") else [name]
+        for one in whole:
+            st.session_state.pop(_key(one), None)
+            if one in st.query_params:
+                del st.query_params[one]
 
 
 def choose_several(
@@ -126,83 +134,115 @@ def choose_several(
     choices: Sequence[str],
     default: Sequence[str] = (),
     shown: Callable[[str], str] = str,
+    why: Callable[[str], str] | None = None,
+    below: tuple[str, ...] = (),
     **settings: Any,
 ) -> list[str]:
-    """A multiple choice of plain texts."""
-    key, known = _key(name), _addressable(choices)
-    usual = [_plain(value) for value in default]
-    if key not in st.session_state:
-        given = [value for value in _given(name) if value in known]
-        st.session_state[key] = given or [value for value in usual if value in known]
-    else:
-        kept = [value for value in st.session_state[key] if value in known]
-        if kept != st.session_state[key]:
-            st.session_state[key] = kept
-    values = st.multiselect(label, list(known), key=key, format_func=_format(known, shown), **settings)
-    _write(name, values, usual)
-    return [known[value] for value in values]
+    """A multiple choice of plain texts; arguments are those of `choose`.
 
-
-def choose_several_named(
-    name: str,
-    label: str,
-    choices: Sequence[str],
-    usual: str,
-    shown: Callable[[str], str],
-    why: Callable[[str], str],
-) -> list[str] | None:
-    """A multiple choice of what an address names, as `choose_named` is a single one.
-
-    Returns:
-        None where one that was named is not here; that has been said, and nothing takes its place.
+    Raises:
+        NotHere: the address names one or more that are none of the choices.
     """
     key, known = _key(name), _addressable(choices)
+    usual = [_plain(value) for value in default]
     held = st.session_state.get(key)
-    wanted = [str(value) for value in held] if held else (_given(name) or [_plain(usual)])
+    wanted = _given(name) or usual if held is None or (why and not held) else [str(value) for value in held]
     gone = [value for value in dict.fromkeys([*_given(name), *wanted]) if value not in known]
     st.session_state[key] = [value for value in wanted if value in known]
     values = st.multiselect(
-        label, list(known), key=key, format_func=_format(known, shown), on_change=forget_names, args=(name,)
+        label,
+        list(known),
+        key=key,
+        format_func=_format(known, shown),
+        on_change=_forget_choice,
+        args=(name, *below),
+        **settings,
     )
-    _write(name, [*values, *gone], [])
-    for value in gone:
-        components.box(why(value), warn=True)
-    return None if gone else [known[value] for value in values]
+    _write(name, list(dict.fromkeys([*_given(name), *wanted])) if gone else values, [] if why else usual)
+    if gone:
+        raise NotHere("; ".join(why(value) if why else _not_offered(label, value) for value in gone))
+    return [known[value] for value in values]
 
 
-def forget_names(name: str) -> None:
-    """Take a name out of the address alone: its widget has another value."""
+def _forget_choice(name: str, *below: str) -> None:
+    """Take a name out of the address alone, whose widget has another value; and what belongs to it."""
     if name in st.query_params:
         del st.query_params[name]
+    forget(*below)
 
 
-def pick(name: str, label: str, choices: Sequence[str], default: str, **settings: Any) -> str:
-    """A row of buttons with the app's own words; one is always chosen."""
-    key = _key(name)
-    if st.session_state.get(key) not in choices:
-        st.session_state[key] = next((value for value in _given(name) if value in choices), default)
-    value = st.segmented_control(label, choices, key=key, **settings) or default
-    _write(name, [value], [default])
-    return str(value)
+def pick(
+    name: str,
+    label: str,
+    choices: Sequence[str],
+    default: str,
+    shown: Callable[[str], str] = str,
+    below: tuple[str, ...] = (),
+    **settings: Any,
+) -> str:
+    """A row of buttons; one is always chosen. Arguments are those of `choose`.
+
+    Raises:
+        NotHere: the address names none of the choices.
+    """
+    key, known = _key(name), _addressable(choices)
+    held = st.session_state.get(key)
+    wanted = str(held if held in known else (_given(name) or [_plain(default)])[0])
+    st.session_state[key] = wanted if wanted in known else None
+    value = st.segmented_control(
+        label,
+        list(known),
+        key=key,
+        format_func=_label(known, shown),
+        on_change=_pressed,
+        args=(name, _plain(default), *below),
+        **settings,
+    )
+    _write(name, [wanted], [_plain(default)])
+    if value is None:
+        raise NotHere(_not_offered(label, wanted))
+    return known[value]
 
 
-def switch(name: str, label: str, default: bool = False, **settings: Any) -> bool:
-    """A switch."""
-    key = _key(name)
+def _label(known: Mapping[str, str], shown: Callable[[str], str]) -> Callable[[str], str]:
+    """A button's words; they are Markdown to Streamlit, so that its signs are shown as they are."""
+    plain = _format(known, shown)
+    return lambda value: re.sub(r"([\\`*_{}\[\]()#+!|~<>:$&-])", r"\\\1", plain(value))
+
+
+def _pressed(name: str, default: str, *below: str) -> None:
+    """Pressing the button that is chosen already would leave none chosen: that means the default."""
+    if st.session_state.get(_key(name)) is None:
+        st.session_state[_key(name)] = default
+    forget(*below)
+
+
+def switch(
+    name: str, label: str, default: bool = False, below: tuple[str, ...] = (), **settings: Any
+) -> bool:
+    """A switch.
+
+    Raises:
+        NotHere: the address has neither 1 nor 0.
+    """
+    key, words = _key(name), (_given(name) or [str(int(default))])[0]
     if key not in st.session_state:
-        given = _given(name)
-        st.session_state[key] = given[0] == "1" if given and given[0] in ("0", "1") else default
-    value = bool(st.toggle(label, key=key, **settings))
+        st.session_state[key] = words == "1"
+    value = bool(st.toggle(label, key=key, on_change=_forget_choice, args=(name, *below), **settings))
+    if words not in ("0", "1"):
+        raise NotHere(f"{label}: {name}={words} in the address is neither 1 nor 0")
     _write(name, [str(int(value))], [str(int(default))])
     return value
 
 
-def search(name: str, label: str, **settings: Any) -> str:
-    """A line of text."""
+def search(name: str, label: str, below: tuple[str, ...] = (), **settings: Any) -> str:
+    """A line of text; `below` as of `choose`."""
     key = _key(name)
     if key not in st.session_state:
         st.session_state[key] = (_given(name) or [""])[0][:200]
-    value = str(st.text_input(label, key=key, max_chars=200, **settings) or "").strip()
+    value = str(
+        st.text_input(label, key=key, max_chars=200, on_change=forget, args=below, **settings) or ""
+    ).strip()
     _write(name, [value], [""])
     return value
 

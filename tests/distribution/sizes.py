@@ -46,7 +46,7 @@ def main() -> None:
     """Print the table."""
     core = closure(DISTRIBUTION)
     print(f"| default | {len(core) - 1} | {megabytes(core):.0f} |")
-    for extra in EXTRAS:
+    for extra in (*EXTRAS, "docs"):
         found = {**closure(DISTRIBUTION, extra)}
         added = {name: item for name, item in found.items() if name not in core}
         print(f"| `{extra}` | {len(added)} | {megabytes(added):.0f} |")

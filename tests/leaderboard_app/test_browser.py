@@ -206,7 +206,7 @@ def test_from_a_figure_to_its_sample_with_boxes(visit: Visit) -> None:
     visit.page.keyboard.press("ArrowRight")
     visit.page.get_by_text("sample 2 of").wait_for()
     visit.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
-    visit.page.get_by_label("Outcome").focus()  # a select box leaves the arrows alone while it is closed
+    visit.page.get_by_label("Score").focus()  # a select box leaves the arrows alone while it is closed
     visit.page.keyboard.press("ArrowLeft")
     visit.page.get_by_text("sample 1 of").wait_for()
     fit = image.evaluate("image => image.clientWidth")

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 from hostile_runs import TEXTS, make_hostile_tree
+from written_sweep import write_sweep
 
 from evalkit_leaderboard.cli import leaderboard
 from evalkit_leaderboard.exported import board, samples
 from evalkit_leaderboard.exported.board import export_board
 from evalkit_leaderboard.exported.scripts import Writer
 from evalkit_leaderboard.index import Index
+from evalkit_leaderboard.matrix import row_key
 from evalkit_leaderboard.serving import served
 
 if TYPE_CHECKING:
@@ -32,10 +35,13 @@ def index_of(root: Path, cache: Path) -> Index:
 
 @pytest.fixture(scope="module")
 def few(real_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs of one task."""
+    """Four runs of one task, two of them checkpoints of one training; two of another; a log and a sweep."""
     root = tmp_path_factory.mktemp("few") / "runs"
-    for name in MODELS:
-        shutil.copytree(real_tree / name / TASK, root / name / TASK)
+    places = [f"{name}/{TASK}" for name in (*MODELS, "tuned@step-200")]
+    for place in (*places, "good/rsvqa-lr@miniature", "worse/rsvqa-lr@miniature"):
+        shutil.copytree(real_tree / place, root / place)
+    shutil.copytree(real_tree.parent / "checkpoints", root.parent / "checkpoints")
+    write_sweep(root.parent / "checkpoints" / "ratio")
     return root
 
 
@@ -43,8 +49,9 @@ def few(real_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Their export with images, by the command line."""
     folder = tmp_path_factory.mktemp("exported") / "site"
-    told = CliRunner().invoke(leaderboard, ["--runs", str(few), "--export", str(folder), "--with-images"])
-    assert "3 runs" in told.output, told.output
+    arguments = ["--runs", str(few), "--training", str(few.parent / "checkpoints"), "--export", str(folder)]
+    told = CliRunner().invoke(leaderboard, [*arguments, "--with-images"])
+    assert "6 runs" in told.output, told.output
     return folder
 
 
@@ -85,7 +92,8 @@ def test_no_path_of_this_machine_is_published(exported: Path, few: Path) -> None
 
 def test_samples_take_the_room_there_is(few: Path, tmp_path: Path) -> None:
     """Those on which runs disagree come first, the same ones of every run."""
-    runs = index_of(few, tmp_path / "cache").runs
+    found = index_of(few, tmp_path / "cache").runs
+    runs = {key: run for key, run in found.items() if f"{run.task}@{run.split}" == TASK}
     everything, part = Writer(tmp_path / "all"), Writer(tmp_path / "part")
     whole = samples.export_samples(runs, 0, 10**7, everything, False)
     some = samples.export_samples(runs, 0, 20_000, part, False)
@@ -146,14 +154,22 @@ def cells(page: Page, table: str) -> list[list[str]]:
     return lines
 
 
+def texts(page: Page, table: str, place: int = 0) -> list[list[str]]:
+    """All words of every cell of a table's body, whether it is folded away or not."""
+    script = "t => [...t.tBodies[0].rows].map(r => [...r.cells].map(c => c.textContent.trim()))"
+    lines: list[list[str]] = page.locator(table).nth(place).evaluate(script)
+    return lines
+
+
 @pytest.mark.browser
 @pytest.mark.slow
 def test_the_numbers_are_those_of_the_app(browser: Browser, few: Path, exported: Path) -> None:
     seen = Visitor(browser, exported)
-    with served([few], few, patience=PATIENCE / 1000) as site:
+    with served([few], few.parent / "checkpoints", patience=PATIENCE / 1000) as site:
         app = browser.new_context().new_page()
         app.set_default_timeout(PATIENCE)
-        keys = {run.model: key for key, run in index_of(few, few.parent / "cache").runs.items()}
+        runs = index_of(few, few.parent / "cache").runs
+        keys = {run.model: key for key, run in runs.items() if f"{run.task}@{run.split}" == TASK}
         base, new = keys["good"], keys["worse"]
         app.goto(f"{site}/compare?target={TASK}&base={base}&new={new}")
         app.wait_for_selector("table[aria-label=verdicts] tbody tr")
@@ -165,6 +181,31 @@ def test_the_numbers_are_those_of_the_app(browser: Browser, few: Path, exported:
         app.goto(f"{site}/?rows=Measured")
         app.wait_for_selector("table[aria-label='models by tasks'] tbody tr")
         mine = {line[0]: [text for text in line[1:] if text] for line in cells(app, "table.ek")}
+        models = [row_key(name, name) for name in ("good", "worse")]
+        app.goto(f"{site}/compare?target=all+tasks&base={models[0]}&new={models[1]}")
+        app.wait_for_selector("table[aria-label='gained, kept, forgotten'] tbody tr")
+        over_all = texts(app, "table[aria-label='gained, kept, forgotten']")
+        app.goto(f"{site}/training?target={TASK}&metric=acc_0.5")
+        app.wait_for_selector("[data-testid=stVegaLiteChart] canvas, [data-testid=stVegaLiteChart] svg")
+        app.wait_for_function("document.querySelectorAll('table.ek').length === 3")
+        curves = [texts(app, "table.ek", place) for place in range(3)]
+    seen.open(f"compare/{models[1]}/{models[0]}")
+    seen.page.wait_for_selector("#comparison table tbody tr")
+    compared = texts(seen.page, "#comparison table")
+    assert len(compared) == len(over_all) == 2
+    for (name, *_, change, reach, _, verdict), (task, other) in zip(
+        sorted(compared), sorted(over_all), strict=True
+    ):
+        assert task.split("@")[0] in name and change.lstrip("+-") in other and verdict.split(":")[0] in other
+        assert reach.strip("[]").split(", ")[1].lstrip("+-") in other
+    for place, mine_too in zip(
+        (f"{TASK}: acc_0.5", "Sweep ratio, rsvqa-lr@miniature: average", "Training log: loss"),
+        curves,
+        strict=True,
+    ):
+        seen.open(f"training/{quote(place, safe='')}")
+        seen.page.wait_for_selector("article:not([hidden]) .chart svg")
+        assert texts(seen.page, "section:not([hidden]) article:not([hidden]) table") == mine_too
     seen.open("overview")
     theirs = {line[0]: [text for text in line[1:] if text] for line in cells(seen.page, ".models table")}
     assert theirs == mine and len(mine) == len(MODELS)
@@ -178,7 +219,7 @@ def test_the_numbers_are_those_of_the_app(browser: Browser, few: Path, exported:
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
 def test_every_page_works_from_the_disk(scheme: Any, width: int, browser: Browser, exported: Path) -> None:
     seen = Visitor(browser, exported, color_scheme=scheme, viewport={"width": width, "height": 800})
-    for place in ("overview", "tasks", "compare", "samples", "runs"):
+    for place in ("overview", "tasks", "compare", "samples", "training", "runs"):
         seen.open(place)
         assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
     ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -193,6 +234,9 @@ def test_every_page_works_from_the_disk(scheme: Any, width: int, browser: Browse
     assert names == sorted(MODELS)
     seen.open("compare")
     seen.page.wait_for_selector("#comparison svg")
+    assert "By each task's headline" in seen.page.inner_text("#comparison")
+    run = seen.page.locator(f"#base optgroup[label='{TASK}'] option").first.get_attribute("value")
+    seen.page.get_by_label("Base").select_option(run)
     seen.page.get_by_role("link", name="Samples on which the two differ").click()
     seen.page.get_by_text("sample 1 of").wait_for()
     seen.page.wait_for_function("document.querySelector('#sample img').naturalWidth > 300")
@@ -202,7 +246,8 @@ def test_every_page_works_from_the_disk(scheme: Any, width: int, browser: Browse
     seen.page.get_by_text("sample 2 of").wait_for()
     assert seen.page.url != first
     for place, said in (("samples/nobody", "Run nobody is not"), ("compare/nobody/x", "Run nobody is not"),
-                        ("tasks/none", "none is not in this export")):  # fmt: skip
+                        ("tasks/none", "none is not in this export"),
+                        ("training/none", "none is not in this export")):  # fmt: skip
         seen.open(place)
         seen.page.get_by_text(said).wait_for()
     assert not seen.problems

@@ -8,7 +8,6 @@ import os
 import random
 import re
 import shutil
-import time
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import streamlit
 from streamlit.testing.v1 import AppTest
+from written_sweep import sweep_scores, write_sweep
 
 from evalkit import compare
 from evalkit.errors import NotComparableError
@@ -24,6 +24,7 @@ from evalkit_leaderboard import context
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.matrix import row_key
 from evalkit_leaderboard.runs import Run
+from mini_internvl_train import sweep_table
 
 #: AppTest of older releases cannot run a page with segmented controls a second time.
 run_again = pytest.mark.skipif(
@@ -196,10 +197,42 @@ def test_overview_has_the_papers_tables_whole(real_tree: Path) -> None:
     assert '72.8</span><span class="ek-sub">89.4%' in html(app)
 
 
-def test_unknown_addresses_are_left_out(real_tree: Path) -> None:
-    nonsense = {"sort": "../../etc", "size": "<b>", "columns": "x", "page": "-7", "rankall": "perhaps"}
-    app = page("overview", real_tree, **nonsense)
-    assert not failed(app) and "good" in rows_of(app)
+@pytest.mark.parametrize(
+    ("name", "query", "said"),
+    [
+        ("overview", {"sort": "../../etc"}, "Sort by: ../../etc is not offered here"),
+        ("overview", {"size": "<b>"}, "Parameters: &lt;b&gt; is not offered"),
+        ("overview", {"columns": ["x", "dior-rsvg@miniature:mean_iou"]}, "Columns: x is not offered"),
+        ("overview", {"splits": "x"}, "Splits: x is not offered"),
+        ("overview", {"rankall": "perhaps"}, "rankall=perhaps in the address is neither 1 nor 0"),
+        ("task", {"task": "rsvqa-lr", "metric": "x"}, "Metric: x is not offered"),
+        ("training", {"metric": "x"}, "Metric: x is not offered"),
+        ("samples", {"outcome": "wrnog"}, "Outcome: wrnog is not offered"),
+        ("samples", {"score": "x"}, "Score: x is not offered"),
+        ("runs", {"status": "x"}, "Status: x is not offered"),
+    ],
+)
+def test_what_an_address_names_and_is_not_offered_is_said_and_not_replaced(
+    real_tree: Path, name: str, query: dict[str, str | list[str]], said: str
+) -> None:
+    app = page(name, real_tree, **query)
+    assert not failed(app) and said in html(app)
+    unshown = {
+        "overview": "models by tasks",
+        "task": "vegaLite",
+        "training": "Bands are 95% intervals",
+        "samples": "ek-quotes",
+    }
+    assert unshown.get(name, "Where the values come from") not in html(app)
+    for key, value in query.items():
+        assert value in (given(app, key), given(app, key)[0]), "what was named stands in the address"
+
+
+@run_again
+def test_another_task_takes_the_choices_below_it_along(real_tree: Path) -> None:
+    app = page("task", real_tree, task="dior-rsvg", metric="mean_iou")
+    app.selectbox(key="q-task").set_value("rsvqa-lr").run()
+    assert not failed(app) and "is not offered" not in html(app) and "metric" not in app.query_params
 
 
 def test_task_page_has_the_papers_table_groups_and_protocol(real_tree: Path) -> None:
@@ -265,6 +298,14 @@ def test_the_task_page_takes_the_comparisons_own_answer(tree: Path) -> None:
         compare(base, new)
     said = str(refused.value).partition(": ")[2]
     assert "dtype (fp32 | bf16) differs" in said and f"no: {said}" in unescape(row)
+
+
+def test_task_page_checks_its_intervals_when_asked(real_tree: Path) -> None:
+    plain = page("task", real_tree, task="rsvqa-lr", metric="average")
+    assert "Reliability of the intervals" not in [element.value for element in plain.header]
+    app = page("task", real_tree, task="rsvqa-lr", metric="average", trust="1")
+    table = html(app).split('aria-label="reliability of the intervals of average"')[1].split("</table>")[0]
+    assert not failed(app) and 'title="good"' in table and ">400<" in table and "%" in table
 
 
 def test_task_page_splits_figures_by_tag(real_tree: Path) -> None:
@@ -363,7 +404,7 @@ def test_an_address_of_what_is_not_here_shows_nothing_else(real_tree: Path) -> N
     app = page("samples", real_tree, run=key, sample="5", outcome="wrong")
     assert "Sample 5 does not fit" in html(app) and "ek-quotes" not in html(app)
     app = page("samples", real_tree, run=key, other="doesnotexist")
-    assert "Nothing to set beside: run doesnotexist" in html(app) and "ek-quotes" not in html(app)
+    assert "Nothing to set beside: Run doesnotexist" in html(app) and "ek-quotes" not in html(app)
     app = page("compare", real_tree, base=key, new="doesnotexist")
     assert "Run doesnotexist is not under" in html(app) and "verdicts" not in html(app)
     app = page("compare", real_tree, target="rsvqa-lr@miniature", base=key_of(real_tree, "good", "drivelm"))
@@ -374,19 +415,20 @@ def test_an_address_of_what_is_not_here_shows_nothing_else(real_tree: Path) -> N
 
 
 @run_again
-def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(tree: Path) -> None:
+def test_a_run_that_goes_while_its_page_is_open_is_not_replaced(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "_FRESH", -1.0)  # every run of a page looks at the disk
     keys = {name: key_of(tree, name, "rsvqa-lr") for name in ("good", "worse")}
     compared = page("compare", tree, base=keys["good"], new=keys["worse"])
     opened = page("samples", tree, run=keys["worse"])
     assert "Forgotten: " in html(compared) and "ek-quotes" in html(opened)
     (folder,) = (tree / "worse" / "rsvqa-lr@miniature").glob("2*")
     folder.rename(tree.parent / "elsewhere")
-    time.sleep(1.1)  # the index looks at the disk once a second
     for app in (compared.run(), opened.run()):
         assert f"Run {keys['worse']} is not under" in html(app)
         assert "verdicts" not in html(app) and "ek-quotes" not in html(app)
     (tree.parent / "elsewhere").rename(folder)
-    time.sleep(1.1)
     assert "Forgotten: " in html(compared.run())
 
 
@@ -400,6 +442,26 @@ def test_samples_from_a_comparison_have_both_answers_whether_they_agree_or_not(r
     keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
     app = page("samples", real_tree, run=keys["good"], other=keys["worse"], sample="0")
     assert not failed(app) and "Answer of worse" in html(app) and given(app, "sample") == ["0"]
+
+
+@run_again
+def test_samples_have_buttons_for_outcomes_disagreement_and_tags(real_tree: Path) -> None:
+    keys = {name: key_of(real_tree, name, "rsvqa-lr") for name in ("good", "worse")}
+    app = page("samples", real_tree, run=keys["worse"])
+
+    def found(**query: str) -> int:
+        shown = page("samples", real_tree, run=keys["worse"], **query)
+        (words,) = (str(text.value) for text in shown.text if "sample 1 of" in str(text.value))
+        return int(words.rsplit(" ", 1)[1])
+
+    buttons = next(group for group in app.button_group if group.label == "Outcome")
+    counts = dict(option.replace("\\", "").rsplit(" ", 1) for option in buttons.options)
+    assert int(counts["wrong"]) == found(outcome="wrong") > 0 and "near miss" not in counts
+    assert int(counts["wrong"]) + int(counts["right"]) == int(counts["all"]) == found()
+    assert {"presence", "count"} <= set(next(g for g in app.button_group if g.label == "Tag type").options)
+    assert found(**{"tag.type": "count", "outcome": "wrong"}) < int(counts["wrong"])
+    differ = page("samples", real_tree, run=keys["worse"], disagree="1")
+    assert "Answer of " in html(differ) and given(differ, "other")[0], "the newest comparable run is beside"
 
 
 def test_samples_without_fitting_say_so(real_tree: Path) -> None:
@@ -454,6 +516,32 @@ def test_training_takes_the_base_as_step_0_and_shows_the_validation_loss(
     assert "tuned@step-200" in html(app).split('aria-label="history of')[1] and "worse, step 0" in str(
         app.toggle
     )
+
+
+def test_training_draws_a_sweep_and_says_what_the_sweep_prints(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path / "checkpoints" / "ratio")
+    app = page("training", tmp_path / "runs")
+    assert not failed(app)
+    for place, scores in enumerate(sweep_scores()):
+        printed = [
+            row.split(" | ")[2:] for row in sweep_table._scores(sweep_scores()) if f"| {scores.key} " in row
+        ]
+        name = f"{scores.key}: {scores.metric}"
+        app = page("training", tmp_path / "runs", scores=name) if place else app
+        table = html(app).split('aria-label="sweep over data.share"')[1].split("</table>")[0]
+        rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr")[2:]]
+        assert [[unescape(cell) for cell in row] for row in rows] == [
+            [cell.removesuffix(" |").strip() for cell in row] for row in printed
+        ]
+        (chart,) = app.get("vega_lite_chart")
+        spec = json.loads(chart.proto.spec)
+        assert '"field": "x", ' in json.dumps(spec) and '"title": "data.share"' in json.dumps(spec)
+    assert "another seed may differ" in html(app)
+    for content in ("{", '{"varied": {}}', path.read_text().replace("0.312", '"x"')):
+        path.write_text(content)
+        assert f"{path}: " in html(page("training", tmp_path / "runs"))
+    gone = page("training", tmp_path / "runs", sweep="gone")
+    assert "No sweep gone is here" in html(gone) and "No training log" in html(gone)
 
 
 def test_training_shows_a_models_scores_over_dates(real_tree: Path) -> None:

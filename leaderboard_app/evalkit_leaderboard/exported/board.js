@@ -60,8 +60,10 @@ function start() {
   document.querySelectorAll("[data-shows]").forEach((box) => {
     box.addEventListener("change", () => shows(box.dataset.shows, box.checked));
   });
-  fill(at("task"), [...document.querySelectorAll("article")].map((one) => [one.dataset.name, one.dataset.name]));
-  at("task")?.addEventListener("change", () => go("tasks", at("task").value));
+  for (const [page, select] of [["tasks", "task"], ["training", "shown"]]) {
+    fill(at(select), articles(page).map((one) => [one.dataset.name, one.dataset.name]));
+    at(select)?.addEventListener("change", () => go(page, at(select).value));
+  }
   at("base").addEventListener("change", () => go("compare", at("base").value, ""));
   at("new").addEventListener("change", () => go("compare", at("base").value, at("new").value));
   at("run").addEventListener("change", () => go("samples", at("run").value));
@@ -165,20 +167,24 @@ function route() {
     if (link.hash === `#${current}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (current === "tasks") tasks(rest[0]);
+  if (current === "tasks") choose("tasks", "task", rest[0]);
+  if (current === "training") choose("training", "shown", rest[0]);
   if (current === "compare") compare(rest[0], rest[1]);
   if (current === "samples") samples(...rest);
   draw();
 }
 
-function tasks(name) {
-  const all = [...document.querySelectorAll("article")];
+const articles = (page) => [...at(`page-${page}`).querySelectorAll("article")];
+
+// Shows one of a page's articles.
+function choose(page, select, name) {
+  const all = articles(page);
   if (!all.length) return;
   const wanted = name ?? all[0].dataset.name;
-  at("task").value = wanted;
+  at(select).value = wanted;
   for (const one of all) one.hidden = one.dataset.name !== wanted;
-  at("gone")?.remove();
-  if (all.every((one) => one.hidden)) all[0].before(element("div", { id: "gone" }, says(`${wanted} is not in this export.`, true)));
+  at(`page-${page}`).querySelector(".gone")?.remove();
+  if (all.every((one) => one.hidden)) all[0].before(element("div", { class: "gone" }, says(`${wanted} is not in this export.`, true)));
 }
 
 function unknown(key) {
@@ -186,22 +192,24 @@ function unknown(key) {
 }
 
 async function compare(base, other) {
-  const place = at("comparison"), { targets, usual } = loaded.get("board");
+  const place = at("comparison"), { targets, usual, over } = loaded.get("board");
   const several = [...runs.values()].filter((run) => targets[run.place].runs.length > 1);
+  if (over.length) several.sort((a, b) => (b.place === targets.length - 1) - (a.place === targets.length - 1));
   fill(at("base"), several.map((run) => [run.key, run.name]), several.map((run) => run.target));
-  const first = runs.get(base || usual?.[0]);
+  const [usualBase, usualNew] = over.length ? over : usual;
+  const first = runs.get(base || usualBase);
   const gone = unknown(base) ?? unknown(other);
   if (gone || !several.includes(first)) return place.replaceChildren(gone ?? says("A comparison takes two scored runs of one task and split."));
-  const others = several.filter((run) => run.place === first.place && run !== first);
-  fill(at("new"), others.map((run) => [run.key, run.name]));
   try {
     const { header, texts, pairs } = await load(`pairs-${first.place}`);
     const turned = (run) => pairs[`${first.key} ${run.key}`] === undefined;
     const pair = (run) => (turned(run) ? pairs[`${run.key} ${first.key}`] : pairs[`${first.key} ${run.key}`]);
+    const others = several.filter((run) => run.place === first.place && pair(run));
+    fill(at("new"), others.map((run) => [run.key, run.name]));
     const newest = others.findLast((run) => pair(run).rows.length) ?? others.at(-1);
-    const second = other ? runs.get(other) : base ? newest : runs.get(usual[1]);
+    const second = other ? runs.get(other) : base ? newest : runs.get(usualNew);
     [at("base").value, at("new").value] = [first.key, second.key];
-    if (!others.includes(second)) return place.replaceChildren(says(`${second.name} is this run, or of another task or split than ${first.name}.`, true));
+    if (!others.includes(second)) return place.replaceChildren(says(second ? `${second.name} is this run, or of other tasks or another split than ${first.name}.` : `${first.name} has no tasks in common with another model.`, true));
     const [from, to] = turned(second) ? [second, first] : [first, second];
     place.replaceChildren(...comparison(pair(second), header, texts, from, to, turned(second)));
   } catch (error) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
@@ -15,10 +15,12 @@ from evalkit.errors import UsageError
 from evalkit.installation import VERSION
 from evalkit.text import one_line
 from evalkit_leaderboard import exports, matrix
+from evalkit_leaderboard.comparing import ALL, Side, side
 from evalkit_leaderboard.exported import pages
-from evalkit_leaderboard.exported.pairs import compared
+from evalkit_leaderboard.exported.pairs import compared, compared_over_all
 from evalkit_leaderboard.exported.samples import IMAGES, export_samples
 from evalkit_leaderboard.exported.scripts import DATA, Writer
+from evalkit_leaderboard.exported.training import page as training_page
 from evalkit_leaderboard.matrix import Matrix, Row, default_columns
 from evalkit_leaderboard.naming import run_names
 from evalkit_leaderboard.runs import Run
@@ -27,12 +29,20 @@ from evalkit_leaderboard.theme import DARK, LIGHT, Palette
 #: Bytes of an export without images: of up to 50 runs, and a run where there are more.
 _ROOM, _ROOM_A_RUN = 2_900_000, 58_000
 _PAGE = "index.html"
+#: Models that are compared over all tasks, the newest.
+_MODELS = 60
 
 Groups = Mapping[str, Mapping[str, Run]]
 
 
-def export_board(runs: Mapping[str, Run], folder: Path, title: str, with_images: bool = False) -> int:
-    """Write the board of these runs into a folder.
+def export_board(
+    runs: Mapping[str, Run],
+    folder: Path,
+    title: str,
+    with_images: bool = False,
+    training: Sequence[Path] = (),
+) -> int:
+    """Write the board of these runs into a folder; `training` are folders of training logs and sweeps.
 
     Returns:
         Bytes of all files but the images.
@@ -45,8 +55,10 @@ def export_board(runs: Mapping[str, Run], folder: Path, title: str, with_images:
     groups = _groups(shown)
     names = {key: name for group in groups.values() for key, name in run_names(group).items()}
     writer = Writer(folder)
-    usual = _compare(groups, names, writer)
-    _write_pages(shown, groups, title, writer)
+    board = matrix.build(shown)
+    sides = _sides(board, shown)
+    usual, over = _compare(groups, names, sides, board, writer)
+    _write_pages(board, shown, groups, title, training, writer)
     whole = max(_ROOM, _ROOM_A_RUN * len(shown))
     left = len(names)
     exported: dict[str, int] = {}
@@ -55,7 +67,9 @@ def export_board(runs: Mapping[str, Run], folder: Path, title: str, with_images:
         left -= len(group)
         exported |= export_samples(group, place, room, writer, with_images)
     targets = [_target(name, group, names, exported) for name, group in groups.items()]
-    writer.script("board", {"targets": targets, "usual": usual})
+    if sides:
+        targets.append({"name": ALL, "runs": [[key, one.name, 0] for key, one in sides.items()]})
+    writer.script("board", {"targets": targets, "usual": usual, "over": over})
     writer.sweep((DATA, IMAGES))
     return writer.bytes
 
@@ -97,17 +111,40 @@ def _rows(board: Matrix) -> list[Row]:
     return [*sorted(measured, key=place), *sorted(published, key=place)]
 
 
-def _compare(groups: Groups, names: Mapping[str, str], writer: Writer) -> list[str]:
-    """Write all comparisons; the newest pair of runs that can be compared."""
+def _sides(board: Matrix, runs: Mapping[str, Run]) -> dict[str, Side]:
+    """The newest models with runs of several tasks, the earliest first; none where there is only one."""
+    found = {
+        row.key: Side(one_line(row.label, 120), side(row, runs)) for row in board.rows if not row.published
+    }
+    several = {
+        key: Side(one.name, {k: run for k, run in one.runs.items() if run.scored})
+        for key, one in found.items()
+    }
+    several = {key: one for key, one in several.items() if len(one.runs) > 1}
+    ordered = sorted(several, key=lambda key: several[key].created)[-_MODELS:]
+    return {key: several[key] for key in ordered} if len(ordered) > 1 else {}
+
+
+def _compare(
+    groups: Groups, names: Mapping[str, str], sides: Mapping[str, Side], board: Matrix, writer: Writer
+) -> tuple[list[str], list[str]]:
+    """Write all comparisons; the newest pair of runs that can be compared, and of models over all tasks."""
     usual: tuple[str, list[str]] = ("", [])
-    count = sum(len(list(combinations(group, 2))) for group in groups.values())
+    count = sum(len(list(combinations(group, 2))) for group in (*groups.values(), sides))
     with tqdm(total=count, desc="comparing pairs", disable=None, leave=False) as bar:
         for place, group in enumerate(groups.values()):
             found = compared(group, names, bar.update)
             writer.script(f"pairs-{place}", found)
             pairs = [name.split(" ") for name, said in found["pairs"].items() if said["rows"]]
             usual = max([usual, *((group[new].created, [base, new]) for base, new in pairs)])
-    return usual[1]
+        over: list[str] = []
+        if sides:
+            found = compared_over_all(sides, board.infos, bar.update)
+            writer.script(f"pairs-{len(groups)}", found)
+            places = list(sides)
+            pairs = [name.split(" ") for name, said in found["pairs"].items() if said["rows"]]
+            over = max(pairs, key=lambda pair: [places.index(key) for key in reversed(pair)], default=[])
+    return usual[1], over
 
 
 def _target(
@@ -118,8 +155,14 @@ def _target(
     return {"name": one_line(name, 120), "runs": [[key, names[key], exported.get(key, 0)] for key in keys]}
 
 
-def _write_pages(runs: Mapping[str, Run], groups: Groups, title: str, writer: Writer) -> None:
-    board = matrix.build(runs)
+def _write_pages(
+    board: Matrix,
+    runs: Mapping[str, Run],
+    groups: Groups,
+    title: str,
+    training: Sequence[Path],
+    writer: Writer,
+) -> None:
     rows, columns = _rows(board), default_columns(board)
     held = [row for row in rows if row.average or any(column in row.cells for column in columns)]
     tasks = [
@@ -132,6 +175,7 @@ def _write_pages(runs: Mapping[str, Run], groups: Groups, title: str, writer: Wr
         ("Tasks", f"{picker}{''.join(tasks)}" if tasks else pages.note("No run has a value yet.")),
         ("Compare", pages.COMPARE),
         ("Samples", pages.SAMPLES),
+        ("Training", training_page(board, runs, training)),
         ("Runs", pages.run_list(runs)),
     ]
     made = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
@@ -165,7 +209,11 @@ def _colours() -> str:
             "good",
             "bad",
         )
-        return "".join(f"--{name}:{getattr(palette, name)};" for name in names)
+        series = "".join(f"--series-{place}:{colour};" for place, colour in enumerate(palette.series))
+        return "".join(f"--{name}:{getattr(palette, name)};" for name in names) + series
 
+    own = "".join(
+        f".series-{place} {{ --own: var(--series-{place}); }}\n" for place in range(len(LIGHT.series))
+    )
     dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {variables(DARK)} }} }}"
-    return f":root {{ color-scheme: light dark; {variables(LIGHT)} }}\n{dark}\n"
+    return f":root {{ color-scheme: light dark; {variables(LIGHT)} }}\n{dark}\n{own}"

@@ -4,7 +4,7 @@ function draw() {
   for (const place of document.querySelectorAll("section:not([hidden]) .chart")) {
     const content = JSON.parse(place.dataset.chart);
     const width = Math.max(300, place.clientWidth);
-    if (place.clientWidth) place.replaceChildren((content.kind === "sizes" ? sizes : intervals)(content, width));
+    if (place.clientWidth) place.replaceChildren({ sizes, intervals, curves, points }[content.kind](content, width));
   }
 }
 
@@ -49,7 +49,7 @@ function intervals({ rows, unit, zero }, width) {
 
 // Told apart by form as well as by colour.
 function mark(kind, x, y) {
-  const corners = { publ: [[0, -6], [6, 0], [0, 6], [-6, 0]], improved: [[0, -6], [6, 5], [-6, 5]], regressed: [[0, 6], [6, -5], [-6, -5]] }[kind];
+  const corners = { base: [[-5, -5], [5, -5], [5, 5], [-5, 5]], publ: [[0, -6], [6, 0], [0, 6], [-6, 0]], improved: [[0, -6], [6, 5], [-6, 5]], regressed: [[0, 6], [6, -5], [-6, -5]] }[kind];
   if (!corners) return drawn("circle", { cx: x, cy: y, r: 5 });
   return drawn("polygon", { points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" ") });
 }
@@ -85,6 +85,71 @@ function sizes({ points, front, y: title }, width) {
       const far = px > (left + right) / 2;
       made.append(drawn("text", { x: px + (far ? -9 : 9), y: py - 8, "text-anchor": far ? "end" : "start" }, cut(point.label, width > 500 ? 40 : 18)));
     }
+  }
+  return made;
+}
+
+// A plane over all xs and ys, with ticks and titles; `names` are categories in place of numbers on the x axis.
+function plane(width, height, top, { xs, ys, x: xTitle, y: yTitle, names = null }) {
+  const left = 64, right = width - 15, bottom = height - 46;
+  const over = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+  const scale = (values, from, to, part) => {
+    const [least, most] = over(values), spare = (most - least) * part || Math.abs(most) * part || 1;
+    return Object.assign((value) => from + ((value - least + spare) / (most - least + 2 * spare)) * (to - from), { least: least - spare, most: most + spare });
+  };
+  const x = names ? (n) => left + ((n + 0.5) / names.length) * (right - left) : scale(xs, left, right, 0.03);
+  const y = scale(ys, bottom, top, 0.06);
+  const made = canvas(width, height, `${yTitle} by ${xTitle}`);
+  for (const tick of ticks(y.least, y.most, 6)) {
+    made.append(drawn("line", { class: "grid", x1: left, x2: right, y1: y(tick), y2: y(tick) }));
+    made.append(drawn("text", { class: "tick", x: left - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick)));
+  }
+  const marks = names ? names.map((name, n) => [x(n), cut(name, Math.floor((right - left) / names.length / 6.8))]) : ticks(x.least, x.most, width > 500 ? 8 : 4).map((tick) => [x(tick), String(tick)]);
+  for (const [place, text] of marks) made.append(drawn("text", { class: "tick", x: place, y: bottom + 18, "text-anchor": "middle" }, text));
+  made.append(drawn("text", { class: "tick", x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, xTitle));
+  made.append(drawn("text", { class: "tick", x: 14, y: (top + bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${(top + bottom) / 2})` }, cut(yTitle, 40)));
+  return { made, x, y, left };
+}
+
+// Lines of several series, told apart by dashes as well as by colour, with a band where there are intervals.
+function curves({ series, x: xTitle, y: yTitle }, width) {
+  const DASHES = ["", "7 4", "2 3", "9 3 2 3", "12 4", "4 4", "1 5"];
+  const all = series.flatMap(([, own]) => own), top = 18 + 20 * series.length;
+  const { made, x, y, left } = plane(width, 320 + top, top, { xs: all.map((point) => point[0]), ys: all.flatMap((point) => point.slice(1)), x: xTitle, y: yTitle });
+  series.forEach(([name, own], n) => {
+    const group = drawn("g", { class: `series series-${n % DASHES.length}` });
+    if (own[0].length > 2) {
+      const band = [...own.map(([at, , low]) => [at, low]), ...own.map(([at, , , high]) => [at, high]).reverse()];
+      group.append(drawn("polygon", { class: "band", points: band.map(([px, py]) => `${x(px)},${y(py)}`).join(" ") }));
+    }
+    const line = own.map(([px, py]) => `${x(px)},${y(py)}`).join(" ");
+    group.append(drawn("polyline", { points: line, "stroke-dasharray": DASHES[n % DASHES.length] }));
+    if (own[0].length > 2 || own.length < 40) {
+      for (const [px, py] of own) group.append(drawn("circle", { cx: x(px), cy: y(py), r: 4 }, drawn("title", {}, `${name}: ${py} at ${px}`)));
+    }
+    group.append(drawn("line", { x1: left, x2: left + 40, y1: 12 + 20 * n, y2: 12 + 20 * n, "stroke-dasharray": DASHES[n % DASHES.length] }));
+    made.append(group, drawn("text", { x: left + 48, y: 16 + 20 * n }, cut(name, Math.floor((width - left - 60) / 7))));
+  });
+  return made;
+}
+
+// A metric with its interval at each point of a sweep; short lines are single seeds.
+function points({ points: all, x: xTitle, y: yTitle }, width) {
+  const numbers = all.every((point) => point.x !== null), names = numbers ? null : all.map((point) => point.label);
+  const { made, x, y, left } = plane(width, 340, 34, { xs: all.map((point) => point.x), ys: all.flatMap((point) => [point.value, ...point.reach, ...point.runs]), x: xTitle, y: yTitle, names });
+  all.forEach((point, n) => {
+    const px = x(numbers ? point.x : n), kind = { "no evidence": "no", "not tested": "no", base: "base" }[point.kind] ?? point.kind;
+    const group = drawn("g", { class: kind }, drawn("title", {}, point.text));
+    group.append(drawn("line", { x1: px, x2: px, y1: y(point.reach[0]), y2: y(point.reach[1]), "stroke-width": 2.5 }), mark(kind, px, y(point.value)));
+    for (const run of point.runs) group.append(drawn("line", { x1: px - 9, x2: px + 9, y1: y(run), y2: y(run) }));
+    made.append(group);
+  });
+  const kinds = [...new Set(all.map((point) => point.kind))];
+  let place = left;
+  for (const kind of kinds) {
+    const shape = { "no evidence": "no", "not tested": "no" }[kind] ?? kind;
+    made.append(drawn("g", { class: shape }, mark(shape, place + 6, 14)), drawn("text", { x: place + 18, y: 18 }, kind));
+    place += 40 + 7 * kind.length;
   }
   return made;
 }

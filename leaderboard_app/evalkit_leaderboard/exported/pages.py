@@ -21,7 +21,7 @@ GENERATOR = "evalkit leaderboard --export"
 #: Rows drawn in a plot of intervals.
 _MOST = 40
 #: What each page is called, in the order of the navigation.
-PAGES = ("Overview", "Tasks", "Compare", "Samples", "Runs")
+PAGES = ("Overview", "Tasks", "Compare", "Samples", "Training", "Runs")
 
 
 def document(title: str, sections: Sequence[tuple[str, str]], foot: str) -> str:
@@ -271,7 +271,8 @@ def run_list(runs: Mapping[str, Run]) -> str:
 
 COMPARE = """<p class="pick"><label>Base <select id="base"></select></label>
 <label>New <select id="new"></select></label></p>
-<p class="note">Both runs are of one task and split. The earlier one is the base.</p>
+<p class="note">Two runs of one task and split, or two models over all tasks that both have. The earlier one
+is the base.</p>
 <div id="comparison" aria-live="polite"></div><noscript>Comparing takes JavaScript.</noscript>"""
 SAMPLES = """<p class="pick"><label>Run <select id="run"></select></label>
 <label>Beside <select id="other"></select></label>

@@ -17,11 +17,22 @@ from evalkit.data.locate import cache_folder
 from evalkit.installation import VERSION
 from evalkit.reports import wording
 from evalkit.text import one_line
-from evalkit_leaderboard.comparing import Settings, compare_over, said
+from evalkit_leaderboard.catalogue import TaskInfo
+from evalkit_leaderboard.comparing import (
+    ALL,
+    Runs,
+    Settings,
+    Side,
+    compare_over,
+    fate,
+    headline,
+    said,
+    shared,
+)
 from evalkit_leaderboard.runs import Run, or_reason, stamp
 
 #: Raise when what is kept of a comparison changes.
-_VERSION = 1
+_VERSION = 2
 #: Characters of a reason or note.
 _SENTENCE = 400
 
@@ -42,9 +53,25 @@ def compared(runs: Mapping[str, Run], names: Mapping[str, str], step: Callable[[
     texts = _Texts()
     found: dict[str, Any] = {}
     for base, new in ordered_pairs(runs):
-        kept = _kept(runs[base], runs[new])
+        kept = _kept([runs[base], runs[new]], partial(_said, runs[base], runs[new]))
         paths = {runs[base].path: names[base], runs[new].path: names[new]}
         found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
+        step()
+    return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
+
+
+def compared_over_all(
+    sides: Mapping[str, Side], infos: Mapping[str, TaskInfo], step: Callable[[], object]
+) -> dict[str, Any]:
+    """All comparisons of models over the tasks that both have: `compared`, with a row for each headline."""
+    texts = _Texts()
+    found: dict[str, Any] = {}
+    for base, new in combinations(sides, 2):
+        if len(shared(sides[base].runs, sides[new].runs)) > 1:
+            one, other = sides[base].runs, sides[new].runs
+            kept = _kept([*one.values(), *other.values()], partial(_said_over_all, one, other, infos), ALL)
+            paths = {run.path: side.name for side in (sides[base], sides[new]) for run in side.runs.values()}
+            found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
         step()
     return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
 
@@ -76,16 +103,16 @@ class _Texts:
         return [self.numbered(value, plain) for value in content]
 
 
-def _kept(base: Run, new: Run) -> dict[str, Any]:
-    """What there is to say of two runs, from the cache where their files are what they were."""
-    name = "\0".join((str(_VERSION), VERSION, *(r.path + stamp(r.path) for r in (base, new))))
+def _kept(runs: Sequence[Run], said: Callable[[], dict[str, Any]], kind: str = "") -> dict[str, Any]:
+    """What there is to say of two sides' runs, from the cache where their files are what they were."""
+    name = "\0".join((str(_VERSION), VERSION, kind, *(run.path + stamp(run.path) for run in runs)))
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
     path = cache_folder() / "leaderboard" / "pairs" / f"{digest}.json"
     try:
         known: dict[str, Any] = json.loads(path.read_bytes())
         return known
     except (OSError, ValueError):
-        found = _said(base, new)
+        found = said()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
@@ -119,6 +146,29 @@ def _said(base: Run, new: Run) -> dict[str, Any]:
             for result in results
         ],
     }
+
+
+def _said_over_all(base: Runs, new: Runs, infos: Mapping[str, TaskInfo]) -> dict[str, Any]:
+    """The page's first table: each task's headline with what became of it."""
+    outcome = or_reason(lambda: compare_over(base, new, ("base", "new"), Settings()))
+    if isinstance(outcome, str):
+        return {"says": [f"Not comparable: {one_line(outcome, 2 * _SENTENCE)}."], "notes": [], "rows": []}
+    refused = [one_line(f"{key}: not comparable: {why}", _SENTENCE) for key, why in outcome.refused.items()]
+    comparison = outcome.comparison
+    if comparison is None:
+        return {"says": ["Not comparable: no task may be compared."], "notes": refused, "rows": []}
+    heads = {task.key: headline(infos, comparison, task.key) for task in comparison.tasks}
+    rows = []
+    for key, result in heads.items():
+        if result is not None:
+            name, *middle, verdict = wording.cells(result)
+            cells = [f"{key} {name}", *middle, f"{fate(result)}: {verdict}"]
+            kind, unit = result.verdict.replace("_", " "), result.difference.metric.unit
+            notes = [one_line(note, _SENTENCE) for note in result.notes]
+            rows.append([[one_line(cell, _SENTENCE) for cell in cells], kind, unit, notes])
+    level = f"level {comparison.alpha:g}, Holm over the metrics judged of all tasks"
+    says = [one_line(said(comparison, heads), 2 * _SENTENCE), f"By each task's headline; {level}"]
+    return {"says": says, "notes": refused, "rows": rows}
 
 
 def _counts(comparison: Comparison) -> Sequence[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import streamlit as st
 
-from evalkit.comparison import Comparison, Key, MetricResult, Thresholds
+from evalkit.comparison import Key, MetricResult, Thresholds
 from evalkit.comparison.best_of import BestOfComparison, compare_best_of
 from evalkit.errors import UsageError
 from evalkit.pipeline.comparison_options import as_level
@@ -16,7 +15,18 @@ from evalkit.reports import wording
 from evalkit.reports.best_of import said_of_best
 from evalkit.text import one_line
 from evalkit_leaderboard import comparing, components, settings, state
-from evalkit_leaderboard.comparing import FATES, Fate, Outcome, Runs, Settings, compare_over, fate
+from evalkit_leaderboard.comparing import (
+    ALL,
+    FATES,
+    Fate,
+    Outcome,
+    Runs,
+    Settings,
+    Side,
+    compare_over,
+    fate,
+    headline,
+)
 from evalkit_leaderboard.components import HtmlCell, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
@@ -25,7 +35,8 @@ from evalkit_leaderboard.runs import Run, or_reason
 from evalkit_leaderboard.views import compare_details
 from evalkit_leaderboard.views.compare_details import Links
 
-ALL = "all tasks"
+#: What is chosen anew with other sides.
+_BELOW = ("detail", "task", "flips")
 #: Sides among which the newest comparable pair is looked for.
 _LOOKED_AT = 40
 _ALLOWED = (
@@ -49,19 +60,6 @@ _WORDS: Mapping[Fate, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A model with its run of each task, or one run."""
-
-    name: str
-    runs: Runs
-
-    @property
-    def created(self) -> str:
-        """When the newest of its runs began."""
-        return max(run.created for run in self.runs.values())
-
-
 def render(context: Context) -> None:
     """The page."""
     st.title("Compare", anchor=False)
@@ -73,24 +71,20 @@ def render(context: Context) -> None:
         )
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        target = state.choose_named(
+        target = state.choose(
             "target",
             "Tasks",
             list(by_target),
             _usual_target(context, by_target),
-            str,
-            _no_pair,
-            ("base", "new"),
+            why=_no_pair,
+            below=("base", "new", *_BELOW),
         )
         with st.popover("Level, margins and fields", icon=":material/tune:"):
             chosen = _settings()
-    if target is None or chosen is None:
+    if chosen is None:
         return
     sides = by_target[target]
-    found = _sides(context, target, sides)
-    if found is None:
-        return
-    base, news = found
+    base, news = _sides(context, target, sides)
     outcomes: dict[str, Outcome] = {}
     with st.spinner("Comparing sample by sample"):
         for key in news:
@@ -164,30 +158,37 @@ def _items(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _sides(context: Context, target: str, sides: Mapping[str, Side]) -> tuple[str, list[str]] | None:
-    """The base and what is compared with it, or None where one that was named is not here."""
+def _sides(context: Context, target: str, sides: Mapping[str, Side]) -> tuple[str, list[str]]:
+    """The base and what is compared with it."""
     usual_base, usual_new = _usual_pair(context, sides)
     names = {key: side.name for key, side in sides.items()}
     left, right = st.columns(2)
     with left:
-        base = state.choose_named(
-            "base", "Base", list(sides), usual_base, names.__getitem__, partial(_why_not, context, target, "")
+        base = state.choose(
+            "base",
+            "Base",
+            list(sides),
+            usual_base,
+            names.__getitem__,
+            partial(_why_not, context, target, ""),
+            below=_BELOW,
         )
     others = [key for key in sides if key != base]
     with right:
         usual = usual_new if usual_new in others else others[0]
-        news = state.choose_several_named(
-            "new", "New", others, usual, names.__getitem__, partial(_why_not, context, target, base)
+        news = state.choose_several(
+            "new",
+            "New",
+            others,
+            [usual],
+            names.__getitem__,
+            partial(_why_not, context, target, base),
+            below=_BELOW,
         )
-    if base is None or news is None:
-        return None
-    if not news:
-        components.box("Choose one or more runs to set beside the base.")
-        return None
     return base, news
 
 
-def _why_not(context: Context, target: str, base: str | None, key: str) -> str:
+def _why_not(context: Context, target: str, base: str, key: str) -> str:
     if key == base:
         return f"Run {key} is the base itself."
     if target == ALL and key not in context.runs:
@@ -229,7 +230,9 @@ def _summary(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[s
             reason = "; ".join(whys) or "they have no task in common, or are the same runs"
             components.box(f"Not comparable: {sides[key].name} with {sides[base].name}: {reason}", warn=True)
             continue
-        heads = {t.key: headline(context, outcome.comparison, t.key) for t in outcome.comparison.tasks}
+        heads = {
+            t.key: headline(context.matrix.infos, outcome.comparison, t.key) for t in outcome.comparison.tasks
+        }
         said = comparing.said(outcome.comparison, heads)
         text = f"{sides[key].name} against {sides[base].name}: {said}"
         components.box(text, warn=outcome.comparison.verdict == "regression")
@@ -246,7 +249,9 @@ def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping
     rows: dict[Key, list[MetricResult | None]] = {}
     for place, comparison in enumerate(compared.values()):
         for task in comparison.tasks:
-            rows.setdefault(task.key, [None] * len(compared))[place] = headline(context, comparison, task.key)
+            rows.setdefault(task.key, [None] * len(compared))[place] = headline(
+                context.matrix.infos, comparison, task.key
+            )
     body = []
     for key, results in sorted(rows.items(), key=lambda item: _worst(item[1])):
         name = next((result.name for result in results if result is not None), "")
@@ -261,15 +266,6 @@ def _all_tasks(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping
         f"By each task's headline; {legend}. Level {first.alpha:g}, Holm over the metrics judged of all "
         "tasks. Without a margin nothing but equal samples shows that a value was kept."
     )
-
-
-def headline(context: Context, comparison: Comparison, key: Key) -> MetricResult | None:
-    """The task's headline, or the first metric after it with a difference."""
-    mine = [r for r in comparison.metrics if r.key == key and not r.health]
-    usable = [result for result in mine if result.difference.difference is not None]
-    info = context.matrix.infos.get(key.task)
-    wanted = info.headline if info is not None else ""
-    return next((r for r in usable if r.name == wanted), next(iter(usable), None))
 
 
 def _worst(results: Sequence[MetricResult | None]) -> int:
@@ -354,7 +350,7 @@ def _details(context: Context, outcomes: Mapping[str, Outcome], sides: Mapping[s
     if len(compared) > 1:
         key = state.choose("detail", "In detail", list(compared), key, lambda k: sides[k].name)
     comparison = compared[key]
-    heads = {task.key: headline(context, comparison, task.key) for task in comparison.tasks}
+    heads = {task.key: headline(context.matrix.infos, comparison, task.key) for task in comparison.tasks}
     keys = {run.path: name for name, run in context.runs.items()}
     links = {k: Links(keys[sides[base].runs[k].path], keys[sides[key].runs[k].path]) for k in heads}
     compare_details.show(comparison, heads, links)

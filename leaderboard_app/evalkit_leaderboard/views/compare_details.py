@@ -42,7 +42,7 @@ def show(
         _forest(named, several)
     name = next(iter(tasks))
     if several:
-        name = state.choose("task", "Task in full", list(tasks), name)
+        name = state.choose("task", "Task in full", list(tasks), name, below=("flips",))
     task = tasks[name]
     results = wording.shown(comparison, task)
     if not several:
@@ -112,13 +112,12 @@ def _metric_table(results: Sequence[MetricResult]) -> None:
 
 def _flips(task: TaskComparison, links: Links) -> None:
     st.header("What changed", anchor=False)
-    sides = {wording.flip_title(task, True): task.flips.right_to_wrong}
-    sides[wording.flip_title(task, False)] = task.flips.wrong_to_right
+    sides = {"lost": task.flips.right_to_wrong, "won": task.flips.wrong_to_right}
     if not any(sides.values()):
         components.note("No sample changed.")
         return
-    titles = [title for title, flips in sides.items() if flips]
-    title = state.pick("flips", "Samples", titles, titles[0])
+    titles = {name: wording.flip_title(task, name == "lost") for name, flips in sides.items() if flips}
+    title = state.pick("flips", "Samples", list(titles), next(iter(titles)), titles.__getitem__)
     flips = sides[title]
     choice = st.dataframe(
         _flip_frame(flips),

@@ -60,7 +60,8 @@ def render(context: Context) -> None:
     sorting = Sorting(chosen.name, chosen.worst_first)
     overview_table.show(context, rows, columns, baseline, sorting, everything, averages)
     _downloads(exports.Shown(matrix, rows, columns, everything, averages))
-    _plot(matrix, rows, columns)
+    with state.said():
+        _plot(matrix, rows, columns)
     _printed()
 
 
@@ -87,21 +88,18 @@ def _greeting(context: Context) -> None:
 def _baseline(context: Context) -> Row | None:
     """The row that all others are compared with: of the address, else the one chosen last."""
     rows = {row.key: row for row in context.matrix.rows if not row.published}
-    newest = {key: max(run.created for run in context.side(row).values()) for key, row in rows.items()}
-    keys = sorted(rows, key=lambda key: newest[key])
     roots = context.index.roots
     with st.container(width=260):
-        key = state.choose_named(
+        key = state.choose(
             "baseline",
             "Baseline",
-            ["", *keys],
+            ["", *context.newest],
             settings.baseline(roots),
             lambda key: rows[key].label if key else "none",
             lambda key: f"No model {key} is measured under {context.index.where}: it was moved or deleted.",
         )
-    if key is not None:
-        settings.set_baseline(roots, key)
-    return rows.get(key or "")
+    settings.set_baseline(roots, key)
+    return rows.get(key)
 
 
 def _columns(matrix: Matrix) -> tuple[list[Column], bool]:
@@ -113,12 +111,13 @@ def _columns(matrix: Matrix) -> tuple[list[Column], bool]:
         _EVERY: partial(default_columns, matrix, every_task=True),
         **{titles.get(n, f"Table {n}"): partial(table_columns, matrix, n) for n in tables(matrix)},
     }
-    name = state.choose("benchmarks", "Benchmarks", list(sets), next(iter(sets)))
-    scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL)
+    order = ("sort", "reverse", "plot")
+    name = state.choose("benchmarks", "Benchmarks", list(sets), next(iter(sets)), below=order)
+    scope = state.pick("splits", "Splits", [_ALL, _OFFICIAL, _DRAWN], _ALL, below=("columns", *order))
     fitting = [c for c in matrix.columns if scope == _ALL or (c.split == MINIATURE) == (scope == _DRAWN)]
     by_name = {str(column): column for column in fitting}
     chosen_names = state.choose_several(
-        "columns", "Columns", list(by_name), placeholder="those of the benchmarks; choose others"
+        "columns", "Columns", list(by_name), below=order, placeholder="those of the benchmarks; choose others"
     )
     chosen = [by_name[name] for name in chosen_names]
     if chosen:
@@ -220,14 +219,15 @@ def measured_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def _downloads(shown: exports.Shown) -> None:
-    files: Mapping[str, tuple[str, str, str]] = {
-        "CSV": ("leaderboard.csv", "text/csv", exports.to_csv(shown.rows, shown.columns)),
-        "Markdown": ("leaderboard.md", "text/markdown", exports.to_markdown(shown)),
-        "LaTeX": ("leaderboard.tex", "text/x-tex", exports.to_latex(shown)),
+    """Files of the table, which are made when they are asked for."""
+    files: Mapping[str, tuple[str, str, Callable[[], str]]] = {
+        "CSV": ("leaderboard.csv", "text/csv", lambda: exports.to_csv(shown.rows, shown.columns)),
+        "Markdown": ("leaderboard.md", "text/markdown", lambda: exports.to_markdown(shown)),
+        "LaTeX": ("leaderboard.tex", "text/x-tex", lambda: exports.to_latex(shown)),
     }
     with st.container(horizontal=True):
-        for label, (name, kind, content) in files.items():
-            st.download_button(label, content, name, kind, icon=":material/download:", on_click="ignore")
+        for label, (name, kind, make) in files.items():
+            st.download_button(label, make, name, kind, icon=":material/download:", on_click="ignore")
 
 
 def _plot(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column]) -> None:

@@ -66,7 +66,7 @@ def show(
     components.table(header, lines, "models by tasks")
     headers.listen(sorting.name)
     _pages(page, len(rows))
-    _legend(rows, baseline)
+    _legend(shown_rows, baseline)
 
 
 def _button(text: str, name: str) -> str:

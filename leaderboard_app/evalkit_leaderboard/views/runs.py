@@ -30,7 +30,7 @@ _WINDOW = 60.0
 _MOST = 1000
 _ANY = "any"
 #: Another filter starts at its first run.
-_ANEW: dict[str, Any] = {"on_change": state.forget, "args": ("run",)}
+_ANEW: dict[str, Any] = {"below": ("run",)}
 
 
 def render(context: Context) -> None:
@@ -66,7 +66,7 @@ def render(context: Context) -> None:
     _list(context, kept[:_MOST])
     if len(kept) > _MOST:
         components.note(f"the newest {_MOST:,} of {len(kept):,} runs; search to see others")
-    key = state.choose_named(
+    key = state.choose(
         "run",
         "Run folder",
         kept,
@@ -74,8 +74,7 @@ def render(context: Context) -> None:
         lambda k: _folder(context, runs[k]),
         lambda k: f"Run {k} does not fit the filters above." if k in runs else context.why_not(k),
     )
-    if key is not None:
-        _provenance(runs[key], key)
+    _provenance(runs[key], key)
 
 
 def _urgency(run: Run) -> tuple[int, str]:

@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from evalkit import registry
+from evalkit.comparison.alike import refusal
 from evalkit.errors import EvalkitError, RunFolderError
 from evalkit.task import Region, Task
 from evalkit.text import one_line, visible
@@ -20,11 +21,15 @@ from evalkit_leaderboard import components, keys, overlays, records, state, them
 from evalkit_leaderboard.components import Quote, escape
 from evalkit_leaderboard.context import Context
 from evalkit_leaderboard.naming import run_names
-from evalkit_leaderboard.records import OUTCOMES, Filter, Rows, Sample, Table
+from evalkit_leaderboard.records import OUTCOMES, Filter, Outcome, Rows, Sample, Table
 from evalkit_leaderboard.runs import Run
 
 #: Samples on one page of the list.
 _PAGE = 50
+#: Tags that are offered; those with a row of buttons, and the most values of such a row.
+_TAGS, _BUTTONS, _FEW = 12, 2, 6
+#: Another filter starts at its first sample.
+_ANEW = ("sample",)
 _NONE = "none"
 _ZOOMS = ("fit", "100%", "200%", "400%")
 _SEARCHED = "id, question, answer, target"
@@ -42,11 +47,16 @@ def render(context: Context) -> None:
         )
         return
     ordered, names = _choices(scored)
-    key = state.choose_named(
-        "run", "Run", ordered, ordered[0], names.__getitem__, context.why_not, ("sample", "other")
+    scored = {key: scored[key] for key in ordered}
+    key = state.choose(
+        "run",
+        "Run",
+        ordered,
+        ordered[0],
+        names.__getitem__,
+        context.why_not,
+        below=("sample", "other", "disagree", "score", "tag."),
     )
-    if key is None:
-        return
     run = scored[key]
     try:
         wanted, other = _filter(context, scored, key, names)
@@ -74,43 +84,72 @@ def _filter(
     """What the reader wants to see, and the run it is set beside."""
     run = scored[key]
     table = records.table(run.folder)
-    scores = table.scores
-    tags: dict[str, str] = {}
-    other: Run | None = None
+    quick = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     line = st.container(horizontal=True, vertical_alignment="bottom")
     with line:
-        outcome = state.choose("outcome", "Outcome", OUTCOMES, "all", **_anew(width=140))
-        usual = usual_score(run, scores)
-        score = state.choose("score", "Score", scores or [_NONE], usual, **_anew(width=160))
-        text = state.search("text", "Search texts", **_anew(placeholder=_SEARCHED, width=260))
-    with line, st.popover("Tags and more", icon=":material/filter_list:"):
-        for tag, values in list(table.tags.items())[:12]:
-            name = f"Tag {_plain_label(tag)}"
-            value = state.choose(f"tag.{tag}", name, ["", *values], "", _any, **_anew())
-            if value:
-                tags[tag] = value
-        flag = state.choose("flag", "Flag", _FLAGS, "", _any, **_anew())
-        same = [k for k, r in scored.items() if k != key and (r.task, r.split) == (run.task, run.split)]
-        chosen = state.choose_named(
-            "other",
-            "Answers of another run beside",
-            ["", *same],
-            "",
-            lambda k: names.get(k, _NONE),
-            lambda k: f"Nothing to set beside: {context.why_not(k) if k not in scored else _other_target(k)}",
-        )
-        disagree = bool(chosen) and state.switch("disagree", "Only samples where the two disagree", **_anew())
-        if chosen is None:
-            raise RunFolderError(f"Nothing to set beside: run {state.given('other')} is not here")
-        if chosen:
-            other = scored[chosen]
+        usual = usual_score(run, table.scores)
+        score = state.choose("score", "Score", table.scores or [_NONE], usual, below=_ANEW, width=160)
+        text = state.search("text", "Search texts", below=_ANEW, placeholder=_SEARCHED, width=260)
+    with quick:
+        outcome = _outcome(table, score)
+    same = [k for k, r in scored.items() if k != key and (r.task, r.split) == (run.task, run.split)]
+    with line:
+        disagree = bool(same) and state.switch("disagree", "Only disagreements", below=_ANEW)
+        other = _beside(context, scored, key, same, names, disagree)
+    tags = _tags(table, quick, line)
     folder = other.folder if other is not None and disagree else None
-    return Filter(score, outcome, tags, flag, text, folder), other  # type: ignore[arg-type]
+    with line, st.popover("Flags", icon=":material/filter_list:"):
+        flag = state.choose("flag", "Flag", _FLAGS, "", _any, below=_ANEW)
+    return Filter(score, outcome, tags, flag, text, folder), other
 
 
-def _anew(**settings: Any) -> dict[str, Any]:
-    """Settings of a filter: another one starts at its first sample."""
-    return {**settings, "on_change": state.forget, "args": ("sample",)}
+def _outcome(table: Table, score: str) -> Outcome:
+    """Buttons of the outcomes that there are, with their counts."""
+    counts = table.counts(score)
+    offered = [name for name in OUTCOMES if counts[name] or name in ("all", state.given("outcome"))]
+    shown: dict[str, str] = {name: f"{name} {counts[name]:,}" for name in offered}
+    name = state.pick("outcome", "Outcome", offered, "all", shown.__getitem__, below=_ANEW)
+    return next(outcome for outcome in OUTCOMES if outcome == name)
+
+
+def _beside(
+    context: Context,
+    scored: Mapping[str, Run],
+    key: str,
+    same: Sequence[str],
+    names: Mapping[str, str],
+    disagree: bool,
+) -> Run | None:
+    """The run whose answers stand beside; to disagree with, the newest comparable one is the usual."""
+    fitting = (k for k in same if refusal(scored[key].measured, scored[k].measured) is None)
+    usual = next(fitting, same[0]) if disagree else ""
+    chosen = state.choose(
+        "other",
+        "Beside",
+        [*([] if disagree else [""]), *same],
+        usual,
+        lambda k: names.get(k, _NONE),
+        lambda k: f"Nothing to set beside: {context.why_not(k) if k not in scored else _other_target(k)}",
+        below=_ANEW if disagree else (),
+        width=260,
+    )
+    return scored[chosen] if chosen else None
+
+
+def _tags(table: Table, quick: DeltaGenerator, line: DeltaGenerator) -> dict[str, str]:
+    """Wanted values by tag: buttons for the first tags of few values, select boxes for the others."""
+    found: dict[str, str] = {}
+    tags = list(table.tags.items())[:_TAGS]
+    few = [tag for tag, values in tags if len(values) <= _FEW][:_BUTTONS]
+    rest = line.popover("Tags", icon=":material/sell:") if len(tags) > len(few) else line
+    for tag, values in tags:
+        name, label, choices = f"tag.{tag}", f"Tag {_plain_label(tag)}", ["", *values]
+        with quick if tag in few else rest:
+            if tag in few:
+                found[tag] = state.pick(name, label, choices, "", _any, below=_ANEW)
+            else:
+                found[tag] = state.choose(name, label, choices, "", _any, below=_ANEW)
+    return {tag: value for tag, value in found.items() if value}
 
 
 def _other_target(key: str) -> str:

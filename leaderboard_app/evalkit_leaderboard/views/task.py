@@ -21,46 +21,46 @@ from evalkit_leaderboard.marks import alike, is_ranked
 from evalkit_leaderboard.matrix import Column, Matrix, Row
 from evalkit_leaderboard.numbers import shown
 from evalkit_leaderboard.runs import Run
-from evalkit_leaderboard.views import paper_tables
+from evalkit_leaderboard.views import paper_tables, trust
 from evalkit_leaderboard.views.paper_tables import Measurement
 
 #: Values of a tag that are shown.
 _MOST_VALUES = 60
 #: Rows drawn in the plot of intervals.
 _MOST_ROWS = 40
+#: What is chosen anew with another task or split.
+_BELOW = ("metric", "tag", "tagmetric")
 
 
 def render(context: Context) -> None:
     """The page."""
+    st.title("Task", anchor=False)
     matrix = context.matrix
     measured = [row for row in matrix.rows if not row.published]
     with_runs = {column.task for row in measured for column in row.cells}
     names = sorted(matrix.infos, key=lambda name: name not in with_runs)
     if not names:
-        st.title("Task", anchor=False)
         components.box("No task is installed and no run is there.", "evalkit list tasks")
         return
-    heading = st.container()
     left, right = st.columns(2)
     with left:
-        name = state.choose_named(
-            "task", "Task", names, names[0], lambda n: _title(matrix.infos[n]), _unknown, ("split", "metric")
+        name = state.choose(
+            "task", "Task", names, names[0], lambda n: _title(matrix.infos[n]), _unknown, ("split", *_BELOW)
         )
-    if name is None:
-        heading.title("Task", anchor=False)
-        return
     info = matrix.infos[name]
     splits = list(
         dict.fromkeys(column.split for row in measured for column in row.cells if column.task == name)
     )
     choices = splits or list(info.splits[:1]) or ["test"]
     with right:
-        split = state.choose_named(
-            "split", "Split", choices, choices[0], str, lambda s: f"No run of {name} has values on split {s}."
+        split = state.choose(
+            "split",
+            "Split",
+            choices,
+            choices[0],
+            why=lambda split: f"No run of {name} has values on split {split}.",
+            below=_BELOW,
         )
-    heading.title("Task", anchor=False)
-    if split is None:
-        return
     broken = sum(run.status == "broken" and run.task == name for run in context.runs.values())
     if broken:
         components.note(f"{broken:,} broken runs of {name} are left out; the page Runs says what is wrong.")
@@ -71,8 +71,11 @@ def render(context: Context) -> None:
             f"evalkit run -m mini-internvl-tiny -t {name} --split miniature",
         )
     _paper_tables(context, info, split)
-    _interval_plot(matrix, info, split)
-    _groups(context, keys)
+    with state.said():
+        metric = _interval_plot(matrix, info, split)
+        trust.render(context, keys, metric)
+    with state.said():
+        _groups(context, keys)
     _protocol(context, info, keys)
 
 
@@ -128,11 +131,12 @@ def _alike(split: str, chosen: str) -> bool:
     return (split in PARTS) == (chosen in PARTS)
 
 
-def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
+def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> str:
+    """Values with their intervals; the metric that was chosen, empty where there is none."""
     columns = [c for c in matrix.columns if (c.task, c.split) == (info.name, split)]
     metrics = [c.metric for c in columns if any(_point(row, c) for row in matrix.rows)]
     if not metrics:
-        return
+        return ""
     st.header("Values and their 95% intervals", anchor=False)
     usual = info.headline if info.headline in metrics else metrics[0]
     metric = state.choose("metric", "Metric", metrics, usual)
@@ -148,6 +152,7 @@ def _interval_plot(matrix: Matrix, info: TaskInfo, split: str) -> None:
     if len(points) > _MOST_ROWS:
         words.append(f"The best {_MOST_ROWS} of {len(points):,} rows.")
     components.notes(words)
+    return metric
 
 
 def _point(row: Row, column: Column) -> dict[str, Any] | None:
@@ -182,7 +187,7 @@ def _groups(context: Context, keys: Mapping[str, str]) -> None:
     st.header("By tag", anchor=False)
     left, right = st.columns(2)
     with left:
-        tag = state.choose("tag", "Tag", tags, tags[0])
+        tag = state.choose("tag", "Tag", tags, tags[0], below=("tagmetric",))
     values = list(dict.fromkeys(v for groups in found.values() for v in _inside(groups, tag)))
     cells = [_inside(groups, tag, value) for groups in found.values() for value in values]
     metrics = list(dict.fromkeys(metric for cell in cells for metric in cell))
