@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -102,11 +103,12 @@ class Questions(Task):
 
 
 class Line(NamedTuple):
-    """One command of a part: what it is called, the arguments, and how many questions it answers."""
+    """One command of a part: what it is called, the arguments, and how many questions it answers, where."""
 
     who: str
     command: Sequence[str]
-    questions: int
+    questions: int = 0
+    output: Path | None = None
 
 
 class Peers:
@@ -146,19 +148,19 @@ class Peers:
         (tasks / f"{name}.yaml").write_text(TASK.format(questions=questions, name=name), encoding="utf-8")
         (tasks / "functions.py").write_text(FUNCTIONS, encoding="utf-8")
 
-    def ours(self, name: str, model: str, *flags: str) -> list[str]:
-        """An evalkit command over the questions of that name."""
+    def ours(self, who: str, name: str, size: int, model: str, *flags: str) -> Line:
+        """evalkit over the questions of that name."""
         folder = self.place / name
         command = [sys.executable, "-m", "evalkit", "run", "-m", model, "-t", Questions.name, "-q"]
         command += ["--include", str(Path(__file__).resolve()), "--data-root", str(folder), "--no-resume"]
-        return [*command, "-o", str(folder / "runs"), *flags]
+        return Line(who, [*command, "-o", str(folder / "runs"), *flags], size, folder / "runs")
 
-    def theirs(self, name: str, model: str, *flags: str) -> list[str]:
-        """A command of lmms-eval over the same questions."""
+    def theirs(self, who: str, name: str, size: int, model: str, *flags: str) -> Line:
+        """lmms-eval over the same questions."""
         folder = self.place / name
         command = [self.python, "-c", IN_FLOAT32, "--model", model, "--tasks", name, "--log_samples"]
         command += ["--include_path", str(folder / "tasks"), "--output_path", str(folder / "lmms")]
-        return [*command, *flags]
+        return Line(who, [*command, *flags], size, folder / "lmms")
 
 
 def draw(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
@@ -199,15 +201,15 @@ def parts(peers: Peers, options: argparse.Namespace) -> Iterator[tuple[str, list
     asked = options.part or PARTS
     if "start" in asked:
         both = ([sys.executable, "-m", "evalkit", "--help"], [peers.python, "-m", "lmms_eval", "--help"])
-        yield "start", [Line("evalkit", both[0], 0), Line("lmms-eval", both[1], 0)]
+        yield "start", [Line("evalkit", both[0]), Line("lmms-eval", both[1])]
     if "instant" in asked:
         lines = []
         for size in options.sizes:
             name = f"instant_{size}"
             peers.write(name, size, draw(peers.place / "images", 20, (64, 64)))
             stored = f"predictions:{peers.place / name / 'answers.jsonl'}"
-            lines += [Line("evalkit", peers.ours(name, stored), size)]
-            lines += [Line("lmms-eval", peers.theirs(name, "dummy"), size)]
+            lines += [peers.ours("evalkit", name, size, stored)]
+            lines += [peers.theirs("lmms-eval", name, size, "dummy")]
         yield "instant", lines
     shapes: tuple[tuple[str, tuple[int, ...], Callable[[int], list[Path]]], ...] = (
         ("shared", (options.questions,), lambda n: draw(peers.place / "images", max(1, n // 20), (448, 448))),
@@ -223,12 +225,12 @@ def parts(peers: Peers, options: argparse.Namespace) -> Iterator[tuple[str, list
             name = f"{part}_{size}"
             peers.write(name, size, images(size))
             place = f"pretrained={model},device=cpu,device_map=cpu"
-            lines += [Line("evalkit, in-repo", peers.ours(name, str(model), *ON_CPU), size)]
+            lines += [peers.ours("evalkit, in-repo", name, size, str(model), *ON_CPU)]
             for rows in ("1", "8") if part == "shared" else ("1",):
-                own = peers.ours(name, f"hf:{model}", *ON_CPU, "--batch-size", rows)
-                other = peers.theirs(name, "huggingface", "--model_args", place, "--batch_size", rows)
-                lines += [Line(f"evalkit, hf:, batch {rows}", own, size)]
-                lines += [Line(f"lmms-eval, batch {rows}", other, size)]
+                flags = (*ON_CPU, "--batch-size", rows)
+                lines += [peers.ours(f"evalkit, hf:, batch {rows}", name, size, f"hf:{model}", *flags)]
+                flags = ("--model_args", place, "--batch_size", rows)
+                lines += [peers.theirs(f"lmms-eval, batch {rows}", name, size, "huggingface", *flags)]
         yield part, lines
 
 
@@ -236,17 +238,28 @@ ON_CPU = ("--device", "cpu", "--dtype", "float32", "--gen", "max_new_tokens=8")
 
 
 def run(line: Line, place: Path) -> tuple[float, float]:
-    """Processor seconds and clock of a command; its output goes into `log.txt` of the place."""
+    """Processor seconds and clock of a command, which must have answered all; `log.txt` has what it printed."""
+    here = place / "here"  # lmms-eval takes a folder of a task's name for the task
+    here.mkdir(exist_ok=True)
+    if line.output is not None:
+        shutil.rmtree(line.output, ignore_errors=True)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment = {**os.environ, **one_thread, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with (place / "log.txt").open("w", encoding="utf-8") as log:
-        done = subprocess.run(line.command, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    if done.returncode:
-        sys.exit(f"{line.who}: exit status {done.returncode}; see {place / 'log.txt'}")
+        done = subprocess.run(line.command, cwd=here, env=environment, stdout=log, stderr=subprocess.STDOUT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return spent, time.perf_counter() - started
+    clock = time.perf_counter() - started
+    if done.returncode or (line.output is not None and answered(line.output) != line.questions):
+        sys.exit(f"{line.who}: did not answer all (exit status {done.returncode}); see {place / 'log.txt'}")
+    return spent, clock
+
+
+def answered(output: Path) -> int:
+    """Answers in what a command wrote: the status alone says little, lmms-eval's is 0 after an error."""
+    files = [*output.rglob("responses-*.jsonl"), *output.rglob("*_samples_*.jsonl")]
+    return sum(len(path.read_text(encoding="utf-8").splitlines()) for path in files)
 
 
 def measured(part: str, lines: Sequence[Line], rounds: int, place: Path) -> list[dict[str, Any]]:
