@@ -256,13 +256,14 @@ def _compare_task(
     if not answered.base:
         raise NotComparableError(f"{base.path} and {new.path}: no sample was answered by both")
     log.info("%s: %d pairs", base.key, len(answered.base))
-    metrics = over_repeats(base.task.metrics(), answered.base, answered.new)
+    plain = base.task.metrics()
+    metrics = over_repeats(plain, answered.base, answered.new)
 
     def differ(metric: Metric, on: Pairs, health: bool) -> tuple[Key, Difference, bool]:
         (over,) = over_repeats([metric], on.base, on.new)
         return base.key, difference(over, on.base, on.new, resampler, alpha=alpha), health
 
-    found = [differ(metric, answered, False) for metric in base.task.metrics()]
+    found = [differ(metric, answered, False) for metric in plain]
     found.append(differ(errors(), pairs, True))
     found += [differ(metric, answered, True) for metric in answer_health()]
     if with_speed:

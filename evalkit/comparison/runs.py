@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 from evalkit import registry
 from evalkit.comparison.alike import Measured, measured, older_data_alone, refusal
 from evalkit.contracts import Record
+from evalkit.environment import many_objects
 from evalkit.errors import NotComparableError, RunFolderError, UsageError
+from evalkit.metrics.base import Records
 from evalkit.pipeline.results import describe
 from evalkit.store import StoredRun, load_run
 from evalkit.task import Task
@@ -49,6 +51,7 @@ class LoadedRun:
     image_keys: Mapping[str, str | None] = field(default_factory=dict)
 
 
+@many_objects()
 def load_for_comparison(path: Path) -> LoadedRun:
     """Read a run.
 
@@ -58,8 +61,7 @@ def load_for_comparison(path: Path) -> LoadedRun:
     try:
         run = load_run(path)
         summary = _summary(run)
-        records, request_keys, image_keys = run.records(), run.request_keys(), run.image_keys()
-        seconds, answered = run.seconds(), run.response_ids()
+        scored, answered = run.scored(), run.response_ids()
     except RunFolderError as error:
         raise NotComparableError(str(error)) from None
     named = _manifest_part(run, "task")
@@ -67,8 +69,8 @@ def load_for_comparison(path: Path) -> LoadedRun:
         task = registry.task(str(named.get("name")), str(named.get("protocol")))
     except UsageError as error:
         raise NotComparableError(f"{path}: {error}") from None
-    _check_records(path, records, summary)
-    lost = [record.id for record in records if record.id not in answered]
+    _check_records(path, scored.records, summary)
+    lost = [record.id for record in scored.records if record.id not in answered]
     if lost and any(path.glob("responses-*.jsonl")):  # a baseline may be kept without them
         raise NotComparableError(
             f"{path}: responses of {len(lost)} scored samples are gone (first: {lost[0]}): "
@@ -79,11 +81,11 @@ def load_for_comparison(path: Path) -> LoadedRun:
         key=Key(task.name, str(named.get("split"))),
         model=str(summary.get("model", "")),
         task=task,
-        records=records,
+        records=scored.records,
         measured=measured(str(summary.get("signature", "")), task.protocol, run.manifest),
-        request_keys=request_keys,
-        seconds=seconds,
-        image_keys=image_keys,
+        request_keys=scored.request_keys,
+        seconds=scored.seconds,
+        image_keys=scored.image_keys,
     )
 
 
@@ -161,7 +163,7 @@ class Pairs:
     def answered(self) -> Pairs:
         """Only samples that both sides answered."""
         kept = [(a, b) for a, b in zip(self.base, self.new, strict=True) if not (a.failed or b.failed)]
-        return Pairs([a for a, _ in kept], [b for _, b in kept], self.notes)
+        return Pairs(Records.of([a for a, _ in kept]), Records.of([b for _, b in kept]), self.notes)
 
 
 def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
@@ -189,7 +191,8 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
                 "settings are not the same; --allow request compares them knowingly"
             )
     notes = (*notes, *_older_data(base, new), *_check_images(base, new, common, allow, where))
-    return Pairs([mine[name] for name in common], [theirs[name] for name in common], notes)
+    ours, others = ([side[name] for name in common] for side in (mine, theirs))
+    return Pairs(Records.of(ours), Records.of(others), notes)
 
 
 def _older_data(base: LoadedRun, new: LoadedRun) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Select = Callable[[Record], bool]
+T = TypeVar("T")
 
 
 class Records(tuple[Record, ...]):
-    """Records that do not change, with what was selected of them: many metrics ask for the same."""
+    """Records that do not change, with what was found of them: many metrics ask for the same."""
 
-    kept: dict[Hashable, BoolArray]
+    kept: dict[Hashable, Any]
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
@@ -42,12 +43,22 @@ class Records(tuple[Record, ...]):
 
 def chosen(records: Sequence[Record], key: Hashable, test: Select) -> BoolArray:
     """Which records pass a test, [n], read-only; of `Records` kept for the next metric that asks by `key`."""
+
+    def mask() -> BoolArray:
+        found = np.fromiter(map(test, records), dtype=np.bool_, count=len(records))
+        found.setflags(write=False)
+        return found
+
+    return once(records, key, mask)
+
+
+def once(records: Sequence[Record], key: Hashable, find: Callable[[], T]) -> T:
+    """What `find` returns; of `Records` it is asked once for each key."""
     kept = records.kept if isinstance(records, Records) else {}
     if key not in kept:
-        mask = np.fromiter(map(test, records), dtype=np.bool_, count=len(records))
-        mask.setflags(write=False)
-        kept[key] = mask
-    return kept[key]
+        kept[key] = find()
+    found: T = kept[key]
+    return found
 
 
 class MetricOptions(TypedDict, total=False):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import BoolArray, FloatArray, Metric, MetricOptions, Select, ratio
+from evalkit.metrics.base import BoolArray, FloatArray, Metric, MetricOptions, Select, once, ratio
 from evalkit.metrics.caption_scores import bleu_statistics, bleu_value, cider_scores, rouge_l_scores
 from evalkit.metrics.ptb import tokenize
 
@@ -148,16 +148,23 @@ class _CaptionMetric(Metric):
 
     def statistics(self, records: Sequence[Record]) -> FloatArray:
         """The pair's statistics and, last, 1."""
-        pairs = self._chosen(records)
+        key = (type(self)._chosen, type(self)._texts, self._pairs, self._select)
+        rows, hypotheses, references = once(records, key, lambda: self._prepared(records))
         statistics = np.zeros((len(records), self._width + 1))
-        if pairs:
-            hypotheses = self._texts(tuple(pair.hypothesis for pair in pairs))
-            tokens = iter(self._texts(tuple(chain.from_iterable(pair.references for pair in pairs))))
-            references = tuple(tuple(islice(tokens, len(pair.references))) for pair in pairs)
-            rows = [pair.row for pair in pairs]
+        if rows:
             statistics[rows, :-1] = self._compute(hypotheses, references)
             statistics[rows, -1] = 1.0
         return statistics
+
+    def _prepared(
+        self, records: Sequence[Record]
+    ) -> tuple[list[int], tuple[str, ...], tuple[tuple[str, ...], ...]]:
+        """Rows of the pairs, and both sides' texts as `_compute` takes them."""
+        pairs = self._chosen(records)
+        hypotheses = self._texts(tuple([pair.hypothesis for pair in pairs]))
+        tokens = iter(self._texts(tuple(chain.from_iterable([pair.references for pair in pairs]))))
+        references = tuple([tuple(islice(tokens, len(pair.references))) for pair in pairs])
+        return [pair.row for pair in pairs], hypotheses, references
 
     def _texts(self, texts: tuple[str, ...]) -> tuple[str, ...]:
         """The texts as `_compute` takes them: tokenised as pycocoevalcap does it."""

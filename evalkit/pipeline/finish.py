@@ -12,6 +12,7 @@ from typing import Any
 
 from evalkit.contracts import Record
 from evalkit.data.images import MISSING
+from evalkit.environment import many_objects
 from evalkit.errors import DataError, RunFolderError
 from evalkit.pipeline import manifest
 from evalkit.pipeline.job import Job, make_job
@@ -44,6 +45,7 @@ JUDGE_NAME = "judge.jsonl"
 _OTHER_MINUS = re.compile("(?<![\\w.])[\u2212\u2013\uff0d\ufe63](?=[0-9.])")
 
 
+@many_objects()
 def finish(
     folder: RunFolder,
     job: Job,

@@ -15,6 +15,7 @@ from evalkit import registry
 from evalkit.contracts import Generation, Json, ModelInfo, Request, Sample
 from evalkit.data.decoding import set_max_pixels
 from evalkit.data.locate import locate
+from evalkit.environment import many_objects
 from evalkit.errors import DataError, EvalkitError, TaskError, UsageError
 from evalkit.installation import VERSION
 from evalkit.pipeline.options import RunOptions, options_of
@@ -207,6 +208,7 @@ def choose_task(name: str, split: str | None, protocol: str | None) -> tuple[Tas
     return task, chosen
 
 
+@many_objects()
 def make_job(name: str, options: RunOptions) -> Job:
     """Read the task's samples and select.
 

@@ -21,7 +21,7 @@ from evalkit.contracts import Json, Record
 from evalkit.errors import RunFolderError
 from evalkit.store import lock
 from evalkit.store.atomic import disk_error, read_json, sync_folder, write_json
-from evalkit.store.records import RECORDS_NAME, read_column, read_records
+from evalkit.store.records import RECORDS_NAME, ScoredTable, read_column, read_records, read_scored
 from evalkit.store.responses import StoredResponse, read_responses, response_ids
 from evalkit.store.shapes import MANIFEST, SUMMARY, checked
 
@@ -80,13 +80,9 @@ class StoredRun:
         """Content hash of each scored sample's request, by sample id."""
         return read_column(self.path, "request_key")
 
-    def image_keys(self) -> dict[str, str | None]:
-        """Content hash of each scored sample's images, by sample id; None where an earlier version scored."""
-        return read_column(self.path, "image_key")
-
-    def seconds(self) -> dict[str, float]:
-        """Model time of each scored sample of which it is known, by sample id."""
-        return {name: found for name, found in read_column(self.path, "seconds").items() if found is not None}
+    def scored(self) -> ScoredTable:
+        """Records and what a comparison reads beside them. Raises RunFolderError as `records`."""
+        return read_scored(self.path)
 
     def response_ids(self) -> set[str]:
         """Ids of the samples that have a stored response."""

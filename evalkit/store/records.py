@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evalkit.contracts import Failure, ImageHandle, Json, Record, Response
 from evalkit.data.images import DoubledImage, ImageBytes, ImageFile, TableImage, VideoFrame
@@ -278,14 +278,49 @@ def json_value(text: str) -> Json:
     return found
 
 
+class ScoredTable(NamedTuple):
+    """Records in sample order, and by sample id what lies beside them.
+
+    Attributes:
+        request_keys: content hash of the request. image_keys: of the images, None in older tables.
+        seconds: model time, where it is known.
+    """
+
+    records: list[Record]
+    request_keys: dict[str, str]
+    image_keys: dict[str, str | None]
+    seconds: dict[str, float]
+
+
+def read_scored(folder: Path) -> ScoredTable:
+    """Records and hashes, in one pass over the table.
+
+    Raises:
+        RunFolderError: see `read_records`.
+    """
+    found = ScoredTable([], {}, {}, {})
+    for row, record in _read(folder):
+        found.records.append(record)
+        found.request_keys[record.id] = row["request_key"]
+        found.image_keys[record.id] = row["image_key"]
+        if row["seconds"] is not None:
+            found.seconds[record.id] = row["seconds"]
+    return found
+
+
 def read_records(folder: Path) -> list[Record]:
     """Records in sample order.
 
     Raises:
         RunFolderError: see `read_table`; a cell that should hold JSON does not.
     """
+    return [record for _, record in _read(folder)]
+
+
+def _read(folder: Path) -> Iterator[tuple[dict[str, Any], Record]]:
     try:
-        return [record_of(row) for row in rows_of(read_table(folder))]
+        for row in rows_of(read_table(folder)):
+            yield row, record_of(row)
     except RunFolderError:
         raise
     except Exception as error:
