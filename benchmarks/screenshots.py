@@ -13,7 +13,7 @@ import argparse
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
 from itertools import product
@@ -137,15 +137,15 @@ def shots(runs: Path) -> list[Shot]:
         Shot("best", f"{over}&{news}", "text=The best of 3"),
         Shot("forgotten", f"{over}&new={rows[steps[-1]]}&{margins}"),
         Shot("paper", f"task?task={DOMAIN}&split=miniature", "table[aria-label$='not comparable']", "end"),
-        Shot("wrong", f"samples?run={wrong}&outcome=wrong"),
+        Shot("wrong", f"samples?run={wrong}&outcome=wrong", ".ek-image", "end"),
         Shot("training", f"training?target={GENERAL}%40miniature&base={base}", dark_and_phone=False),
         Shot("sweep", "training", "text=Sweeps", dark_and_phone=False),
         Shot("runs", "runs", dark_and_phone=False),
     ]
 
 
-def take(folder: Path) -> None:
-    """Open every page and write its picture."""
+def take(folder: Path, only: Sequence[str]) -> None:
+    """Open every page, or `only` those of some names, and write its picture."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -157,7 +157,7 @@ def take(folder: Path) -> None:
         for (form, size), scheme in product(SIZES.items(), SCHEMES):
             page = chrome.new_context(viewport=size, color_scheme=scheme).new_page()
             page.set_default_timeout(120_000)
-            for shot in shots(runs):
+            for shot in (one for one in shots(runs) if not only or one.name in only):
                 if shot.dark_and_phone or (form, scheme) == ("wide", "light"):
                     page.goto(f"{site}/{shot.address}")
                     settle(page)
@@ -173,7 +173,7 @@ def take(folder: Path) -> None:
 
 def settle(page: Page) -> None:
     """Wait until the page is whole: its script has run, nothing is being compared, charts are drawn."""
-    page.wait_for_selector("table.ek, .ek-quotes, [data-testid=stDataFrame]")
+    page.wait_for_selector("table.ek, .ek-quotes, [data-testid=stDataFrame]", state="attached")
     page.wait_for_selector('[data-testid=stApp][data-test-script-state="notRunning"]')
     page.wait_for_function("!document.body.innerText.includes('being compared')")
     page.wait_for_function("!document.querySelector('[data-testid=stSkeleton], [data-testid=stSpinner]')")
@@ -190,6 +190,7 @@ def main() -> None:
         "--folder", type=Path, default=Path("screenshots"), help="of runs; made where missing"
     )
     parser.add_argument("--images", type=Path, default=IMAGES, help="where the pictures go")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="picture; repeatable")
     given = parser.parse_args()
     images = given.images.absolute()
     images.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,7 @@ def main() -> None:
     os.chdir(given.folder)  # the pages show these paths
     if not Path("runs").is_dir():
         make()
-    take(images)
+    take(images, given.only)
 
 
 if __name__ == "__main__":
