@@ -22,7 +22,10 @@ demo: $(VENV)/.installed
 	@echo "Next, what the adapted model still gets wrong:"
 	@echo "  $(BIN)/evalkit show demo/runs/*final/gmai-mmbench@miniature/* --wrong"
 
-test: lint types docs tests
+test:
+	@$(MAKE) --no-print-directory -j 2 setup chromium axe
+	@$(MAKE) --no-print-directory -j 2 types lint docs
+	@$(MAKE) --no-print-directory tests
 	@echo
 	@echo "All checks passed. Next: 'make demo', or CONTRIBUTING.md to change something."
 

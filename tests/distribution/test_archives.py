@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -93,6 +94,7 @@ def test_both_archives_are_complete_and_the_wheel_works_outside_the_checkout(tmp
         *("evalkit", "evalkit_tasks", "evalkit_models", "evalkit_leaderboard"),
         *("mini_internvl", "mini_internvl_train"),
     }
+    assert not re.findall(r"\]\((?!https://|#).*?\)", metadata)  # the README, whose links are relative here
     assert metadata.count("Project-URL:") == 5 and "\nAuthor: " in metadata
     twine = [sys.executable, "-m", "twine", "check", "--strict", str(archive), str(wheel)]
     done = subprocess.run(twine, capture_output=True, text=True)
