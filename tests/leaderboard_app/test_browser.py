@@ -257,6 +257,7 @@ def test_from_a_figure_to_its_sample_with_boxes(visit: Open) -> None:
     assert "prediction: yellow" in legend.inner_text()
     seen.page.get_by_text("sample 1 of").wait_for()
     first = image.get_attribute("src")
+    seen.page.wait_for_function("!!document.ekKeys")
     seen.page.keyboard.press("ArrowRight")
     seen.page.get_by_text("sample 2 of").wait_for()
     seen.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
