@@ -103,8 +103,8 @@ def test_wandb_offline(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_trackio(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(ground.folder / "trackio"))  # read when it is imported
     pytest.importorskip("trackio", reason="needs trackio (extra trackio)")
-    monkeypatch.setenv("TRACKIO_DIR", str(ground.folder / "trackio"))
     status, _ = ground.run("--log-to", "trackio", "--log-samples")
     assert status == 0 and "log-to" not in ground.err, ground.err
     assert list((ground.folder / "trackio").rglob("*.db"))
@@ -131,6 +131,7 @@ class Recorder:
     def _did(self, what: str, content: Any) -> None:
         if what == self.fails_at:
             raise ConnectionError("nobody there")
+        print("on stdout, where the document of --json stands")
         self.calls.append((what, content))
 
 
