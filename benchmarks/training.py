@@ -1,7 +1,8 @@
-"""Training: packed against unpacked, the head at labels against the full head, and the real 1B on a CPU.
+"""Training: packed against unpacked, the head at labels against the full head, the real 1B, and a peer.
 
 python benchmarks/training.py              # ratios, on a small network of the real architecture
 python benchmarks/training.py --real-1b    # shapes of the 1B, random weights, bf16; minutes, 17 GB (lora: 3)
+python benchmarks/training.py --peer small # beside transformers' Trainer; 1b: widths of the 1B in four layers
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,12 +41,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--real-1b", action="store_true", help="optimizer steps at the 1B's shapes")
     parser.add_argument("--trainable", default="full", choices=("full", "frozen_vit", "lora", "projector"))
     parser.add_argument("--steps", type=int, default=2, help="optimizer steps of --real-1b")
+    parser.add_argument("--peer", choices=("small", "1b"), help="beside transformers' Trainer; full or lora")
+    parser.add_argument("--order", default="group_by_length", choices=("group_by_length", "random"),
+                        help="of the samples of --peer; random is the Trainer's default")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3, help="of --peer")
     chosen = parser.parse_args(arguments)
-    if chosen.real_1b:
+    if chosen.peer:
+        beside_trainer(chosen.peer, chosen.trainable, chosen.order, chosen.rounds)
+    elif chosen.real_1b:
         real_1b(chosen.trainable, chosen.steps)
     else:
         packing_ratio()
         head_ratio()
+
+
+def beside_trainer(network: str, trainable: str, order: str, rounds: int) -> None:
+    """The same training by `evalkit train` and by transformers' Trainer."""
+    from training_peer import compare
+
+    if network == "small":
+        compare(_config(vocabulary=2000), trainable, order, samples=160, batch=8, most=6, rounds=rounds)
+    else:
+        compare(_cut(_real_config(), layers=4), trainable, order, samples=24, batch=4, most=2, rounds=rounds)
 
 
 class FullHeadStep(TrainingStep):
@@ -173,6 +191,12 @@ def _real_config() -> MiniInternVLConfig:
         "max_position_embeddings": 32768, "rope_theta": 1e6, "rms_norm_eps": 1e-6,
     }  # fmt: skip
     return MiniInternVLConfig(vision=VisionConfig(), llm=llm)
+
+
+def _cut(config: MiniInternVLConfig, layers: int) -> MiniInternVLConfig:
+    """The same widths in fewer layers of encoder and language model."""
+    vision = replace(config.vision, num_hidden_layers=layers)
+    return replace(config, vision=vision, llm={**config.llm, "num_hidden_layers": layers})
 
 
 def _network(config: MiniInternVLConfig, dtype: torch.dtype = torch.float32) -> MiniInternVL:

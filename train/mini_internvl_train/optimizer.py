@@ -37,6 +37,7 @@ def make_optimizer(
         lr=settings.lr,
         betas=settings.betas,
         eps=settings.eps,
+        fused=True,  # reads each weight once: a third of the time on a CPU
     )
 
 
@@ -132,5 +133,6 @@ def restore_optimizers(
     for key, tensor in state.items():
         name, _, kind = key.rpartition("/")
         parameter = named[name]
-        placed = tensor.clone() if tensor.ndim == 0 else like(tensor, parameter)
-        owners[id(parameter)].state[parameter][kind] = placed
+        owner = owners[id(parameter)]
+        count = tensor.to(parameter.device if owner.defaults.get("fused") else "cpu", copy=True)
+        owner.state[parameter][kind] = like(tensor, parameter) if tensor.ndim else count
