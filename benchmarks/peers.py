@@ -238,7 +238,7 @@ ON_CPU = ("--device", "cpu", "--dtype", "float32", "--gen", "max_new_tokens=8")
 
 
 def run(line: Line, place: Path) -> tuple[float, float]:
-    """Processor seconds and clock of a command, which must have answered all; `log.txt` has what it printed."""
+    """Processor seconds and clock of a command, which must have answered all (`log.txt` has its output)."""
     here = place / "here"  # lmms-eval takes a folder of a task's name for the task
     here.mkdir(exist_ok=True)
     if line.output is not None:
