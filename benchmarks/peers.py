@@ -41,11 +41,15 @@ PACKAGES = (
     "mbstrdecoder==1.1.5", "pathvalidate==3.3.1", "tabledata==1.3.5", "typepy==2.0.0", "tcolorpy==0.1.7",
     "evaluate==0.4.6", "sqlitedict==2.1.0", "pytz==2026.6", "chardet==7.7.0", "aiohttp==3.14.5",
     "multidict==7.2.1", "yarl==1.25.1", "propcache==0.5.4", "aiohappyeyeballs==2.7.1", "aiosignal==1.4.0",
-    "frozenlist==1.8.0",
+    "frozenlist==1.8.0", "torchvision==0.28.0",
 )  # fmt: skip
-#: Its adapters load bfloat16, which a CPU without instructions for it computes in float32, slowly.
+#: Its adapters load bfloat16, which a CPU without instructions for it computes in float32, slowly. Beside a
+#: torch of another build, torchvision misses its compiled operations; preparing images needs none of them.
 IN_FLOAT32 = """
 import runpy, sys, torch
+operations = torch.version.cuda is None and torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms") if operations else ():
+    operations.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 from transformers import PreTrainedModel
 load = PreTrainedModel.from_pretrained.__func__
 def in_float32(kind, *names, **settings):
