@@ -233,8 +233,8 @@ def parts(peers: Peers, options: argparse.Namespace) -> Iterator[tuple[str, list
             for rows in ("1", "8") if part == "shared" else ("1",):
                 flags = (*ON_CPU, "--batch-size", rows)
                 lines += [peers.ours(f"evalkit, hf:, batch {rows}", name, size, f"hf:{model}", *flags)]
-                flags = ("--model_args", place, "--batch_size", rows)
-                lines += [peers.theirs(f"lmms-eval, batch {rows}", name, size, "huggingface", *flags)]
+            flags = ("--model_args", place, "--batch_size", "1")  # its adapter refuses more
+            lines += [peers.theirs("lmms-eval", name, size, "internvl_hf", *flags)]
         yield part, lines
 
 
