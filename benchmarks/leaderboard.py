@@ -216,10 +216,10 @@ def visit(chrome: Browser, address: str, what: str, selector: str) -> Page:
     """Open a page several times, as its first and later visitors do; the last one."""
     time.sleep(_STARTED)
     for visitor in ("first", "later", "later", "later"):
+        for other in chrome.contexts:
+            other.close()  # an open page looks for new runs, which would be counted
+        time.sleep(1)
         page = chrome.new_page(viewport={"width": 1366, "height": 768})
-        for other in page.context.browser.contexts if page.context.browser else ():
-            if other is not page.context:
-                other.close()  # an open page looks for new runs, which would be counted
         with clocked(f"{what}, {visitor}"):
             page.goto(address)
             page.wait_for_selector(selector, timeout=60_000)

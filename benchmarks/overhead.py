@@ -1,13 +1,14 @@
 """Milliseconds and memory that the harness takes a sample, with a model that answers at once.
 
-    python benchmarks/overhead.py [--samples N --samples M ...] [--questions N] [--profile]
+    python benchmarks/overhead.py [--samples N --samples M ...] [--questions N] [--stored] [--profile]
 
 Everything but the model is in it: reading the official files, planning, hashing requests, storing responses
 with fsync, scoring, metrics with their intervals, records, summary. The files are RSVQA-HR's. The questions
 of an image lie far apart, as in the official files; the largest default size is that of test1. Each size runs
 in a process of its own, which did not write the files and has run ten thousand samples before. The table
 shows the peak of the process, and by how many bytes a sample it lies above the peak after the ten thousand.
-The exit code is 1 where that is more than the bound.
+The exit code is 1 where that is more than the bound. With `--stored` the answers are those of a predictions
+file, whose reading is counted too.
 """
 
 from __future__ import annotations
@@ -63,27 +64,32 @@ def write_files(folder: Path, samples: int, questions: int) -> None:
         answers.append({"id": i, "question_id": i, "answer": ("yes", "no")[i % 3 == 0], "active": True})
     for name, content in (("questions", rows), ("answers", answers)):
         (folder / f"USGS_split_test_{name}.json").write_text(json.dumps({name: content}))
+    stored = (json.dumps({"id": row["id"], "text": "yes"}) for row in rows)
+    (folder / "stored.jsonl").write_text("\n".join(stored))
 
 
-def run(data: Path, samples: int, profile: bool, results: multiprocessing.Queue[tuple[float, ...]]) -> None:
+def run(
+    data: Path, samples: int, profile: bool, stored: bool, results: multiprocessing.Queue[tuple[float, ...]]
+) -> None:
     """One whole run; puts seconds of the processor and of the clock, peak megabytes and those before."""
     import cProfile
     import pstats
 
     from evalkit.engines.base import InProcess
-    from evalkit.pipeline.run import run_task
+    from evalkit.pipeline.run import load_model, run_task
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         options = RunOptions("at-once", data_root=data / "small", output=folder / "warm", quiet=True)
         run_task("rsvqa-hr", InProcess(AtOnce()), options)
-        options = RunOptions("at-once", data_root=data / str(samples), output=folder / "runs", quiet=True)
+        name = f"predictions:{data / str(samples) / 'stored.jsonl'}" if stored else "at-once"
+        options = RunOptions(name, data_root=data / str(samples), output=folder / "runs", quiet=True)
         before = peak_megabytes()
         profiler = cProfile.Profile()
         started = time.perf_counter(), time.process_time()
         if profile:
             profiler.enable()
-        result = run_task("rsvqa-hr", InProcess(AtOnce()), options)
+        result = run_task("rsvqa-hr", load_model(options) if stored else InProcess(AtOnce()), options)
         seconds, spent = time.perf_counter() - started[0], time.process_time() - started[1]
         profiler.disable()
         assert result.counts["answered"] == samples
@@ -123,6 +129,7 @@ def main() -> int:
     sizes = ", ".join(f"{size:,}" for size in SIZES)
     parser.add_argument("--samples", type=int, action="append", help=f"{sizes} if left out")
     parser.add_argument("--questions", type=int, default=100, help="questions an image")
+    parser.add_argument("--stored", action="store_true", help="answers of a predictions file")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     print_row(HEADER)
@@ -133,7 +140,7 @@ def main() -> int:
             in_process(write_files, data / "small", SMALL, arguments.questions)
             in_process(write_files, data / str(samples), samples, arguments.questions)
             results = multiprocessing.get_context("spawn").Queue()
-            in_process(run, data, samples, arguments.profile, results)
+            in_process(run, data, samples, arguments.profile, arguments.stored, results)
             spent, seconds, peak, before = results.get()
         each = [f"{1000 * taken / samples:.3f}" for taken in (spent, seconds)]
         taken = 1e6 * (peak - before) / samples

@@ -18,6 +18,7 @@ _PICTURE = {
     "qwen2-vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "internvl": "<IMG_CONTEXT>\n",
 }
+_TILE = {"size": 28, "patch": 7, "most": 4}
 _TEXT = {
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -32,18 +33,27 @@ _TEXT = {
 }
 
 
-def make_vlm(kind: str, folder: Path, seed: int = 0, spread: float = 0.15, **text: int) -> Path:
+def make_vlm(
+    kind: str,
+    folder: Path,
+    seed: int = 0,
+    spread: float = 0.15,
+    tile: Mapping[str, int] = _TILE,
+    vision: Mapping[str, int] | None = None,
+    **text: int,
+) -> Path:
     """Write model, processor and chat template of one of `KINDS` into `folder`.
 
     Args:
         spread: of the random weights; large, so that answers differ from picture to picture.
-        text: settings of the language model in place of the small ones here.
+        tile: of InternVL, sides of tile and patch in pixels, and the most tiles of an image.
+        vision: settings of InternVL's encoder in place of the small ones here. text: of the language model.
     """
     import torch
 
     tokenizer = _tokenizer(kind)
     torch.manual_seed(seed)
-    model = _model(kind, tokenizer, text)
+    model = _model(kind, tokenizer, text, tile, vision or {})
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and "norm" not in name:
@@ -51,10 +61,10 @@ def make_vlm(kind: str, folder: Path, seed: int = 0, spread: float = 0.15, **tex
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = 256, 257
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _image_processor(kind).save_pretrained(folder)
+    _image_processor(kind, tile).save_pretrained(folder)
     (folder / "chat_template.jinja").write_text(_template(kind), encoding="utf-8")
     if kind != "qwen2-vl":
-        _processor_config(kind, folder)
+        _processor_config(kind, folder, _tokens_a_tile(tile))
     return folder
 
 
@@ -99,21 +109,27 @@ def _template(kind: str) -> str:
     )
 
 
-def _model(kind: str, tokenizer: Any, changes: Mapping[str, int]) -> Any:
+def _tokens_a_tile(tile: Mapping[str, int]) -> int:
+    return int((tile["size"] // tile["patch"] // 2) ** 2)
+
+
+def _model(
+    kind: str, tokenizer: Any, changes: Mapping[str, int], tile: Mapping[str, int], vision: Mapping[str, int]
+) -> Any:
     import transformers
 
-    text = {**_TEXT, **changes, "vocab_size": len(tokenizer)}
+    text = {"vocab_size": len(tokenizer), **_TEXT, **changes}
 
     def number(token: str) -> int:
         return int(tokenizer.convert_tokens_to_ids(token))
 
     if kind == "llava":
-        vision = transformers.CLIPVisionConfig(
+        clip = transformers.CLIPVisionConfig(
             hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
             image_size=28, patch_size=14, projection_dim=32,
         )  # fmt: skip
         config = transformers.LlavaConfig(
-            vision_config=vision,
+            vision_config=clip,
             text_config=transformers.LlamaConfig(**text),
             image_token_id=number("<image>"),
             image_seq_length=4,
@@ -139,17 +155,17 @@ def _model(kind: str, tokenizer: Any, changes: Mapping[str, int]) -> Any:
     config = transformers.InternVLConfig(
         vision_config={
             "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "image_size": [28, 28], "patch_size": [7, 7],
+            "image_size": [tile["size"]] * 2, "patch_size": [tile["patch"]] * 2, **vision,
         },
         text_config={**text, "model_type": "qwen2"},
         image_token_id=number("<IMG_CONTEXT>"),
-        image_seq_length=4,
+        image_seq_length=_tokens_a_tile(tile),
         downsample_ratio=0.5,
     )  # fmt: skip
     return transformers.InternVLForConditionalGeneration(config)
 
 
-def _image_processor(kind: str) -> Any:
+def _image_processor(kind: str, tile: Mapping[str, int]) -> Any:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -158,10 +174,11 @@ def _image_processor(kind: str) -> Any:
         return CLIPImageProcessorPil(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     if kind == "qwen2-vl":
         return Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=8 * 28 * 28)
-    return GotOcr2ImageProcessorPil(size={"height": 28, "width": 28}, crop_to_patches=True, max_patches=4)
+    size = {"height": tile["size"], "width": tile["size"]}
+    return GotOcr2ImageProcessorPil(size=size, crop_to_patches=True, max_patches=tile["most"])
 
 
-def _processor_config(kind: str, folder: Path) -> None:
+def _processor_config(kind: str, folder: Path, tokens: int) -> None:
     import json
 
     content: dict[str, Any] = {
@@ -172,6 +189,6 @@ def _processor_config(kind: str, folder: Path) -> None:
             "vision_feature_select_strategy": "default",
             "image_token": "<image>",
         },
-        "internvl": {"processor_class": "InternVLProcessor", "image_seq_length": 4},
+        "internvl": {"processor_class": "InternVLProcessor", "image_seq_length": tokens},
     }[kind]
     (folder / "processor_config.json").write_text(json.dumps(content), encoding="utf-8")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -131,7 +133,8 @@ class Trackers:
 
     def _try(self, name: str, act: Callable[[], None]) -> None:
         try:
-            act()
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results: some print there
+                act()
         except Exception as error:
             self._trackers.pop(name, None)
             cause = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,10 +1,14 @@
-"""MLflow: the server or folder of `MLFLOW_TRACKING_URI`, the experiment of `MLFLOW_EXPERIMENT_NAME`."""
+"""MLflow: the server or folder of `MLFLOW_TRACKING_URI`, the experiment of `MLFLOW_EXPERIMENT_NAME`.
+
+Without an address MLflow keeps runs in a database here; its slim package cannot, so that `mlruns` is taken.
+"""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from evalkit.contracts import Json
@@ -19,12 +23,14 @@ class MlflowTracker:
 
     def start(self, run: TrackedRun) -> None:
         """See `Tracker.start`. Raises ValueError where it would have to send and may not."""
-        given = os.environ.get("MLFLOW_TRACKING_URI", "")
+        given = os.environ.get("MLFLOW_TRACKING_URI", "") or ("" if find_spec("sqlalchemy") else "mlruns")
         if given and (given.startswith("file:") or "://" not in given):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # who names a folder wants one
         import mlflow
         from mlflow.entities import Param
 
+        if given and not mlflow.is_tracking_uri_set():
+            mlflow.set_tracking_uri(given)
         address = mlflow.get_tracking_uri()
         if run.offline and address.startswith(("http:", "https:", "databricks")):
             raise ValueError(f"{address} is not here, and --offline is given")

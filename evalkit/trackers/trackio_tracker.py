@@ -40,5 +40,7 @@ class TrackioTracker:
         self._run.log({name: trackio.Table(dataframe=pd.DataFrame(rows, columns=list(columns)))})
 
     def finish(self) -> None:
-        """See `Tracker.finish`."""
-        self._run.finish()
+        """See `Tracker.finish`. The run's own `finish` would be called once more at exit."""
+        import trackio
+
+        trackio.finish()

@@ -97,7 +97,7 @@ def choose(
     value = st.selectbox(
         label,
         list(known),
-        index=None,
+        index=0 if wanted in known else None,  # with None the reader could choose nothing
         key=key,
         format_func=_format(known, shown),
         placeholder="choose another",

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scored_answers import score_texts
 
 from evalkit import registry
 from evalkit.contracts import Record, Response, Sample
 from evalkit.data.locate import miniature
 from evalkit.metrics.base import Accuracy, Mean, Metric
-from evalkit.near_miss import NEAR_MISS, is_wrong, kind, truths
+from evalkit.near_miss import NEAR_MISS, corrected, is_wrong, kind, truths
 from evalkit.pipeline.summary import counts, near_misses
 from evalkit.reports.run import run_text
 from evalkit.task import Task, record
@@ -153,6 +156,21 @@ class Graded(Task):
 
     def metrics(self) -> Sequence[Metric]:
         return [Mean("points"), Accuracy("other", "absent")]
+
+
+WORDS = st.sampled_from(
+    ["yes", "Yes", "13.5", "-5", "(a)", "a b", "the answer 5", "Option B", "YES.", "$x$", "a"]
+)
+
+
+@given(WORDS | st.text("aAbZ09 .,:'%-*$\"", max_size=6), st.lists(WORDS, min_size=1, max_size=2))
+@settings(max_examples=100, deadline=None)
+def test_plain_words_are_told_apart_as_all_others(text: str, truth: list[str]) -> None:
+    sample = Sample("s", ("q",), (), truth, "c")
+    found = corrected(text, sample)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evalkit.near_miss._PLAIN", re.compile("(?!)"))
+        assert corrected(text, sample) == found
 
 
 def test_graded_scores_of_a_task_of_ones_own() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -192,6 +193,37 @@ def test_only_sampling_looks_at_the_seed() -> None:
     sampled = Overrides(generation={"temperature": 1.0}, seed=5).apply(greedy)
     assert sampled.generation == Generation(temperature=1.0, seed=5)
     assert sampled.key() != greedy.key()
+
+
+class _Content:
+    """An image of known content."""
+
+    def __init__(self, content: str) -> None:
+        self.content = content
+
+    def digest(self) -> str:
+        return self.content
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text())),
+    st.lists(st.text()),
+    st.integers(1),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_request_key_is_the_hash_of_its_json(said: list[Any], contents: list[str], tokens: int) -> None:
+    asked = Request(
+        "id", tuple(Message(*turn) for turn in said), tuple(map(_Content, contents)),  # type: ignore[arg-type]
+        Generation(max_new_tokens=tokens, stop=("\n", "\u00e9")), ImagePolicy(grid=(1, 2)),
+    )  # fmt: skip
+    body = {
+        "messages": [list(turn) for turn in said],
+        "images": contents,
+        "generation": dataclasses.asdict(asked.generation),
+        "image_policy": dataclasses.asdict(asked.image_policy),
+    }
+    text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    assert asked.key() == hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def test_an_override_that_changes_nothing_is_none() -> None:

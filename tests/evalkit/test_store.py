@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -162,6 +164,18 @@ def test_records_read_back(tmp_path_factory, prediction, target, text: str, scor
     write_records(folder, rows)
     first, second = read_records(folder)
     assert repr(first) == repr(record) and second == failed  # repr, since NaN is not NaN
+
+
+def test_a_table_is_written_and_read_without_pandas(tmp_path: Path) -> None:
+    """Importing it takes longer than all else of a small run."""
+    code = (
+        "import sys; from pathlib import Path; from evalkit.contracts import Record, Response;"
+        "from evalkit.store import Scored, write_records; from evalkit.store.records import read_records;"
+        "folder = Path(sys.argv[1]); record = Record('i', 'c', 't', 1, None, {'s': 1.0}, {'tag': 'v'});"
+        "write_records(folder, [Scored(record, Response(), 'k', 'q', ('a',))]);"
+        "assert read_records(folder) == [record]; sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 0
 
 
 def test_lone_surrogates_do_not_break_the_table(tmp_path: Path) -> None:

@@ -81,6 +81,18 @@ def test_mlflow_holds_manifest_figures_and_samples(ground: Ground, monkeypatch: 
     assert len(list(store.rglob("samples.json"))) == 1
 
 
+def test_mlflow_without_an_address_takes_a_folder(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow-skinny (extra mlflow)")
+    monkeypatch.setattr("evalkit.trackers.mlflow_tracker.find_spec", lambda name: None)  # the slim package
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    mlflow.set_tracking_uri("")
+    monkeypatch.chdir(ground.folder)
+    status, _ = ground.run("--log-to", "mlflow")
+    assert status == 0 and "log-to" not in ground.err, ground.err
+    assert list(ground.folder.glob("mlruns/*/*/metrics/*"))
+    mlflow.set_tracking_uri("")
+
+
 def test_tensorboard_holds_figures_and_samples(ground: Ground) -> None:
     events = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard"
@@ -103,8 +115,8 @@ def test_wandb_offline(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_trackio(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(ground.folder / "trackio"))  # read when it is imported
     pytest.importorskip("trackio", reason="needs trackio (extra trackio)")
-    monkeypatch.setenv("TRACKIO_DIR", str(ground.folder / "trackio"))
     status, _ = ground.run("--log-to", "trackio", "--log-samples")
     assert status == 0 and "log-to" not in ground.err, ground.err
     assert list((ground.folder / "trackio").rglob("*.db"))
@@ -131,6 +143,7 @@ class Recorder:
     def _did(self, what: str, content: Any) -> None:
         if what == self.fails_at:
             raise ConnectionError("nobody there")
+        print("on stdout, where the document of --json stands")
         self.calls.append((what, content))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 import evalkit
 from evalkit import registry
@@ -34,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["EVALKIT_CACHE"] = before
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless Chromium; skips where there is none."""
     path = os.environ.get("CHROMIUM") or next(
@@ -99,9 +100,22 @@ MODELS = {"good": 10, "worse": 3, "tuned@step-100": 2, "tuned@step-200": 4, "tun
 
 
 @pytest.fixture(scope="session")
-def real_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of several models on three drawn miniatures, one of them limited; and a training log."""
-    output = tmp_path_factory.mktemp("real") / "runs"
+def real_tree(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Runs of several models on three drawn miniatures, one of them limited; and a training log.
+
+    Made once for all processes of the tests.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = (base if worker_id == "master" else base.parent) / "real"
+    with FileLock(f"{place}.lock"):
+        if not place.is_dir():
+            make_tree(place.with_name("real-unfinished") / "runs")
+            place.with_name("real-unfinished").rename(place)
+    return place / "runs"
+
+
+def make_tree(output: Path) -> None:
+    """The runs of `real_tree`."""
     for task_name in ANSWERS:
         task = registry.task(task_name)
         samples = list(task.samples(MINIATURE, locate(task, MINIATURE)))
@@ -115,7 +129,6 @@ def real_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.parent.mkdir(parents=True)
     lines = [json.dumps({"step": step, "loss": 3 / (1 + step / 40), "lr": 1e-4}) for step in range(1, 300)]
     log.write_text("\n".join(lines) + '\n{"step": 300, "lo')
-    return output
 
 
 @pytest.fixture

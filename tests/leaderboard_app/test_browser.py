@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote
 
 import pytest
@@ -17,12 +17,14 @@ from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.serving import served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
-WIDE = {"width": 1440, "height": 900}
+Scheme = Literal["light", "dark"]
+LAPTOP: ViewportSize = {"width": 1366, "height": 768}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+WIDE: ViewportSize = {"width": 1440, "height": 900}
 PAGES = ("", "task", "compare", "samples", "training", "runs")
 ROWS = "table.ek tbody tr"
 #: Milliseconds to wait for what must come; a busy machine takes long.
@@ -42,6 +44,22 @@ def site(root: Path) -> Iterator[str]:
     """Address of the app over the real tree."""
     with served([root], root.parent / "checkpoints", patience=PATIENCE / 1000) as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def contexts(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Contexts by size and scheme, each made once: a browser that has been here keeps the app's scripts."""
+    made: dict[str, BrowserContext] = {}
+
+    def context(size: ViewportSize = LAPTOP, scheme: Scheme = "light") -> BrowserContext:
+        name = f"{size} {scheme}"
+        if name not in made:
+            made[name] = browser.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
+        return made[name]
+
+    yield context
+    for one in made.values():
+        one.close()
 
 
 class Visit:
@@ -87,69 +105,103 @@ class Visit:
             self.foreign.append(url)
 
 
-@pytest.fixture
-def visit(browser: Browser, site: str) -> Iterator[Visit]:
-    """The overview on a laptop."""
-    context = browser.new_context(viewport=LAPTOP, accept_downloads=True)
-    yield Visit(context, site)
-    context.close()
-
-
-@pytest.mark.parametrize(("size", "scheme"), [(LAPTOP, "light"), (PHONE, "dark")], ids=["laptop", "phone"])
-def test_every_page_opens(
-    browser: Browser, site: str, size: dict[str, int], scheme: str, tmp_path: Path
-) -> None:
-    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
-    seen = Visit(context, site)
-    for name in PAGES:
-        seen.open(f"{site}/{name}")
-        body = seen.page.inner_text("body")
-        assert "Traceback" not in body and "cannot be shown" not in body
-        width = seen.page.evaluate("document.documentElement.scrollWidth")
-        assert width <= size["width"] + 1, f"{name or 'overview'} is {width} wide"
-        shot = tmp_path / f"{name or 'overview'}.png"
-        seen.page.screenshot(path=shot)
-        assert shot.stat().st_size > 5_000
-    ground = seen.page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
-    assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 21, 28)")
-    assert not seen.problems and not seen.foreign
-    context.close()
-
-
 #: Fetched by `make axe` from npm; it is no part of the package.
 AXE = Path(os.environ.get("AXE", Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"))
 
+Open = Callable[..., "Visit"]
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_on_any_page(browser: Browser, site: str, scheme: str) -> None:
-    if not AXE.is_file():
-        pytest.skip("no axe-core: `make axe` fetches it from npm, or set AXE to its axe.min.js")
-    context = browser.new_context(viewport=LAPTOP, color_scheme=scheme)  # type: ignore[arg-type]
-    seen, script = Visit(context, site), AXE.read_text(encoding="utf-8")
-    found = []
+
+@pytest.fixture
+def visit(contexts: Callable[..., BrowserContext], site: str) -> Iterator[Open]:
+    """Opens a page of the app, the overview on a laptop unless told otherwise."""
+    made: list[Visit] = []
+
+    def opened(address: str = "", size: ViewportSize = LAPTOP) -> Visit:
+        made.append(Visit(contexts(size), f"{site}/{address}"))
+        return made[-1]
+
+    yield opened
+    for one in made:
+        one.page.close()
+
+
+class Look(NamedTuple):
+    """What stands on a page at a width, the size of its picture, and what axe-core says where it is here."""
+
+    page: str
+    size: ViewportSize
+    body: str
+    width: int
+    picture: int
+    serious: list[str]
+
+
+class Tour(NamedTuple):
+    """All pages of the app in one scheme."""
+
+    scheme: Scheme
+    looks: list[Look]
+    ground: str
+    problems: list[str]
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def tour(request: pytest.FixtureRequest, contexts: Callable[..., BrowserContext], site: str) -> Tour:
+    """Every page, wide and on a phone."""
+    seen, looks = Visit(contexts(WIDE, request.param), site), []
+    script = AXE.read_text(encoding="utf-8") if AXE.is_file() else ""
     for name in PAGES:
+        seen.page.set_viewport_size(WIDE)
         seen.open(f"{site}/{name}")
         seen.page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
-        seen.page.evaluate(script)
+        if script:
+            seen.page.evaluate(script)
         for size in (WIDE, PHONE):
-            seen.page.set_viewport_size(size)  # type: ignore[arg-type]
+            seen.page.set_viewport_size(size)
             seen.settle()
-            report = seen.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            found += [
-                f"{name or 'overview'}, {size['width']} wide: {one['id']}: {one['nodes'][0]['html']}"
-                for one in report["violations"]
-                if one["impact"] in ("serious", "critical") or one["id"] == "heading-order"
-            ]
+            width = seen.page.evaluate("document.documentElement.scrollWidth")
+            picture = len(seen.page.screenshot())
+            found = _serious(seen.page) if script else []
+            looks.append(Look(name or "overview", size, seen.page.inner_text("body"), width, picture, found))
+    ground = seen.page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    seen.page.close()
+    return Tour(request.param, looks, ground, [*seen.problems, *seen.foreign])
+
+
+def _serious(page: Page) -> list[str]:
+    report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']}: {one['nodes'][0]['html']}"
+        for one in report["violations"]
+        if one["impact"] in ("serious", "critical") or one["id"] == "heading-order"
+    ]
+
+
+def test_every_page_opens(tour: Tour) -> None:
+    assert len(tour.looks) == 2 * len(PAGES)
+    for look in tour.looks:
+        assert "Traceback" not in look.body and "cannot be shown" not in look.body
+        assert look.width <= look.size["width"] + 1, f"{look.page} is {look.width} wide"
+        assert look.picture > 5_000
+    assert tour.ground == ("rgb(255, 255, 255)" if tour.scheme == "light" else "rgb(16, 21, 28)")
+    assert not tour.problems
+
+
+def test_axe_finds_nothing_serious_on_any_page(tour: Tour) -> None:
+    if not AXE.is_file():
+        pytest.skip("no axe-core: `make axe` fetches it from npm, or set AXE to its axe.min.js")
+    found = [
+        f"{look.page}, {look.size['width']} wide: {what}" for look in tour.looks for what in look.serious
+    ]
     assert not found, "\n".join(found)
-    seen.page.set_viewport_size(LAPTOP)  # type: ignore[arg-type]
-    seen.open(site)
-    assert seen.page.get_by_role("button", name="Rows", exact=True).count() == 1, "icons are no words"
-    context.close()
 
 
-def test_a_header_sorts_and_comes_into_view(browser: Browser, site: str) -> None:
-    context = browser.new_context(viewport=PHONE)
-    seen = Visit(context, site)
+def test_icons_are_no_words_of_a_name(visit: Open) -> None:
+    assert visit().page.get_by_role("button", name="Rows", exact=True).count() == 1
+
+
+def test_a_header_sorts_and_comes_into_view(visit: Open) -> None:
+    seen = visit(size=PHONE)
     seen.page.wait_for_function("!!document.ekPressed")
     seen.page.locator("button[data-sort^='dior-rsvg']").first.dispatch_event("click")
     seen.page.wait_for_selector("th[aria-sort=descending] button[data-sort^='dior-rsvg']")
@@ -161,80 +213,84 @@ def test_a_header_sorts_and_comes_into_view(browser: Browser, site: str) -> None
     seen.page.locator("button[data-sort^='dior-rsvg']").first.dispatch_event("click")
     seen.page.wait_for_selector("th[aria-sort=ascending] button[data-sort^='dior-rsvg']")
     assert not seen.problems
-    context.close()
 
 
-def test_filter_sort_and_share(browser: Browser, visit: Visit, site: str) -> None:
-    visit.search("tuned")
-    visit.expect_rows(["tuned@step-300"])
-    visit.page.get_by_role("button", name="Rows").click()
-    visit.page.get_by_text("Show every checkpoint").click()
+def test_filter_sort_and_share(visit: Open) -> None:
+    seen = visit()
+    seen.search("tuned")
+    seen.expect_rows(["tuned@step-300"])
+    seen.page.get_by_role("button", name="Rows").click()
+    seen.page.get_by_text("Show every checkpoint").click()
     best_first = ["tuned@step-300", "tuned@step-200", "tuned@step-100"]
-    visit.expect_rows(best_first)
-    visit.page.keyboard.press("Escape")
-    visit.page.get_by_role("button", name="Order").click()
-    visit.page.get_by_label("Sort by").click()
-    visit.page.get_by_role("option", name="name", exact=True).click()
-    visit.expect_rows(best_first[::-1])
-    address = visit.page.url
+    seen.expect_rows(best_first)
+    seen.page.keyboard.press("Escape")
+    seen.page.get_by_role("button", name="Order").click()
+    seen.page.get_by_label("Sort by").click()
+    seen.page.get_by_role("option", name="name", exact=True).click()
+    seen.expect_rows(best_first[::-1])
+    address = seen.page.url
     assert "search=tuned" in address and "sort=name" in address and "checkpoints=1" in address
-    context = browser.new_context(viewport=PHONE)
-    Visit(context, address).expect_rows(best_first[::-1])
-    context.close()
+    visit(address.partition("/?")[2] and f"?{address.partition('/?')[2]}", PHONE).expect_rows(
+        best_first[::-1]
+    )
 
 
-def test_download(visit: Visit, tmp_path: Path) -> None:
-    with visit.page.expect_download() as waiting:
-        visit.page.get_by_role("button", name="CSV").click()
+def test_download(visit: Open, tmp_path: Path) -> None:
+    seen = visit()
+    with seen.page.expect_download() as waiting:
+        seen.page.get_by_role("button", name="CSV").click()
     waiting.value.save_as(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {"good", "worse"} <= {row["model"] for row in rows}  # as shown: the published rows are folded
 
 
-def test_from_a_figure_to_its_sample_with_boxes(visit: Visit) -> None:
-    visit.page.locator(ROWS, has_text="worse").locator("td a", has_text=".").last.click()
-    visit.page.wait_for_url("**/samples?run=*")
-    visit.page.wait_for_selector(".ek-image img")
-    visit.settle()
-    image = visit.page.locator(".ek-image img")
+def test_from_a_figure_to_its_sample_with_boxes(visit: Open) -> None:
+    seen = visit()
+    seen.page.locator(ROWS, has_text="worse").locator("td a", has_text=".").last.click()
+    seen.page.wait_for_url("**/samples?run=*")
+    seen.page.wait_for_selector(".ek-image img")
+    seen.settle()
+    image = seen.page.locator(".ek-image img")
     assert image.evaluate("image => image.naturalWidth") >= 600
-    legend = visit.page.get_by_text("target: green, solid")
+    legend = seen.page.get_by_text("target: green, solid")
     assert "prediction: yellow" in legend.inner_text()
-    visit.page.get_by_text("sample 1 of").wait_for()
+    seen.page.get_by_text("sample 1 of").wait_for()
     first = image.get_attribute("src")
-    visit.page.keyboard.press("ArrowRight")
-    visit.page.get_by_text("sample 2 of").wait_for()
-    visit.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
-    visit.page.get_by_label("Score").focus()  # a select box leaves the arrows alone while it is closed
-    visit.page.keyboard.press("ArrowLeft")
-    visit.page.get_by_text("sample 1 of").wait_for()
+    seen.page.wait_for_function("!!document.ekKeys")
+    seen.page.keyboard.press("ArrowRight")
+    seen.page.get_by_text("sample 2 of").wait_for()
+    seen.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
+    seen.page.get_by_label("Score").focus()  # a select box leaves the arrows alone while it is closed
+    seen.page.keyboard.press("ArrowLeft")
+    seen.page.get_by_text("sample 1 of").wait_for()
     fit = image.evaluate("image => image.clientWidth")
-    visit.page.get_by_text("400%").click()
-    visit.page.wait_for_function(
+    seen.page.get_by_text("400%").click()
+    seen.page.wait_for_function(
         "fit => document.querySelector('.ek-image img').clientWidth > 2 * fit", arg=fit
     )
-    assert not visit.problems
+    assert not seen.problems
 
 
-def test_a_sample_is_chosen_from_the_list(visit: Visit, site: str) -> None:
-    visit.open(f"{site}/samples")
-    grid = visit.page.get_by_test_id("stDataFrame")
+def test_a_sample_is_chosen_from_the_list(visit: Open) -> None:
+    seen = visit("samples")
+    grid = seen.page.get_by_test_id("stDataFrame")
     grid.scroll_into_view_if_needed()
     grid.click(position={"x": 15, "y": 35 + 35 * 3 + 17})
-    visit.page.get_by_text("sample 4 of").wait_for()
+    seen.page.get_by_text("sample 4 of").wait_for()
 
 
-def test_a_flipped_sample_is_opened(visit: Visit, site: str) -> None:
-    visit.open(f"{site}/compare?target=dior-rsvg@miniature")
-    visit.page.get_by_role("link", name="Open it with its images").click()
-    visit.page.wait_for_url("**/samples?run=*&sample=*")
-    visit.page.wait_for_selector(".ek-image img")
-    assert not visit.problems
+def test_a_flipped_sample_is_opened(visit: Open) -> None:
+    seen = visit("compare?target=dior-rsvg@miniature")
+    seen.page.get_by_role("link", name="Open it with its images").click()
+    seen.page.wait_for_url("**/samples?run=*&sample=*")
+    seen.page.wait_for_selector(".ek-image img")
+    assert not seen.problems
 
 
-def test_new_runs_appear_without_a_restart(visit: Visit, root: Path) -> None:
-    assert "newcomer" not in visit.page.inner_text("body")
+def test_new_runs_appear_without_a_restart(visit: Open, root: Path) -> None:
+    seen = visit()
+    assert "newcomer" not in seen.page.inner_text("body")
     (old,) = (root / "good" / "rsvqa-lr@miniature").glob("2*")
     new = root / "newcomer" / "rsvqa-lr@miniature" / old.name
     new.parent.mkdir(parents=True)
@@ -243,7 +299,7 @@ def test_new_runs_appear_without_a_restart(visit: Visit, root: Path) -> None:
     for name in ("manifest.json", "summary.json"):
         (scratch / name).write_text((scratch / name).read_text().replace('"good"', '"newcomer"'))
     scratch.rename(new)
-    visit.page.get_by_text("newcomer").first.wait_for()
+    seen.page.get_by_text("newcomer").first.wait_for()
 
 
 @pytest.fixture(scope="module")
@@ -254,15 +310,14 @@ def hostile_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_hostile_texts_are_only_text(browser: Browser, hostile_root: Path) -> None:
+def test_hostile_texts_are_only_text(contexts: Callable[..., BrowserContext], hostile_root: Path) -> None:
     index = Index([hostile_root], hostile_root.parent / "cache")
     index.refresh(patience=0)
     assert len(index.runs) == 4 * len(TEXTS)
     assert all(run.status == "complete" for run in index.runs.values())
     first = {run.folder.parts[-3]: key for key, run in index.runs.items() if run.task == "rsvqa-lr"}
     with served([hostile_root], hostile_root, patience=PATIENCE / 1000) as site:
-        context = browser.new_context(viewport=LAPTOP)
-        seen = Visit(context, f"{site}/?checkpoints=1&rankall=1")
+        seen = Visit(contexts(), f"{site}/?checkpoints=1&rankall=1")
         seen.page.get_by_text("<script>window.hacked=1</script>").first.wait_for()
         _is_harmless(seen)
         for query in (
@@ -281,7 +336,7 @@ def test_hostile_texts_are_only_text(browser: Browser, hostile_root: Path) -> No
             _is_harmless(seen)
         seen.open(f"{site}/samples?run=..%2F..%2Fetc&sample=%3Cscript%3E&tag.type=%00")
         _is_harmless(seen)
-        context.close()
+        seen.page.close()
 
 
 def _is_harmless(seen: Visit) -> None:

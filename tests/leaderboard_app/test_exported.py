@@ -236,7 +236,7 @@ def test_every_page_works_from_the_disk(scheme: Any, width: int, browser: Browse
     seen.page.wait_for_selector("#comparison svg")
     assert "By each task's headline" in seen.page.inner_text("#comparison")
     run = seen.page.locator(f"#base optgroup[label='{TASK}'] option").first.get_attribute("value")
-    seen.page.get_by_label("Base").select_option(run)
+    seen.page.locator("#base").select_option(run)
     seen.page.get_by_role("link", name="Samples on which the two differ").click()
     seen.page.get_by_text("sample 1 of").wait_for()
     seen.page.wait_for_function("document.querySelector('#sample img').naturalWidth > 300")

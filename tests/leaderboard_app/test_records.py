@@ -220,7 +220,7 @@ def test_logs_are_read_up_to_their_torn_line(tmp_path: Path) -> None:
     log = logs.read_log(path)
     assert log.steps == [1.0, 2.0] and log.broken == 2
     assert log.values["loss"][0] == 2.0 and math.isnan(log.values["loss"][1]) and log.values["lr"][1] == 1.0
-    assert logs.find_logs(tmp_path, tmp_path) == [path]
+    assert logs.find(logs.LOG, tmp_path, tmp_path) == [path]
 
 
 def test_a_long_log_shows_its_end_and_a_wide_one_its_first_names(
@@ -243,7 +243,7 @@ def test_logs_are_found_three_folders_deep_and_not_in_hidden_ones(tmp_path: Path
     for folder in (".", "a/b/c", "a/b/c/d", ".hidden/x"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "log.jsonl").write_text("")
-    assert logs.find_logs(tmp_path) == [tmp_path / "log.jsonl", tmp_path / "a/b/c/log.jsonl"]
+    assert logs.find(logs.LOG, tmp_path) == [tmp_path / "log.jsonl", tmp_path / "a/b/c/log.jsonl"]
 
 
 def test_absurd_numbers_are_left_out(tmp_path: Path) -> None:
@@ -269,5 +269,5 @@ def test_responses_are_counted_as_they_come(tmp_path: Path) -> None:
 def test_a_pipe_in_place_of_a_log_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.jsonl")
     os.mkfifo(tmp_path / "responses-0.jsonl")
-    assert logs.find_logs(tmp_path) == []
+    assert logs.find(logs.LOG, tmp_path) == []
     assert logs.Counter().responses(tmp_path) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from evalkit.comparison import Key
 from evalkit.comparison.alike import refusal
@@ -22,7 +22,7 @@ def render(context: Context, now: datetime | None = None) -> None:
     dated = [(when, run) for run in context.runs.values() if run.metrics and (when := _time(run)) is not None]
     if not dated:
         return
-    since = (now or datetime.now(UTC)) - _WEEK
+    since = (now or datetime.now(timezone.utc)) - _WEEK
     recent = sorted(((when, run) for when, run in dated if when >= since), key=lambda pair: pair[0])
     date = since.date().isoformat()
     if not recent:
@@ -59,7 +59,7 @@ def _time(run: Run) -> datetime | None:
         when = datetime.fromisoformat(run.created)
     except ValueError:
         return None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    return when if when.tzinfo is not None else when.replace(tzinfo=timezone.utc)
 
 
 def _pairs(recent: list[Run], before: list[Run]) -> list[tuple[Run, Run]]:
