@@ -62,7 +62,7 @@ def beside_trainer(network: str, trainable: str, order: str, rounds: int) -> Non
     if network == "small":
         compare(_config(vocabulary=2000), trainable, order, samples=160, batch=8, most=6, rounds=rounds)
     else:
-        compare(_cut(_real_config(), layers=4), trainable, order, samples=24, batch=4, most=2, rounds=rounds)
+        compare(_cut(_real_config(), layers=4), trainable, order, samples=16, batch=4, most=2, rounds=rounds)
 
 
 class FullHeadStep(TrainingStep):

@@ -40,8 +40,6 @@ from mini_internvl_train.samples import TrainingSet
 from mini_internvl_train.start import LORA_TARGETS, Start, load_start
 from mini_internvl_train.step import TrainingStep
 
-SKIPPED = 1
-"""First steps that are not counted."""
 PEER = "peer.json"
 """How the Trainer steps, for its process: samples, and in what order."""
 SHAPES = ((0, 0), (1, 1), (1, 1), (2, 1), (2, 2), (3, 2))
@@ -163,23 +161,22 @@ def _data(recipe: Recipe) -> tuple[TrainingSet, Start]:
 
 
 class _Clock:
-    """Seconds and samples after each step."""
+    """Seconds and samples from the beginning of the first step on."""
 
     def __init__(self) -> None:
         self.libraries = peak_memory() or 0
         self.marks: list[tuple[float, float, int]] = []
 
     def mark(self, samples: int) -> None:
-        """A step of so many samples has ended."""
+        """A step of so many samples has ended, or with none the first one begins."""
         own, others = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         work = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
         self.marks.append((time.perf_counter(), work, samples))
 
     def result(self) -> dict[str, float]:
         """Samples a second, processor seconds a sample, bytes."""
-        counted = self.marks[SKIPPED:]
-        samples = sum(samples for _, _, samples in counted)
-        seconds, work = (counted[-1][i] - self.marks[SKIPPED - 1][i] for i in (0, 1))
+        samples = sum(samples for _, _, samples in self.marks)
+        seconds, work = (self.marks[-1][i] - self.marks[0][i] for i in (0, 1))
         return {
             "rate": samples / seconds,
             "work": work / samples,
@@ -188,12 +185,17 @@ class _Clock:
 
 
 def _evalkit(folder: Path) -> dict[str, float]:
-    clock, step = _Clock(), TrainingLog.step
+    clock, begin, step = _Clock(), TrainingLog.__init__, TrainingLog.step
+
+    def begun(self: TrainingLog, *arguments: Any, **others: Any) -> None:
+        begin(self, *arguments, **others)
+        clock.mark(0)
 
     def timed(self: TrainingLog, line: Any) -> None:
         step(self, line)
         clock.mark(line.samples)
 
+    TrainingLog.__init__ = begun  # type: ignore[method-assign]
     TrainingLog.step = timed  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as output:
         train(read_recipe(folder / "recipe.yaml", {"output": output}), say=lambda line: None, quiet=True)
@@ -254,7 +256,11 @@ def _trainer(folder: Path) -> dict[str, float]:
     clock = _Clock()
     model = _native(folder, recipe.trainable)
 
-    marks = type("Marks", (TrainerCallback,), {"on_step_end": lambda *_, **__: clock.mark(batch)})
+    events = {
+        "on_train_begin": lambda *_, **__: clock.mark(0),
+        "on_step_end": lambda *_, **__: clock.mark(batch),
+    }
+    marks = type("Marks", (TrainerCallback,), events)
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"), per_device_train_batch_size=batch, num_train_epochs=1,
         learning_rate=recipe.optimizer.lr, weight_decay=recipe.optimizer.weight_decay, max_grad_norm=1.0,

@@ -6,7 +6,8 @@ import ast
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def of(name: str) -> list[str]:
     return [words for found, words in instructions() if found == name]
 
 
+@cache
 def installed() -> set[str]:
     """Packages that are installed, and what they need."""
     commands = [shlex.split(part) for words in of("RUN") for part in words.split("&&")]
@@ -52,6 +54,12 @@ def installed() -> set[str]:
             wanted += [re.match(r"[\w.-]+", one)[0] for one in needs if "extra ==" not in one]  # type: ignore[index]
             wanted = [one for one in wanted if _is_here(one)]
     return found
+
+
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """Packages by the modules that they bring."""
+    return metadata.packages_distributions()
 
 
 def canonical(name: str) -> str:
@@ -112,7 +120,7 @@ def imported(path: Path, everywhere: bool) -> Iterator[str]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_it_installs_what_the_app_imports(package: str) -> None:
     """All that the app and the tasks import, and what the core needs before it knows what is wanted."""
-    providers, held = metadata.packages_distributions(), installed()
+    providers, held = distributions(), installed()
     missing = {
         (str(path.relative_to(REPOSITORY)), module)
         for path in (REPOSITORY / package).rglob("*.py")
