@@ -107,7 +107,7 @@ def main() -> None:
         assert math.isclose(metric["value"], 100 * value, rel_tol=1e-12), (metric, value)
     print(f"{options.captions} captions, a whole command; medians of {options.rounds} rounds, values equal")
     for row, what in enumerate(("processor", "clock")):
-        mine, theirs = (statistics.median(turn[side][row] for turn in turns) for side in (0, 1))
+        mine, theirs = (statistics.median(float(turn[side][row]) for turn in turns) for side in (0, 1))
         print(f"{what:10} evalkit {mine:7.2f} s   pycocoevalcap {theirs:7.2f} s   ratio {theirs / mine:5.1f}")
 
 

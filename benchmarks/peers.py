@@ -233,8 +233,8 @@ def parts(peers: Peers, options: argparse.Namespace) -> Iterator[tuple[str, list
             for rows in ("1", "8") if part == "shared" else ("1",):
                 flags = (*ON_CPU, "--batch-size", rows)
                 lines += [peers.ours(f"evalkit, hf:, batch {rows}", name, size, f"hf:{model}", *flags)]
-            flags = ("--model_args", place, "--batch_size", "1")  # its adapter refuses more
-            lines += [peers.theirs("lmms-eval", name, size, "internvl_hf", *flags)]
+            given = ("--model_args", place, "--batch_size", "1")  # its adapter refuses more
+            lines += [peers.theirs("lmms-eval", name, size, "internvl_hf", *given)]
         yield part, lines
 
 
@@ -269,10 +269,10 @@ def answered(output: Path) -> int:
 def measured(part: str, lines: Sequence[Line], rounds: int, place: Path) -> list[dict[str, Any]]:
     """Medians of the commands of a part, which take turns; and what a further question takes."""
     turns = [[run(line, place) for line in lines] for _ in range(rounds)]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
         processor, clock = (statistics.median(turn[number][which] for turn in turns) for which in (0, 1))
-        row = {
+        row: dict[str, Any] = {
             "part": part,
             "who": line.who,
             "questions": line.questions,

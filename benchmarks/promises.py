@@ -70,8 +70,8 @@ def powers(experiments: int) -> Iterator[str]:
             need = place.needed(drop, 40_000)
             found = share(place, need, drop, experiments, resamples=4000)
             questions = f"1 to {place.questions}" if place.unequal else place.questions
-            cells = (questions, f"{100 * place.right:g}", f"{place.icc:g}", f"{100 * place.churn:g}")
-            cells += (place.metrics, f"{100 * drop:g}", need, f"{100 * found:.1f}")
+            cells = [questions, f"{100 * place.right:g}", f"{place.icc:g}", f"{100 * place.churn:g}"]
+            cells += [place.metrics, f"{100 * drop:g}", need, f"{100 * found:.1f}"]
             yield f"| {' | '.join(map(str, cells))} |"
         yield "with the gate over all metrics:" if places is ALONE else ""
 

@@ -27,8 +27,10 @@ def make(folder: Path) -> None:
     from small_vlms import make_vlm
 
     folder.mkdir(parents=True, exist_ok=True)
-    heads = {"hidden_size": 256, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 384}
-    make_vlm("internvl", folder, spread=0.08, **heads)
+    make_vlm(
+        "internvl", folder, spread=0.08,
+        hidden_size=256, num_attention_heads=4, num_key_value_heads=2, intermediate_size=384,
+    )  # fmt: skip
     print(f"{folder}: a random InternVL; serve it in float32")
 
 
