@@ -271,7 +271,7 @@ def test_what_may_change_between_sessions_and_what_may_not(bench, monkeypatch: p
 
 
 def test_a_judge_is_remembered_by_the_run(bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evalkit.pipeline import judging
+    from evalkit import judge
 
     calls: list[tuple[str, str]] = []
 
@@ -282,7 +282,7 @@ def test_a_judge_is_remembered_by_the_run(bench, monkeypatch: pytest.MonkeyPatch
             calls.append((url, model))
             cache.write_text("{}\n")
 
-    monkeypatch.setattr(judging, "Judge", Remembered)
+    monkeypatch.setattr(judge, "Judge", Remembered)
     flags = ["--judge", "http://user:secret@host/v1", "--judge-model", "j"]
     assert bench.run(*flags) == 0
     assert "judge:j" in bench.result["signature"]
