@@ -181,3 +181,16 @@ def test_merging_by_the_command_keeps_the_scale_of_rslora(tmp_path: Path) -> Non
     final = train(recipe, **QUIET)
     merged = merge(tmp_path / "out/step-000002", tmp_path / "merged")
     assert torch.equal(logits(mini_internvl.load(merged.folder)), logits(mini_internvl.load(final)))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
+def test_lora_adapts_every_linear_layer_of_the_language_model(family: str, tmp_path: Path) -> None:
+    recipe = make_recipe(tmp_path, family=family, trainable="lora")
+    start = load_start(recipe)
+    layers = start.network.language_model.model
+    linear = {name for name, layer in layers.named_modules() if isinstance(layer, torch.nn.Linear)}
+    prepare(start.network, recipe)
+    adapted = {
+        name for name, layer in layers.named_modules() if isinstance(layer, peft.tuners.lora.LoraLayer)
+    }
+    assert linear and adapted == linear
