@@ -5,6 +5,7 @@ Questions of four kinds about images; some answers change by chance, the drop co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,25 +147,35 @@ def called(
     place: PowerWorld, images: int, drop: float, experiments: int, seed: int = 0, resamples: int = 1000
 ) -> float:
     """Share of experiments in which the pooled average is called regressed."""
-    rng, hits = np.random.default_rng(seed), 0
-    for number in range(experiments):
-        if number % 50 == 0:
-            resampler = Resampler(number, resamples)
-        hits += verdicts(place.compare(rng, images, drop, resampler))["average"].verdict == "regressed"
-    return hits / experiments
+
+    def hit(rng: np.random.Generator, resampler: Resampler) -> bool:
+        return verdicts(place.compare(rng, images, drop, resampler))["average"].verdict == "regressed"
+
+    return share_of(hit, experiments, seed, resamples)
 
 
 def called_alone(
     place: PowerWorld, images: int, drop: float, experiments: int, seed: int = 0, resamples: int = 2000
 ) -> float:
     """Share of experiments in which the pooled average is called at the strictest of Holm's levels."""
+
+    def hit(rng: np.random.Generator, resampler: Resampler) -> bool:
+        found = place.pooled(rng, images, drop, resampler)
+        assert found.p is not None and found.base is not None and found.new is not None
+        return found.p <= 0.05 / place.metrics and found.new < found.base
+
+    return share_of(hit, experiments, seed, resamples)
+
+
+def share_of(
+    hit: Callable[[np.random.Generator, Resampler], bool], experiments: int, seed: int, resamples: int
+) -> float:
+    """Share of experiments that hit; fifty have the same resamples."""
     rng, hits = np.random.default_rng(seed), 0
     for number in range(experiments):
         if number % 50 == 0:
             resampler = Resampler(number, resamples)
-        found = place.pooled(rng, images, drop, resampler)
-        assert found.p is not None and found.base is not None and found.new is not None
-        hits += found.p <= 0.05 / place.metrics and found.new < found.base
+        hits += hit(rng, resampler)
     return hits / experiments
 
 

@@ -178,6 +178,14 @@ def _shown(ends: Interval | None, sign: str = "") -> str:
     return "" if ends is None else f" [{', '.join(f'{end:{sign}.4g}' for end in ends)}]"
 
 
+def notes(sweep: Sweep, scores: Scores) -> list[str]:
+    """What is said below the table."""
+    return [
+        f"{scores.n:,} samples; p values are Holm's over all points and tasks of the sweep.",
+        *sweep.notes,
+    ]
+
+
 def drawn(scores: Scores) -> Sequence[SweepPoint]:
     """The points that a plot has a mark for."""
     return [point for point in scores.points if point.value is not None]

@@ -89,12 +89,11 @@ class Augmentation:
         """Which of the changes asked for a sample never gets, and why."""
         if conversation.as_is or not (conversation.images or conversation.video):
             return []
-        text = " ".join(turn.text for turn in conversation.turns)
-        boxes, rest = "<box>" in text, _BOXES.sub("", text)
+        may_flip, may_crop = _may(conversation)
         found = []
-        if self.settings.flip and (boxes or _PLACES.search(rest) or _SIDES.search(rest)):
+        if self.settings.flip and not may_flip:
             found.append("not mirrored: they hold boxes, coordinates, or words such as left")
-        if self.settings.crop and (_PLACES.search(rest) or (boxes and not _can_move(conversation))):
+        if self.settings.crop and not may_crop:
             found.append("not cropped: they hold coordinates that cannot be moved along")
         return found
 
@@ -115,16 +114,16 @@ class Augmentation:
         settings = self.settings
         if conversation.as_is or not (conversation.images or conversation.video) or not settings.changes:
             return conversation, encoded, change
-        barred = " ".join(self.kept(conversation))
+        may_flip, may_crop = _may(conversation)
         flip = draw.random() < settings.flip
         low, high = 1 - settings.colour, 1 + settings.colour
         colour = (draw.uniform(low, high), draw.uniform(low, high), draw.uniform(low, high))
         change = replace(
             change,
-            flip=flip and "not mirrored" not in barred,
+            flip=flip and may_flip,
             colour=colour if settings.colour else None,
         )
-        if not settings.crop or "not cropped" in barred:
+        if not settings.crop or not may_crop:
             return conversation, encoded, change
         boxes = [box for turn in conversation.turns for box in boxes_of(turn.text)]
         if not boxes:
@@ -138,6 +137,15 @@ class Augmentation:
             if (len(again.input_ids), again.trained) == (len(encoded.input_ids), encoded.trained):
                 return other, again, replace(change, crop=crop)
         return conversation, encoded, change
+
+
+def _may(conversation: Conversation) -> tuple[bool, bool]:
+    """Whether its text stays true of mirrored images, and can be made true of cropped ones."""
+    text = " ".join(turn.text for turn in conversation.turns)
+    boxes, rest = "<box>" in text, _BOXES.sub("", text)
+    places = _PLACES.search(rest) is not None
+    may_flip = not (boxes or places or _SIDES.search(rest))
+    return may_flip, not (places or (boxes and not _can_move(conversation)))
 
 
 def boxes_of(text: str) -> list[Box]:

@@ -65,6 +65,11 @@ def table(caption: str, header: Iterable[HtmlCell], rows: Iterable[tuple[str, Se
     )
 
 
+def named(content: str, title: str = "") -> str:
+    """The cell that names a row; `content` is HTML."""
+    return HtmlCell(content, "name", title).render("th", ' scope="row"')
+
+
 def overview(matrix: Matrix, rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     """Models by tasks, and score against parameters."""
     columns = default_columns(matrix)
@@ -150,8 +155,7 @@ def _heading(matrix: Matrix, column: Column) -> HtmlCell:
 def _name(row: Row) -> str:
     size = magnitude(row.parameters)
     words = f"{f'{size} · ' if size else ''}{PUBLISHED if row.published else MEASURED}"
-    cell = HtmlCell(f"{escape(row.label, 80)}<small>{words}</small>", "name", row.label)
-    return cell.render("th", ' scope="row"')
+    return named(f"{escape(row.label, 80)}<small>{words}</small>", row.label)
 
 
 def _average(row: Row) -> str:
@@ -264,8 +268,7 @@ def run_list(runs: Mapping[str, Run]) -> str:
             HtmlCell("" if run.speed is None else f"{run.speed:.3g}"),
             HtmlCell(escape(run.signature, 400), "left sign"),
         ]
-        name = HtmlCell(link, "name", run.model).render("th", ' scope="row"')
-        rows.append(("", [name, *(cell.render() for cell in cells)]))
+        rows.append(("", [named(link, run.model), *(cell.render() for cell in cells)]))
     return table("runs", header, rows)
 
 

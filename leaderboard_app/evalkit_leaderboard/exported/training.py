@@ -88,7 +88,7 @@ def _curves(name: str, frame: pd.DataFrame, x: str, y: str, words: str) -> str:
         (
             "",
             [
-                HtmlCell(escape(label, 80), "name").render("th", ' scope="row"'),
+                pages.named(escape(label, 80)),
                 f"<td>{where}</td><td>{value}</td>",
             ],
         )
@@ -144,16 +144,13 @@ def _sweep(sweep: sweeps.Sweep, scores: sweeps.Scores, folders: Sequence[Path]) 
         (
             "",
             [
-                HtmlCell(escape(name, 60), "name").render("th", ' scope="row"'),
+                pages.named(escape(name, 60)),
                 *(f"<td>{escape(c, 200)}</td>" for c in rest),
             ],
         )
         for name, *rest in map(sweeps.cells, scores.points)
     ]
-    notes = [
-        f"{scores.n:,} samples; p values are Holm's over all points and tasks of the sweep.",
-        *sweep.notes,
-    ]
+    notes = sweeps.notes(sweep, scores)
     for folder in folders:
         notes = [note.replace(str(folder), folder.name) for note in notes]
     table = pages.table(f"sweep over {sweep.setting}", header, rows)

@@ -55,6 +55,4 @@ def _show(sweep: sweeps.Sweep, scores: sweeps.Scores) -> None:
         for name, *rest in map(sweeps.cells, scores.points)
     ]
     components.table(header, rows, f"sweep over {sweep.setting}")
-    components.notes(
-        [f"{scores.n:,} samples; p values are Holm's over all points and tasks of the sweep.", *sweep.notes]
-    )
+    components.notes(sweeps.notes(sweep, scores))
