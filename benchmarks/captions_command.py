@@ -93,6 +93,7 @@ def main() -> None:
     ours += ["--include", str(Path(__file__).resolve()), "--no-resume", "-q", "--json"]
     with tempfile.TemporaryDirectory() as place:
         write_files(Path(place), options.captions)
+        run(ours, Path(place)), run(["-c", PEER, *files], Path(place))  # modules are compiled
         turns = [
             (run(ours, Path(place)), run(["-c", PEER, *files], Path(place))) for _ in range(options.rounds)
         ]

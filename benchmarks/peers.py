@@ -1,7 +1,8 @@
 """The same work by evalkit and by lmms-eval, in turns: one command for the whole table.
 
     python benchmarks/peers.py [--rounds 3] [--part start --part instant ...] [--place FOLDER]
-                               [--sizes 2000 20000] [--questions 200] [--images 24] [--json FILE]
+                               [--sizes 2000 20000] [--questions 200] [--images 24] [--answers 20000]
+                               [--vlmevalkit FOLDER] [--json FILE]
 
 lmms-eval is installed in an environment of its own under the place (`--place`, default `build/peers`), on top
 of this environment's packages, so that both run the same torch and transformers. Every line is a process;
@@ -9,8 +10,8 @@ the processes of a part take turns, round after round, and the table shows the m
 seconds and of the clock. Both ask the same questions about the same images, of a random InternVL in
 transformers' layout (float32, one thread), or of a model that answers at once.
 
-With a source tree of VLMEvalKit, `python tests/peers/make.py` runs its scoring and `scoring.py` and
-`captions_command.py` run pycocoevalcap's.
+The part `scoring` (`peers_scoring.py`) scores stored answers, with VLMEvalKit too where `--vlmevalkit` names
+its source tree. Captions beside pycocoevalcap are in `captions_command.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -41,18 +43,21 @@ PACKAGES = (
     "multidict==7.2.1", "yarl==1.25.1", "propcache==0.5.4", "aiohappyeyeballs==2.7.1", "aiosignal==1.4.0",
     "frozenlist==1.8.0", "torchvision==0.28.0",
 )  # fmt: skip
-#: Its adapters load bfloat16, which a CPU without instructions for it computes in float32, slowly. Beside a
-#: torch of another build, torchvision misses its compiled operations; preparing images needs none of them.
-IN_FLOAT32 = """
-import runpy, sys, torch
+#: Beside a torch of another build, torchvision misses its compiled operations; nothing here needs them.
+TORCHVISION = """
+import torch
 operations = torch.version.cuda is None and torch.library.Library("torchvision", "DEF")
 for name in ("nms", "qnms") if operations else ():
     operations.define(name + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+"""
+#: Its adapters load bfloat16, which a CPU without instructions for it computes in float32, slowly.
+IN_FLOAT32 = f"""{TORCHVISION}
+import runpy, sys
 from transformers import PreTrainedModel
 load = PreTrainedModel.from_pretrained.__func__
 def in_float32(kind, *names, **settings):
     settings.pop("torch_dtype", None)
-    return load(kind, *names, **{**settings, "dtype": torch.float32})
+    return load(kind, *names, **(settings | dict(dtype=torch.float32)))
 PreTrainedModel.from_pretrained = classmethod(in_float32)
 sys.argv[0] = "lmms_eval"
 runpy.run_module("lmms_eval", run_name="__main__")
@@ -78,7 +83,7 @@ def visual(doc): return [Image.open(doc["image"]).convert("RGB")]
 def text(doc, settings=None): return doc["question"]
 def results(doc, answers): return {"exact": float(answers[0].strip() == doc["answer"])}
 """
-PARTS = ("start", "instant", "shared", "single")
+PARTS = ("start", "instant", "shared", "single", "scoring")
 
 
 class Questions(Task):
@@ -105,12 +110,27 @@ class Questions(Task):
 
 
 class Line(NamedTuple):
-    """One command of a part: what it is called, the arguments, and how many questions it answers, where."""
+    """One command of a part: what it is called, the arguments, and how many questions it answers, where.
+
+    Attributes:
+        metric: whose value in the output is compared. value: file that holds the command's own.
+    """
 
     who: str
     command: Sequence[str]
     questions: int = 0
     output: Path | None = None
+    metric: str = ""
+    value: Path | None = None
+
+    def figure(self) -> float | None:
+        """The value that all commands of its part must have, where it has one."""
+        if self.value is not None:
+            return float(json.loads(self.value.read_text(encoding="utf-8")))
+        if not self.metric or self.output is None:
+            return None
+        summary = next(self.output.rglob("summary.json")).read_text(encoding="utf-8")
+        return float(json.loads(summary)["metrics"][self.metric]["value"])
 
 
 class Peers:
@@ -123,14 +143,23 @@ class Peers:
     def set_up(self) -> None:
         """Create the environment, once."""
         home = Path(self.python).parents[1]
-        if not (home / "done").exists():
+        if not (home / "packages.txt").exists():
             venv.create(home, clear=True, with_pip=True)
             packages = [path for path in sys.path if path.endswith("site-packages")]
             found = next(home.glob("lib/python*/site-packages"))
             lines = "".join(f"import site; site.addsitedir({path!r})\n" for path in packages)
             (found / "packages.pth").write_text(lines, encoding="utf-8")
-            subprocess.run([self.python, "-m", "pip", "install", "-q", "--no-deps", *PACKAGES], check=True)
-            (home / "done").touch()
+            (home / "packages.txt").touch()
+        self.install(PACKAGES)
+
+    def install(self, packages: Sequence[str]) -> None:
+        """Put packages into the environment, without what they ask for; once."""
+        listed = Path(self.python).parents[1] / "packages.txt"
+        missing = [name for name in packages if name not in listed.read_text(encoding="utf-8").split()]
+        if missing:
+            subprocess.run([self.python, "-m", "pip", "install", "-q", "--no-deps", *missing], check=True)
+            with listed.open("a", encoding="utf-8") as file:
+                file.writelines(f"{name}\n" for name in missing)
 
     def write(self, name: str, count: int, images: Sequence[Path]) -> None:
         """The questions of both sides, those of an image one after the other, and answers to store."""
@@ -234,14 +263,22 @@ def parts(peers: Peers, options: argparse.Namespace) -> Iterator[tuple[str, list
             given = ("--model_args", place, "--batch_size", "1")  # its adapter refuses more
             lines += [peers.theirs("lmms-eval", name, size, "internvl_hf", *given)]
         yield part, lines
+    if "scoring" in asked:
+        from peers_scoring import scoring  # evalkit reads this file too, with no look at those beside it
+
+        yield from scoring(peers, options.answers, options.vlmevalkit)
 
 
 ON_CPU = ("--device", "cpu", "--dtype", "float32", "--gen", "max_new_tokens=8")
 
 
-def run(line: Line, place: Path) -> tuple[float, float]:
-    """Processor seconds and clock of a command, which must have answered all (`log.txt` has its output)."""
-    from children import timed  # evalkit reads this file too, with no look at those beside it
+#: Seconds of the processor and of the clock, and the peak memory of the largest process in 10^6 bytes.
+MEASURES = ("processor", "clock", "megabytes")
+
+
+def run(line: Line, place: Path) -> dict[str, float]:
+    """What a command takes (`MEASURES`), which must have answered all; `log.txt` has its output."""
+    from children import storing_compiled  # evalkit reads this file too, with no look at those beside it
 
     here = place / "here"  # lmms-eval takes a folder of a task's name for the task
     here.mkdir(exist_ok=True)
@@ -249,13 +286,17 @@ def run(line: Line, place: Path) -> tuple[float, float]:
         shutil.rmtree(line.output, ignore_errors=True)
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment = {**os.environ, **one_thread, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    started, environment = time.perf_counter(), storing_compiled(environment)
     with (place / "log.txt").open("w", encoding="utf-8") as log:
-        done, spent, clock = timed(
+        process = subprocess.Popen(
             line.command, cwd=here, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
-    if done.returncode or (line.output is not None and answered(line.output) != line.questions):
-        sys.exit(f"{line.who}: did not answer all (exit status {done.returncode}); see {place / 'log.txt'}")
-    return spent, clock
+        _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode or (line.output is not None and answered(line.output) != line.questions):
+        sys.exit(f"{line.who}: did not answer all (status {process.returncode}); see {place / 'log.txt'}")
+    taken = used.ru_utime + used.ru_stime, time.perf_counter() - started, used.ru_maxrss * 1024 / 1e6
+    return dict(zip(MEASURES, taken, strict=True))
 
 
 def answered(output: Path) -> int:
@@ -266,24 +307,28 @@ def answered(output: Path) -> int:
 
 def measured(part: str, lines: Sequence[Line], rounds: int, place: Path) -> list[dict[str, Any]]:
     """Medians of the commands of a part, which take turns; and what a further question takes."""
-    turns = [[run(line, place) for line in lines] for _ in range(rounds)]
+    turns: list[list[dict[str, float]]] = []
+    figures = set[float]()
+    for _ in range(rounds):
+        turns.append([])
+        for line in lines:
+            turns[-1].append(run(line, place))
+            if (figure := line.figure()) is not None:
+                figures.add(round(figure, 9))
+    if len(figures) > 1:
+        sys.exit(f"{part}: values differ: {figures}")
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines):
-        processor, clock = (statistics.median(turn[number][which] for turn in turns) for which in (0, 1))
-        row: dict[str, Any] = {
-            "part": part,
-            "who": line.who,
-            "questions": line.questions,
-            "processor": processor,
-            "clock": clock,
-        }
+        row: dict[str, Any] = {"part": part, "who": line.who, "questions": line.questions}
+        row |= {name: statistics.median(turn[number][name] for turn in turns) for name in MEASURES}
         fewer = next((r for r in rows if r["who"] == line.who and r["questions"] < line.questions), None)
         if fewer is not None:
             more = line.questions - fewer["questions"]
             row |= {f"further_{name}": (row[name] - fewer[name]) / more for name in ("processor", "clock")}
         rows.append(row)
         print(
-            f"{part:8} {line.who:22} {line.questions or '':>6} {processor:9.2f} {clock:9.2f}"
+            f"{part:8} {line.who:22} {line.questions or '':>6} {row['processor']:9.2f} {row['clock']:9.2f} "
+            f"{row['megabytes']:8.0f}"
             + (f" {row['further_processor']:11.4f} {row['further_clock']:9.4f}" if fewer else ""),
             flush=True,
         )
@@ -299,12 +344,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[2000, 20000], help="of the instant model")
     parser.add_argument("--questions", type=int, default=200, help="on images that twenty questions share")
     parser.add_argument("--images", type=int, default=8, help="with one question; and three times as many")
+    parser.add_argument("--answers", type=int, default=20_000, help="that are scored")
+    parser.add_argument("--vlmevalkit", type=Path, help="its source tree, whose scoring is timed too")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     peers = Peers(options.place)
     peers.place.mkdir(parents=True, exist_ok=True)
     peers.set_up()
-    print(f"{'part':8} {'who':22} {'n':>6} {'processor':>9} {'clock, s':>9} {'a further':>11} {'clock':>9}")
+    heads = f"{'part':8} {'who':22} {'n':>6} {'processor':>9} {'clock, s':>9} {'peak, MB':>8}"
+    print(f"{heads} {'a further':>11} {'clock':>9}")
     rows: list[dict[str, Any]] = []
     for part, lines in parts(peers, options):
         rows += measured(part, lines, options.rounds, peers.place)

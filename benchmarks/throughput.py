@@ -102,6 +102,22 @@ SHAPES = {
     "chartqa": Shape(2, 7, 1, 8, 2, 2, any_words),
 }
 WAYS = ("reference", "plain", "shared")
+#: Operations of torch by what they are for. Biases are copied into a product's result before it.
+KINDS = {
+    "products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::mkldnn_convolution"),
+    "attention": ("aten::_scaled_dot_product",),
+    "activations": ("aten::gelu", "aten::silu"),
+    "norms": (
+        "aten::native_layer_norm",
+        "aten::rms_norm",
+        "aten::_fused_rms",
+        "aten::pow",
+        "aten::mean",
+        "aten::rsqrt",
+    ),
+    "copies": ("aten::copy_", "aten::cat", "aten::index", "aten::masked"),
+    "sums and scales": ("aten::add", "aten::mul", "aten::neg", "aten::sub", "aten::div"),
+}
 
 
 def build(model: str, layers: int | None) -> Any:
@@ -234,6 +250,7 @@ def time_parts(options: Any, results: Any) -> None:
             f"encoding    {seconds / len(row.tiles):.3f} s a tile, "
             f"{work / seconds / flops:.0%} of the matmul peak"
         )
+        lines.append(_shares(lambda: encode_tiles(network, row.tiles)))
         embeddings = network.embed(torch.tensor([row.ids]), network.encode_images(row.tiles))[0]
         seconds = best(lambda: prefill_prefix(network, embeddings, SharedPrefix(len(embeddings))), 2)
         work = _reader_flops(network, len(embeddings))
@@ -241,10 +258,25 @@ def time_parts(options: Any, results: Any) -> None:
             f"reading     {len(embeddings)} tokens in {seconds:.2f} s, "
             f"{work / seconds / flops:.0%} of the matmul peak"
         )
+        lines.append(_shares(lambda: prefill_prefix(network, embeddings, SharedPrefix(len(embeddings)))))
         weights = sum(p.numel() for p in network.language_model.parameters()) * dtype.itemsize
         weights -= network.language_model.get_input_embeddings().weight.numel() * dtype.itemsize
         lines += _steps(network, embeddings[:300], weights)
     results.put(lines)
+
+
+def _shares(run: Callable[[], object]) -> str:
+    """What the time of a run goes to, by kind of operation."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        run()
+    spent = dict.fromkeys((*KINDS, "other"), 0.0)
+    for event in found.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), "other")
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    return "            of which " + ", ".join(f"{kind} {part / total:.1%}" for kind, part in spent.items())
 
 
 def _steps(network: Any, prompt: Any, weights: float) -> list[str]:
@@ -313,12 +345,15 @@ def best(run: Callable[[], object], times: int) -> float:
 
 
 def _encoder_flops(network: Any) -> float:
-    """Of one tile: two for each weight and position, and the attention's products."""
+    """Of one tile: two for each weight and position, from patches to projector, and attention's products."""
     config = network.config.vision
     positions = config.grid**2 + 1
     weights = sum(p.numel() for p in network.vision_model.encoder.parameters())
     attention = 4.0 * config.num_hidden_layers * positions**2 * config.hidden_size
-    return float(2 * weights * positions + attention)
+    patches = sum(p.numel() for p in network.vision_model.embeddings.patch_embedding.parameters())
+    projector = sum(p.numel() for p in network.mlp1.parameters())
+    ends = patches * (positions - 1) + projector * network.config.num_image_token
+    return float(2 * (weights * positions + ends) + attention)
 
 
 def _reader_flops(network: Any, tokens: int) -> float:

@@ -24,6 +24,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
+@lru_cache
 def package_version(name: str) -> str | None:
     """Version of an installed distribution, or None; imports nothing."""
     try:

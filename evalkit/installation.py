@@ -16,16 +16,17 @@ from pathlib import Path
 VERSION = "0.1.0"
 DISTRIBUTION = "mini-internvl-evalkit"
 
-#: Modules by the extra that installs them (tests/test_dependencies.py compares it with pyproject.toml).
+#: Modules by the extra that installs them, the one to name for a module first (tests/test_dependencies.py
+#: compares it with pyproject.toml).
 EXTRAS: dict[str, tuple[str, ...]] = {
     "api": ("httpx2", "openai"),
     "leaderboard": ("altair", "duckdb", "streamlit"),
     "mlflow": ("mlflow",),
     "notebook": ("IPython",),
     "ray": ("ray",),
+    "train": ("accelerate", "peft", "tensorboard", "yaml"),
     "tensorboard": ("tensorboard",),
     "trackio": ("trackio",),
-    "train": ("accelerate", "peft", "tensorboard", "yaml"),
     "video": ("av",),
     "wandb": ("wandb",),
 }

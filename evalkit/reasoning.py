@@ -70,12 +70,14 @@ def split_reasoning(text: str, tags: Tags = TAGS, open_end: bool = True) -> Spli
     return SplitAnswer(text.strip(), "\n".join(part.strip() for part in removed).strip(), unfinished)
 
 
+#: Tags begin with one of these; looking for them first is many times as fast.
+_BRACKETS = frozenset(tag[0] for pair in TAGS for tag in pair)
 _ANY_TAG = re.compile("|".join(re.escape(tag) for pair in TAGS for tag in pair))
 
 
 def holds_reasoning(text: str) -> bool:
     """Whether an answer has a think tag."""
-    return _ANY_TAG.search(text) is not None
+    return any(bracket in text for bracket in _BRACKETS) and _ANY_TAG.search(text) is not None
 
 
 def opened_by(prompt: str) -> str:

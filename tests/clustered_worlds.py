@@ -23,7 +23,8 @@ from evalkit_tasks.driving.drivelm_metrics import metrics as drivelm_metrics
 from evalkit_tasks.driving.drivelm_scorer import ACCURACY, GPT, LANGUAGE, MATCH
 from evalkit_tasks.general.ocrbench import OCRBench
 
-CLUSTERS = 3000
+#: Clusters of a population: as many as the published figures are of, and enough for the tests.
+CLUSTERS, FEWER = 3000, 1000
 _WORDS = ("car", "van", "truck", "sign", "light", "is", "are", "left", "right", "moving", "parked", "the")
 
 Answer = Callable[[np.random.Generator, float, float], Record]
@@ -163,19 +164,19 @@ def _selected(metric: Metric, records: list[Record], members: Clusters) -> dict[
 
 
 @functools.cache
-def world(kind: str) -> World:
-    """The world of a kind; clusters differ in size and ability."""
+def world(kind: str, count: int = CLUSTERS) -> World:
+    """The world of a kind; its `count` clusters differ in size and ability."""
     make, answer, size = (KINDS | MORE_KINDS)[kind]
     rng = np.random.default_rng(7)
-    sizes = 1 + rng.poisson(size * rng.gamma(4.0, 0.25, CLUSTERS))
-    abilities, areas = rng.normal(size=CLUSTERS), rng.gamma(3.0, 1.0, CLUSTERS)
-    owners = np.repeat(np.arange(CLUSTERS), sizes)
+    sizes = 1 + rng.poisson(size * rng.gamma(4.0, 0.25, count))
+    abilities, areas = rng.normal(size=count), rng.gamma(3.0, 1.0, count)
+    owners = np.repeat(np.arange(count), sizes)
     metric = make()
     sides = []
     for _ in range(2):
         records = [answer(rng, abilities[cluster], areas[cluster]) for cluster in owners]
         sides.append((records, metric.statistics(records)))
-    members = Clusters(owners, CLUSTERS)
+    members = Clusters(owners, count)
     rows = sides[0][1]
     selected = _selected(metric, sides[0][0], members)
     new = members.sums(sides[1][1])

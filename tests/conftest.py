@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Child processes import what this process imports, whichever checkout is installed.
@@ -27,6 +32,43 @@ def shared_dir() -> Path:
     if folder is None:
         pytest.skip("no folder of real samples (set EVALKIT_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Tens of thousands of flushes would wait for minutes, and no test cuts the power.
+
+    Child processes flush as they do elsewhere.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which refuses a closed file too
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drivelm_is_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Its 240 pictures take seconds, and many tests have a cache of their own: they get copies.
+
+    test_drawn_worlds.py asks the drawing code itself.
+    """
+    base = tmp_path_factory.getbasetemp()
+    kept = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "drivelm"
+    scratch = kept.with_name("drivelm-unfinished")
+
+    def copy(folder: Path) -> None:
+        with FileLock(f"{kept}.lock"):
+            if not kept.is_dir():
+                scratch.mkdir()
+                import_module("evalkit_tasks.miniatures.drivelm").draw(scratch)
+                scratch.rename(kept)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+    def module(name: str) -> Any:
+        return SimpleNamespace(draw=copy) if name.endswith(".drivelm") else import_module(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evalkit_tasks.base.import_module", module)
+        yield
 
 
 @pytest.fixture(autouse=True)

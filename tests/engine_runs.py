@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,15 @@ def answered_once(result: RunResult | Path) -> None:
 
 
 def stored(folder: Path) -> int:
-    """Answers stored in all runs under a folder; folders may come and go meanwhile."""
-    try:
-        return sum(path.read_bytes().count(b"\n") for path in folder.rglob("responses-*.jsonl"))
-    except FileNotFoundError:
-        return stored(folder)
+    """Answers stored in all runs under a folder."""
+    return sum(path.read_bytes().count(b"\n") for path in response_files(folder))
+
+
+def response_files(folder: Path, which: str = "*") -> list[Path]:
+    """Of all runs under a folder, whose own folders may come and go meanwhile."""
+    while True:
+        with suppress(FileNotFoundError):
+            return list(folder.rglob(f"responses-{which}.jsonl"))
 
 
 def until(condition: Callable[[], Any], seconds: float = 240) -> None:

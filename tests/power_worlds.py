@@ -112,7 +112,7 @@ def tested(rows: PairedSums, clusters: Clusters, resampler: Resampler) -> Differ
     pair = PairedSums(metric, clusters.sums(rows.base), clusters.sums(rows.new))
     before, after = (float(metric.value(sums.sum(axis=0))) for sums in (pair.base, pair.new))
     p = swap(pair, after - before, resampler).p() if before != after else 1.0
-    se = standard_error(pair.sums() @ pair.slope(pair.sums().sum(axis=0)))
+    se = standard_error(pair.sums() @ pair.slope(resampler)(pair.sums().sum(axis=0)))
     freedom = effective_clusters(clusters.sizes()) - 1
     seen = Spread(se, freedom, clusters.count, len(rows.base))
     planned = spread(metric, rows.base, rows.new, clusters, seen)

@@ -13,10 +13,11 @@ from typing import Any, Literal, overload
 
 from evalkit.comparison.baselines import resolve
 from evalkit.comparison.best_of import BestOfComparison, compare_best_of
-from evalkit.comparison.compare import Comparison, compare_runs, settings
+from evalkit.comparison.compare import Comparison, TaskPart, compare_runs, settings
 from evalkit.comparison.many import Comparisons
 from evalkit.comparison.recipes import RecipeComparison, compare_recipes, expand, is_glob
 from evalkit.comparison.runs import Key, key_of, load_for_comparison
+from evalkit.comparison.shared import Shared
 from evalkit.errors import UsageError
 from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.pipeline.keywords import called_with
@@ -117,10 +118,10 @@ def outcome(call: CompareCall) -> Outcome:
         return compare_best_of(
             base, list(named.values()), names=(name, list(named)), metric=call.metric, **options
         )
-    load = functools.cache(load_for_comparison)  # the base is read once
+    shared: Shared[TaskPart] = Shared(functools.cache(load_for_comparison))  # the base is read once
     return Comparisons(
         tuple(
-            compare_runs(base, paths, names=(name, other), with_speed=speed, load=load, **options)
+            compare_runs(base, paths, names=(name, other), with_speed=speed, shared=shared, **options)
             for other, paths in named.items()
         )
     )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from evalkit import registry
 from evalkit.comparison.flips import Flips, find_flips
 from evalkit.comparison.forgetting import SuiteChange, forgetting, headline
-from evalkit.comparison.runs import SECONDS, Key, LoadedRun, Pairs, load_for_comparison, pair, timed
+from evalkit.comparison.health import answer_health, errors, speed
+from evalkit.comparison.runs import Key, LoadedRun, Pairs, pair, timed
+from evalkit.comparison.shared import Shared
 from evalkit.comparison.verdicts import (
     GateVerdict,
     MetricResult,
@@ -26,64 +26,14 @@ from evalkit.comparison.verdicts import (
     more_clusters,
     too_little,
 )
-from evalkit.contracts import Flag, Json, Record
+from evalkit.contracts import Json
 from evalkit.errors import NotComparableError
-from evalkit.metrics.base import BoolArray, FloatArray, Mean, Metric, ratio
+from evalkit.metrics.base import Metric, once
 from evalkit.metrics.repeated import over_repeats
 from evalkit.pipeline.comparison_options import RESAMPLES, ComparisonOptions, Undecided
 from evalkit.pipeline.summary import groups
-from evalkit.statistics import Difference, Resampler, difference
+from evalkit.statistics import Difference, difference
 from evalkit.task import Task
-
-
-class FlagShare(Metric):
-    """Percentage of samples with a flag: `error` of all samples, others of the answered ones."""
-
-    def __init__(self, name: str, flag: Flag) -> None:
-        super().__init__(name, higher_is_better=False, binary=True)
-        self._flag = flag
-
-    @property
-    def mean_range(self) -> tuple[float, float]:
-        """0 to 100."""
-        return self.bounds
-
-    def selected(self, records: Sequence[Record]) -> BoolArray:
-        """Answered samples; for errors, all."""
-        if self._flag == "error":
-            return np.ones(len(records), dtype=np.bool_)
-        return super().selected(records)
-
-    def outcomes(self, records: Sequence[Record]) -> FloatArray:
-        """1 where the flag is set."""
-        flagged = np.array([float(self._flag in record.flags) for record in records], dtype=np.float64)
-        return np.where(self.selected(records), flagged, np.nan)
-
-    def statistics(self, records: Sequence[Record]) -> FloatArray:
-        """[flagged, 1]."""
-        chosen = self.selected(records)
-        flagged = np.where(chosen, self.outcomes(records), 0.0)
-        return np.stack([flagged, chosen.astype(np.float64)], axis=1)
-
-    def value(self, sums: FloatArray) -> FloatArray:
-        """100 * flagged / count."""
-        return 100.0 * ratio(sums[..., 0], sums[..., 1])
-
-
-def errors() -> Metric:
-    """Samples without an answer, percent of all."""
-    return FlagShare("errors", "error")
-
-
-def answer_health() -> list[Metric]:
-    """Answers that could not be parsed or were cut, percent of the answered samples."""
-    return [FlagShare("unparsed", "unparsed"), FlagShare("truncated", "truncated")]
-
-
-def speed() -> Metric:
-    """Mean model time a sample."""
-    return Mean(SECONDS, SECONDS, unit="s", scale=1.0, higher_is_better=False)
-
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +66,10 @@ class TaskComparison:
     tags: tuple[str, ...]
     notes: tuple[str, ...]
     undecided: str | None = None
+
+
+#: What is said of a task, and its differences, each with whether it is one of health.
+TaskPart = tuple[TaskComparison, list[tuple[Key, Difference, bool]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +116,7 @@ def compare_runs(
     seed: int = 0,
     resamples: int = RESAMPLES,
     undecided: Undecided | None = None,
-    load: Callable[[Path], LoadedRun] = load_for_comparison,
+    shared: Shared[TaskPart] | None = None,
 ) -> Comparison:
     """Compare runs of the same tasks and splits.
 
@@ -171,26 +125,25 @@ def compare_runs(
         allow: fields of the signature that may differ (see `pair`).
         with_speed: also judge the mean model time a sample.
         undecided: see `Comparison`.
-        load: reads a run.
+        shared: with other comparisons of these runs.
 
     Raises:
         NotComparableError: the runs do not measure the same thing, or cannot be read.
         UsageError: a threshold that names no metric here, or alpha out of range.
     """
-    shared = [key for key in base if key in new]
-    if not shared:
+    both = [key for key in base if key in new]
+    if not both:
         listed = [", ".join(map(str, side)) or "nothing" for side in (base, new)]
         raise NotComparableError(f"no task in common: {names[0]} has {listed[0]}, {names[1]} has {listed[1]}")
-    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(_RESAMPLES_A_TAIL * len(shared) / alpha)))
-    resampler = Resampler(seed, resamples)
-    parts = [
-        _compare_task(load(base[key]), load(new[key]), allow, resampler, alpha, with_speed) for key in shared
-    ]
+    resamples = max(resamples, min(_MOST_RESAMPLES, math.ceil(_RESAMPLES_A_TAIL * len(both) / alpha)))
+    shared = Shared() if shared is None else shared
+    how = _How(tuple(sorted(allow)), seed, resamples, alpha, with_speed)
+    parts = [_part(shared, base[key], new[key], how) for key in both]
     differences = [item for _, found in parts for item in found]
-    same = [key for key in shared if base[key].resolve() == new[key].resolve()]
+    same = [key for key in both if base[key].resolve() == new[key].resolve()]
     metrics = decide(differences, thresholds or Thresholds(), alpha, same)
-    by_key = {key: [r for r in metrics if r.key == key and not r.health] for key in shared}
-    headlines = [headline(registry.task(key.task), by_key[key]) for key in shared]
+    by_key = {key: [r for r in metrics if r.key == key and not r.health] for key in both}
+    headlines = [headline(registry.task(key.task), by_key[key]) for key in both]
     tasks = tuple(
         task if task.key in same else dataclasses.replace(task, undecided=nothing_judged(by_key[task.key]))
         for task, _ in parts
@@ -243,30 +196,39 @@ def nothing_judged(results: Sequence[MetricResult]) -> str | None:
     return f"nothing can be judged: {'; '.join(dict.fromkeys(r for r in reasons if r))}"
 
 
-def _compare_task(
-    base: LoadedRun,
-    new: LoadedRun,
-    allow: Collection[str],
-    resampler: Resampler,
-    alpha: float,
-    with_speed: bool,
-) -> tuple[TaskComparison, list[tuple[Key, Difference, bool]]]:
-    pairs = pair(base, new, allow)
+class _How(NamedTuple):
+    """What is asked of two runs of a task."""
+
+    allow: tuple[str, ...]
+    seed: int
+    resamples: int
+    alpha: float
+    with_speed: bool
+
+
+def _part(shared: Shared[TaskPart], base: Path, new: Path, how: _How) -> TaskPart:
+    mine, theirs = shared.load(base), shared.load(new)
+    return shared.part(mine, theirs, how, lambda: _compare_task(mine, theirs, shared, how))
+
+
+def _compare_task(base: LoadedRun, new: LoadedRun, shared: Shared[TaskPart], how: _How) -> TaskPart:
+    pairs = pair(base, new, how.allow)
     answered = pairs.answered()
     if not answered.base:
         raise NotComparableError(f"{base.path} and {new.path}: no sample was answered by both")
     log.info("%s: %d pairs", base.key, len(answered.base))
-    plain = base.task.metrics()
+    plain = shared.metrics(base.task)
     metrics = over_repeats(plain, answered.base, answered.new)
+    resampler = shared.resampler(how.seed, how.resamples)
 
     def differ(metric: Metric, on: Pairs, health: bool) -> tuple[Key, Difference, bool]:
         (over,) = over_repeats([metric], on.base, on.new)
-        return base.key, difference(over, on.base, on.new, resampler, alpha=alpha), health
+        return base.key, difference(over, on.base, on.new, resampler, alpha=how.alpha), health
 
     found = [differ(metric, answered, False) for metric in plain]
     found.append(differ(errors(), pairs, True))
     found += [differ(metric, answered, True) for metric in answer_health()]
-    if with_speed:
+    if how.with_speed:
         found.append(differ(speed(), timed(answered, base, new), True))
     return _describe(base, new, pairs, answered, base.task, metrics), found
 
@@ -285,8 +247,8 @@ def _describe(
         answered=len(answered.base),
         clusters=len({record.cluster for record in answered.base}),
         flips=find_flips(metrics, answered.base, answered.new),
-        base_groups=groups(task, answered.base),
-        new_groups=groups(task, answered.new),
+        base_groups=once(answered.base, groups, lambda: groups(task, answered.base)),
+        new_groups=once(answered.new, groups, lambda: groups(task, answered.new)),
         tags=task.group_by,
         notes=tuple(notes),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import eq
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def load_for_comparison(path: Path) -> LoadedRun:
         key=Key(task.name, str(named.get("split"))),
         model=str(summary.get("model", "")),
         task=task,
-        records=scored.records,
+        records=Records.of(scored.records),
         measured=measured(str(summary.get("signature", "")), task.protocol, run.manifest),
         request_keys=scored.request_keys,
         seconds=scored.seconds,
@@ -161,7 +162,9 @@ class Pairs:
     notes: tuple[str, ...] = ()
 
     def answered(self) -> Pairs:
-        """Only samples that both sides answered."""
+        """Only samples that both sides answered; the same object where these are all."""
+        if not any(record.failed for side in (self.base, self.new) for record in side):
+            return self
         kept = [(a, b) for a, b in zip(self.base, self.new, strict=True) if not (a.failed or b.failed)]
         return Pairs(Records.of([a for a, _ in kept]), Records.of([b for _, b in kept]), self.notes)
 
@@ -191,8 +194,19 @@ def pair(base: LoadedRun, new: LoadedRun, allow: Collection[str] = ()) -> Pairs:
                 "settings are not the same; --allow request compares them knowingly"
             )
     notes = (*notes, *_older_data(base, new), *_check_images(base, new, common, allow, where))
-    ours, others = ([side[name] for name in common] for side in (mine, theirs))
-    return Pairs(Records.of(ours), Records.of(others), notes)
+    ours = _in_order(base, common, mine)
+    return Pairs(ours, _in_order(new, common, theirs), notes)
+
+
+def _in_order(run: LoadedRun, names: Sequence[str], by_id: Mapping[str, Record]) -> Records:
+    """The run's records of these ids; its own object where these are all, with what was found of it.
+
+    Metrics of repeated questions are made for each pair anew, so that nothing found by them is kept.
+    """
+    whole = len(names) == len(run.records) and all(map(eq, names, by_id))
+    if whole and not any(record.repeats for record in run.records):
+        return Records.of(run.records)
+    return Records.of([by_id[name] for name in names])
 
 
 def _older_data(base: LoadedRun, new: LoadedRun) -> tuple[str, ...]:

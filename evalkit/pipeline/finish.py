@@ -157,7 +157,8 @@ def more_counts(job: Job) -> dict[str, int]:
 
 def _other_minus(path: Path, records: Sequence[Record]) -> list[str]:
     """A note, and a warning, where answers write negative numbers with a sign that no rule reads."""
-    n = sum(not record.failed and _OTHER_MINUS.search(record.text) is not None for record in records)
+    texts = [record.text for record in records if not (record.failed or record.text.isascii())]
+    n = sum(_OTHER_MINUS.search(text) is not None for text in texts)
     if not n:
         return []
     note = (

@@ -114,7 +114,7 @@ def best_of(
 def _pairs(metric: Metric, base: Sequence[Record], runs: Sequence[Sequence[Record]]) -> list[PairedSums]:
     """Cluster sums of each run beside the base's, over the samples that any of them selects."""
     chosen = np.logical_or.reduce([metric.selected(each) for each in (base, *runs)], dtype=np.bool_)
-    clusters = Clusters.of([record.cluster for record, keep in zip(base, chosen, strict=True) if keep])
+    clusters = Clusters.of_chosen(base, chosen)
     before = clusters.sums(metric.statistics(base)[chosen])
     return [PairedSums(metric, before, clusters.sums(metric.statistics(each)[chosen])) for each in runs]
 

@@ -11,7 +11,7 @@ from evalkit.contracts import MetricValue, Record
 from evalkit.metrics.base import Composite, FloatArray, Metric, Records, RootMeanSquare
 from evalkit.statistics.functional import (
     jackknife_error,
-    metric_gradient,
+    metric_slope,
     part_slopes,
     replicate,
     standard_error,
@@ -87,7 +87,8 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
     if freedom + 1 < FEW_CLUSTERS:
         few = Student(value, jackknife_error(metric.value, sums.rows), freedom)
         note = few_note(sums.thinnest, freedom + 1)
-    error = standard_error(sums.rows @ metric_gradient(metric, sums.rows.sum(axis=0), sums.rows))
+    slope = metric_slope(metric, sums.rows)
+    error = standard_error(sums.rows @ slope(sums.rows.sum(axis=0)))
     if error <= _ROUNDING * max(1.0, abs(value)):
         same = alike(value, sums.effective, metric.bounds)
         return same, note if same else "all clusters alike: no interval"
@@ -100,9 +101,7 @@ def interval(sums: ClusterSums, resampler: Resampler) -> tuple[Interval | None, 
     mover = _from_parts(sums, value, resampler) if sums.parts and (rare or few) else None
     if few and mover is not None:
         return cut(join(few.interval(), mover), metric.bounds, value), note
-    replicates = replicate(
-        metric.value, lambda at: metric_gradient(metric, at, sums.rows), sums.rows, resampler
-    )
+    replicates = replicate(metric.value, slope, sums.rows, resampler)
     found = bootstrap_t(replicates, few)
     if found is None:
         return None, "undefined in most resamples: no interval"

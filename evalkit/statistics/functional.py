@@ -24,37 +24,53 @@ _STEP = 1e-6
 _NOTHING = 1e-7
 
 
-def gradient(function: Functional, sums: FloatArray, cluster_sums: FloatArray) -> FloatArray:
-    """Derivatives of `function` at `sums` [..., k] by every column, [..., k].
+def slope_of(function: Functional, cluster_sums: FloatArray) -> Functional:
+    """Derivatives of `function` by every column, [..., k], as a function of sums [..., k].
 
-    Central differences; at the edge of a column that holds no negative number, one-sided.
+    Central differences; at the edge of a column that holds no negative number, one-sided. What follows from
+    the clusters is found once.
     """
-    result = np.zeros_like(sums)
     steps = _STEP * np.abs(cluster_sums).sum(axis=0)
     positive = cluster_sums.min(axis=0) >= 0
-    for column in np.flatnonzero(steps > 0):
-        above, below = sums.copy(), sums.copy()
-        above[..., column] += steps[column]
-        below[..., column] -= steps[column]
-        if positive[column]:
-            below[..., column] = np.maximum(below[..., column], 0.0)
-        distance = above[..., column] - below[..., column]
-        result[..., column] = (function(above) - function(below)) / distance
-    return result
+
+    def slope(sums: FloatArray) -> FloatArray:
+        result = np.zeros_like(sums)
+        for column in np.flatnonzero(steps > 0):
+            above, below = sums.copy(), sums.copy()
+            above[..., column] += steps[column]
+            below[..., column] -= steps[column]
+            if positive[column]:
+                below[..., column] = np.maximum(below[..., column], 0.0)
+            distance = above[..., column] - below[..., column]
+            result[..., column] = (function(above) - function(below)) / distance
+        return result
+
+    return slope
 
 
 def metric_gradient(metric: Metric, sums: FloatArray, cluster_sums: FloatArray) -> FloatArray:
-    """`gradient` of a metric's value; of a composite by the chain rule, a column moving its part alone."""
+    """`metric_slope` at the sums given."""
+    return metric_slope(metric, cluster_sums)(sums)
+
+
+def metric_slope(metric: Metric, cluster_sums: FloatArray) -> Functional:
+    """`slope_of` a metric's value; of a composite by the chain rule, a column moving its part alone."""
     if not isinstance(metric, Composite):
-        return gradient(metric.value, sums, cluster_sums)
-    parts = list(zip(metric.parts, metric.blocks(sums), metric.blocks(cluster_sums), strict=True))
-    values = np.stack([part.value(block) for part, block, _ in parts], axis=-1)
-    slopes = part_slopes(metric, values)
-    columns = [
-        metric_gradient(part, block, own) * slopes[..., place, None]
-        for place, (part, block, own) in enumerate(parts)
-    ]
-    return np.concatenate(columns, axis=-1)
+        return slope_of(metric.value, cluster_sums)
+    blocks = zip(metric.parts, metric.blocks(cluster_sums), strict=True)
+    parts = [(part, metric_slope(part, own)) for part, own in blocks]
+
+    def slope(sums: FloatArray) -> FloatArray:
+        given = metric.blocks(sums)
+        values = np.stack([part.value(block) for (part, _), block in zip(parts, given, strict=True)], axis=-1)
+        slopes = part_slopes(metric, values)
+        columns = [
+            of_part(block) * slopes[..., place, None]
+            for place, ((_, of_part), block) in enumerate(zip(parts, given, strict=True))
+        ]
+        return np.concatenate(columns, axis=-1)
+
+    return slope
 
 
 def part_slopes(metric: Composite, values: FloatArray) -> FloatArray:

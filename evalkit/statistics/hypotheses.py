@@ -9,7 +9,7 @@ import numpy as np
 
 from evalkit.contracts import Record
 from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import jackknife_error, metric_gradient, replicate
+from evalkit.statistics.functional import jackknife_error, metric_slope, replicate
 from evalkit.statistics.intervals import FEW_CLUSTERS, Interval, Student, bootstrap_t, freedom, join
 from evalkit.statistics.resampling import Clusters, ClusterSums, Resampler
 
@@ -82,10 +82,12 @@ def trend(
         result: FloatArray = np.stack(values, axis=-1) @ weights
         return result
 
+    own_slopes = [metric_slope(metric, block) for block in blocks]
+
     def derivatives(sums: FloatArray) -> FloatArray:
         parts = [
-            weight * metric_gradient(metric, sums[..., i * width : (i + 1) * width], block)
-            for i, (weight, block) in enumerate(zip(weights, blocks, strict=True))
+            weight * own_slope(sums[..., i * width : (i + 1) * width])
+            for i, (weight, own_slope) in enumerate(zip(weights, own_slopes, strict=True))
         ]
         return np.concatenate(parts, axis=-1)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import Composite, Metric, Records
+from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric, Records, once
 from evalkit.statistics.changes import FEW_CHANGES, score_reach, spread
 from evalkit.statistics.functional import jackknife_error, replicate
 from evalkit.statistics.hypotheses import McNemar, mcnemar
@@ -144,16 +144,32 @@ def difference(
     """
     base, new = Records.of(base), Records.of(new)
     either = metric.selected(base) | metric.selected(new)
-    names = [record.cluster for record, keep in zip(base, either, strict=True) if keep]
-    clusters = Clusters.of(names)
+    clusters = _clusters(metric, base, either)
     for side, records in (("base", base), ("new", new)):
         if (reason := metric.reason(records)) is not None:
-            return _unknown(metric, base, new, len(names), clusters.count, f"{side}: {reason}")
-    on_base, on_new = metric.statistics(base), metric.statistics(new)
+            return _unknown(metric, base, new, len(clusters.codes), clusters.count, f"{side}: {reason}")
+    (on_base, thin_base), (on_new, thin_new) = (_of_side(metric, records) for records in (base, new))
     rows = PairedSums(metric, on_base[either], on_new[either])
-    count = min(ClusterSums.of(metric, base, on_base).thinnest, ClusterSums.of(metric, new, on_new).thinnest)
+    count = min(thin_base, thin_new)
     found = between(rows, clusters, resampler, alpha=alpha, thinnest=count)
     return dataclasses.replace(found, mcnemar=_mcnemar(metric, base, new))
+
+
+def _clusters(metric: Metric, records: Records, chosen: BoolArray) -> Clusters:
+    """Clusters of the records chosen; kept where these are all that the metric selects."""
+    if not np.array_equal(chosen, metric.selected(records)):
+        return Clusters.of_chosen(records, chosen)
+    return once(records, (Clusters, chosen.tobytes()), lambda: Clusters.of_chosen(records, chosen))
+
+
+def _of_side(metric: Metric, records: Records) -> tuple[FloatArray, int]:
+    """The metric's statistics over a run's records, and the clusters under its thinnest part."""
+
+    def found() -> tuple[FloatArray, int]:
+        statistics = metric.statistics(records)
+        return statistics, ClusterSums.of(metric, records, statistics).thinnest
+
+    return once(records, ("statistics", metric), found)
 
 
 def between(
@@ -217,7 +233,7 @@ def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
     value = float(pair.difference(pair.sums().sum(axis=0)))
     swaps = swap(pair, value, resampler)
     few = resampler.at_most(max(_BOOTSTRAPS, math.ceil(_BOOTSTRAPS_A_TAIL / alpha)))
-    replicates = replicate(pair.difference, pair.slope, pair.sums(), few)
+    replicates = replicate(pair.difference, pair.slope(few), pair.sums(), few)
     if replicates.se <= _ROUNDING * max(1.0, abs(value)):  # every cluster changed alike
         ci95, interval = (swaps.guard((value, value), value, level) for level in (0.05, alpha))
         return Judgement(ci95, interval, swaps.p(), 0.0, freedom)
@@ -226,8 +242,8 @@ def judge(pair: PairedSums, resampler: Resampler, alpha: float) -> Judgement:
         bootstrap = bootstrap_t(replicates, alpha=level)
         if bootstrap is None:
             return Judgement(None, None, None, replicates.se, freedom)
-        both = join(bootstrap, swaps.interval(value, level, freedom))
-        intervals.append(cut(swaps.settle(both, value, level, freedom), pair.bounds(), value))
+        own = swaps.interval(value, level, freedom)
+        intervals.append(cut(swaps.settle(join(bootstrap, own), own, value, level), pair.bounds(), value))
     return Judgement(intervals[0], intervals[1], swaps.p(), replicates.se, freedom)
 
 
@@ -287,10 +303,14 @@ def _with_few_changes(
 def _mcnemar(metric: Metric, base: Sequence[Record], new: Sequence[Record]) -> McNemar | None:
     if not metric.binary:
         return None
-    outcomes = metric.outcomes(base), metric.outcomes(new)
+    outcomes = [_outcomes(metric, records) for records in (base, new)]
     if outcomes[0] is None or outcomes[1] is None:
         return None
     return mcnemar(outcomes[0], outcomes[1])
+
+
+def _outcomes(metric: Metric, records: Sequence[Record]) -> FloatArray | None:
+    return once(records, ("outcomes", metric), lambda: metric.outcomes(records))
 
 
 def _unknown(

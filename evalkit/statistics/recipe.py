@@ -110,8 +110,7 @@ def recipe_difference(
     """
     sides = [*base, *new]
     chosen = np.logical_or.reduce([metric.selected(records) for records in sides], dtype=np.bool_)
-    names = [record.cluster for record, keep in zip(sides[0], chosen, strict=True) if keep]
-    clusters, n = Clusters.of(names), int(chosen.sum())
+    clusters, n = Clusters.of_chosen(sides[0], chosen), int(chosen.sum())
     for records in sides:
         if (reason := metric.reason(records)) is not None:
             return RecipeDifference(metric, (), (), n, clusters.count, reason=reason)
@@ -145,8 +144,7 @@ def recipe_value(metric: Metric, runs: Sequence[Sequence[Record]], *, resamples:
     if reason is not None:
         return MetricValue(None, metric.unit, each[0].n, reason=reason)
     chosen = np.logical_or.reduce([metric.selected(records) for records in runs], dtype=np.bool_)
-    names = [record.cluster for record, keep in zip(runs[0], chosen, strict=True) if keep]
-    clusters = Clusters.of(names)
+    clusters = Clusters.of_chosen(runs[0], chosen)
     side = _Side(metric, [clusters.sums(metric.statistics(records)[chosen]) for records in runs])
     value = float(side.values.mean())
     middle = sorted(each, key=lambda one: one.value or 0.0)[len(each) // 2]

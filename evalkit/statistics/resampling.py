@@ -7,8 +7,9 @@ resamples are the one product W @ S, with S [G, k] the sums of a metric's statis
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evalkit.contracts import Record
-from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric
+from evalkit.metrics.base import BoolArray, Composite, FloatArray, Metric, once
 
 IntArray = npt.NDArray[np.intp]
 #: How often each cluster came up, mostly a byte.
@@ -30,6 +31,15 @@ _DRAWN_CELLS = 1 << 16
 MOST_GROUPS = 2000
 #: Weight matrices of up to this many cells in all are kept for the other metrics of a report.
 CACHE_CELLS = 1 << 22
+#: Numbers of what was found at resamples, kept for the next comparison of the same run.
+_FOUND_CELLS = 1 << 23
+
+
+def digest(numbers: FloatArray) -> bytes:
+    """A hash of the numbers and their shape."""
+    found = hashlib.blake2b(repr(numbers.shape).encode(), digest_size=16)
+    found.update(np.ascontiguousarray(numbers).data)
+    return found.digest()
 
 
 def effective_clusters(sizes: IntArray) -> float:
@@ -66,12 +76,25 @@ class Resampler:
         self.resamples = resamples
         self._kept: OrderedDict[int, tuple[Counts, ...]] = OrderedDict()
         self._fewer: dict[int, Resampler] = {}
+        self._found: OrderedDict[Hashable, FloatArray] = OrderedDict()
+        self._found_cells = 0
 
     def at_most(self, resamples: int) -> Resampler:
         """The same with at most so many resamples; kept, so that metrics share its weights too."""
         if resamples >= self.resamples:
             return self
         return self._fewer.setdefault(resamples, Resampler(self.seed, resamples))
+
+    def once(self, key: Hashable, find: Callable[[], FloatArray]) -> FloatArray:
+        """What `find` returns; kept by its key until the newest take all the room."""
+        if key in self._found:
+            self._found.move_to_end(key)
+            return self._found[key]
+        found = self._found[key] = find()
+        self._found_cells += found.size
+        while self._found_cells > _FOUND_CELLS:
+            self._found_cells -= self._found.popitem(last=False)[1].size
+        return found
 
     def _draw(self, clusters: int) -> Iterator[Counts]:
         rng = np.random.default_rng([self.seed, clusters])
@@ -129,6 +152,11 @@ class Clusters:
         codes = np.fromiter((order[name] for name in names), dtype=np.intp, count=len(names))
         return cls(codes, len(order))
 
+    @classmethod
+    def of_chosen(cls, records: Sequence[Record], chosen: BoolArray) -> Clusters:
+        """Those of the records that are chosen, [n]."""
+        return cls.of([record.cluster for record, keep in zip(records, chosen, strict=True) if keep])
+
     def only(self, kept: BoolArray) -> Clusters:
         """The clusters of the samples kept, [n], numbered anew."""
         known, codes = np.unique(self.codes[kept], return_inverse=True)
@@ -170,8 +198,9 @@ class ClusterSums:
         if statistics is None:
             statistics = metric.statistics(records)
         selected = metric.selected(records)
-        names = [record.cluster for record, keep in zip(records, selected, strict=True) if keep]
-        clusters = Clusters.of(names)
+        clusters = once(
+            records, (Clusters, selected.tobytes()), lambda: Clusters.of_chosen(records, selected)
+        )
         parts: tuple[ClusterSums, ...] = ()
         if isinstance(metric, Composite):
             blocks = zip(metric.parts, metric.blocks(statistics), strict=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from evalkit.metrics.base import FloatArray, Metric
-from evalkit.statistics.functional import metric_gradient
+from evalkit.statistics.functional import Functional, metric_gradient, metric_slope
 from evalkit.statistics.intervals import Interval, Student, join, two_tails
-from evalkit.statistics.resampling import Resampler, in_groups
+from evalkit.statistics.resampling import Resampler, digest, in_groups
 
 #: Relative difference below which two studentised values are the same number.
 SAME = 1e-9
@@ -40,12 +40,23 @@ class PairedSums:
         width = self.base.shape[1]
         return self.metric.value(sums[..., width:]) - self.metric.value(sums[..., :width])
 
-    def slope(self, sums: FloatArray) -> FloatArray:
-        """Derivatives of `difference` at column sums [..., 2k]; each side's columns move that side alone."""
+    def slope(self, resampler: Resampler) -> Functional:
+        """Derivatives of `difference` at column sums [..., 2k]; each side's columns move that side alone.
+
+        Args:
+            resampler: keeps each side's, so that a run's are made once for all that it is compared with.
+        """
         width = self.base.shape[1]
-        before = metric_gradient(self.metric, sums[..., :width], self.base)
-        after = metric_gradient(self.metric, sums[..., width:], self.new)
-        return np.concatenate([-before, after], axis=-1)
+        sides = [(digest(rows), metric_slope(self.metric, rows)) for rows in (self.base, self.new)]
+
+        def of_side(at: FloatArray, rows: bytes, own: Functional) -> FloatArray:
+            return resampler.once((self.metric, rows, digest(at)), lambda: own(at))
+
+        def slope(sums: FloatArray) -> FloatArray:
+            before, after = of_side(sums[..., :width], *sides[0]), of_side(sums[..., width:], *sides[1])
+            return np.concatenate([-before, after], axis=-1)
+
+        return slope
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +114,8 @@ class Swaps:
         """The interval, widened to hold 0 where p > alpha."""
         return join(interval, (value - abs(value), value + abs(value))) if self.p() > alpha else interval
 
-    def settle(self, wide: Interval, value: float, alpha: float, freedom: float) -> Interval:
-        """The interval `wide`, told by the swap test alone whether it holds 0: the two never disagree."""
-        own = self.interval(value, alpha, freedom)
+    def settle(self, wide: Interval, own: Interval, value: float, alpha: float) -> Interval:
+        """The interval `wide`, told by the swap test alone, whose is `own`, whether it holds 0."""
         if self.p() > alpha:
             return join(wide, own)
         return (wide[0], own[1]) if value < 0 else (own[0], wide[1])

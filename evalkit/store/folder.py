@@ -30,6 +30,8 @@ SUMMARY_NAME = "summary.json"
 
 #: Runs are three levels below the output folder; a user may name any folder above them.
 _DEPTH = 5
+#: The name of a run's folder.
+_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 #: Of a folder's name: most characters, and what Windows reserves.
 _LIMIT = 100
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
@@ -242,9 +244,19 @@ def _latest(parent: Path, identity: str) -> Path | None:
     return None
 
 
+def _next_name(parent: Path) -> str:
+    """A name that sorts behind all runs here, also in the same second and after the clock was set back."""
+    taken = max((run.name for run in parent.iterdir() if _RUN.fullmatch(run.name)), default="")
+    last, _, number = taken.rpartition("-")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    if stamp > last:
+        return f"{stamp}-{secrets.randbelow(0xF0_00_00):06x}"
+    return f"{last}-{int(number, 16) + 1 + secrets.randbelow(256):06x}"
+
+
 def _create(parent: Path, manifest: Mapping[str, Json]) -> Path:
     """A new folder. It has its manifest as soon as it can be seen."""
-    path = parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    path = parent / _next_name(parent)
     scratch = parent / f".new-{path.name}"
     try:
         scratch.mkdir()

@@ -61,8 +61,8 @@ def main(runs_folders: Sequence[Path], training_folder: Path) -> None:
         for address, title, render in PAGES
     ]
     chosen = st.navigation(pages, position="top")
-    access.icons_are_hidden()
     chosen.run()
+    access.icons_are_hidden()
 
 
 def _arguments() -> argparse.Namespace:

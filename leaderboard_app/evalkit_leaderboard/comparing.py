@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from evalkit.comparison import Comparison, Key, MetricResult, Thresholds, compare_runs
 from evalkit.comparison.alike import refusal
+from evalkit.comparison.compare import TaskPart
 from evalkit.comparison.runs import LoadedRun, load_for_comparison, pair
+from evalkit.comparison.shared import Shared
 from evalkit.comparison.verdicts import exceeds
 from evalkit.pipeline.comparison_options import ComparisonOptions
 from evalkit.reports import wording
@@ -23,6 +26,8 @@ Runs = Mapping[Key, Run]
 Fate = Literal["gained", "kept", "forgotten", "undecided"]
 #: Of a comparison over every task that both sides have.
 ALL = "all tasks"
+#: Records of runs that are held for the next comparison.
+_MOST_RECORDS = 300_000
 FATES: tuple[Fate, ...] = ("forgotten", "gained", "kept", "undecided")
 
 
@@ -95,8 +100,17 @@ def comparable(base: Runs, new: Runs) -> list[Key]:
     return [key for key in shared(base, new) if refusal(base[key].measured, new[key].measured) is None]
 
 
-def compare_over(base: Runs, new: Runs, names: tuple[str, str], settings: Settings) -> Outcome:
+def compare_over(
+    base: Runs,
+    new: Runs,
+    names: tuple[str, str],
+    settings: Settings,
+    work: Shared[TaskPart] | None = None,
+) -> Outcome:
     """Compare all tasks that both have at once, in one family of tests.
+
+    Args:
+        work: with other comparisons of these runs; it reads runs by `load`.
 
     Raises:
         UsageError: a threshold names no metric here, or a setting cannot be.
@@ -119,7 +133,7 @@ def compare_over(base: Runs, new: Runs, names: tuple[str, str], settings: Settin
         thresholds=Thresholds(options.largest_drops, options.margins),
         alpha=settings.alpha,
         allow=settings.allow,
-        load=_load,
+        shared=work or Shared(load),
     )
     return Outcome(comparison, left_out)
 
@@ -128,7 +142,7 @@ def refused(base: Run, new: Run, allow: tuple[str, ...]) -> str | None:
     """Why the two must not be compared, samples included; None where they may."""
     if why := refusal(base.measured, new.measured, allow):
         return why
-    pairs = or_reason(lambda: pair(_load(base.folder), _load(new.folder), allow))
+    pairs = or_reason(lambda: pair(load(base.folder), load(new.folder), allow))
     if isinstance(pairs, str):
         return pairs
     return None if pairs.answered().base else "no sample was answered by both"
@@ -175,10 +189,28 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
-def _load(path: Path) -> LoadedRun:
-    return _loaded(path, stamp(str(path)))
+class _LoadedRuns:
+    """Runs as comparisons read them, by path and stamp: the last used, for all threads."""
+
+    def __init__(self) -> None:
+        self._runs: OrderedDict[tuple[Path, str], LoadedRun] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, path: Path) -> LoadedRun:
+        """The run, read where it is not held as it is now. Raises NotComparableError."""
+        key = (path, stamp(str(path)))
+        with self._lock:
+            if key in self._runs:
+                self._runs.move_to_end(key)
+                return self._runs[key]
+        run = load_for_comparison(path)
+        with self._lock:
+            self._runs[key] = run
+            while (
+                len(self._runs) > 1 and sum(len(one.records) for one in self._runs.values()) > _MOST_RECORDS
+            ):
+                self._runs.popitem(last=False)
+        return run
 
 
-@lru_cache(maxsize=16)
-def _loaded(path: Path, _stamp: str) -> LoadedRun:
-    return load_for_comparison(path)
+load = _LoadedRuns().get

@@ -79,9 +79,10 @@ def _matrix(roots: str, version: int, _runs: Mapping[str, Run]) -> Matrix:
 
 
 def open_context(runs: Sequence[Path], training: Path) -> Context:
-    """Look at the folders and take note of what is there now."""
+    """Take note of what was there at the last look; `watch` looks again once the page is drawn."""
     index = _open_index(tuple(folder.absolute() for folder in runs))
-    index.refresh(_FRESH)
+    if not index.looked:
+        index.refresh()
     version = index.version  # before the runs: a look in between then only costs one more
     verdicts = _verdicts()
     return Context(index, training, index.runs, version, verdicts, verdicts.version)

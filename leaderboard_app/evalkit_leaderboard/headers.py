@@ -15,7 +15,9 @@ _SCRIPT = """
 export default function ({ data, setTriggerValue }) {
   const pressed = (event) => {
     const button = event.target.closest ? event.target.closest("button[data-sort]") : null;
-    if (button) setTriggerValue("sort", { name: button.dataset.sort, at: event.timeStamp });
+    if (!button) return;
+    const again = button.closest("th[aria-sort]") !== null;
+    setTriggerValue("sort", { name: button.dataset.sort, again, at: event.timeStamp });
   };
   const forget = () => document.removeEventListener("click", document.ekPressed, true);
   forget();  // this runs again at each change, and only the last one hears
@@ -46,7 +48,7 @@ def _sort() -> None:
     """By the column that was pressed; by the same one once more, the other way round."""
     pressed = getattr(st.session_state.get(_NAME), "sort", None)
     if isinstance(pressed, Mapping) and isinstance(name := pressed.get("name"), str):
-        state.press_sort(name)
+        state.press_sort(name, pressed.get("again") is True)
 
 
 def listen(sorted_by: str) -> None:

@@ -51,6 +51,11 @@ class Index:
         self._file = (cache or cache_folder() / "leaderboard") / f"runs-{_VERSION}-{digest}.parquet"
         self._load()
 
+    @property
+    def looked(self) -> bool:
+        """Whether the disk was looked at since the start."""
+        return self._looked > float("-inf")
+
     def refresh(self, patience: float = _PATIENCE) -> bool:
         """Look at the disk unless that was done `patience` seconds ago or less; whether it changed."""
         with self._lock:

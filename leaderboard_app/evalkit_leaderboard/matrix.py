@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from evalkit.task import PARTS
@@ -91,13 +92,18 @@ class Row:
         return tuple(dict.fromkeys(mark for cell in self.cells.values() for mark in cell.marks))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Matrix:
     """All rows and columns there are."""
 
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     infos: Mapping[str, TaskInfo]
+
+    @cached_property
+    def measured(self) -> frozenset[Column]:
+        """Columns that a row measured here has a cell in."""
+        return frozenset(column for row in self.rows if not row.published for column in row.cells)
 
     def higher_is_better(self, column: Column) -> bool:
         """Direction of a column."""
@@ -253,7 +259,7 @@ def default_columns(matrix: Matrix, every_task: bool = False) -> list[Column]:
     metrics measured here come first within their task.
     """
     filled = {c for row in matrix.rows for c, cell in row.cells.items() if cell.value is not None}
-    measured = measured_columns(matrix) & filled
+    measured = matrix.measured & filled
     tasks = set() if every_task else {column.task for column in measured}
     headlines = {c[:2] for c in filled if c.metric == matrix.infos[c.task].headline}
     shown: list[Column] = []
@@ -281,12 +287,7 @@ def table_columns(matrix: Matrix, number: str) -> list[Column]:
     return _measured_first(matrix, [c for c in matrix.columns if c in held and (c.task, c.metric) in printed])
 
 
-def measured_columns(matrix: Matrix) -> set[Column]:
-    """Columns that a row measured here has a cell in."""
-    return {column for row in matrix.rows if not row.published for column in row.cells}
-
-
 def _measured_first(matrix: Matrix, columns: Sequence[Column]) -> list[Column]:
     """Columns by task, those with values measured here first within each."""
-    measured, tasks = measured_columns(matrix), list(matrix.infos)
-    return sorted(columns, key=lambda column: (tasks.index(column.task), column not in measured))
+    tasks = list(matrix.infos)
+    return sorted(columns, key=lambda c: (tasks.index(c.task), c not in matrix.measured))

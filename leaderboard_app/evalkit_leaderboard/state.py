@@ -3,6 +3,9 @@
 A widget takes its first value from the address and writes each later one there. What the address names and
 the app does not offer never becomes something else: it is said, and the part of the page that would show it
 waits.
+
+Widgets that are folded away (`folded`) are drawn when the reader opens them; until then the address alone
+says what is chosen.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import streamlit as st
@@ -60,6 +64,38 @@ class NotHere(Exception):
     """The address names what is not offered here; nothing takes its place."""
 
 
+_FOLDED: ContextVar[bool] = ContextVar("folded", default=False)
+
+
+@contextmanager
+def folded(label: str, icon: str = "", key: str = "", opened: bool | None = None) -> Iterator[bool]:
+    """A button that opens what is drawn in the block; yields whether it is open.
+
+    Args:
+        key: names it; the label, where it does not change. opened: shown in the page, at first so.
+    """
+    key = f"open-{key or label}"
+    box = (
+        st.popover(label, icon=icon, key=key, on_change="rerun")
+        if opened is None
+        else st.expander(label, expanded=opened, key=key, on_change="rerun")
+    )
+    before = _FOLDED.set(not box.open)
+    try:
+        with box:
+            yield bool(box.open)
+    finally:
+        _FOLDED.reset(before)
+
+
+def _drawn(widget: Callable[..., Any], label: str, key: str, value: Any, *more: Any, **settings: Any) -> Any:
+    """What the reader chooses with a widget that first shows `value`; that value where it is folded away."""
+    if _FOLDED.get():
+        return value
+    st.session_state[key] = value
+    return widget(label, *more, key=key, **settings)
+
+
 @contextmanager
 def said() -> Iterator[None]:
     """Say what is not here in place of the part of a page that would show it; the rest goes on."""
@@ -90,15 +126,14 @@ def choose(
         NotHere: the address names none of the choices.
     """
     key, known = _key(name), _addressable(choices)
-    held = st.session_state.get(key)
-    # A choice that has gone stands in the address as well; another page's left-over does not.
-    wanted = str(held if held in known else (_given(name) or [_plain(default)])[0])
-    st.session_state[key] = wanted if wanted in known else None
-    value = st.selectbox(
+    wanted = _wanted(name, known, default)
+    value = _drawn(
+        st.selectbox,
         label,
+        key,
+        wanted if wanted in known else None,
         list(known),
         index=0 if wanted in known else None,  # with None the reader could choose nothing
-        key=key,
         format_func=_format(known, shown),
         placeholder="choose another",
         on_change=forget,
@@ -109,6 +144,15 @@ def choose(
     if value is None:
         raise NotHere(why(wanted) if why else _not_offered(label, wanted))
     return known[value]
+
+
+def _wanted(name: str, known: Mapping[str, str], default: str) -> str:
+    """What the widget holds, else what the address names, else the default.
+
+    A choice that has gone stands in the address as well; another page's left-over does not.
+    """
+    held = st.session_state.get(_key(name))
+    return str(held if held in known else (_given(name) or [_plain(default)])[0])
 
 
 def _not_offered(label: str, wanted: str) -> str:
@@ -148,11 +192,12 @@ def choose_several(
     held = st.session_state.get(key)
     wanted = _given(name) or usual if held is None or (why and not held) else [str(value) for value in held]
     gone = [value for value in dict.fromkeys([*_given(name), *wanted]) if value not in known]
-    st.session_state[key] = [value for value in wanted if value in known]
-    values = st.multiselect(
+    values = _drawn(
+        st.multiselect,
         label,
+        key,
+        [value for value in wanted if value in known],
         list(known),
-        key=key,
         format_func=_format(known, shown),
         on_change=_forget_choice,
         args=(name, *below),
@@ -186,13 +231,13 @@ def pick(
         NotHere: the address names none of the choices.
     """
     key, known = _key(name), _addressable(choices)
-    held = st.session_state.get(key)
-    wanted = str(held if held in known else (_given(name) or [_plain(default)])[0])
-    st.session_state[key] = wanted if wanted in known else None
-    value = st.segmented_control(
+    wanted = _wanted(name, known, default)
+    value = _drawn(
+        st.segmented_control,
         label,
+        key,
+        wanted if wanted in known else None,
         list(known),
-        key=key,
         format_func=_label(known, shown),
         on_change=_pressed,
         args=(name, _plain(default), *below),
@@ -205,9 +250,12 @@ def pick(
 
 
 def _label(known: Mapping[str, str], shown: Callable[[str], str]) -> Callable[[str], str]:
-    """A button's words; they are Markdown to Streamlit, so that its signs are shown as they are."""
-    plain = _format(known, shown)
-    return lambda value: re.sub(r"([\\`*_{}\[\]()#+!|~<>:$&-])", r"\\\1", plain(value))
+    return lambda value: unmarked(shown(known.get(value, value)))
+
+
+def unmarked(text: str) -> str:
+    """A button's words; they are Markdown to Streamlit, so that their signs are shown as they are."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~<>:$&-])", r"\\\1", one_line(_plain(text), _WIDTH))
 
 
 def _pressed(name: str, default: str, *below: str) -> None:
@@ -226,9 +274,10 @@ def switch(
         NotHere: the address has neither 1 nor 0.
     """
     key, words = _key(name), (_given(name) or [str(int(default))])[0]
-    if key not in st.session_state:
-        st.session_state[key] = words == "1"
-    value = bool(st.toggle(label, key=key, on_change=_forget_choice, args=(name, *below), **settings))
+    first = bool(st.session_state.get(key, words == "1"))
+    value = bool(
+        _drawn(st.toggle, label, key, first, on_change=_forget_choice, args=(name, *below), **settings)
+    )
     if words not in ("0", "1"):
         raise NotHere(f"{label}: {name}={words} in the address is neither 1 nor 0")
     _write(name, [str(int(value))], [str(int(default))])
@@ -266,11 +315,15 @@ def remember(name: str, value: str) -> None:
     st.session_state[_key(name)] = value
 
 
-def press_sort(name: str) -> None:
-    """Sort by a column whose header was pressed; by the one that it is sorted by, the other way round."""
-    if given("sort") == name or st.session_state.get(_key("sort")) == name:
-        turned = not st.session_state.get(_key("reverse"), False)
-    else:
-        turned = False
+def press_sort(name: str, again: bool) -> None:
+    """Sort by a column whose header was pressed; where it is sorted by that already, the other way round."""
+    reverse = _key("reverse")
+    turned = again and not st.session_state.get(reverse, given("reverse") == "1")
     remember("sort", name)
-    st.session_state[_key("reverse")] = turned
+    st.session_state[reverse] = turned
+
+
+def current(name: str, default: str) -> str:
+    """What a choice is, before its widget is made; whether it is offered is not known here."""
+    held = st.session_state.get(_key(name))
+    return str(held if held is not None else (_given(name) or [default])[0])

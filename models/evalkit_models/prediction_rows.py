@@ -176,8 +176,10 @@ def _text(value: Any, where: str, name: str) -> str | None:
 
 def _reasoning(row: Mapping[str, Any]) -> str:
     """What a row tells apart from its answer."""
-    found = (row.get(name) for name in REASONING_FIELDS)
-    return next((text for text in found if isinstance(text, str) and text), "")
+    for name in REASONING_FIELDS:
+        if name in row and isinstance(text := row[name], str) and text:
+            return text
+    return ""
 
 
 def _only(value: Any, where: str, name: str) -> Any:

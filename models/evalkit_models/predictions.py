@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.contracts import GENERATION_FIELDS, Failure, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.environment import many_objects
 from evalkit.errors import DataError, UsageError
 from evalkit.near_names import unknown_setting
 from evalkit_models.numbered_rows import place
@@ -36,6 +37,7 @@ class _Answers:
 class Predictions:
     """Answers by sample id from a file; needs neither images nor hardware."""
 
+    @many_objects()
     def __init__(self, path: Path, id_field: str | None = None, text_field: str | None = None) -> None:
         """Read the whole file.
 

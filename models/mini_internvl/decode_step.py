@@ -149,12 +149,7 @@ def padded_rows(rows: int) -> int:
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary positions of `[rows, heads, head_dim]`; `sin` has its first half negated."""
-    width = cos.shape[-1]
-    if width == x.shape[-1]:
-        return x * cos + torch.roll(x, width // 2, dims=-1) * sin
-    turned = x[..., :width]
-    turned = turned * cos + torch.roll(turned, width // 2, dims=-1) * sin
-    return torch.cat((turned, x[..., width:]), dim=-1)
+    return x * cos + torch.roll(x, x.shape[-1] // 2, dims=-1) * sin
 
 
 def _product(layer: nn.Module) -> Product:

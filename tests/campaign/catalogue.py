@@ -1,4 +1,7 @@
-"""Every row of the campaign's table."""
+"""Every row of the campaign's table.
+
+Each batch is a process that imports this: what needs torch imports it when it is used.
+"""
 
 from __future__ import annotations
 

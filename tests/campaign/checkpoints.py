@@ -7,13 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-from small_training import write_checkpoint
-
 import mini_internvl
 from campaign.mutations import Members, Token, difference, mutate_bytes, mutate_json, parse, write
 from campaign.trial import Trial, Verdict, ask, judge, told
-from mini_internvl.checkpoint import read_config
 
 #: What may stand where a setting of a network stands.
 ODD: tuple[Any, ...] = (
@@ -53,6 +49,9 @@ class _Checkpoint(Trial):
     seconds = 30.0
 
     def __init__(self, folder: Path) -> None:
+        import torch
+        from small_training import write_checkpoint
+
         super().__init__(folder)
         torch.set_num_threads(1)
         self.good = write_checkpoint(folder / "good", self.family)
@@ -62,6 +61,8 @@ class _Checkpoint(Trial):
 
     def read(self) -> Any:
         """What it answers, and its identity, which covers every byte of every file that decides answers."""
+        import torch
+
         model = mini_internvl.load(self.model, device="cpu", dtype="float32")
         picture = torch.full((1, 3, model.config.image_size, model.config.image_size), 90, dtype=torch.uint8)
         assert model.image_token_id is not None
@@ -92,6 +93,8 @@ class _Config(_Checkpoint):
 
     def once(self, rng: random.Random) -> Verdict:
         """Load with another config.json. It is read alone first, which is quick; most are refused there."""
+        from mini_internvl.checkpoint import read_config
+
         good = (self.good / "config.json").read_bytes()
         changed = write(mutate_json(parse(good), rng, ODD)[0]).encode("utf-8", "surrogatepass")
         data = mutate_bytes(good, rng) if rng.random() < 0.15 else changed

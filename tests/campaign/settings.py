@@ -25,8 +25,6 @@ from campaign.mutations import (
 from campaign.trial import UNKNOWN, Trial, Verdict, ask, judge, told
 from evalkit.comparison import baselines, policy
 from evalkit.pipeline.judge_labels import read_labels
-from mini_internvl_train.distill import read_distillation
-from mini_internvl_train.recipe import read_recipe
 
 POLICY = """\
 baseline = "released"
@@ -214,6 +212,8 @@ class Recipes(_Settings):
     good = RECIPE
 
     def read(self) -> Any:
+        from mini_internvl_train.recipe import read_recipe
+
         return repr(read_recipe(self.path))
 
     def meaning(self, text: str) -> Any:
@@ -231,6 +231,8 @@ class Distillations(Recipes):
     good = DISTILLATION
 
     def read(self) -> Any:
+        from mini_internvl_train.distill import read_distillation
+
         return repr(read_distillation(self.path))
 
 

@@ -8,11 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from small_training import make_recipe
-
 from campaign.kills import Killed
 from campaign.trial import Trial
-from mini_internvl_train.recipe import read_recipe
 
 
 class _TrainingKills(Killed):
@@ -24,6 +21,8 @@ class _TrainingKills(Killed):
     settings: ClassVar[Mapping[str, Any]] = {}
 
     def prepare(self) -> None:
+        from small_training import make_recipe
+
         changes = {"checkpoints__every": 1, "checkpoints__keep": 1, **self.settings}
         make_recipe(self.folder, samples=8, **changes)
         self.output = self.folder / "out"
@@ -39,6 +38,7 @@ class _TrainingKills(Killed):
 
             from mini_internvl_train import fine_tuning
             from mini_internvl_train.errors import Stopped
+            from mini_internvl_train.recipe import read_recipe
 
             torch.set_num_threads(1)
             try:

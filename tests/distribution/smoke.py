@@ -1,9 +1,10 @@
 """A wheel in an empty environment, outside of the checkout: the main job, then the extras one by one.
 
-    python tests/distribution/smoke.py dist/*.whl [--extras train,video] [--without-torch]
+    python tests/distribution/smoke.py dist/*.whl [--extras train,video] [--without-torch] [--drivelm DIR]
 
 Needs nothing but Python and a package index. Each extra is installed alone, in an environment of its own that
-sees the default one's packages. `--without-torch` installs by the commands of docs/install.md.
+sees the default one's packages. `--without-torch` installs by the commands of docs/install.md. With
+`--drivelm`, a folder with the challenge's sample, the README's predictions are scored too.
 """
 
 from __future__ import annotations
@@ -195,6 +196,29 @@ def score_stored_answers(place: Place, task: str) -> None:
     place.run("evalkit", "compare", "predictions:base.jsonl", "predictions:new.jsonl", expected=(0, 1, 5))
 
 
+def score_the_readmes_predictions(place: Place, folder: Path) -> None:
+    """The README's two commands on real frames; the stored answers have the values that it prints."""
+    given = ("-t", "drivelm", "--split", "sample", "--data-root", str(folder))
+    stored = f"predictions:{folder / 'output.json'}"
+    (run,) = json.loads(place.run("evalkit", "run", "-m", stored, *given, "--json"))["runs"]
+    values = {name: metric["value"] for name, metric in run["metrics"].items()}
+    readme = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    for metric, printed in (
+        ("accuracy", "accuracy 0.0"),
+        ("bleu_1", "BLEU-1..4 0.1988"),
+        ("bleu_2", "0.0802"),
+        ("bleu_3", "0.0305"),
+        ("bleu_4", "2.24e-06"),
+        ("rouge_l", "ROUGE-L 0.1842"),
+        ("cider", "CIDEr 0.0017"),
+    ):
+        number = printed.split()[-1]
+        digits = f"{values[metric]:.2e}" if "e" in number else f"{values[metric]:.{len(number) - 2}f}"
+        assert printed in readme and digits == number, (metric, values[metric])
+    (own,) = json.loads(place.run("evalkit", "run", "-m", "mini-internvl-tiny", *given, "--json"))["runs"]
+    place.run("evalkit", "compare", run["run"], own["run"], "--allow", "dtype", expected=(0, 1, 5))
+
+
 def check_the_command(place: Place) -> None:
     """The version, the help, and the line for a missing extra, with the package's name on the index."""
     print(place.run("evalkit", "--version").strip())
@@ -215,6 +239,7 @@ def main() -> None:
     parser.add_argument("wheel", type=Path)
     parser.add_argument("--extras", default="", help=f"comma list of {', '.join(USES)}")
     parser.add_argument("--without-torch", action="store_true")
+    parser.add_argument("--drivelm", type=Path, help="the challenge's sample, as the README wants it")
     given = parser.parse_args()
     wheel = given.wheel.resolve()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -231,6 +256,8 @@ def main() -> None:
         if not given.without_torch:
             place.run("evalkit", "doctor")
             place.run("evalkit", "run", *MAIN_JOB, "--limit", "4")
+            if given.drivelm is not None:
+                score_the_readmes_predictions(place, given.drivelm.resolve())
         for extra in filter(None, given.extras.split(",")):
             print(f"== {extra}")
             alone = Place(Path(folder) / extra, place)

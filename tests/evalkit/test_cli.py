@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -141,6 +142,18 @@ def test_a_traceback_only_with_v(bench, monkeypatch: pytest.MonkeyPatch) -> None
     assert "ZeroDivisionError: boom" in bench.err and "Traceback" not in bench.err
     assert bench.run("-v") == 3
     assert "Traceback" in bench.err
+
+
+def test_v_shows_what_every_package_logs(bench) -> None:
+    names = ("evalkit", "evalkit_tasks", "evalkit_models", "mini_internvl", "mini_internvl_train")
+    assert bench.cli("list", "models") == 0
+    assert not any(logging.getLogger(name).isEnabledFor(logging.DEBUG) for name in names)
+    try:
+        assert bench.cli("list", "models", "-v") == 0
+        assert all(logging.getLogger(name).isEnabledFor(logging.DEBUG) for name in names)
+    finally:
+        for name in names:
+            logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def test_underscore_spellings(bench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import toy
+from engine_runs import response_files
 
 from evalkit.store import load_run
 from evalkit.store.records import read_table
@@ -54,7 +56,7 @@ def wait_for_answers(folder: Path, least: int) -> Path:
     """Wait until a run under `folder` holds so many answers; returns its folder."""
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        for path in folder.glob("*/*/*/responses-0.jsonl"):
+        for path in response_files(folder, "0"):
             if path.read_bytes().count(b"\n") >= least:
                 return path.parent
         time.sleep(0.02)
@@ -107,7 +109,9 @@ def test_a_second_process_is_refused(command, start, tmp_path: Path) -> None:
     first = start(command("fake:0.05"))
     folder = wait_for_answers(tmp_path / "runs", 1)
     assert load_run(folder).status == "running"
+    first.send_signal(signal.SIGSTOP)  # it is still at it, however long the second takes to start
     second = subprocess.run(command("fake:0.05"), capture_output=True, text=True, timeout=60)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 3 and second.stdout == ""
     assert "another process is writing this run" in second.stderr and len(second.stderr.splitlines()) == 1
     out, _ = first.communicate(timeout=60)
@@ -153,60 +157,27 @@ def test_a_full_file_system_stops_the_run_and_keeps_what_was_done(command, start
         subprocess.run(["umount", str(runs)], check=True)
 
 
-START = f"import sys; sys.path[:0] = [{str(toy.ROOT)!r}]; sys.path.append({str(toy.ROOT / 'tests')!r})\n"
-KILLER = """
-import json, os, pathlib, random, signal, sys, time
-import numpy, pyarrow.parquet, PIL.Image, PIL.PngImagePlugin, tqdm, filelock  # before the forks
-import evalkit.pipeline.run, evalkit.statistics, evalkit.cli.run, evalkit.reports.run
-import toy
-
-arguments, kills, runs = json.loads(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
-
-def fork(extra):
-    pid = os.fork()
-    if pid:
-        return pid
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
-    sys.argv = [*arguments, *extra]
-    try:
-        toy.main()
-    except SystemExit as stop:
-        os._exit(int(stop.code or 0))
-    os._exit(99)
-
-def run():
-    started = time.monotonic()
-    _, status = os.waitpid(fork([]), 0)
-    return os.waitstatus_to_exitcode(status), time.monotonic() - started
-
-status, seconds = run()
-assert status == 0, status
-rng = random.Random(7)
-killed, folders = 0, [*runs.glob("2*")]
-while killed < kills or len(folders) < 3:
-    unfinished = [folder for folder in folders if not (folder / "summary.json").exists()]
-    pid = fork([] if unfinished else ["--no-resume"])  # a run of its own where no other is to be finished
-    time.sleep(rng.uniform(0.0, 1.5 * seconds))
-    os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    killed += os.WIFSIGNALED(status)
-    folders = [*runs.glob("2*")]
-"""
-
-
 @pytest.mark.slow
-def test_many_kills_leave_the_records_of_an_undisturbed_run(command, tmp_path: Path) -> None:
+def test_many_kills_leave_the_records_of_an_undisturbed_run(command, start, tmp_path: Path) -> None:
     samples, kills = 300, 8
     arguments = command("fake:0.001", samples=samples)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kept = tmp_path / "runs" / "fake" / "yes-no@test"
-    killer = [*toy.command()[:2], START + KILLER, json.dumps(arguments[2:]), str(kills), str(kept)]
-    done = subprocess.run(killer, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    runs = sorted(kept.glob("2*"))
-    assert len(runs) >= 3
+    started = time.monotonic()
+    finish(arguments)
+    undisturbed = time.monotonic() - started
+    rng, killed = random.Random(7), 0
+    for _ in range(5 * kills):
+        runs = sorted(kept.glob("2*"))
+        if killed >= kills and len(runs) >= 3:
+            break
+        goes_on = any(not (run / "summary.json").exists() for run in runs)
+        process = start([*arguments, *([] if goes_on else ["--no-resume"])])
+        time.sleep(rng.uniform(0.4, 1.4) * undisturbed)  # the first 0.4 are imports
+        process.kill()
+        _, err = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), err
+        killed += process.returncode != 0
+    assert killed >= kills and len(runs) >= 3
     reference = None
     for folder in reversed(runs):  # the same command goes on with the latest; the others by their own
         hidden = [other for other in runs if other > folder]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engine_runs import stored
 
 from evalkit.store import load_run
 from evalkit.store.records import read_table
@@ -66,9 +67,7 @@ def test_a_killed_run_ends_with_the_records_of_an_undisturbed_one(frames: Path, 
     killed = command(frames, tmp_path / "killed", "mini-internvl-tiny", *flags)
     process = subprocess.Popen(killed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     end = time.monotonic() + 120
-    while not any(
-        path.read_bytes().count(b"\n") >= 8 for path in (tmp_path / "killed").glob("*/*/*/responses-*.jsonl")
-    ):
+    while stored(tmp_path / "killed") < 8:
         assert process.poll() is None and time.monotonic() < end
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,8 +59,18 @@ def test_a_line_reads_back(identifier: str, text: str, finish, tokens: int) -> N
     line = stored.to_json()
     assert line.isascii() and "\n" not in line
     assert StoredResponse.from_json(line.encode()) == stored
+    assert line == json.dumps(json.loads(line))  # the form of json.dumps, which writes it more slowly
     failed = StoredResponse("a", "k", Response(error=Failure("image", text)))
     assert StoredResponse.from_json(failed.to_json().encode()) == failed
+
+
+@pytest.mark.parametrize("number", [None, True, np.int64(3), np.float32(0.5), math.inf, 7])
+def test_any_number_of_a_plug_in_is_written_as_json(number: Any) -> None:
+    answer = Response("a\ud800b", prompt_tokens=number, new_tokens=number, seconds=number)
+    item = json.loads(StoredResponse("a", "key", answer, number).to_json())
+    expected = number.item() if isinstance(number, np.generic) else number
+    assert [item[name] for name in ("prompt_tokens", "new_tokens", "seconds", "at")] == [expected] * 4
+    assert item["text"] == "a\ud800b"
 
 
 @pytest.mark.parametrize("cut", [1, 2, 10, 60])
@@ -246,6 +259,20 @@ def test_names_read_like_the_model() -> None:
     assert folder_name("OpenGVLab/InternVL2-2B") == "OpenGVLab--InternVL2-2B"
     assert folder_name("mini-internvl-tiny") == "mini-internvl-tiny"
     assert folder_name("a b") != folder_name("a_b") != folder_name("a?b") != folder_name("a b")
+
+
+def test_names_of_runs_follow_their_order_whatever_the_clock_says(monkeypatch, tmp_path: Path) -> None:
+    """In one second, and after the clock was set back, as at the end of summer time."""
+    made = []
+    for clock, runs in (("20261025-025959", 40), ("20261025-020000", 3), ("20261025-030000", 3)):
+        monkeypatch.setattr(time, "strftime", lambda *_, clock=clock: clock)
+        for _ in range(runs):
+            with open_run(tmp_path, "m", "t", "s", "same", {}, resume=False) as folder:
+                made.append(folder.path)
+            with open_run(tmp_path, "m", "t", "s", "same", {}, resume=True) as again:
+                assert again.path == folder.path and again.resumed
+    assert made == sorted(made) and len(set(made)) == 46
+    assert made[-4].name.startswith("20261025-025959-") and made[-1].name.startswith("20261025-030000-")
 
 
 def test_a_run_of_the_same_identity_is_gone_on_with(tmp_path: Path) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from answerer import Answerer
 from filelock import FileLock
 
 import evalkit
 from evalkit import registry
-from evalkit.contracts import ModelInfo, Request, Response, Sample
 from evalkit.data.locate import locate
 from evalkit.task import MINIATURE
 
@@ -51,50 +51,8 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-def boxed(sample: Sample, shift: float) -> str:
-    """An answer to DIOR-RSVG: the target's box, moved by a part of the image."""
-    width, height = sample.data["size"]
-    scale = (1000 / width, 1000 / height)
-    corners = [round(value * scale[place % 2] + 1000 * shift) for place, value in enumerate(sample.target)]
-    return f"[[{', '.join(map(str, corners))}]]"
-
-
-def spoken(sample: Sample, shift: float) -> str:
-    """An answer to RSVQA: the target, or something else."""
-    return "nonsense" if shift else str(sample.target)
-
-
-def tagged(sample: Sample, shift: float) -> str:
-    """An answer to DriveLM: the target with its camera pixels, or a letter."""
-    return "A" if shift else str(sample.target)
-
-
-ANSWERS: dict[str, Callable[[Sample, float], str]] = {
-    "dior-rsvg": boxed,
-    "rsvqa-lr": spoken,
-    "drivelm": tagged,
-}
-
-
-class Answerer:
-    """A model that answers a task's samples from its targets, every n-th one wrong."""
-
-    def __init__(self, name: str, task: str, samples: Sequence[Sample], every: int) -> None:
-        self.info = ModelInfo(name, fingerprint=name, dtype="float32", parameters=2_800_000)
-        self._texts = {
-            sample.id: ANSWERS[task](sample, 0.0 if (place + 1) % every else 0.4)
-            for place, sample in enumerate(samples)
-        }
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
-        """The text that was made for each sample."""
-        for request in requests:
-            yield request.id, Response(self._texts[request.id], "stop", 12, 16, 8, 0.01)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
+#: Tasks of the tree.
+TASKS = ("dior-rsvg", "rsvqa-lr", "drivelm")
 #: Models of the tree and how often they are wrong: checkpoints of one training, and two others.
 MODELS = {"good": 10, "worse": 3, "tuned@step-100": 2, "tuned@step-200": 4, "tuned@step-300": 8}
 
@@ -116,7 +74,7 @@ def real_tree(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 def make_tree(output: Path) -> None:
     """The runs of `real_tree`."""
-    for task_name in ANSWERS:
+    for task_name in TASKS:
         task = registry.task(task_name)
         samples = list(task.samples(MINIATURE, locate(task, MINIATURE)))
         for name, every in MODELS.items():

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import pytest
+from answerer import Answerer
 from hostile_runs import TEXTS, make_hostile_tree
 
+import evalkit
+from evalkit import compare, registry
+from evalkit.data.locate import locate
+from evalkit.errors import NotComparableError
+from evalkit.task import MINIATURE
 from evalkit_leaderboard.index import Index
-from evalkit_leaderboard.serving import served
+from evalkit_leaderboard.serving import free_port, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize
@@ -33,10 +43,40 @@ PATIENCE = 90_000
 
 @pytest.fixture(scope="module")
 def root(real_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the real tree that grows."""
+    """A copy of the real tree that grows, with runs that stand apart."""
     folder = tmp_path_factory.mktemp("served")
     shutil.copytree(real_tree.parent, folder, dirs_exist_ok=True)
-    return folder / "runs"
+    root = folder / "runs"
+    mmbench = registry.task("mmbench")
+    samples = list(mmbench.samples(MINIATURE, locate(mmbench, MINIATURE)))
+    for name, every in {
+        "straight": 1000,
+        "other": 3,
+        "turning": 10,
+    }.items():  # one rotation of a question at a time
+        model = Answerer(name, "mmbench", samples, every)
+        evalkit.run(model, "mmbench", split=MINIATURE, output=root, quiet=True)
+    _copied(root, "good/rsvqa-lr", "test", nonstandard={"max_tiles": 2})
+    _copied(root, "good/drivelm", "sample")
+    counts = {"expected": 320, "answered": 320, "errors": 0, "published": 4329}
+    _copied(root, "straight/mmbench", "dev", status="excerpt", counts=counts)
+    for path in root.glob("worse/rsvqa-lr@miniature/2*/*.json"):
+        path.write_text(path.read_text().replace("dtype:fp32", "dtype:bf16"))
+    newer = _copied(root, "good/rsvqa-lr", MINIATURE)
+    manifest, summary = (json.loads((newer / f"{name}.json").read_text()) for name in ("manifest", "summary"))
+    summary["metrics"]["average"]["value"] = "99.5"
+    (newer / "manifest.json").write_text(json.dumps({**manifest, "created": "2099-01-01T00:00:00+00:00"}))
+    (newer / "summary.json").write_text(json.dumps(summary))
+    return root
+
+
+def _copied(root: Path, place: str, split: str, **changes: Any) -> Path:
+    """A run on the miniature as one of another split, its summary changed; its name ends as no other does."""
+    (old,) = root.glob(f"{place}@miniature/2*")
+    new = Path(shutil.copytree(old, root / f"{place}@{split}" / f"{old.name}x"))
+    summary = json.loads((new / "summary.json").read_text())
+    (new / "summary.json").write_text(json.dumps({**summary, "split": split, **changes}))
+    return new
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +106,7 @@ class Visit:
     """A page of the app, and what went wrong in it."""
 
     def __init__(self, context: BrowserContext, address: str) -> None:
+        self.site = address.partition("?")[0].rpartition("/")[0]
         self.page: Page = context.new_page()
         self.page.set_default_timeout(PATIENCE)
         self.problems: list[str] = []
@@ -196,8 +237,19 @@ def test_axe_finds_nothing_serious_on_any_page(tour: Tour) -> None:
     assert not found, "\n".join(found)
 
 
-def test_icons_are_no_words_of_a_name(visit: Open) -> None:
-    assert visit().page.get_by_role("button", name="Rows", exact=True).count() == 1
+def test_icons_are_no_words_of_a_name_and_keys_reach_controls_in_the_order_of_the_page(visit: Open) -> None:
+    page = visit().page
+    page.locator("table.ek").first.wait_for()
+    assert page.get_by_role("button", name="Rows", exact=True).count() == 1
+    name = "(e => e.getAttribute('aria-label') || e.innerText || e.tagName)(document.activeElement)"
+    reached: list[list[str]] = []
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        reached.append(str(page.evaluate(name)).splitlines())
+    wanted = ("Overview", "Runs", "Baseline: none", "Search models", "Rows", "Columns", "Order", "Model")
+    controls = [lines for lines in reached if len(lines) < 6]  # not the frames that hold them
+    places = [next(place for place, lines in enumerate(controls) if one in lines) for one in wanted]
+    assert places == sorted(places), reached
 
 
 def test_a_header_sorts_and_comes_into_view(visit: Open) -> None:
@@ -237,6 +289,7 @@ def test_filter_sort_and_share(visit: Open) -> None:
 
 def test_download(visit: Open, tmp_path: Path) -> None:
     seen = visit()
+    seen.page.get_by_role("button", name="Download").click()
     with seen.page.expect_download() as waiting:
         seen.page.get_by_role("button", name="CSV").click()
     waiting.value.save_as(tmp_path / "table.csv")
@@ -288,10 +341,114 @@ def test_a_flipped_sample_is_opened(visit: Open) -> None:
     assert not seen.problems
 
 
+def test_the_papers_table_takes_the_chosen_split_and_each_run_stands_under_its_own_mark(
+    visit: Open, root: Path
+) -> None:
+    """One of its runs is of another setting, one is broken, one may not be compared with the others."""
+    seen = visit("task?task=rsvqa-lr&split=test")
+    printed, apart = (seen.page.locator(f"table[aria-label='Table 11: remote sensing{more}']")
+                      for more in ("", ", not comparable"))  # fmt: skip
+    for split, mine, other in (
+        ("test", "non-standard", "miniature"),
+        ("miniature", "miniature", "non-standard"),
+    ):
+        if split != "test":
+            seen.page.get_by_label("Split").click()
+            seen.page.get_by_role("option", name="miniature").click()
+            apart.get_by_text("worse").wait_for()
+            seen.settle()
+        apart.wait_for()
+        assert "SkyEyeGPT" in printed.inner_text() and "good" not in printed.inner_text()
+        assert not [row for row in printed.locator("tbody tr").all_inner_texts() if row.startswith("part")]
+        (row,) = [row for row in apart.locator("tbody tr").all_inner_texts() if row.startswith("good")]
+        assert mine in row and other not in row and "99.5" not in row
+    assert "1 broken runs of rsvqa-lr are left out" in seen.page.inner_text("body")
+    base, new = (next(root.glob(f"{name}/rsvqa-lr@miniature/2*[!x]")) for name in ("good", "worse"))
+    with pytest.raises(NotComparableError) as refused:
+        compare(base, new)
+    said = str(refused.value).partition(": ")[2]
+    assert "dtype (fp32 | bf16) differs" in said
+    assert f"no: {said}" in seen.page.locator("table[aria-label=signatures]").inner_text()
+    keys = {run.path: key for key, run in _index(root).runs.items()}
+    seen.open(f"{seen.site}/compare?target=rsvqa-lr@miniature&base={keys[str(base)]}&new={keys[str(new)]}")
+    assert (
+        said in seen.page.inner_text("body") and not seen.page.locator("table[aria-label=verdicts]").count()
+    )
+
+
+def test_a_mark_stands_in_its_cell_and_a_part_enters_no_average(visit: Open) -> None:
+    seen = visit("?benchmarks=all&rows=Measured")
+    for model, column, mark in (("good", "drivelm@sample", "sample"), ("straight", "mmbench@dev", "excerpt")):
+        row = seen.page.locator(ROWS, has=seen.page.locator(f"th[title={model}]"))
+        row.wait_for()
+        marked = [cell for cell in row.locator("td").all() if mark in cell.inner_text()]
+        assert marked and all((cell.get_attribute("title") or "").startswith(column) for cell in marked)
+        assert "benchmarks" not in row.inner_text(), "no Avg. Score of a part"
+
+
+def test_a_circular_question_shows_the_rotation_that_failed_and_a_run_that_goes_is_not_replaced(
+    visit: Open, root: Path
+) -> None:
+    keys = {run.model: key for key, run in _index(root).runs.items()
+            if (run.task, run.split) == ("mmbench", MINIATURE)}  # fmt: skip
+    seen = visit(f"compare?target=mmbench@miniature&base={keys['straight']}&new={keys['turning']}")
+    quotes = seen.page.locator(".ek-quotes").first
+    quotes.wait_for()
+    target, base, new = (quotes.locator("pre").nth(place).inner_text() for place in range(3))
+    assert target == base != new
+    assert "Rotation 1000002" in seen.page.inner_text("body")
+    (folder,) = root.glob("turning/mmbench@miniature/2*")
+    folder.rename(root.parent / "elsewhere")
+    try:
+        seen.page.get_by_text(f"Run {keys['turning']} is not under").wait_for()
+        seen.page.locator("table[aria-label=verdicts]").wait_for(state="detached")
+    finally:
+        (root.parent / "elsewhere").rename(folder)
+    for address, said in (
+        ("samples?run=doesnotexist", "Run doesnotexist is not under"),
+        (f"samples?run={keys['straight']}&sample=nobody", "Sample nobody is not in this run"),
+    ):
+        seen.open(f"{seen.site}/{address}")
+        seen.page.get_by_text(said).wait_for()
+        assert not seen.page.locator(".ek-quotes, .ek-image").count()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM")
+def test_the_server_ends_when_told_though_a_page_is_open(
+    contexts: Callable[..., BrowserContext], tmp_path: Path
+) -> None:
+    from playwright.sync_api import Error
+
+    port = free_port("127.0.0.1")
+    command = [sys.executable, "-m", "evalkit", "leaderboard", "--runs", str(tmp_path), "--port", str(port)]
+    page, process = contexts().new_page(), subprocess.Popen(command)
+    end = time.monotonic() + PATIENCE / 1000
+    try:
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                page.goto(f"http://127.0.0.1:{port}")
+                break
+            except Error:  # nobody answers yet
+                time.sleep(0.2)
+        page.wait_for_selector("[data-testid=stHeading]")
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        page.close()
+
+
+def _index(root: Path) -> Index:
+    index = Index([root], root.parent / "own-cache")
+    index.refresh(patience=0)
+    return index
+
+
 def test_new_runs_appear_without_a_restart(visit: Open, root: Path) -> None:
     seen = visit()
     assert "newcomer" not in seen.page.inner_text("body")
-    (old,) = (root / "good" / "rsvqa-lr@miniature").glob("2*")
+    (old,) = (root / "good" / "rsvqa-lr@miniature").glob("2*[!x]")
     new = root / "newcomer" / "rsvqa-lr@miniature" / old.name
     new.parent.mkdir(parents=True)
     scratch = root.parent / "newcomer"

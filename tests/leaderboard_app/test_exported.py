@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 from hostile_runs import TEXTS, make_hostile_tree
 from written_sweep import write_sweep
 
+from evalkit.comparison.runs import LoadedRun, Pairs, pair
 from evalkit_leaderboard.cli import leaderboard
 from evalkit_leaderboard.exported import board, samples
 from evalkit_leaderboard.exported.board import export_board
@@ -82,6 +85,21 @@ def test_nothing_else_is_written_over(kind: str, few: Path, tmp_path: Path) -> N
     assert told.exit_code and "--export" in f"{told.output} {told.exception}"
     assert (place if kind == "file" else place / "index.html").read_text().startswith("my own")
     assert not (place / "data").exists()
+
+
+def test_two_runs_are_compared_once_for_the_board_and_their_models(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+    compared: list[tuple[str, str]] = []
+
+    def counted(base: LoadedRun, new: LoadedRun, allow: Sequence[str]) -> Pairs:
+        compared.append((base.path.parts[-3], new.path.parts[-3]))
+        return pair(base, new, allow)
+
+    monkeypatch.setattr(sys.modules["evalkit.comparison.compare"], "pair", counted)
+    export_board(index_of(few, tmp_path / "index").runs, tmp_path / "site", "board")
+    assert compared.count(("good", "worse")) + compared.count(("worse", "good")) == 2  # two tasks
 
 
 def test_no_path_of_this_machine_is_published(exported: Path, few: Path) -> None:

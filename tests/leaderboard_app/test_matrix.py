@@ -64,6 +64,8 @@ def test_a_plain_complete_run_is_ranked_beside_the_published_rows() -> None:
     assert matrix.best(CHARTQA, matrix.rows) == 99.0
     published = matrix.row("Mini-InternVL-2B")
     assert published is not None and published.published and published.cells[CHARTQA].value == 76.2
+    assert {cell.unit for cell in published.cells.values()} == {"percent", "score"}
+    assert published.cells[CHARTQA].unit == "percent"
 
 
 @pytest.mark.parametrize(

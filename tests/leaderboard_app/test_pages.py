@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 import streamlit
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from written_sweep import sweep_scores, write_sweep
 
 from evalkit import compare
+from evalkit.comparison import Key, MetricResult
 from evalkit.errors import NotComparableError
-from evalkit_leaderboard import context
+from evalkit.metrics.base import Accuracy, Mean, RootMeanSquare
+from evalkit.statistics import Difference
+from evalkit_leaderboard import charts, context
 from evalkit_leaderboard.index import Index
 from evalkit_leaderboard.matrix import row_key
 from evalkit_leaderboard.runs import Run
+from evalkit_leaderboard.views import compare_details
 from mini_internvl_train import sweep_table
 
 #: AppTest of older releases cannot run a page with segmented controls a second time.
@@ -31,6 +37,15 @@ run_again = pytest.mark.skipif(
     tuple(map(int, streamlit.__version__.split(".")[:2])) < (1, 67),
     reason="AppTest of this Streamlit is too old",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def components_of_others_are_sought_once() -> Iterator[None]:
+    """Each page starts Streamlit anew, which reads the metadata of every package here for such components."""
+    with pytest.MonkeyPatch.context() as patch:
+        known = functools.cache(manifest_scanner.scan_component_manifests)
+        patch.setattr(manifest_scanner, "scan_component_manifests", known)
+        yield
 
 
 def script(page: str, runs: str, training: str) -> None:
@@ -81,6 +96,17 @@ def given(app: AppTest, name: str) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def unfold(app: AppTest, *names: str, opened: bool = True) -> AppTest:
+    """Open what is folded away; or fold it away again."""
+    for name in names:
+        app.session_state[f"open-{name}"] = opened
+    return app.run()
+
+
+def fold(app: AppTest, *names: str) -> AppTest:
+    return unfold(app, *names, opened=False)
+
+
 def failed(app: AppTest) -> bool:
     return bool(app.exception) or "cannot be shown" in html(app)
 
@@ -125,20 +151,44 @@ def test_overview_marks_published_rows_and_ranks_ours(real_tree: Path) -> None:
 
 
 @run_again
+def test_overview_turns_its_pages(real_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evalkit_leaderboard.views import overview_table
+
+    everything = rows_of(page("overview", real_tree))
+    monkeypatch.setattr(overview_table, "_PAGE", 2)
+    app = page("overview", real_tree)
+    assert len(everything) == 4 and rows_of(app) == everything[:2] and "rows 1 to 2 of 4" in html(app)
+
+    def press(label: str) -> None:
+        (button,) = (button for button in app.button if button.label == label)
+        button.click().run()
+
+    press("Next rows")
+    assert rows_of(app) == everything[2:] and "rows 3 to 4 of 4" in html(app) and given(app, "page") == ["2"]
+    assert [button.disabled for button in app.button if button.label == "Next rows"] == [True]
+    press("Previous rows")
+    assert rows_of(app) == everything[:2] and "page" not in app.query_params
+
+
+@run_again
 def test_overview_filters_sorts_and_keeps_its_address(real_tree: Path) -> None:
     app = page("overview", real_tree)
     app.text_input(key="q-search").set_value("tuned").run()
     assert rows_of(app) == ["tuned@step-300"] and given(app, "search") == ["tuned"]
-    app.toggle(key="q-checkpoints").set_value(True).run()
+    assert "q-sort" not in (box.key for box in app.selectbox), (
+        "what is folded away is drawn when it is opened"
+    )
+    unfold(app, "Rows", "Order").toggle(key="q-checkpoints").set_value(True).run()
     assert len(rows_of(app)) == 3 and given(app, "checkpoints") == ["1"]
     app.selectbox(key="q-sort").set_value("name").run()
     assert rows_of(app) == ["tuned@step-100", "tuned@step-200", "tuned@step-300"]
     app.toggle(key="q-reverse").set_value(True).run()
-    assert rows_of(app)[0] == "tuned@step-300"
+    fold(app, "Rows", "Order")
+    assert rows_of(app)[0] == "tuned@step-300" and given(app, "reverse") == ["1"]
     shared = {name: given(app, name)[0] for name in app.query_params}
     again = page("overview", real_tree, **shared)
     assert rows_of(again) == rows_of(app)
-    app.toggle(key="q-reverse").set_value(False).run()
+    unfold(app, "Order").toggle(key="q-reverse").set_value(False).run()
     assert "reverse" not in app.query_params
 
 
@@ -167,7 +217,7 @@ def test_overview_shows_the_comparisons_verdicts_against_a_baseline(real_tree: P
     assert worse in again.query_params["baseline"] and "improved" in html(again)
     gone = page("overview", tree, baseline="0123456789")
     assert "No model 0123456789 is measured" in html(gone) and "improved" not in html(gone)
-    page("overview", tree, baseline="").selectbox(key="q-baseline").set_value("").run()
+    unfold(page("overview", tree, baseline=""), "Baseline").selectbox(key="q-baseline").set_value("").run()
     assert "baseline" not in page("overview", tree).query_params
 
 
@@ -327,6 +377,55 @@ def test_compare_finds_the_planted_difference(real_tree: Path) -> None:
     assert "nonsense" in texts(app)
     address = re.search(r'href="samples\?(run=[^"]*)"', content)
     assert address is not None and f"run={keys['worse']}" in address[1] and "sample=" in address[1]
+
+
+def test_the_forest_plot_has_an_axis_for_each_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no upper end would flatten the rest; fractions are points of 100."""
+    drawn: dict[str, list[tuple[str, float]]] = {}
+
+    def draw(rows: list[dict[str, Any]], unit: str) -> object:
+        drawn[unit] = [(row["label"], row["value"]) for row in rows]
+        return forest(rows, unit)
+
+    forest, specs = charts.forest, list[str]()
+    monkeypatch.setattr(charts, "forest", draw)
+    monkeypatch.setattr(streamlit, "altair_chart", lambda chart, **_: specs.append(str(chart.to_dict())))
+    metrics = [
+        Accuracy("accuracy"),
+        Mean("iou", unit="fraction", scale=1.0),
+        Mean("cider", bounds=(0.0, math.inf)),
+        RootMeanSquare("speed", "speed", unit="m/s"),
+    ]
+    results = [
+        MetricResult(Key("t", "s"), Difference(metric, 0.5, 0.75, 50, 50, (0.125, 0.375), p=0.01, se=0.1))
+        for metric in metrics
+    ]
+    compare_details._forest(results, False)
+    assert drawn == {
+        "points of 100": [("accuracy", 0.25), ("iou", 25.0)],
+        "percent, without an upper end": [("cider", 0.25)],
+        "m/s": [("speed (lower is better)", 0.25)],
+    }
+    assert len(specs) == 3
+    assert all(f"new − base, {unit}" in spec for unit, spec in zip(drawn, specs, strict=True))
+
+
+def test_overview_says_what_is_new_better_and_worse_since_last_week(real_tree: Path, tmp_path: Path) -> None:
+    tree = small_tree(real_tree, tmp_path, "good", "worse")
+    for name, answers in {"good": "worse", "worse": "good"}.items():  # each had the other's answers before
+        (path,) = (real_tree / answers / "rsvqa-lr@miniature").glob("2*")
+        old = Path(shutil.copytree(path, tree / name / "rsvqa-lr@miniature" / "20200101-000000-aaaaaa"))
+        for file in ("manifest.json", "summary.json"):
+            content = json.loads((old / file).read_text().replace(f'"{answers}"', f'"{name}"'))
+            (old / file).write_text(json.dumps({**content, "created": "2020-01-01T00:00:00+00:00"}))
+    page("overview", tree)
+    context._verdicts().settle()
+    (line,) = (part for part in html(page("overview", tree)).split("<div") if "Since last week" in part)
+    assert "2 new runs of 2 models" in line
+    gain = re.search(
+        r"better: good on rsvqa-lr@miniature \(\+(\d+\.\d+)\); worse: worse on [^ ]+ \(−(.*?)\)", line
+    )
+    assert gain is not None and gain[1] == gain[2]
 
 
 def test_compare_sets_beside_what_is_comparable(real_tree: Path) -> None:
@@ -723,3 +822,20 @@ def test_hostile_texts_stop_no_page(hostile_tree: Path, name: str) -> None:
         address.startswith(("task?", "samples?", "runs?"))
         for address in re.findall(r'<a href="([^"]*)"', content)
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "sign"), [("rsvqa-lr", "average", -1), ("bdd-x", "speed_rmse", 1)]
+)
+def test_the_best_values_are_drawn_first(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, task: str, metric: str, sign: int
+) -> None:
+    """The paper's rows among them; those that are not comparable come last."""
+    drawn: list[list[dict[str, Any]]] = []
+    draw = charts.intervals
+    monkeypatch.setattr(charts, "intervals", lambda rows, unit: drawn.append(list(rows)) or draw(rows, unit))
+    app = page("task", tree, task=task, metric=metric)
+    assert ("Lower is better." in html(app)) == (sign > 0)
+    (points,) = drawn
+    order = [(point["apart"], sign * point["value"]) for point in points]
+    assert order == sorted(order) and len(order) > 2

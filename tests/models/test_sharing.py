@@ -88,12 +88,12 @@ def test_shared_answers_equal_those_one_by_one(family: str, seed: int, images: l
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen2", "internlm2", "phi3", "qwen3"])
-def test_hundreds_of_unlike_requests(family: str) -> None:
-    rows = ask(random.Random(5), [(1, 90), (3, 40), (0, 20), (2, 1), (1, 1), (2, 60)], longest=30)
+def test_more_than_a_hundred_unlike_requests(family: str) -> None:
+    rows = ask(random.Random(5), [(1, 60), (3, 20), (0, 12), (2, 1), (1, 1), (2, 30)], longest=30)
     model = network(family)
     shared = answers(model, rows, True)
     assert shared == answers(model, rows, False)
-    assert len({tuple(answer.tokens) for answer in shared}) > 100
+    assert len({tuple(answer.tokens) for answer in shared}) > 60
     assert {answer.finish for answer in shared} == {"stop", "length"}
 
 

@@ -13,9 +13,11 @@ import torch
 
 import mini_internvl
 from mini_internvl import GenerationSettings
+from mini_internvl.config import VisionConfig
 from mini_internvl.decode_step import Step
 from mini_internvl.linear_layers import Int8Linear, order_for_decoding
 from mini_internvl.prefill import PromptTail, prefill
+from mini_internvl.vision import InternViT
 
 
 def load(family: str, folder: Path, dtype: str) -> Any:
@@ -72,6 +74,22 @@ def test_the_order_of_the_weights_changes_no_value(family: str, tmp_path: Path) 
     mini_internvl.save_checkpoint(model, tmp_path / "saved")
     again = mini_internvl.load(tmp_path / "saved", dtype="float32", device="cpu", image_token_id=500)
     assert all(torch.equal(again.state_dict()[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("changes", [{}, {"qk_normalization": True, "norm_type": "rms_norm"}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encoding_without_gradients_keeps_every_bit(changes: dict[str, Any], dtype: torch.dtype) -> None:
+    sizes = VisionConfig(
+        image_size=28, patch_size=7, hidden_size=32, intermediate_size=64, num_attention_heads=4,
+        num_hidden_layers=2, **changes,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    encoder = InternViT(sizes).to(dtype).eval()
+    tiles = torch.randn(2, 3, 28, 28)
+    with_gradients = encoder(tiles, output_hidden_states=True).hidden_states
+    with torch.inference_mode():
+        without = encoder(tiles, output_hidden_states=True).hidden_states
+    assert all(torch.equal(one, other) for one, other in zip(with_gradients, without, strict=True))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

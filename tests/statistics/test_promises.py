@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from clustered_worlds import FEWER
 from clustered_worlds import world as clustered_world
 from edge_worlds import WORLDS, coverage, world
 
@@ -48,7 +49,7 @@ def test_intervals_cover_at_the_edges(place: tuple[str, str, int, float, float])
 @pytest.mark.parametrize(("kind", "clusters"), [("bleu", 40), ("language", 66)], ids=str)
 def test_intervals_of_corpus_metrics_cover(kind: str, clusters: int) -> None:
     """As `test_intervals_cover_at_the_edges`."""
-    place, experiments = clustered_world(kind), 100
+    place, experiments = clustered_world(kind, FEWER), 100
     share, _ = coverage(partial(place.draw, clusters=clusters), place.truth, experiments, resamples=300)
     assert share >= 0.935 - 2 * np.sqrt(0.935 * 0.065 / experiments)
 

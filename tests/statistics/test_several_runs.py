@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from evalkit.contracts import Record
 from evalkit.metrics.base import Accuracy, BoolArray, FloatArray
@@ -129,3 +130,22 @@ def test_the_two_variances_are_told_apart() -> None:
         errors.append(result.se_samples)
     assert np.sqrt(np.mean(found)) == pytest.approx(3.0, rel=0.25)
     assert np.mean(errors) < 1.0
+
+
+def test_the_p_value_of_these_very_runs_knows_unequal_clusters() -> None:
+    """One cluster holds most samples: Student's p value with few degrees of freedom is the larger one."""
+    sizes = [40, *[2] * 12]
+    names = [f"c{number}" for number, size in enumerate(sizes) for _ in range(size)]
+
+    def records(right: float) -> list[Record]:
+        rng = np.random.default_rng(3)
+        return [
+            Record(str(place), name, "", None, None, {"accuracy": float(rng.random() < right)})
+            for place, name in enumerate(names)
+        ]
+
+    found = recipe_difference(Accuracy("accuracy"), [records(0.5)], [records(0.9)], Resampler(0, 2000))
+    assert found.se_samples and found.difference
+    freedom = sum(sizes) ** 2 / sum(size**2 for size in sizes) - 1
+    expected = 2 * stats.t.sf(abs(found.difference) / found.se_samples, freedom)
+    assert found.p_runs == pytest.approx(expected, rel=1e-6)

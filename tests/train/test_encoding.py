@@ -158,9 +158,16 @@ def test_loss_is_the_weighted_mean_of_each_samples_cross_entropy(tmp_path: Path,
 def test_a_text_only_batch_reaches_every_parameter(tmp_path: Path) -> None:
     start = start_of(tmp_path, "qwen2")
     start.network.requires_grad_(True)
-    batch = collate([[samples_of(start)[1]]], None, "token", start.pad_id)
-    TrainingStep(start.network)(batch, 1.0).backward()
+    sample = samples_of(start)[1]
+    batch = collate([[sample]], None, "token", start.pad_id)
+    step = TrainingStep(start.network)
+    step(batch, 1.0).backward()
     assert all(p.grad is not None for p in start.network.parameters())
+    seeing = [*start.network.vision_model.parameters(), *start.network.mlp1.parameters()]
+    assert not any(p.grad.any() for p in seeing if p.grad is not None)
+    alone = start.network(input_ids=torch.tensor([sample.input_ids]))[0]
+    logits = start.network.language_model.lm_head(step.hidden(batch))[0]
+    assert torch.allclose(logits[: len(sample.input_ids)], alone, atol=1e-5)
 
 
 def test_phi3_samples_of_different_rotary_tables_never_share_a_pack(tmp_path: Path) -> None:

@@ -13,15 +13,21 @@ from small_training import make_recipe, write_data
 
 from evalkit.cli.main import invoke
 from evalkit.contracts import MetricValue, Record
+from evalkit.errors import DataError
 from evalkit.metrics.base import Accuracy
 from evalkit.statistics import estimate
 from evalkit.statistics.recipe import recipe_value
+from mini_internvl_train import fine_tuning
 from mini_internvl_train.errors import RecipeError
+from mini_internvl_train.evaluation import Scores
 from mini_internvl_train.fine_tuning import FineTuning
 from mini_internvl_train.log import Validated
 from mini_internvl_train.packing import SamplePool, mix
+from mini_internvl_train.recipe import Recipe
 from mini_internvl_train.sweep import parse_varied, plan_sweep
+from mini_internvl_train.sweep_outcomes import Outcome
 from mini_internvl_train.sweep_scores import evaluated_runs
+from mini_internvl_train.sweep_table import table
 
 FLAGS = ("--eval-task", "docvqa", "--eval-split", "miniature", "--eval-limit", "5")
 
@@ -181,6 +187,35 @@ def test_a_training_that_fails_is_named_and_the_others_are_kept(
     assert [point["label"] for point in found["scores"][0]["points"]] == ["stop_norm=1000"]
 
 
+@pytest.mark.usefixtures("in_this_process")
+def test_a_final_model_that_could_not_be_evaluated_is_named_until_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_recipe(tmp_path, steps__max_steps=1)
+    evaluate = fine_tuning.evaluate
+
+    def full_disk(recipe: Recipe, folder: Path, shared: Path | None = None) -> Scores:
+        if recipe.seed == 2 and folder.name != "step-000000":
+            raise DataError("docvqa: the disk\n is full")
+        return evaluate(recipe, folder, shared)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(fine_tuning, "evaluate", full_disk)
+        assert _sweep(tmp_path, "--vary", "data.share=0.5,1", "--vary", "seed=1,2") == 3
+    found = json.loads(capsys.readouterr().out)
+    told = [training["failure"] for point in found["points"] for training in point["trainings"]]
+    assert told[0] is None and told[2] is None and not found["scores"]
+    assert all(
+        text.endswith(
+            "step 1 has no scores of docvqa: docvqa: the disk is full; the same command evaluates it"
+        )
+        for text in (told[1], told[3])
+    )
+    assert _sweep(tmp_path, "--vary", "data.share=0.5,1", "--vary", "seed=1,2") == 0
+    (task,) = json.loads(capsys.readouterr().out)["scores"]
+    assert all(len(point["runs"]) == 2 and None not in point["runs"] for point in task["points"])
+
+
 def _records(outcomes: Sequence[bool]) -> list[Record]:
     return [
         Record(str(n), str(n), "", None, None, {"accuracy": float(right)}) for n, right in enumerate(outcomes)
@@ -203,3 +238,23 @@ def test_the_mean_of_seeds_counts_samples_and_seeds() -> None:
     perfect = recipe_value(metric, [_records([True] * 200)] * 2)
     assert perfect.value == 100
     assert _width(perfect) > 1
+
+
+def _outcome(**values: float) -> Outcome:
+    scores: dict[int, dict[str, float | None]] = {int(step[1:]): {"t/a": values[step]} for step in values}
+    return Outcome(10, 1_000_000, "process", 1.0, 3600.0, 2.0, 0.5, scores)
+
+
+def test_last_evaluations_share_a_column_whatever_their_step() -> None:
+    """An epoch is a step longer with another seed, and half as long with half of the data."""
+    whole = [_outcome(_0=1, _50=2, _100=4), _outcome(_0=1, _50=3, _101=6)]
+    half = [_outcome(_0=1, _50=7), _outcome(_0=1, _50=8)]
+    lines = table([("whole", whole), ("half", half)], [])
+    assert lines[-4:] == [
+        "| metric | point | step 0 | step 50 | last, step 50 to 101 |",
+        "|---|---|---:|---:|---:|",
+        "| t/a | whole | 1 | 2.5 | 5 |",
+        "| t/a | half | 1 | - | 7.5 |",
+    ]
+    assert table([("half", half)], [])[-1] == "| t/a | half | 1 | 7.5 |"
+    assert "step 0" not in "".join(table([("one", [_outcome(_0=1)])], []))

@@ -108,6 +108,27 @@ def test_a_question_sees_the_pictures_and_itself_only(tokenizer: Tokenizer) -> N
     assert int(made.positions[0, second]) == start
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ["mmbench", "chartqa", "docvqa", "dior-rsvg", "look", "look-around"])
+def test_a_lesson_points_at_what_its_question_names(name: str, training: bool) -> None:
+    rng = drawing.generator(name, 3, training=training)
+    pointed = 0
+    for _ in range(5):
+        lesson = lessons.LESSONS[name](rng, training)
+        for ask in lesson.asks:
+            if ask.about is None:
+                assert not ask.names
+                continue
+            view, (x1, y1, x2, y2) = ask.about
+            pointed += 1
+            assert 0 <= x1 < x2 <= drawing.SIDE and 0 <= y1 < y2 <= drawing.SIDE
+            (shown,) = (region for region in lesson.views[view].regions if region.box == ask.about[1])
+            named = {text.lower() for text in shown.labels.values()}
+            assert any(name in ask.text.lower() for name in ask.names) or ask.kind == "around/thing"
+            assert set(ask.names) & {word for text in named for word in (text, *text.split())}
+    assert pointed >= 5
+
+
 def test_what_a_question_names_is_marked_in_the_picture(tokenizer: Tokenizer) -> None:
     thing = scenes.Thing("star", "red", (64, 0, 112, 48), "top right")
     asked = lessons.Ask("c", "What is the color of the star?", "red", (0, thing.box), ("star", "red"))

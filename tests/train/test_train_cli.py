@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,21 @@ def test_quiet_prints_nothing_and_else_the_steps_to_the_final_model(
     assert capsys.readouterr().out == ""
     assert invoke(["train", recipe, "-o", str(tmp_path / "again")]) == 0
     assert f"final model: {tmp_path / 'again/final'}" in capsys.readouterr().out
+
+
+WITHOUT = """
+import sys
+from evalkit.cli.main import invoke
+sys.modules["accelerate"] = None  # as if it were not installed
+for command in (["run"], ["sweep", "--vary", "seed=1,2"], ["compare-methods"]):
+    print(invoke(["train", command[0], sys.argv[1], *command[1:]]), flush=True)
+"""
+
+
+def test_without_the_extra_every_command_names_it(tmp_path: Path) -> None:
+    make_recipe(tmp_path, steps__max_steps=1)
+    command = [sys.executable, "-c", WITHOUT, str(tmp_path / "recipe.yaml")]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert told.stdout.split() == ["2"] * 3, told
+    lines = told.stderr.splitlines()
+    assert len(lines) == 3 and all("needs the package" in line and "[train]'" in line for line in lines)

@@ -11,6 +11,7 @@ import click
 from evalkit.cli import terminal
 from evalkit.cli.options import FOLDER, include_flag, json_flag
 from evalkit.cli.terminal import flag
+from evalkit.installation import missing
 from evalkit.pipeline.options import comma_list
 from mini_internvl_train.cli_common import (
     evaluation_flags,
@@ -88,6 +89,8 @@ def _run(
     evaluation: list[str],
     as_json: bool,
 ) -> int:
+    if lacking := missing("train"):  # a process of its own would say so for each training
+        raise ModuleNotFoundError(f"No module named {lacking[0]!r}", name=lacking[0])
     with training_errors():
         from mini_internvl_train.sweep import parse_varied, plan_sweep, sweep_json, sweep_table
         from mini_internvl_train.sweep import sweep as run_sweep

@@ -361,6 +361,7 @@ class Loop:
                 scores = self.objective.evaluate(folder, self._details)
             except EvalkitError as error:  # a checkpoint can be evaluated later; the training is worth more
                 logger.warning("step %d: evaluation failed, training continues: %s", step, error)
+                log.note(step, evaluation_failed=" ".join(str(error).split()))
             else:
                 if scores:
                     log.evaluation(step, scores)

@@ -23,7 +23,7 @@ from mini_internvl_train.recipe import Recipe, read_recipe
 from mini_internvl_train.settings import parsed, plain
 from mini_internvl_train.sweep_outcomes import Outcome, read_outcome
 from mini_internvl_train.sweep_plot import draw
-from mini_internvl_train.sweep_scores import TaskScores, compare_points, evaluated_runs
+from mini_internvl_train.sweep_scores import TaskScores, compare_points, evaluated_runs, unevaluated
 from mini_internvl_train.sweep_table import table
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,8 @@ class Sweep:
 
     Attributes:
         varied: settings and values, the seeds among them. points: in the order of the values.
-        outcomes: of each point's trainings that ended well. failures: why the others failed, by output.
+        outcomes: of each point's trainings that ended well. failures: why the others failed, or what their
+            final model was not evaluated on, by output.
         scores: of each task that was evaluated, of the points whose trainings all ended well.
         notes: what readers must know.
     """
@@ -159,6 +160,9 @@ def sweep(
         for output, failure in train_apart(recipes, devices=devices, at_once=at_once, say=say).items()
         if failure is not None
     }
+    for recipe in recipes:
+        if recipe.output not in failures and (lacking := unevaluated(recipe)):
+            failures[recipe.output] = lacking
     done = [recipe for recipe in recipes if recipe.output not in failures]
     if not done:
         raise TrainingError(next(iter(failures.values())))

@@ -25,6 +25,7 @@ from evalkit.statistics.recipe import recipe_difference, recipe_value
 from mini_internvl_train.errors import TrainingError
 from mini_internvl_train.evaluation import EVALUATED
 from mini_internvl_train.log import LOG, read_log
+from mini_internvl_train.recipe import Recipe
 
 ALPHA = 0.05
 RESAMPLES = 2000
@@ -91,21 +92,37 @@ def evaluated_runs(output: Path) -> dict[Key, Path]:
     Raises:
         TrainingError: the file that names them is damaged.
     """
+    _, runs = _final(output)
+    return {load_for_comparison(run).key: run for run in runs.values()}
+
+
+def unevaluated(recipe: Recipe) -> str | None:
+    """Why a finished training's final model lacks scores that its recipe asks for; None where it has all."""
+    output = Path(recipe.output)
+    step, runs = _final(output)
+    lacking = [task for task in recipe.evaluation.tasks if task not in runs]
+    if not lacking:
+        return None
+    told = [line["evaluation_failed"] for line in read_log(output / LOG) if "evaluation_failed" in line]
+    why = f": {told[-1]}" if told else ""
+    return f"{output}: step {step} has no scores of {', '.join(lacking)}{why}; the same command evaluates it"
+
+
+def _final(output: Path) -> tuple[int, dict[str, Path]]:
+    """The step of the final model, and its run folders by task."""
     path = output / EVALUATED
-    if not path.is_file():
-        return {}
     log = read_log(output / LOG)
     last = max((line["step"] for line in log if "loss" in line), default=0)
-    chosen = [last, *(line["final_step"] for line in log if "final_step" in line)]
+    step = [last, *(line["final_step"] for line in log if "final_step" in line)][-1]
+    if not path.is_file():
+        return step, {}
     try:
         steps: Mapping[str, Mapping[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-        runs = steps.get(str(chosen[-1]), {})
-        found = [Path(run) for run in runs.values()]
+        return step, {task: Path(run) for task, run in steps.get(str(step), {}).items()}
     except Exception as error:
         raise TrainingError(
             f"{path}: cannot be read ({error}); remove it and give the command again"
         ) from None
-    return {load_for_comparison(run).key: run for run in found}
 
 
 def compare_points(

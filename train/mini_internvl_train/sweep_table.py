@@ -88,18 +88,34 @@ def _costs(groups: Sequence[Group]) -> list[str]:
 
 
 def _steps(groups: Sequence[Group]) -> list[str]:
-    """Scores by step (Fig. 5), where there are several evaluations; means over seeds."""
-    steps = sorted({step for _, own in groups for outcome in own for step in outcome.scores})
-    if all(len(outcome.scores) < 2 for _, own in groups for outcome in own):
+    """Scores by step (Fig. 5), where there are several evaluations; means over seeds.
+
+    An epoch may be a step longer with another seed or more data, so all last evaluations share a column.
+    """
+    trainings = [outcome for _, own in groups for outcome in own]
+    if all(len(outcome.scores) < 2 for outcome in trainings):
         return []
-    metrics = sorted({m for _, own in groups for o in own for found in o.scores.values() for m in found})
-    rows = ["| metric | point | " + " | ".join(f"step {step}" for step in steps) + " |"]
-    rows.append("|---|---|" + "---:|" * len(steps))
+    ends = sorted({max(outcome.scores) for outcome in trainings if outcome.scores})
+    steps = sorted({step for outcome in trainings for step in outcome.scores if step < max(outcome.scores)})
+    metrics = sorted({m for o in trainings for found in o.scores.values() for m in found})
+    last = f"step {ends[0]}" if len(ends) == 1 else f"last, step {ends[0]} to {ends[-1]}"
+    rows = ["| metric | point | " + " | ".join([*(f"step {step}" for step in steps), last]) + " |"]
+    rows.append("|---|---|" + "---:|" * (len(steps) + 1))
     for metric in metrics:
         for label, own in groups:
-            shown = [_at([outcome.scores.get(step, {}).get(metric) for outcome in own]) for step in steps]
+            shown = [_at([_before(outcome, step, metric) for outcome in own]) for step in steps]
+            shown.append(_at([_last(outcome, metric) for outcome in own]))
             rows.append(f"| {metric} | {label} | " + " | ".join(shown) + " |")
     return rows
+
+
+def _before(outcome: Outcome, step: int, metric: str) -> float | None:
+    """The value at a step that is not the last."""
+    return outcome.scores.get(step, {}).get(metric) if step < max(outcome.scores, default=0) else None
+
+
+def _last(outcome: Outcome, metric: str) -> float | None:
+    return outcome.scores[max(outcome.scores)].get(metric) if outcome.scores else None
 
 
 def _at(values: Sequence[float | None]) -> str:

@@ -17,7 +17,7 @@ from evalkit.text import one_line
 from evalkit_leaderboard import exports, matrix
 from evalkit_leaderboard.comparing import ALL, Side, side
 from evalkit_leaderboard.exported import pages
-from evalkit_leaderboard.exported.pairs import compared, compared_over_all
+from evalkit_leaderboard.exported.pairs import Comparisons
 from evalkit_leaderboard.exported.samples import IMAGES, export_samples
 from evalkit_leaderboard.exported.scripts import DATA, Writer
 from evalkit_leaderboard.exported.training import page as training_page
@@ -131,19 +131,20 @@ def _compare(
     """Write all comparisons; the newest pair of runs that can be compared, and of models over all tasks."""
     usual: tuple[str, list[str]] = ("", [])
     count = sum(len(list(combinations(group, 2))) for group in (*groups.values(), sides))
+    comparisons = Comparisons(board.infos)
+    over: list[str] = []
     with tqdm(total=count, desc="comparing pairs", disable=None, leave=False) as bar:
-        for place, group in enumerate(groups.values()):
-            found = compared(group, names, bar.update)
-            writer.script(f"pairs-{place}", found)
-            pairs = [name.split(" ") for name, said in found["pairs"].items() if said["rows"]]
-            usual = max([usual, *((group[new].created, [base, new]) for base, new in pairs)])
-        over: list[str] = []
         if sides:
-            found = compared_over_all(sides, board.infos, bar.update)
+            found = comparisons.of_models(sides, bar.update)
             writer.script(f"pairs-{len(groups)}", found)
             places = list(sides)
             pairs = [name.split(" ") for name, said in found["pairs"].items() if said["rows"]]
             over = max(pairs, key=lambda pair: [places.index(key) for key in reversed(pair)], default=[])
+        for place, group in enumerate(groups.values()):
+            found = comparisons.of_runs(group, names, bar.update)
+            writer.script(f"pairs-{place}", found)
+            pairs = [name.split(" ") for name, said in found["pairs"].items() if said["rows"]]
+            usual = max([usual, *((group[new].created, [base, new]) for base, new in pairs)])
     return usual[1], over
 
 

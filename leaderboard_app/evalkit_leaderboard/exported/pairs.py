@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.comparison import Comparison, Key
+from evalkit.comparison.compare import TaskPart
+from evalkit.comparison.shared import Shared
 from evalkit.data.locate import cache_folder
 from evalkit.installation import VERSION
 from evalkit.reports import wording
@@ -26,6 +28,7 @@ from evalkit_leaderboard.comparing import (
     compare_over,
     fate,
     headline,
+    load,
     said,
     shared,
 )
@@ -35,45 +38,70 @@ from evalkit_leaderboard.runs import Run, or_reason, stamp
 _VERSION = 2
 #: Characters of a reason or note.
 _SENTENCE = 400
+#: Comparisons of two runs that are at hand for one of two models, which has as many as they have tasks.
+_TASKS = 64
 
 
 def ordered_pairs(runs: Mapping[str, Run]) -> Iterator[tuple[str, str]]:
     """Keys of every two runs, the earlier one first: it is the base."""
-    keys = sorted(runs, key=lambda key: (runs[key].created, runs[key].path))
-    return combinations(keys, 2)
+    return combinations(sorted(runs, key=lambda key: _age(runs[key])), 2)
 
 
-def compared(runs: Mapping[str, Run], names: Mapping[str, str], step: Callable[[], object]) -> dict[str, Any]:
-    """All comparisons of runs of one task and split, each text once.
-
-    Returns:
-        `texts`, and by `BASE NEW` numbers of texts: `says`, `notes`, and `rows`, each of a metric: its cells
-        under `header`, its verdict, unit and notes.
-    """
-    texts = _Texts()
-    found: dict[str, Any] = {}
-    for base, new in ordered_pairs(runs):
-        kept = _kept([runs[base], runs[new]], partial(_said, runs[base], runs[new]))
-        paths = {runs[base].path: names[base], runs[new].path: names[new]}
-        found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
-        step()
-    return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
+def _age(run: Run) -> tuple[str, str]:
+    return run.created, run.path
 
 
-def compared_over_all(
-    sides: Mapping[str, Side], infos: Mapping[str, TaskInfo], step: Callable[[], object]
-) -> dict[str, Any]:
-    """All comparisons of models over the tasks that both have: `compared`, with a row for each headline."""
-    texts = _Texts()
-    found: dict[str, Any] = {}
-    for base, new in combinations(sides, 2):
-        if len(shared(sides[base].runs, sides[new].runs)) > 1:
-            one, other = sides[base].runs, sides[new].runs
-            kept = _kept([*one.values(), *other.values()], partial(_said_over_all, one, other, infos), ALL)
-            paths = {run.path: side.name for side in (sides[base], sides[new]) for run in side.runs.values()}
+class Comparisons:
+    """What there is to say of every two runs and models, each worked out once."""
+
+    def __init__(self, infos: Mapping[str, TaskInfo]) -> None:
+        self._infos = infos
+        self._shared: Shared[TaskPart] = Shared(load, most=_TASKS)
+        self._known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def of_runs(
+        self, runs: Mapping[str, Run], names: Mapping[str, str], step: Callable[[], object]
+    ) -> dict[str, Any]:
+        """All comparisons of runs of one task and split, each text once.
+
+        Returns:
+            `texts`, and by `BASE NEW` numbers of texts: `says`, `notes`, and `rows`, each of a metric: its
+            cells under `header`, its verdict, unit and notes.
+        """
+        texts = _Texts()
+        found: dict[str, Any] = {}
+        for base, new in ordered_pairs(runs):
+            kept = self._of_two(runs[base], runs[new])
+            paths = {runs[base].path: names[base], runs[new].path: names[new]}
             found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
-        step()
-    return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
+            step()
+        return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
+
+    def of_models(self, sides: Mapping[str, Side], step: Callable[[], object]) -> dict[str, Any]:
+        """All comparisons of models over the tasks that both have: as `of_runs`, a row for each headline."""
+        texts = _Texts()
+        found: dict[str, Any] = {}
+        for base, new in combinations(sides, 2):
+            one, other = sides[base].runs, sides[new].runs
+            if len(shared(one, other)) > 1:
+                kept = _kept([*one.values(), *other.values()], partial(self._over_all, one, other), ALL)
+                paths = {run.path: sides[key].name for key in (base, new) for run in sides[key].runs.values()}
+                found[f"{base} {new}"] = texts.numbered(kept, partial(_unplaced, paths=paths))
+            step()
+        return {"header": list(wording.HEADER), "texts": texts.all, "pairs": found}
+
+    def _of_two(self, base: Run, new: Run) -> dict[str, Any]:
+        key = (base.path, new.path)
+        if key not in self._known:
+            self._known[key] = _kept([base, new], lambda: _said(base, new, self._shared))
+        return self._known[key]
+
+    def _over_all(self, base: Runs, new: Runs) -> dict[str, Any]:
+        """Task by task first: those comparisons stand in the board as well, and are at hand then."""
+        for key in shared(base, new):
+            if _age(base[key]) < _age(new[key]):
+                self._of_two(base[key], new[key])
+        return _said_over_all(base, new, self._infos, self._shared)
 
 
 def _unplaced(text: str, paths: Mapping[str, str]) -> str:
@@ -123,9 +151,10 @@ def _kept(runs: Sequence[Run], said: Callable[[], dict[str, Any]], kind: str = "
     return found
 
 
-def _said(base: Run, new: Run) -> dict[str, Any]:
+def _said(base: Run, new: Run, work: Shared[TaskPart]) -> dict[str, Any]:
     key = Key(base.task, base.split)
-    outcome = or_reason(lambda: compare_over({key: base}, {key: new}, (base.model, new.model), Settings()))
+    names = (base.model, new.model)
+    outcome = or_reason(lambda: compare_over({key: base}, {key: new}, names, Settings(), work))
     comparison = None if isinstance(outcome, str) else outcome.comparison
     if isinstance(outcome, str) or comparison is None:
         why = outcome if isinstance(outcome, str) else "; ".join(outcome.refused.values())
@@ -148,9 +177,11 @@ def _said(base: Run, new: Run) -> dict[str, Any]:
     }
 
 
-def _said_over_all(base: Runs, new: Runs, infos: Mapping[str, TaskInfo]) -> dict[str, Any]:
+def _said_over_all(
+    base: Runs, new: Runs, infos: Mapping[str, TaskInfo], work: Shared[TaskPart]
+) -> dict[str, Any]:
     """The page's first table: each task's headline with what became of it."""
-    outcome = or_reason(lambda: compare_over(base, new, ("base", "new"), Settings()))
+    outcome = or_reason(lambda: compare_over(base, new, ("base", "new"), Settings(), work))
     if isinstance(outcome, str):
         return {"says": [f"Not comparable: {one_line(outcome, 2 * _SENTENCE)}."], "notes": [], "rows": []}
     refused = [one_line(f"{key}: not comparable: {why}", _SENTENCE) for key, why in outcome.refused.items()]

@@ -20,7 +20,6 @@ from evalkit_leaderboard.matrix import (
     Matrix,
     Row,
     default_columns,
-    measured_columns,
     table_columns,
     tables,
 )
@@ -42,11 +41,11 @@ def render(context: Context) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         baseline = _baseline(context)
         text = state.search("search", "Search models", placeholder="part of a name", width=260)
-        with st.popover("Rows", icon=":material/filter_list:"):
+        with state.folded("Rows", ":material/filter_list:"):
             rows, everything = _rows(matrix, text)
-        with st.popover("Columns", icon=":material/view_column:"):
+        with state.folded("Columns", ":material/view_column:"):
             columns, averages = _columns(matrix)
-        with st.popover("Order", icon=":material/swap_vert:"):
+        with state.folded("Order", ":material/swap_vert:"):
             chosen = _order(rows, columns, everything)
     found = len(rows)
     averages = averages or with_average(rows)
@@ -89,12 +88,15 @@ def _baseline(context: Context) -> Row | None:
     """The row that all others are compared with: of the address, else the one chosen last."""
     rows = {row.key: row for row in context.matrix.rows if not row.published}
     roots = context.index.roots
-    with st.container(width=260):
+    usual = settings.baseline(roots)
+    chosen = rows.get(state.current("baseline", usual))
+    label = f"Baseline: {state.unmarked(chosen.label if chosen else 'none')}"
+    with state.folded(label, ":material/compare_arrows:", key="Baseline"):
         key = state.choose(
             "baseline",
             "Baseline",
             ["", *context.newest],
-            settings.baseline(roots),
+            usual,
             lambda key: rows[key].label if key else "none",
             lambda key: f"No model {key} is measured under {context.index.where}: it was moved or deleted.",
         )
@@ -127,8 +129,7 @@ def _columns(matrix: Matrix) -> tuple[list[Column], bool]:
 
 def _measured_here(matrix: Matrix) -> list[Column]:
     """The usual columns, without those that only published rows have."""
-    measured = measured_columns(matrix)
-    return [column for column in default_columns(matrix) if column in measured]
+    return [column for column in default_columns(matrix) if column in matrix.measured]
 
 
 def _rows(matrix: Matrix, text: str) -> tuple[list[Row], bool]:
@@ -225,9 +226,9 @@ def _downloads(shown: exports.Shown) -> None:
         "Markdown": ("leaderboard.md", "text/markdown", lambda: exports.to_markdown(shown)),
         "LaTeX": ("leaderboard.tex", "text/x-tex", lambda: exports.to_latex(shown)),
     }
-    with st.container(horizontal=True):
-        for label, (name, kind, make) in files.items():
-            st.download_button(label, make, name, kind, icon=":material/download:", on_click="ignore")
+    with state.folded("Download", ":material/download:") as opened:
+        for label, (name, kind, make) in files.items() if opened else ():
+            st.download_button(label, make, name, kind, on_click="ignore")
 
 
 def _plot(matrix: Matrix, rows: Sequence[Row], columns: Sequence[Column]) -> None:
@@ -250,6 +251,9 @@ def _printed() -> None:
     tables = {table.title: table for table in registry.published_tables()}
     if not tables:
         return
-    st.header("The paper's tables as printed", anchor=False)
-    title = state.choose("printed", "Table", list(tables), next(iter(tables)), label_visibility="collapsed")
-    paper_tables.show(tables[title], rows_are="Name")
+    with state.folded("The paper's tables as printed", opened=bool(state.given("printed"))) as opened:
+        title = state.choose(
+            "printed", "Table", list(tables), next(iter(tables)), label_visibility="collapsed"
+        )
+        if opened:
+            paper_tables.show(tables[title], rows_are="Name")

@@ -77,6 +77,19 @@ def test_the_document_has_the_promised_fields(runs: Path, capsys: pytest.Capture
     assert better["accuracy"]["verdict"] == better["rmse"]["verdict"] == "improved"
 
 
+def test_as_many_flips_are_shown_as_fit_and_the_rest_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count in (5, 6):
+        right = np.ones(60)
+        write_run(tmp_path / str(count), "base", Answers(right.copy()))
+        right[:count] = 0
+        write_run(tmp_path / str(count), "new", Answers(right))
+        _, text, _ = call(capsys, "compare", "base", "new", "-o", tmp_path / str(count))
+        assert ("… and 1 more; --json has all" in text) == (count == 6)
+        assert "\ns4 " in text and "\ns5 " not in text
+
+
 def test_flips_have_ids_answers_and_targets(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, content = document(capsys, "good", "worse", "-o", runs)
     flips = content["flips"]["toy@test"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_runs import SAMPLES, Ground, expected, plain
+from engine_runs import SAMPLES, Ground, expected, plain, response_files
 from rank_processes import Ranks
 
 from evalkit.engines.heartbeat import STATUS_NAME, write_small
@@ -125,7 +125,7 @@ def test_a_rank_that_comes_late_is_told_so(ground: Ground, processes: Ranks) -> 
     command = [*processes.command, "--worker-timeout", "10"]
     first, second = (processes.start(*command, RANK=str(number), **common) for number in (0, 1))
     end = time.monotonic() + 120
-    while not list(ground.folder.rglob("responses-rank0of3-1.jsonl")):
+    while not response_files(ground.folder, "rank0of3-1"):
         assert time.monotonic() < end
         time.sleep(0.05)
     late = processes.start(*command, RANK="2", **common)
@@ -144,7 +144,7 @@ def test_a_rank_that_ends_while_it_loads_is_noticed(ground: Ground, processes: R
         ground.folder / "runs", Rank(1, 2), [f"puppet:{processes.wishes}", "yes-no"], {}
     ):  # it leaves a sign, and then ends
         end = time.monotonic() + 120
-        while not list(ground.folder.rglob("responses-rank0of2-1.jsonl")):
+        while not response_files(ground.folder, "rank0of2-1"):
             assert time.monotonic() < end and first.poll() is None
             time.sleep(0.05)
     began = time.monotonic()

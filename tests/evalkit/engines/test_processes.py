@@ -7,13 +7,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engine_runs import response_files
+from slow_worker import Load, Named, load_deadly
 
-from evalkit.contracts import Message, Model, ModelInfo, ModelOptions, Request, Response
+from evalkit.contracts import Message, ModelOptions, Request
 from evalkit.engines.base import LoadModel
 from evalkit.engines.processes import MOST_DEATHS, WorkerPool
 from evalkit.engines.scheduler import Answer
@@ -23,57 +24,6 @@ from evalkit.pipeline.options import RunOptions
 from evalkit.pipeline.plan import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@dataclass(frozen=True)
-class Named:
-    """An image known by its name."""
-
-    name: str
-
-    def identity(self) -> str:
-        """The name."""
-        return self.name
-
-    def digest(self) -> str:
-        """The name."""
-        return self.name
-
-
-class Slow:
-    """Answers after a moment with its process; may die, raise, or refuse to load."""
-
-    info = ModelInfo(name="slow", fingerprint="0", dtype="float32", device="cpu")
-
-    def __init__(self, delay: float, killer: str) -> None:
-        self.delay, self.killer = delay, killer
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
-        """In reverse order."""
-        for request in reversed(requests):
-            if request.id == self.killer:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if request.id == "raise":
-                raise ValueError("a bad day")
-            time.sleep(self.delay)
-            yield request.id, Response(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']}", "stop")
-
-    def close(self) -> None:
-        """Nothing to free."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """Makes `Slow`."""
-
-    delay: float = 0.0
-    killer: str = ""
-    refuse: bool = False
-
-    def __call__(self, number: int) -> Model:
-        if self.refuse:
-            raise CheckpointError("no such checkpoint")
-        return Slow(self.delay, self.killer)
 
 
 def asked(count: int, each: int = 5) -> list[Request]:
@@ -154,20 +104,6 @@ def test_work_left_behind_does_not_come_later(pools: list[WorkerPool]) -> None:
     assert len(list(answers(pool, asked(3)))) == 3
 
 
-class Deadly(Slow):
-    """Kills its process whatever it is asked."""
-
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[str, Response]]:
-        """Never."""
-        os.kill(os.getpid(), signal.SIGKILL)
-        yield "", Response()
-
-
-def load_deadly(number: int) -> Model:
-    """Makes `Deadly`."""
-    return Deadly(0.0, "")
-
-
 def test_workers_are_not_replaced_for_ever(pools: list[WorkerPool], caplog: pytest.LogCaptureFixture) -> None:
     pool = WorkerPool(load_deadly, 1, 1)
     pools.append(pool)
@@ -213,7 +149,7 @@ def test_a_run_with_a_killed_worker_ends_with_the_same_records(
         list(pool._events())
 
     def kill() -> None:
-        while not list((tmp_path / "runs").rglob("responses-0.jsonl")):
+        while not response_files(tmp_path / "runs", "0"):
             time.sleep(0.01)
         victim = pool._workers[0].process.pid
         assert victim is not None

@@ -7,6 +7,8 @@ import pickle
 import shutil
 import sys
 import time
+import types
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -289,6 +291,33 @@ def test_a_worker_on_other_code_is_told_of(
     other = dataclasses.replace(report(FakeModel().info), commit={"commit": "abc", "changed": False})
     actor_pool.admit(Admitted("a"), other)  # type: ignore[arg-type]
     assert "a runs another state of the code" in caplog.text
+
+
+def test_a_place_is_given_up_after_so_many_losses_in_a_row(actor_pool: ActorPool) -> None:
+    place, forgiven = ("n", 0), ("n", 1)
+    actor_pool.workers, actor_pool.refused, actor_pool.lost = {}, {}, 0
+    actor_pool._losses, actor_pool._ray = Counter(), None
+
+    def lose(place: tuple[str, int], blame: bool = True) -> Any:
+        worker = types.SimpleNamespace(
+            place=place, name=f"worker {place[1]}", call=1, actor=None, done=0, busy=0.0
+        )
+        actor_pool.remove(worker, "killed", blame)  # type: ignore[arg-type]
+        return worker
+
+    for _ in range(ray_actors.MOST_PLACE_LOSSES):
+        lose(forgiven, blame=False)
+        worker = lose(forgiven)
+        actor_pool.answered(worker, 1, 0.5)
+        assert not actor_pool.refused
+        assert worker.call is None and (worker.done, worker.busy) == (1, 0.5)
+    for _ in range(ray_actors.MOST_PLACE_LOSSES - 1):
+        lose(place)
+    assert not actor_pool.refused
+    lose(place)
+    assert list(actor_pool.refused) == [place]
+    assert "in a row without an answer between, the last time: killed" in str(actor_pool.refused[place][1])
+    assert actor_pool.lost == 3 * ray_actors.MOST_PLACE_LOSSES
 
 
 def test_waiting_for_a_cluster_ends(actor_pool: ActorPool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.contracts import Failure, Record
-from evalkit.metrics.base import Accuracy, FloatArray, Mean, RootMeanSquare, macro_mean
+from evalkit.metrics.base import Accuracy, Mean, RootMeanSquare, macro_mean
 from evalkit.statistics import ClusterSums, Resampler, estimate, estimate_all
-from evalkit.statistics.functional import gradient, metric_gradient, replicate
+from evalkit.statistics.functional import metric_gradient, replicate, slope_of
 
 
 def answers(outcomes: list[list[float]], name: str = "accuracy") -> list[Record]:
@@ -175,10 +175,7 @@ def test_the_error_of_a_mean_is_the_textbook_one() -> None:
     metric = Mean("x", scale=1.0, unit="score")
     rows = ClusterSums.of(metric, records).rows
 
-    def slope(sums: FloatArray) -> FloatArray:
-        return gradient(metric.value, sums, rows)
-
-    found = replicate(metric.value, slope, rows, Resampler(0, 500))
+    found = replicate(metric.value, slope_of(metric.value, rows), rows, Resampler(0, 500))
     values = rows[:, 0]
     assert found.se == pytest.approx(values.std(ddof=1) / math.sqrt(50), rel=1e-6)
     assert found.values.std() == pytest.approx(values.std() / math.sqrt(50), rel=0.1)
@@ -190,7 +187,7 @@ def test_the_chain_rule_agrees_with_plain_differences() -> None:
     figure = macro_mean("both", [parts[0], macro_mean("inner", parts)])
     sums = ClusterSums.of(figure, records).rows
     at = np.stack([sums.sum(axis=0), sums[:5].sum(axis=0)])
-    assert metric_gradient(figure, at, sums) == pytest.approx(gradient(figure.value, at, sums), rel=1e-5)
+    assert metric_gradient(figure, at, sums) == pytest.approx(slope_of(figure.value, sums)(at), rel=1e-5)
 
 
 @settings(max_examples=60, deadline=None)

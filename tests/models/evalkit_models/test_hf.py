@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import CheckpointError, UsageError
 from evalkit.store import load_run
 from evalkit_models.hf import FAMILY
+from evalkit_models.hf_loading import _token_ids
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +167,49 @@ def test_what_goes_wrong_with_one_is_its_own_error(folders: dict[str, Path], tmp
     assert kinds == {"absent": "image", "marks": "prompt", "mark of its own": "model", "sliver": "model"}
     alone = answers(load(folders["qwen2-vl"]), asked[-1:])
     assert found["fine"].text == alone["fine"].text
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_one_question_fails_by_itself(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    model: Any = load(folders["llava"], batch_size=5)
+    generate = model._model.generate
+
+    def out_of_memory(**inputs: Any) -> Any:
+        if inputs["input_ids"].shape[1] > 90 or len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(**inputs)
+
+    asked = requests()
+    plain = answers(load(folders["llava"], batch_size=5), asked)
+    monkeypatch.setattr(model._model, "generate", out_of_memory)
+    found = answers(model, asked)
+    assert {name: found[name].error.kind for name in found if found[name].error} == {"long": "memory"}
+    assert all(found[name].text == plain[name].text for name in found if name != "long")
+
+
+@pytest.mark.parametrize(
+    ("stored", "own", "ends", "pad"),
+    [
+        (
+            {"eos_token_id": [7, 8], "pad_token_id": None},
+            {"eos_token_id": 2, "pad_token_id": None},
+            [7, 8],
+            7,
+        ),
+        ({"eos_token_id": None, "pad_token_id": None}, {"eos_token_id": 2, "pad_token_id": None}, 2, 2),
+        ({"eos_token_id": 7, "pad_token_id": None}, {"eos_token_id": 2, "pad_token_id": 0}, 7, 0),
+        ({"eos_token_id": 7, "pad_token_id": 3}, {"eos_token_id": 2, "pad_token_id": 0}, 7, 3),
+    ],
+)
+def test_answers_end_as_the_checkpoint_says_or_else_its_tokenizer(
+    stored: dict[str, Any], own: dict[str, Any], ends: Any, pad: int
+) -> None:
+    settings = SimpleNamespace(generation_config=SimpleNamespace(bos_token_id=1, **stored))
+    found = _token_ids(settings, SimpleNamespace(**own))
+    assert (found.eos_token_id, found.pad_token_id, found.bos_token_id) == (ends, pad, 1)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import signal
 import ssl
 import threading
 from collections.abc import Iterator
@@ -88,6 +89,17 @@ def test_the_wrong_authority_is_named(
     assert "other.pem does not hold the authority that signed it" in bench.err
 
 
+@pytest.fixture
+def kept_signals() -> Iterator[None]:
+    """The proxy sets what signals do to its process, and leaves it so."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("kept_signals")
 def test_a_real_forward_proxy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("proxy", reason="needs proxy.py (extra dev)")
     import proxy

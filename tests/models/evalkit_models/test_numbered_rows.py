@@ -115,6 +115,15 @@ def test_rows_of_another_order_are_matched_by_their_questions(tmp_path: Path) ->
     assert place({1: Evidence("Is it a car?", "yes")}, samples, tmp_path) == {1: "s1"}
 
 
+def test_any_of_several_reference_answers_speaks_for_a_row(tmp_path: Path) -> None:
+    targets = (["cat", "kitten"], ["dog"], "c")
+    samples = [Sample(f"s{n}", ("What is it?",), (), target, "c") for n, target in enumerate(targets)]
+    for answer in ("cat", "kitten"):
+        rows = {0: Evidence("What is it?", "dog"), 1: Evidence("What is it?", answer)}
+        rows[2] = Evidence("What is it?", "c")
+        assert place(rows, samples, tmp_path) == {0: "s1", 1: "s0", 2: "s2"}
+
+
 OTHERS_RIGHT = {1: Evidence("Is it a car?", "yes"), 2: Evidence("Is it blue?", "yes")}
 
 

@@ -23,9 +23,11 @@ from evalkit.contracts import Generation, Message, ModelOptions, Request, Respon
 from evalkit.data.images import ImageBytes, ImageFile
 from evalkit.errors import BudgetError, ServerError, UsageError
 from evalkit.installation import install_command
+from evalkit.request_form import KEYS
 from evalkit.store import load_run
 from evalkit_models import sending
 from evalkit_models.served import FAMILY, KEY_VARIABLE, PATIENCE, ServedModel
+from evalkit_models.server_settings import ServerSettings
 
 USAGE = {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25}
 
@@ -105,6 +107,15 @@ def test_sampling_and_named_fields(server: Server) -> None:
     (body,) = server.bodies
     assert (body["temperature"], body["top_p"]) == (0.5, 0.9)
     assert body["max_completion_tokens"] == 100 and "max_tokens" not in body and "stop" not in body
+
+
+def test_a_run_goes_on_with_other_spellings_and_patience(server: Server) -> None:
+    """What changes an answer stands in the settings, which the run's identity holds."""
+    free = set(model_of(server).info.free_options)
+    own = {field.name for field in dataclasses.fields(ServerSettings)} - {"form"}
+    assert free == (own - {"jpeg_quality"}) | {"token_limit", *KEYS}
+    told = model_of(server, jpeg_quality="70").info.settings
+    assert told != model_of(server).info.settings
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
