@@ -138,8 +138,8 @@ class Visit:
 
     def search(self, text: str) -> None:
         """Search models."""
-        self.page.get_by_label("Search models").fill(text)
-        self.page.get_by_label("Search models").press("Enter")
+        self.page.get_by_label("Search models", exact=True).fill(text)
+        self.page.get_by_label("Search models", exact=True).press("Enter")
 
     def _asked(self, url: str) -> None:
         if not url.startswith(("http://127.0.0.1:", "data:", "blob:")):
@@ -271,13 +271,13 @@ def test_filter_sort_and_share(visit: Open) -> None:
     seen = visit()
     seen.search("tuned")
     seen.expect_rows(["tuned@step-300"])
-    seen.page.get_by_role("button", name="Rows").click()
+    seen.page.get_by_role("button", name="Rows", exact=True).click()
     seen.page.get_by_text("Show every checkpoint").click()
     best_first = ["tuned@step-300", "tuned@step-200", "tuned@step-100"]
     seen.expect_rows(best_first)
     seen.page.keyboard.press("Escape")
-    seen.page.get_by_role("button", name="Order").click()
-    seen.page.get_by_label("Sort by").click()
+    seen.page.get_by_role("button", name="Order", exact=True).click()
+    seen.page.get_by_label("Sort by", exact=True).click()
     seen.page.get_by_role("option", name="name", exact=True).click()
     seen.expect_rows(best_first[::-1])
     address = seen.page.url
@@ -289,9 +289,9 @@ def test_filter_sort_and_share(visit: Open) -> None:
 
 def test_download(visit: Open, tmp_path: Path) -> None:
     seen = visit()
-    seen.page.get_by_role("button", name="Download").click()
+    seen.page.get_by_role("button", name="Download", exact=True).click()
     with seen.page.expect_download() as waiting:
-        seen.page.get_by_role("button", name="CSV").click()
+        seen.page.get_by_role("button", name="CSV", exact=True).click()
     waiting.value.save_as(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -314,7 +314,7 @@ def test_from_a_figure_to_its_sample_with_boxes(visit: Open) -> None:
     seen.page.keyboard.press("ArrowRight")
     seen.page.get_by_text("sample 2 of").wait_for()
     seen.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
-    seen.page.get_by_label("Score").focus()  # a select box leaves the arrows alone while it is closed
+    seen.page.get_by_label("Score", exact=True).focus()  # a select box leaves the arrows alone while it is closed
     seen.page.keyboard.press("ArrowLeft")
     seen.page.get_by_text("sample 1 of").wait_for()
     fit = image.evaluate("image => image.clientWidth")
@@ -335,7 +335,7 @@ def test_a_sample_is_chosen_from_the_list(visit: Open) -> None:
 
 def test_a_flipped_sample_is_opened(visit: Open) -> None:
     seen = visit("compare?target=dior-rsvg@miniature")
-    seen.page.get_by_role("link", name="Open it with its images").click()
+    seen.page.get_by_role("link", name="Open it with its images", exact=True).click()
     seen.page.wait_for_url("**/samples?run=*&sample=*")
     seen.page.wait_for_selector(".ek-image img")
     assert not seen.problems
@@ -353,8 +353,8 @@ def test_the_papers_table_takes_the_chosen_split_and_each_run_stands_under_its_o
         ("miniature", "miniature", "non-standard"),
     ):
         if split != "test":
-            seen.page.get_by_label("Split").click()
-            seen.page.get_by_role("option", name="miniature").click()
+            seen.page.get_by_label("Split", exact=True).click()
+            seen.page.get_by_role("option", name="miniature", exact=True).click()
             apart.get_by_text("worse").wait_for()
             seen.settle()
         apart.wait_for()

@@ -244,10 +244,10 @@ def test_every_page_works_from_the_disk(scheme: Any, width: int, browser: Browse
     assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 21, 28)")
     seen.open("overview")
     assert "Mini-InternVL-4B" not in [line[0] for line in cells(seen.page, ".models table")]
-    seen.page.get_by_label("published rows").first.check()
+    seen.page.get_by_label("published rows", exact=True).first.check()
     assert len(cells(seen.page, ".models table")) > len(MODELS)
-    seen.page.get_by_label("published rows").first.uncheck()
-    seen.page.get_by_role("button", name="Model").first.click()
+    seen.page.get_by_label("published rows", exact=True).first.uncheck()
+    seen.page.get_by_role("button", name="Model", exact=True).first.click()
     names = [line[0] for line in cells(seen.page, ".models table")]
     assert names == sorted(MODELS)
     seen.open("compare")
@@ -255,7 +255,7 @@ def test_every_page_works_from_the_disk(scheme: Any, width: int, browser: Browse
     assert "By each task's headline" in seen.page.inner_text("#comparison")
     run = seen.page.locator(f"#base optgroup[label='{TASK}'] option").first.get_attribute("value")
     seen.page.locator("#base").select_option(run)
-    seen.page.get_by_role("link", name="Samples on which the two differ").click()
+    seen.page.get_by_role("link", name="Samples on which the two differ", exact=True).click()
     seen.page.get_by_text("sample 1 of").wait_for()
     seen.page.wait_for_function("document.querySelector('#sample img').naturalWidth > 300")
     assert "Answer of" in seen.page.inner_text("#sample")
