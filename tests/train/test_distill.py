@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -42,6 +43,25 @@ def test_a_student_equal_to_its_teacher_has_loss_zero() -> None:
     assert not list(step.projections.parameters())
     similar = step(torch.randn(3, 3, SIZE, SIZE))
     assert torch.allclose(similar, torch.ones(2), atol=1e-6)
+
+
+def test_similarity_is_the_mean_over_all_patches_without_the_class_token_from_the_last_layer_back() -> None:
+    student, teacher = encoder(16, 3, seed=3).double(), encoder(16, 2, seed=4).double()
+    seen: dict[int, list[np.ndarray]] = {}
+    for network in (student, teacher):
+        for layer in network.encoder.layers:
+            kept = seen.setdefault(id(network), [])
+            layer.register_forward_hook(lambda _, __, out, kept=kept: kept.append(out.detach().numpy()))
+    similar = DistillationStep(student, teacher, 2)(torch.randn(3, 3, SIZE, SIZE, dtype=torch.float64))
+    for place, ours, theirs in zip(
+        range(2), reversed(seen[id(student)]), reversed(seen[id(teacher)]), strict=False
+    ):
+        cosines = [
+            a @ b / np.sqrt((a @ a) * (b @ b))
+            for mine, other in zip(ours, theirs, strict=True)
+            for a, b in zip(mine[1:], other[1:], strict=True)
+        ]
+        assert similar[place].item() == pytest.approx(np.mean(cosines), abs=1e-6)
 
 
 def test_loss_falls_by_half_where_widths_and_depths_differ() -> None:

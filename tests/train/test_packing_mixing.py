@@ -70,6 +70,9 @@ def test_ratio_takes_every_general_set_at_the_same_fraction() -> None:
     assert lines != list(range(400, 475)), "the first lines are not a random sample"
     assert chosen == mix(domain, general, ratio=0.25, share=None, seed=1)
     assert chosen != mix(domain, general, ratio=0.25, share=None, seed=2)
+    assert mix(domain, general, ratio=0.0, share=None, seed=1) == mix(
+        domain, [], ratio=None, share=None, seed=1
+    )
 
 
 def test_share_and_repeat() -> None:
