@@ -314,7 +314,9 @@ def test_from_a_figure_to_its_sample_with_boxes(visit: Open) -> None:
     seen.page.keyboard.press("ArrowRight")
     seen.page.get_by_text("sample 2 of").wait_for()
     seen.page.wait_for_function("first => document.querySelector('.ek-image img').src !== first", arg=first)
-    seen.page.get_by_label("Score", exact=True).focus()  # a select box leaves the arrows alone while it is closed
+    seen.page.get_by_label(
+        "Score", exact=True
+    ).focus()  # a select box leaves the arrows alone while it is closed
     seen.page.keyboard.press("ArrowLeft")
     seen.page.get_by_text("sample 1 of").wait_for()
     fit = image.evaluate("image => image.clientWidth")

@@ -112,6 +112,12 @@ def test_a_part_stands_apart_from_published_rows_with_both_counts(part: str) -> 
     assert line is not None and line.place == 2 and "Not comparable with part (" in line.text
     ours = str(PARTS[part]["counts"]["expected"])  # type: ignore[index]
     assert ours in line.text and "2,500" in line.text.replace("2500", "2,500")
+    (apart,) = (row for row in rows if row.label == "part")
+    five = [replace(apart, label=f"part {letter}") for letter in "abcde"]
+    four = "part a, part b, part c, part d"
+    for count, names in ((4, four), (5, f"{four} and others")):
+        longer = _line([*five[:count], *(row for row in rows if row is not apart)], columns)
+        assert longer is not None and f"Not comparable with {names} (" in longer.text
     kinds = {row["model"]: row["kind"] for row in csv.DictReader(io.StringIO(exports.to_csv(rows, columns)))}
     assert kinds["part"] == "measured here, not comparable with published rows"
     assert kinds["whole"] == "measured here"

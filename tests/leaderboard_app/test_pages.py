@@ -628,7 +628,8 @@ def test_training_draws_a_sweep_and_says_what_the_sweep_prints(tmp_path: Path) -
         name = f"{scores.key}: {scores.metric}"
         app = page("training", tmp_path / "runs", scores=name) if place else app
         table = html(app).split('aria-label="sweep over data.share"')[1].split("</table>")[0]
-        rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr")[2:]]
+        heading, *rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr")[1:]]
+        assert heading == ["point", "value, 95% interval", "against share=0.1", "p (Holm)", "verdict"]
         assert [[unescape(cell) for cell in row] for row in rows] == [
             [cell.removesuffix(" |").strip() for cell in row] for row in printed
         ]

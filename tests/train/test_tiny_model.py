@@ -73,6 +73,14 @@ def test_lessons_ask_in_the_words_of_the_protocol(name: str, tmp_path: Path) -> 
         assert _skeleton(asked) in taught
 
 
+@pytest.mark.parametrize("name", lessons.LESSONS)
+def test_a_lesson_has_a_view_for_each_tile_and_a_mark_for_each_image(name: str) -> None:
+    for training in (True, False):
+        lesson = lessons.LESSONS[name](drawing.generator(name, 3, training=training), training)
+        assert len(lesson.views) == sum(lesson.tiles)
+        assert (lesson.opening + lesson.asks[0].text).count("<image>") == len(lesson.tiles)
+
+
 def test_a_training_tile_is_asked_about_twice() -> None:
     def asked(training: bool) -> list[int]:
         return [

@@ -12,6 +12,7 @@ from chat_server import Answer, completion
 from served_bench import Bench, open_bench
 
 from evalkit.errors import UsageError
+from evalkit.openai_client import _secret_words
 from evalkit.request_form import RequestForm, without_secrets
 from evalkit.store import load_run
 from evalkit_models import sending
@@ -337,3 +338,18 @@ def test_answers_are_drawn_independently(bench: Bench) -> None:
     twice = seeds(*drawn, "--repeats", "2")
     assert len(set(twice)) == len(twice) == 2 * len(first)
     assert bench.result["repeats"]["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("Authorization", "Bearer lettersonly", ["Bearer lettersonly", "lettersonly"]),
+        ("X-Api-Key", "lettersonly", ["lettersonly"]),
+        ("X-Team", "evaluation", []),
+        ("X-Team", "evaluation-7", ["evaluation-7", "evaluation-7"]),
+    ],
+)
+def test_the_value_of_a_header_is_written_only_if_it_is_a_plain_word(
+    name: str, value: str, words: list[str]
+) -> None:
+    assert _secret_words(name, value) == words
