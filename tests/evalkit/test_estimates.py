@@ -104,6 +104,9 @@ def test_costs_of_the_models() -> None:
         [1.9, 4.4, 8.3], abs=0.5
     )
     assert one.tile_flops == pytest.approx(0.72e12, rel=0.05)
+    # layers x (two projections, keys and values, three of the MLP), then with the table of embeddings
+    assert [c.token_flops for c in (one, two, four)] == [715_653_120, 3_019_898_880, 7_247_757_312]
+    assert [c.step_bytes for c in (one, two, four)] == [987_418_880, 3_398_995_968, 7_444_488_192]
     small = costs("mini-internvl-tiny", None)
     assert small and small.weight_bytes < 1e8
     assert costs("somebody/else", None) is None

@@ -157,6 +157,13 @@ def test_misshapen_weights_are_named(released: Path, tmp_path: Path) -> None:
     assert "4 weights of another shape" in text and "layers.0.attention.wqkv.weight" in text
 
 
+def test_the_dtype_of_a_checkpoint_is_that_of_most_tensors(tmp_path: Path) -> None:
+    tensors = {name: torch.zeros(2, dtype=torch.bfloat16) for name in "abc"}
+    tensors |= {name: torch.zeros(9) for name in "de"}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert WeightReader(weight_files(tmp_path)).stored_dtype() == torch.bfloat16
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pth"])
 def test_pickles_are_refused_with_the_way_to_convert(name: str, released: Path, tmp_path: Path) -> None:
     folder = copy(released, tmp_path / "pickled")

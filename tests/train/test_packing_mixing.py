@@ -12,6 +12,7 @@ from benchmarks.packing import measured
 from mini_internvl_train import packing
 from mini_internvl_train.errors import RecipeError, TrainingDataError
 from mini_internvl_train.packing import Bounds, Length, PackOrder, SamplePool, epoch_order, mix, plan_packs
+from mini_internvl_train.plan import largest_micro_step
 from mini_internvl_train.recipe import Data, Recipe, Steps
 
 lengths = st.lists(
@@ -114,6 +115,24 @@ def test_epochs_see_every_sample_once_each() -> None:
     assert (order.total_packs, order.total_steps) == (10, 4)
     assert [len(order.step(step)) for step in range(4)] == [3, 3, 3, 1]
     assert sorted(seen(order)) == [(epoch, index) for epoch in range(2) for index in range(10)]
+
+
+def test_the_largest_micro_step_is_of_the_longest_packs_of_the_first_epoch() -> None:
+    recipe = Recipe("a", "b", "c", Data("d"), steps=Steps(packs_per_micro_step=2))
+    longest = recipe.packing.max_tokens
+    sizes = [Length(longest * share // 100, share // 20, share) for share in (91, 83, 47, 41, 37, 31, 29, 23)]
+    order = PackOrder(sizes, range(len(sizes)), recipe)
+
+    def first_two(epoch: int) -> list[tuple[int, ...]]:
+        packs = sorted(order.epoch(epoch), key=lambda pack: -sum(sizes[i].tokens for i in pack.samples))
+        return [tuple(pack.samples) for pack in packs[:2]]
+
+    first, second = first_two(0)
+    assert set(first_two(1)) != {first, second}, "epochs that are packed alike show nothing"
+    found = largest_micro_step(order, sizes, recipe)
+    assert found.tokens == 2 * sum(sizes[i].tokens for i in first)
+    assert found.tiles == sum(sizes[i].tiles for i in (*first, *second))
+    assert found.trained == sum(sizes[i].trained for i in (*first, *second))
 
 
 def test_part_of_an_epoch() -> None:

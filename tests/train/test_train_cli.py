@@ -28,6 +28,7 @@ def test_plan_says_what_it_takes_and_stops(tmp_path: Path, capsys: pytest.Captur
     assert plan["hours"] > 0
     assert [part["part"] for part in plan["parts"]][-1] == "LoRA adapters"
     assert plan["memory"]["optimizer"] == 8 * plan["parts"][-1]["trainable"]
+    assert plan["memory"]["gradients"] == 4 * plan["parts"][-1]["trainable"]
 
 
 def test_train_then_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
