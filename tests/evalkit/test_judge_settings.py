@@ -104,6 +104,7 @@ def test_a_judge_that_answers_stands_in_manifest_and_signature(judged: JudgedRun
     judge = load_run(run["run"]).manifest["judge"]
     assert judge["request"]["preset"] and judge["request"]["extra_headers"] == ["X-Key"]
     asked, value = len(judged.server.bodies), run["metrics"]["accuracy"]["value"]
+    assert invoke(["score"]) == 2  # of nothing
     assert invoke(["score", run["run"]]) == 0  # its replies are known, and by the same settings
     assert load_run(run["run"]).summary["metrics"]["accuracy"]["value"] == value  # type: ignore[index]
     assert len(judged.server.bodies) == asked

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 from click.testing import CliRunner
 from hostile_runs import TEXTS, make_hostile_tree
+from html_tables import uneven
 from written_sweep import write_sweep
 
 from evalkit.comparison.runs import LoadedRun, Pairs, pair
@@ -55,6 +56,8 @@ def exported(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--runs", str(few), "--training", str(few.parent / "checkpoints"), "--export", str(folder)]
     told = CliRunner().invoke(leaderboard, [*arguments, "--with-images"])
     assert "6 runs" in told.output, told.output
+    for page in folder.rglob("*.html"):
+        assert not uneven(page.read_text(encoding="utf-8")), page
     return folder
 
 

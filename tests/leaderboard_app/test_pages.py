@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import streamlit
+from html_tables import uneven
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from written_sweep import sweep_scores, write_sweep
@@ -64,7 +65,9 @@ def page(name: str, runs: Path, **query: str | list[str]) -> AppTest:
     app = AppTest.from_function(script, args=(name, str(runs), str(training)), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
-    return app.run()
+    app.run()
+    assert not uneven(html(app))
+    return app
 
 
 def html(app: AppTest) -> str:

@@ -191,6 +191,25 @@ def test_sampling_is_seeded_and_independent_of_the_batch(one: mini_internvl.Chat
     assert one.answer(asked, cold) == one.answer(asked, GenerationSettings(max_new_tokens=12))
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_tokens_are_drawn_as_often_as_the_temperature_and_top_p_say(temperature: float) -> None:
+    logits, rows = torch.tensor([1.2, -0.3, 0.7, 2.0, -1.5]), 4000
+    chances = (logits.double() / temperature).softmax(0)
+    kept, total = [], 0.0
+    for token in chances.argsort(descending=True).tolist():
+        if total < 0.9:  # the fewest tokens that reach top_p
+            kept.append(token)
+            total += float(chances[token])
+    settings = GenerationSettings(max_new_tokens=1, temperature=temperature, top_p=0.9)
+    sampler = generation.Sampler(settings, generation.TokenRules(), torch.device("cpu"))
+    sampler.join(range(rows))
+    drawn = sampler(logits.repeat(rows, 1), torch.zeros(rows, dtype=torch.long)).bincount(minlength=5)
+    assert set(drawn.nonzero()[:, 0].tolist()) == set(kept)
+    for token in kept:
+        share = float(chances[token]) / total
+        assert abs(int(drawn[token]) / rows - share) < 4 * (share * (1 - share) / rows) ** 0.5
+
+
 def test_each_prompt_may_draw_with_a_seed_of_its_own(one: mini_internvl.ChatModel) -> None:
     """Repeats of one question go together in one batch, and are as they would be alone."""
     prompt = prompts(one)[0]

@@ -132,6 +132,39 @@ def test_the_two_variances_are_told_apart() -> None:
     assert np.mean(errors) < 1.0
 
 
+@pytest.mark.parametrize(("base_runs", "new_runs"), [(2, 5), (3, 2), (1, 3)])
+def test_freedom_is_satterthwaites_of_both_sides(base_runs: int, new_runs: int) -> None:
+    """From the answers themselves, [runs, samples], each sample a cluster."""
+    rng, n = np.random.default_rng(6), 400
+    skill = rng.normal(0.9, 1.5, n)
+    shape = base_runs + new_runs, n
+    right = 100.0 * (skill + rng.normal(0, 0.4, (shape[0], 1)) + rng.normal(0, 0.7, shape) > 0)
+    sides = right[:base_runs], right[base_runs:]
+    records = [
+        [Record(str(i), str(i), "", None, "", {"accuracy": one / 100}) for i, one in enumerate(row)]
+        for row in right.tolist()
+    ]
+    found = recipe_difference(
+        Outcomes("accuracy"), records[:base_runs], records[base_runs:], Resampler(0, 100)
+    )
+    of_samples = (sides[1].mean(axis=0) - sides[0].mean(axis=0)).var(ddof=1) / n
+    several = [side for side in sides if len(side) > 1]
+    between = {len(side): side.mean(axis=1).var(ddof=1) for side in several}
+    # what a run's mean owes to its own answers to the samples, apart from its seed
+    answers = {len(side): (side - side.mean(axis=1, keepdims=True)) for side in several}
+    own = {runs: rest.var(axis=0, ddof=1).sum() * n / (n - 1) / n**2 for runs, rest in answers.items()}
+    known = [len(side) if len(side) > 1 else max(base_runs, new_runs) for side in sides]
+    parts = [between[key] / len(side) for key, side in zip(known, sides, strict=True)]
+    seeds = sum(max(0.0, between[key] - own[key]) / len(side) for key, side in zip(known, sides, strict=True))
+    below = of_samples**2 / (n - 1)
+    if len(several) == 2:
+        below += sum(part**2 / (key - 1) for part, key in zip(parts, known, strict=True))
+    else:
+        below += sum(parts) ** 2 / (known[0] - 1)
+    assert found.se == pytest.approx(np.sqrt(of_samples + seeds), rel=1e-9)
+    assert found.freedom == pytest.approx((of_samples + seeds) ** 2 / below, rel=1e-9)
+
+
 def test_the_p_value_of_these_very_runs_knows_unequal_clusters() -> None:
     """One cluster holds most samples: Student's p value with few degrees of freedom is the larger one."""
     sizes = [40, *[2] * 12]

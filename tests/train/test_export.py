@@ -18,6 +18,7 @@ import mini_internvl
 from evalkit.cli.main import invoke
 from evalkit.store.records import read_records
 from evalkit_models.hf_loading import _processor
+from mini_internvl.native import write_native
 from mini_internvl_train.errors import ResumeError, TrainingError
 from mini_internvl_train.export import export
 
@@ -88,6 +89,11 @@ def test_what_cannot_be_exported_is_named(tmp_path: Path) -> None:
     (tmp_path / "adapter/adapter_config.json").write_text("{}")
     with pytest.raises(ResumeError, match="evalkit train merge"):
         export(tmp_path / "adapter", tmp_path / "new", "hf")
+    for lacking in ("tokenizer", "folder"):
+        network = mini_internvl.load(base, dtype="float32", device="cpu")
+        setattr(network, lacking, None)
+        with pytest.raises(mini_internvl.CheckpointError, match="with its tokenizer files"):
+            write_native(network, tmp_path / "new")
     config = json.loads((base / "config.json").read_text())
     (base / "config.json").write_text(json.dumps({**config, "ps_version": "v1"}))
     with pytest.raises(mini_internvl.CheckpointError, match="ps_version v1"):

@@ -160,6 +160,8 @@ def test_baselines_are_set_listed_shown_and_moved(tmp_path: Path, capsys: pytest
     assert invoke(["baseline", "set", "v1", str(path), "-o", str(output), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["runs"][0]["task"] == "toy" and shown["runs"][0]["run"] == str(path)
+    signature = json.loads((path / "summary.json").read_text())["signature"]
+    assert signature and shown["runs"][0]["signature"] == signature
     assert invoke(["baseline", "list", "-o", str(output), "--json"]) == 0
     assert [b["name"] for b in json.loads(capsys.readouterr().out)["baselines"]] == ["v1"]
     output.rename(tmp_path / "moved")
