@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -52,8 +53,10 @@ def test_groups_are_the_figures_of_their_samples(bench) -> None:
 
 
 def test_the_manifest_says_what_makes_the_figure_reproducible(bench) -> None:
+    began = time.monotonic()
     bench.run()
     manifest = load_run(bench.result["run"]).manifest
+    assert 0 <= manifest["scored"]["seconds"] <= time.monotonic() - began
     assert manifest["model"]["fingerprint"] == "0" and manifest["model"]["spec"] == "fake"
     assert manifest["versions"]["evalkit"] == evalkit.__version__ and "python" in manifest["versions"]
     assert len(manifest["data"]["hash"]) == 32 and manifest["data"]["samples"] == 20

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
+import evalkit
 from evalkit import registry
+from evalkit.comparison import Key
 from evalkit.task import MINIATURE
 from mini_internvl_train import demo
 
@@ -44,6 +47,35 @@ def test_a_general_line_asks_one_question(drawn: Path) -> None:
     lines = _lines(drawn / "general" / "meta.json")
     assert len(lines) > 3 * 4
     assert all(len(line["conversations"]) == 2 for line in lines)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("domain", "general", "status"),
+    [("improved", "no_evidence", 0), ("no_evidence", "improved", 1), ("regressed", "improved", 1)],
+)
+def test_the_demonstration_fails_where_the_domain_did_not_rise(
+    domain: str,
+    general: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    verdicts = dict.fromkeys(demo.HEADLINES, general) | {demo.DOMAIN: domain}
+    results = [
+        SimpleNamespace(
+            key=Key(task, MINIATURE),
+            name=name,
+            verdict=verdict,
+            difference=SimpleNamespace(base=20.0, new=50.0),
+        )
+        for task, verdict in verdicts.items()
+        for name in (demo.HEADLINES[task], "another")
+    ]
+    monkeypatch.setattr(evalkit, "compare", lambda *runs, output: SimpleNamespace(metrics=results))
+    assert demo.summarise("runs", "demo@final") == status
+    said = capsys.readouterr().out
+    assert f"{demo.DOMAIN} {demo.HEADLINES[demo.DOMAIN]}: 20.0 -> 50.0, {domain}" in said
+    assert ("did not rise" in said) == bool(status) and "another" not in said
 
 
 def test_the_same_data_every_time(drawn: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from torch.nn import functional
 from training_scripts import run_script
 
 import mini_internvl
+from mini_internvl_train import fine_tuning
 from mini_internvl_train.errors import DivergedError, ResumeError, Stopped, TrainingError
 from mini_internvl_train.fine_tuning import FineTuning, train
 from mini_internvl_train.loop import Loop
@@ -151,6 +153,24 @@ def test_only_layers_that_do_not_learn_are_kept_in_half_precision() -> None:
     kept = {name: layer.weight.dtype for name, layer in network.items()}
     assert kept == {name: torch.bfloat16 if name == "frozen" else torch.float32 for name in network}
     assert torch.equal(network["frozen"](x), rounded) and type(network["learns"]) is nn.Linear
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_what_is_frozen_is_kept_in_the_recipes_precision(
+    slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also on a CPU without half products, where only its linear layers can be."""
+    monkeypatch.setattr(fine_tuning, "emulated", lambda precision, device: slow)
+    network = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8))
+    network[0].requires_grad_(False), network[1].requires_grad_(False)
+    start: Any = SimpleNamespace(network=network)
+    recipe: Any = SimpleNamespace(precision="bf16")
+    accelerator: Any = SimpleNamespace(device=torch.device("cpu"))
+    fine_tuning._store_frozen(start, recipe, accelerator)
+    norm = torch.float32 if slow else torch.bfloat16
+    assert [layer.weight.dtype for layer in network] == [torch.bfloat16, norm, torch.float32]
+    assert torch.equal(network[1].weight, network[1].weight.bfloat16().to(norm))
+    assert ("no torch.bfloat16 matrix instructions" in caplog.text) == slow
 
 
 def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:

@@ -224,6 +224,23 @@ def test_places_of_a_node(
     assert shape.resources(resources) == wanted
 
 
+@pytest.mark.parametrize("gpus", [None, 0.0, 0.5, 1.0])
+def test_workers_have_a_gpu_where_a_node_has_a_whole_one(
+    gpus: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpus = ray_nodes.Node("a", "host/a", {"CPU": 4.0})
+    other = ray_nodes.Node("b", "host/b", {"CPU": 4.0, **({} if gpus is None else {"GPU": gpus})})
+    monkeypatch.setattr(ray_nodes, "nodes", lambda: {"a": cpus, "b": other})
+    whole = gpus == 1.0
+    assert ray_nodes.shape("auto", 2) == Shape(whole, 2)
+    assert ray_nodes.shape("cpu", None) == Shape(False, None)
+    if whole:
+        assert ray_nodes.shape("cuda", None) == Shape(True, None)
+    else:
+        with pytest.raises(UsageError, match="no node of the cluster has a GPU"):
+            ray_nodes.shape("cuda", None)
+
+
 def test_figures_of_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(ray_nodes.time, "monotonic", lambda: now[0])
