@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_mlflow_holds_manifest_figures_and_samples(ground: Ground, monkeypatch: 
         stored.data.params["task"] == "yes-no" and stored.data.params["signature"] == run["signature"][:500]
     )
     assert stored.info.status == "FINISHED"
+    (figure, *_) = client.get_metric_history(stored.info.run_id, next(iter(expected_figures(run))))
+    assert 0 <= time.time() - figure.timestamp / 1000 < 600
     (config,) = store.rglob("config.json")
     manifest = json.loads((Path(run["run"]) / "manifest.json").read_text())
     assert json.loads(config.read_text())["manifest"] == manifest

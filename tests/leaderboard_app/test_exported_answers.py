@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from evalkit.contracts import Failure, Record
-from evalkit_leaderboard.exported import pairs, training
+from evalkit_leaderboard.exported import pages, pairs, training
 from evalkit_leaderboard.exported.samples import _row
-from evalkit_leaderboard.matrix import Matrix
+from evalkit_leaderboard.matrix import Matrix, build
 
 
 def held(score: str = "accuracy", question: str = "What?", **fields: Any) -> Any:
@@ -61,6 +62,15 @@ def test_the_training_page_draws_every_log(tmp_path: Path) -> None:
     assert 'data-name="Training log: loss"' in content and 'data-name="Training log: lr"' in content
     for name in ("one", "two"):
         assert re.search(rf"{name}</th><td>2</td><td>2.25</td>", content), content
+
+
+def test_published_rows_are_folded_away_only_beside_measured_ones() -> None:
+    published = build({})
+    assert published.rows and 'class="published"' in pages.overview(published, published.rows, {})
+    assert "away" not in pages.overview(published, published.rows, {})
+    ours = replace(published.rows[0], label="ours", published=False)
+    content = pages.overview(published, [ours, *published.rows[1:3], replace(ours, current=False)], {})
+    assert re.findall(r'<tr class="([^"]*)">', content)[:4] == ["", *["published away"] * 2, "earlier away"]
 
 
 def test_equal_texts_are_kept_once_and_name_no_path() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,18 @@ def test_the_mean_of_seeds_counts_samples_and_seeds() -> None:
 def _outcome(**values: float) -> Outcome:
     scores: dict[int, dict[str, float | None]] = {int(step[1:]): {"t/a": values[step]} for step in values}
     return Outcome(10, 1_000_000, "process", 1.0, 3600.0, 2.0, 0.5, scores)
+
+
+def test_memory_and_speed_stand_beside_those_of_the_first_point() -> None:
+    costs = Outcome(10, 1_500_000_000, "process", 1.0, 3600.0, 2.0, 0.5, {})
+    larger = replace(costs, memory=3_000_000_000, learns=20, iterations=1800.0)
+    uncounted = replace(costs, memory=None)
+    rows = table([("one", [costs]), ("two", [larger, costs]), ("none", [costs, uncounted])], [])
+    assert [row for row in rows if row.startswith(("| one |", "| two |", "| none |"))] == [
+        "| one | 10 | 1.50 GB | 1.00 | 3,600 | 1.00 | 2.00 | 0.5000 |",
+        "| two | 20 | 3.00 GB | 2.00 | 2,700 | 0.75 | 2.00 | 0.5000 |",
+        "| none | 10 | not counted | - | 3,600 | 1.00 | 2.00 | 0.5000 |",
+    ]
 
 
 def test_last_evaluations_share_a_column_whatever_their_step() -> None:
