@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from evalkit.contracts import Failure, Record
+from evalkit_leaderboard.components import LONGEST_TEXT, Quote
 from evalkit_leaderboard.exported import pages, pairs, training
 from evalkit_leaderboard.exported.samples import _row
 from evalkit_leaderboard.matrix import Matrix, build
@@ -62,6 +63,15 @@ def test_the_training_page_draws_every_log(tmp_path: Path) -> None:
     assert 'data-name="Training log: loss"' in content and 'data-name="Training log: lr"' in content
     for name in ("one", "two"):
         assert re.search(rf"{name}</th><td>2</td><td>2.25</td>", content), content
+
+
+def test_a_quoted_text_is_shown_as_it_is_and_an_empty_one_as_empty() -> None:
+    assert "(empty)" in Quote("New answers", "").render()
+    whole = Quote("New answers", "a <b>\n").render()
+    assert "<pre>a &lt;b&gt;&#10;</pre>" in whole and "(empty)" not in whole and "characters" not in whole
+    cut = Quote("New answers", "x" * (LONGEST_TEXT + 1)).render()
+    assert f"the first {LONGEST_TEXT:,} of {LONGEST_TEXT + 1:,} characters" in cut
+    assert cut.count("x") == LONGEST_TEXT
 
 
 def test_published_rows_are_folded_away_only_beside_measured_ones() -> None:

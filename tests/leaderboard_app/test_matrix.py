@@ -10,7 +10,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.comparison.alike import measured
-from evalkit_leaderboard import catalogue, exports
+from evalkit_leaderboard import catalogue, context, exports
 from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import _noted, all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
@@ -163,6 +163,16 @@ def test_a_ranked_run_is_shown_before_a_newer_one_that_is_not() -> None:
     )
     row = matrix.row("ours")
     assert row is not None and row.cells[CHARTQA].value == 61.0
+
+
+def test_models_stand_by_when_their_newest_run_began() -> None:
+    runs = [run("first", 50.0), run("second", 50.0), run("first", 50.0, task="docvqa")]
+    days = ("2026-01-01", "2026-01-02", "2026-01-03")
+    found = {
+        f"k{i}": replace(each, created=day) for i, (each, day) in enumerate(zip(runs, days, strict=True))
+    }
+    newest = context._newest("one", 1, build(found), found)
+    assert list(newest.values()) == ["2026-01-02", "2026-01-03"]
 
 
 def test_other_weights_of_a_model_have_their_own_row_and_the_newest_is_current() -> None:

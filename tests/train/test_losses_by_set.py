@@ -50,6 +50,9 @@ def test_losses_are_logged_by_set(tmp_path: Path) -> None:
         assert min(known) - 1e-5 <= line["loss"] <= max(known) + 1e-5
     board = EventAccumulator(str(output / "tensorboard"))
     board.Reload()
+    for unit in ("samples", "tokens"):
+        speeds = [event.value for event in board.Scalars(f"train/{unit}_per_second")]
+        assert speeds == pytest.approx([line[unit] / line["seconds"] for line in steps], rel=1e-3)
     for name in ("colours", "general"):
         drawn = [event.value for event in board.Scalars(f"train/{name}/loss")]
         assert drawn == pytest.approx([line["losses"][name] for line in steps if name in line["losses"]])

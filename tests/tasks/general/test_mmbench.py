@@ -224,6 +224,9 @@ def test_export(tmp_path: Path) -> None:
     assert sheet[0] == ["index", "question", "A", "B", "C", "D", "prediction", "answer", "split"]
     assert sheet[1] == [1, "=1+1", "cat", "dog", "catfish", "bird", "B", "A", "dev"]
     assert sheet[2][5:8] == [None, "B", "B"]
+    task.submission.write(records_of(task, "dev-en", tmp_path, "é" * 40_000), tmp_path / "out.xlsx")
+    long = load_workbook(tmp_path / "out.xlsx").active["G2"].value
+    assert long == "é" * 32_767  # the most that a cell of Excel holds
     assert not list(tmp_path.glob("*.part"))
 
 
