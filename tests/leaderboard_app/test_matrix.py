@@ -10,7 +10,7 @@ import pytest
 
 from evalkit import registry
 from evalkit.comparison.alike import measured
-from evalkit_leaderboard import catalogue, context, exports
+from evalkit_leaderboard import catalogue, context, exports, trends
 from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
 from evalkit_leaderboard.marks import _noted, all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
@@ -163,6 +163,15 @@ def test_a_ranked_run_is_shown_before_a_newer_one_that_is_not() -> None:
     )
     row = matrix.row("ours")
     assert row is not None and row.cells[CHARTQA].value == 61.0
+
+
+def test_curves_stand_over_steps_where_all_runs_but_the_base_have_one() -> None:
+    runs = [run("base", 50.0), run("a@step-200", 60.0), run("a@step-300", 70.0)]
+    frame, by_step = trends.frame({"a": runs}, "average", {"a": "A"})
+    assert by_step and frame["step"].tolist() == [0, 200, 300]
+    assert frame["value"].tolist() == [50.0, 60.0, 70.0] and frame["low"].tolist() == [48.0, 58.0, 68.0]
+    frame, by_step = trends.frame({"a": [*runs[:2], run("c", 65.0)]}, "average", {"a": "A"})
+    assert not by_step and frame["step"].tolist() == [0, 1, 2]
 
 
 def test_models_stand_by_when_their_newest_run_began() -> None:

@@ -145,6 +145,7 @@ def test_from_recipe_to_model_and_resumed(recipe_path: Path, tmp_path: Path) -> 
     model = mini_internvl.load(whole)
     assert model.chat(None, "Hi", max_new_tokens=2) is not None
     lines = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "evaluation" in line] == [3, 6]
     assert set(lines[-1]["evaluation"]["cosine"]) == {"layer -1", "layer -2"}
     with pytest.raises(ResumeError, match="layers was 2, is 1"):
         distill(read_distillation(recipe_path, {"layers": "1"}), **QUIET)

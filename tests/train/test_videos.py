@@ -12,7 +12,7 @@ from small_training import make_recipe
 
 from mini_internvl_train.errors import TrainingDataError
 from mini_internvl_train.plan import plan_data
-from mini_internvl_train.sample_images import sample_tiles
+from mini_internvl_train.sample_images import _nearest, sample_tiles
 from mini_internvl_train.samples import TrainingSet
 from mini_internvl_train.start import load_start
 
@@ -54,6 +54,14 @@ def test_frames_of_a_video_are_a_setting(tmp_path: Path) -> None:
     tiles = sample_tiles(sample.conversation, sample.grids, load_start(recipe).tiling, lambda image: image)
     lightness = [float(tile.float().mean()) for tile in tiles]
     assert lightness == pytest.approx([50, 150], abs=4)  # the middles of two halves
+
+
+def test_frames_of_a_clip_are_nearest_to_the_middles_of_its_parts() -> None:
+    times = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    assert _nearest(times, (2.0, 6.0), 2) == [3, 5]
+    assert _nearest(times, (2.0, 6.0), 1) == [4]
+    assert _nearest(times[:3], (0.0, 8.0), 2) == [2, 2]
+    assert _nearest(times, None, 2) == [2, 6] and _nearest([], (0.0, 1.0), 2) == []
 
 
 @pytest.mark.parametrize(

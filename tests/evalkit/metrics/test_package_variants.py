@@ -13,11 +13,23 @@ from caption_texts import noisy_copy, prose_caption, wild_caption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evalkit import registry
 from evalkit.contracts import Record
 from evalkit.metrics.package_variants import NltkBleu, RougeScoreL, nltk_bleu_statistics, nltk_bleu_value
 from evalkit.statistics import estimate_all
 
 words = st.lists(st.sampled_from(["a", "b", "C", "d", "e.", "can't", "gg"]), max_size=9).map(" ".join)
+
+
+@pytest.mark.parametrize("name", registry.tasks())
+def test_variants_stand_after_a_tasks_own_columns_and_carry_their_package(name: str) -> None:
+    for protocol in registry.task(name).protocols:
+        metrics = registry.task(name, protocol).metrics()
+        flags = [metric.variant for metric in metrics]
+        assert flags == sorted(flags)
+        assert flags == [metric.name.endswith((".nltk", ".rouge_score")) for metric in metrics]
+
+
 samples = st.lists(st.tuples(words, st.lists(words, min_size=1, max_size=4)), min_size=1, max_size=12)
 
 

@@ -241,6 +241,7 @@ def test_a_list_without_answers_is_unlabelled(tmp_path: Path) -> None:
         ({"image_paths": {"CAM_FRONT": "x.jpg"}}, "frame f1: field 'CAM_FRONT_LEFT' missing"),
         ({"QA": {"perception": [{"A": "no question"}]}}, "frame f1 perception: field 'Q' missing"),
         ({"QA": {"perception": [qa("q", tag="0")]}}, "tag '0' is not a list of numbers"),
+        ({"QA": {"perception": [qa("q", tag=[0, "1"])]}}, r"tag \[0, '1'\] is not a list of numbers"),
         ({"QA": []}, "expected an object, found list"),
     ],
 )
