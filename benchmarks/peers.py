@@ -42,7 +42,7 @@ PACKAGES = (
     "evaluate==0.4.6", "sqlitedict==2.1.0", "pytz==2026.6", "chardet==7.7.0", "aiohttp==3.14.5",
     "multidict==7.2.1", "yarl==1.25.1", "propcache==0.5.4", "aiohappyeyeballs==2.7.1", "aiosignal==1.4.0",
     "frozenlist==1.8.0", "torchvision==0.28.0", "sacrebleu==2.6.0", "colorama==0.4.6", "lxml==6.1.3",
-    "portalocker==4.4.2", "tabulate==0.10.0",
+    "portalocker==4.4.2", "tabulate==0.10.0", "tenacity==9.2.1",
 )  # fmt: skip
 #: Beside a torch of another build, torchvision misses its compiled operations; nothing here needs them.
 TORCHVISION = """
