@@ -56,11 +56,14 @@ def test_tar(tmp_path: Path, out: Path, suffix: str, mode: str) -> None:
     assert content(out) == FILES
 
 
-def test_zip(tmp_path: Path, out: Path) -> None:
+@pytest.mark.parametrize("mode", [0, stat.S_IFREG | 0o644], ids=["no mode", "as Unix writes it"])
+def test_zip(mode: int, tmp_path: Path, out: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.mkdir("empty")
         for name, data in FILES.items():
-            file.writestr(name, data)
+            member = zipfile.ZipInfo(name)
+            member.external_attr = mode << 16
+            file.writestr(member, data)
     assert unpack(tmp_path / "x.zip", out) == 2
     assert content(out) == FILES and (out / "empty").is_dir()
 

@@ -11,7 +11,7 @@ import pytest
 from evalkit import registry
 from evalkit.comparison.alike import measured
 from evalkit_leaderboard import catalogue, context, exports, trends
-from evalkit_leaderboard.charts import Point, labels_beside, pareto, story
+from evalkit_leaderboard.charts import Point, labels_beside, pareto, size_point, story
 from evalkit_leaderboard.marks import _noted, all_marks, marks_of
 from evalkit_leaderboard.matrix import Column, Matrix, Row, build, default_columns, table_columns, tables
 from evalkit_leaderboard.runs import MetricCell, Run
@@ -172,6 +172,21 @@ def test_curves_stand_over_steps_where_all_runs_but_the_base_have_one() -> None:
     assert frame["value"].tolist() == [50.0, 60.0, 70.0] and frame["low"].tolist() == [48.0, 58.0, 68.0]
     frame, by_step = trends.frame({"a": [*runs[:2], run("c", 65.0)]}, "average", {"a": "A"})
     assert not by_step and frame["step"].tolist() == [0, 1, 2]
+
+
+def test_a_point_of_the_plot_is_the_ranked_value_that_is_asked_for() -> None:
+    rows = matrix_of(run("ours", 61.0)).rows
+    (ours,), published = [row for row in rows if not row.published], [row for row in rows if row.published]
+    (column,) = ours.cells
+    sized = replace(ours, parameters=7)
+    assert size_point(sized, column) == Point("ours", False, 7, 61.0)
+    assert size_point(ours, column) is None  # of no known size
+    assert size_point(sized, None) is None  # of an average over all benchmarks there is nothing
+    (part,) = (row for row in matrix_of(run("part", 61.0, **PARTS["limited"])).rows if not row.published)
+    assert size_point(replace(part, parameters=7), column) is None  # not ranked
+    row = next(row for row in published if row.average and row.parameters)
+    point = size_point(row, None)
+    assert row.average and point and point.value == row.average.value and point.published
 
 
 def test_models_stand_by_when_their_newest_run_began() -> None:

@@ -117,6 +117,12 @@ def test_epochs_see_every_sample_once_each() -> None:
     assert sorted(seen(order)) == [(epoch, index) for epoch in range(2) for index in range(10)]
 
 
+def test_an_empty_pool_gives_nothing() -> None:
+    assert mix([SamplePool("d", range(0), 2.0)], [], ratio=None, share=None, seed=0) == []
+    repeated = SamplePool("d", range(1), 10.0)  # a share of three tenths of one sample is none
+    assert mix([repeated], [], ratio=None, share=None, domain_share=0.3, seed=0) == []
+
+
 def test_the_largest_micro_step_is_of_the_longest_packs_of_the_first_epoch() -> None:
     recipe = Recipe("a", "b", "c", Data("d"), steps=Steps(packs_per_micro_step=2))
     longest = recipe.packing.max_tokens
