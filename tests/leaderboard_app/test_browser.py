@@ -337,7 +337,7 @@ def test_a_sample_is_chosen_from_the_list(visit: Open) -> None:
 
 def test_a_flipped_sample_is_opened(visit: Open) -> None:
     seen = visit("compare?target=dior-rsvg@miniature")
-    seen.page.get_by_role("link", name="Open it with its images", exact=True).click()
+    seen.page.get_by_role("link", name="Open it with its images and both answers →", exact=True).click()
     seen.page.wait_for_url("**/samples?run=*&sample=*")
     seen.page.wait_for_selector(".ek-image img")
     assert not seen.problems

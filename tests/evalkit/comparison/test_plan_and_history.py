@@ -82,8 +82,8 @@ def test_plan_takes_a_metrics_own_unit_as_compare_does(
     changes = {m["metric"]: m["detect"] for m in json.loads(capsys.readouterr().out)["metrics"]}
     assert changes == {"accuracy": 2, "rmse": 0.5}
     assert invoke([*given[:-1], flag, "accuracy=2"]) == 0
-    heading = capsys.readouterr().out.partition("metric")[2].splitlines()[0]
-    assert re.split(r"\s{2,}", heading.strip())[0] == {"--detect": "to detect", "--margin": "margin"}[flag]
+    (heading,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("metric "))
+    assert re.split(r"\s{2,}", heading)[1] == {"--detect": "to detect", "--margin": "margin"}[flag]
     for wrong, said in (
         ("acuracy=2", f"{flag} acuracy: no such metric (nearest: accuracy)"),
         ("accuracy=x", "write a number"),
