@@ -149,18 +149,19 @@ def test_freedom_is_satterthwaites_of_both_sides(base_runs: int, new_runs: int) 
     )
     of_samples = (sides[1].mean(axis=0) - sides[0].mean(axis=0)).var(ddof=1) / n
     several = [side for side in sides if len(side) > 1]
-    between = {len(side): side.mean(axis=1).var(ddof=1) for side in several}
-    # what a run's mean owes to its own answers to the samples, apart from its seed
-    answers = {len(side): (side - side.mean(axis=1, keepdims=True)) for side in several}
-    own = {runs: rest.var(axis=0, ddof=1).sum() * n / (n - 1) / n**2 for runs, rest in answers.items()}
-    known = [len(side) if len(side) > 1 else max(base_runs, new_runs) for side in sides]
-    parts = [between[key] / len(side) for key, side in zip(known, sides, strict=True)]
-    seeds = sum(max(0.0, between[key] - own[key]) / len(side) for key, side in zip(known, sides, strict=True))
+    seeds, parts = 0.0, []
+    for side in sides:
+        known = side if len(side) > 1 else several[0]  # a single run is taken to spread as the other side
+        between = known.mean(axis=1).var(ddof=1)
+        # what a run's mean owes to its own answers to the samples, apart from its seed
+        own = (known - known.mean(axis=1, keepdims=True)).var(axis=0, ddof=1).sum() / (n * (n - 1))
+        seeds += max(0.0, between - own) / len(side)
+        parts.append((between / len(side), len(known) - 1))
     below = of_samples**2 / (n - 1)
     if len(several) == 2:
-        below += sum(part**2 / (key - 1) for part, key in zip(parts, known, strict=True))
+        below += sum(part**2 / freedom for part, freedom in parts)
     else:
-        below += sum(parts) ** 2 / (known[0] - 1)
+        below += sum(part for part, _ in parts) ** 2 / parts[0][1]
     assert found.se == pytest.approx(np.sqrt(of_samples + seeds), rel=1e-9)
     assert found.freedom == pytest.approx((of_samples + seeds) ** 2 / below, rel=1e-9)
 
